@@ -1,0 +1,257 @@
+// Package phone reads telephone numbers as Ziwo and people write them:
+// national ("061234567"), international ("+9716…", "009716…", "9716…"), quoted,
+// withheld, or an internal extension ("0026", "agent-0029").
+package phone
+
+import (
+	"log/slog"
+	"strconv"
+	"strings"
+
+	"github.com/nyaruka/phonenumbers"
+)
+
+// Type says what kind of line a number belongs to. The zero value is Unknown.
+type Type string
+
+// The kinds of line. Withheld and Internal are not in any numbering plan: the
+// caller hid the number, or it is an extension of the contact centre itself.
+const (
+	Unknown           Type = "unknown"
+	Mobile            Type = "mobile"
+	FixedLine         Type = "fixed_line"
+	FixedLineOrMobile Type = "fixed_line_or_mobile"
+	TollFree          Type = "toll_free"
+	PremiumRate       Type = "premium_rate"
+	SharedCost        Type = "shared_cost"
+	VoIP              Type = "voip"
+	Personal          Type = "personal"
+	Pager             Type = "pager"
+	UAN               Type = "uan"
+	Voicemail         Type = "voicemail"
+	Withheld          Type = "withheld"
+	Internal          Type = "internal"
+)
+
+// Types lists every Type, for validation and documentation.
+func Types() []Type {
+	return []Type{
+		Mobile, FixedLine, FixedLineOrMobile, TollFree, PremiumRate, SharedCost, VoIP,
+		Personal, Pager, UAN, Voicemail, Withheld, Internal, Unknown,
+	}
+}
+
+// Number is one telephone number as it came and as it was read. The zero value
+// is "no number was given". Numbers are plain values, safe to copy and compare.
+type Number struct {
+	Raw     string // as it came, byte for byte
+	E164    string // "+97161234567"; empty when it could not be read as a public number
+	Country string // ISO 3166 two letters; empty when unknown or shared by the whole world (+800)
+	Type    Type   // empty only in the zero Number
+}
+
+// maxLength bounds what is handed to the numbering plan: the longest dialable
+// form has 15 digits, an international prefix and some punctuation.
+const maxLength = 64
+
+// Parse reads raw with the numbers of region ("AE"; "" when there is no
+// default) as the national form. It never fails: what is not a public number
+// keeps its text and has an empty E164.
+func Parse(raw, region string) Number {
+	if raw == "" {
+		return Number{}
+	}
+	n := Number{Raw: raw, Type: Unknown}
+	text := clean(raw)
+	switch {
+	case isWithheld(text):
+		n.Type = Withheld
+		return n
+	case isInternal(text):
+		n.Type = Internal
+		return n
+	case len(text) > maxLength:
+		return n
+	}
+	parsed, ok := read(text, region)
+	if !ok {
+		return n
+	}
+	n.E164 = phonenumbers.Format(parsed, phonenumbers.E164)
+	n.Country = country(parsed)
+	n.Type = kind(parsed)
+	return n
+}
+
+// Key is what two spellings of one number have in common: the E.164 form, or
+// the trimmed text of what is no public number.
+func (n Number) Key() string {
+	if n.E164 != "" {
+		return n.E164
+	}
+	return clean(n.Raw)
+}
+
+// Given tells whether there was any number at all.
+func (n Number) Given() bool { return n.Raw != "" }
+
+// National is the form that people of the number's own country dial, digits
+// only ("061234567"); empty when the number could not be read.
+func (n Number) National() string {
+	if n.E164 == "" {
+		return ""
+	}
+	parsed, err := phonenumbers.Parse(n.E164, "")
+	if err != nil {
+		return ""
+	}
+	return digits(phonenumbers.Format(parsed, phonenumbers.NATIONAL))
+}
+
+// LogValue redacts the number: logs show its last four digits at most.
+func (n Number) LogValue() slog.Value { return slog.StringValue(Redact(n.Key())) }
+
+// String is the redacted form, so that a number in a message does not leak.
+func (n Number) String() string { return Redact(n.Key()) }
+
+// Redact keeps the last four characters of a number of seven characters or
+// more and hides all of a shorter one.
+func Redact(number string) string {
+	const shown, least = 4, 7
+	if number == "" {
+		return ""
+	}
+	if len(number) < least {
+		return "…"
+	}
+	return "…" + number[len(number)-shown:]
+}
+
+// KnownRegion tells whether region is the two-letter code of a country with a
+// numbering plan, in capitals.
+func KnownRegion(region string) bool {
+	return len(region) == 2 && phonenumbers.GetSupportedRegions()[region]
+}
+
+// read applies the numbering plan: "+" and "00" are international; a bare
+// country code is tried only when the national reading fails.
+func read(text, region string) (*phonenumbers.PhoneNumber, bool) {
+	if rest, ok := strings.CutPrefix(text, "00"); ok {
+		text = "+" + rest
+	}
+	national, err := phonenumbers.Parse(text, region)
+	if err == nil && phonenumbers.IsValidNumber(national) {
+		return national, true
+	}
+	if d := digits(text); d != "" && text[0] != '+' && text[0] != '0' {
+		if bare, bareErr := phonenumbers.Parse("+"+d, ""); bareErr == nil && phonenumbers.IsValidNumber(bare) {
+			return bare, true
+		}
+	}
+	// A new range that the metadata does not know yet is still a number.
+	if err == nil && phonenumbers.IsPossibleNumber(national) {
+		return national, true
+	}
+	return nil, false
+}
+
+func country(p *phonenumbers.PhoneNumber) string {
+	region := phonenumbers.GetRegionCodeForNumber(p)
+	if region == "" {
+		region = phonenumbers.GetRegionCodeForCountryCode(int(p.GetCountryCode()))
+	}
+	if len(region) != 2 || region == "ZZ" {
+		return ""
+	}
+	return region
+}
+
+func kind(p *phonenumbers.PhoneNumber) Type {
+	switch phonenumbers.GetNumberType(p) {
+	case phonenumbers.MOBILE:
+		return Mobile
+	case phonenumbers.FIXED_LINE:
+		return FixedLine
+	case phonenumbers.FIXED_LINE_OR_MOBILE:
+		return FixedLineOrMobile
+	case phonenumbers.TOLL_FREE:
+		return TollFree
+	case phonenumbers.PREMIUM_RATE:
+		return PremiumRate
+	case phonenumbers.SHARED_COST:
+		return SharedCost
+	case phonenumbers.VOIP:
+		return VoIP
+	case phonenumbers.PERSONAL_NUMBER:
+		return Personal
+	case phonenumbers.PAGER:
+		return Pager
+	case phonenumbers.UAN:
+		return UAN
+	case phonenumbers.VOICEMAIL:
+		return Voicemail
+	default:
+		return Unknown
+	}
+}
+
+// clean drops surrounding space and the quotes that Verto leaves around
+// numbers; a "+" that a URL turned into a space is one again.
+func clean(raw string) string {
+	text := raw
+	plus := strings.HasPrefix(text, " ") && len(text) > 1 && text[1] >= '1' && text[1] <= '9'
+	text = strings.Trim(text, " \t\r\n\u00a0\"'“”„‟")
+	if plus && len(digits(text)) > 6 {
+		return "+" + text
+	}
+	return text
+}
+
+// isInternal is true of extensions: agents' positions and 4 digits or fewer.
+func isInternal(text string) bool {
+	lower := strings.ToLower(text)
+	if rest, ok := strings.CutPrefix(lower, "agent-"); ok {
+		return onlyDigits(rest)
+	}
+	return onlyDigits(text) && len(text) <= 4
+}
+
+// isWithheld knows the words that carriers put where the number would be.
+func isWithheld(text string) bool {
+	switch strings.ToLower(text) {
+	case "", "anonymous", "withheld", "private", "restricted", "unavailable", "unknown", "hidden", "blocked",
+		"private number", "unknown number", "no caller id", "null":
+		return true
+	}
+	return false
+}
+
+func onlyDigits(s string) bool { return s != "" && digits(s) == s }
+
+func digits(s string) string {
+	clean := true
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			clean = false
+			break
+		}
+	}
+	if clean {
+		return s
+	}
+	var b strings.Builder
+	for i := range len(s) {
+		if s[i] >= '0' && s[i] <= '9' {
+			b.WriteByte(s[i])
+		}
+	}
+	return b.String()
+}
+
+// CountryCode is the calling code of a region ("971" of AE), or "".
+func CountryCode(region string) string {
+	if code := phonenumbers.GetCountryCodeForRegion(region); code != 0 {
+		return strconv.Itoa(code)
+	}
+	return ""
+}

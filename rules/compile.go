@@ -1,0 +1,506 @@
+package rules
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"calltracker/phone"
+)
+
+// Load parses and compiles a document. The Set is nil when there are errors;
+// there may be warnings beside a Set.
+func Load(text []byte, format Format, resolve Resolver) (*Set, Problems) {
+	doc, problems := Parse(text, format, resolve)
+	set, more := compile(doc, problems)
+	if len(more.Errors()) > 0 {
+		return nil, more
+	}
+	return set, more
+}
+
+// Compile checks what a document means and makes it ready to decide. Every
+// problem is reported. The Set is nil when there are errors.
+func Compile(doc *Document) (*Set, Problems) {
+	set, problems := compile(doc, nil)
+	if len(problems.Errors()) > 0 {
+		return nil, problems
+	}
+	return set, problems
+}
+
+// compile adds what it finds to the problems of reading, so that a value that
+// could not be read is not complained of twice.
+func compile(doc *Document, found Problems) (*Set, Problems) {
+	c := &compiler{
+		doc: doc, problems: found, zones: map[string]*time.Location{}, numbers: map[numberKey]phone.Number{},
+		usedCalendars: map[string]bool{}, usedSchedules: map[string]bool{}, schedules: map[string]*schedule{},
+	}
+	for _, p := range found {
+		c.bad = append(c.bad, p.Path)
+	}
+	for _, name := range keysOf(doc.Schedules) {
+		c.schedules[name] = c.schedule(name, doc.Schedules[name])
+	}
+	c.set = &Set{doc: doc, routers: make(map[string]*Router, len(doc.Trackers))}
+	for _, name := range keysOf(doc.Trackers) {
+		c.set.routers[name] = c.tracker(name, doc.Trackers[name])
+	}
+	c.contactCenters()
+	c.sites()
+	c.connections()
+	c.tests()
+	c.unused()
+	c.sharedNumbers()
+	c.problems.sort()
+	for i := range doc.Tests {
+		c.set.testPlaces = append(c.set.testPlaces, doc.place(fmt.Sprintf("tests[%d]", i)))
+	}
+	doc.places = nil // of no use from here on, and large
+	return c.set, c.problems
+}
+
+type compiler struct {
+	doc           *Document
+	set           *Set
+	problems      Problems
+	bad           []string // paths with problems from reading
+	zones         map[string]*time.Location
+	schedules     map[string]*schedule
+	usedCalendars map[string]bool
+	usedSchedules map[string]bool
+	numbers       map[numberKey]phone.Number
+}
+
+type numberKey struct{ raw, region string }
+
+// phone parses a number once per document: many routes name the same ones.
+func (c *compiler) phone(raw, region string) phone.Number {
+	key := numberKey{raw, region}
+	n, known := c.numbers[key]
+	if !known {
+		n = phone.Parse(raw, region)
+		c.numbers[key] = n
+	}
+	return n
+}
+
+func (c *compiler) fail(path, format string, args ...any) { c.add(false, path, format, args...) }
+func (c *compiler) warn(path, format string, args ...any) { c.add(true, path, format, args...) }
+
+func (c *compiler) add(warning bool, path, format string, args ...any) {
+	at := c.doc.place(path)
+	c.problems = append(c.problems, Problem{
+		Line: at.line, Column: at.column, Path: path, Message: fmt.Sprintf(format, args...), Warning: warning,
+	})
+}
+
+// reported tells whether path, or anything in it, could not be read.
+func (c *compiler) reported(path string) bool {
+	return slices.ContainsFunc(c.bad, func(p string) bool {
+		rest, ok := strings.CutPrefix(p, path)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
+}
+
+func (c *compiler) unknown(path, what, name string, known []string) {
+	hint := ""
+	if near := nearest(name, known); near != "" {
+		hint = fmt.Sprintf("; did you mean %q?", near)
+	}
+	c.fail(path, "unknown %s %q%s", what, clip(name), hint)
+}
+
+func keysOf[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// reserved is the id of the demonstration endpoints that Ziwo documents.
+const reserved = "example"
+
+// trackerCompiler compiles one tracker.
+type trackerCompiler struct {
+	*compiler
+	doc         Tracker
+	path        string
+	router      *Router
+	scheduleAt  map[string]int // index in the router
+	zoneIndex   int            // of weekday, time and date; -1 until it is needed
+	readsCaller bool
+}
+
+func (c *compiler) tracker(id string, doc Tracker) *Router {
+	t := &trackerCompiler{
+		compiler: c, doc: doc, path: "trackers." + id, zoneIndex: -1, scheduleAt: map[string]int{},
+		router: &Router{id: id, label: doc.Label, region: doc.Region, blocked: doc.Blocked},
+	}
+	if id == reserved {
+		c.fail(t.path, "%q is reserved for Ziwo's demonstration endpoints; choose another id", id)
+	}
+	if doc.Region != "" && !phone.KnownRegion(doc.Region) && !c.reported(t.path+".region") {
+		c.fail(t.path+".region", "%q is no country; use two capital letters such as AE", clip(doc.Region))
+	}
+	if doc.Timezone != "" {
+		c.zone(doc.Timezone, t.path+".timezone")
+	}
+	t.contactCenter()
+	t.router.start = t.keys("start", doc.Keys.Start)
+	t.router.end = t.keys("end", doc.Keys.End)
+	if doc.CallerID != "" {
+		t.dialable(t.path+".caller_id", doc.CallerID)
+	}
+	t.dids()
+	t.routes()
+	t.router.readsCaller = t.readsCaller
+	return t.router
+}
+
+// contactCenter is the named one, or the only one there is: else a call that
+// comes by the webhook as well would be two calls.
+func (t *trackerCompiler) contactCenter() {
+	name := t.doc.ContactCenter
+	switch known := keysOf(t.compiler.doc.ContactCenters); {
+	case name == "" && len(known) == 1:
+		name = known[0]
+	case name != "" && !slices.Contains(known, name):
+		t.unknown(t.path+".contact_center", "contact center", name, known)
+	}
+	t.router.contactCenter = name
+}
+
+func (t *trackerCompiler) keys(which string, doc KeyList) KeyRing {
+	path := t.path + ".keys." + which
+	ring := KeyRing{open: doc.Open}
+	if doc.Open {
+		t.warn(path, "no key is asked: anyone who knows the address can send %s calls", which)
+		return ring
+	}
+	if len(doc.Keys) == 0 {
+		t.warn(path, "there is no %s key, so every %s call is refused; give a list of keys, or the word open", which, which)
+	}
+	for i, key := range doc.Keys {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		if key.Literal() {
+			t.warn(at, "the key stands in the document; ${env:NAME} or ${secret:NAME} keeps it out")
+		}
+		ring.add(key.Reveal())
+	}
+	return ring
+}
+
+func (r *KeyRing) add(key string) {
+	if key != "" { // an empty key would let everyone in
+		r.hashes = append(r.hashes, sha256.Sum256([]byte(key)))
+	}
+}
+
+// KeyRing is the keys that open one door. The zero value opens to nobody. It is
+// immutable and safe for concurrent use.
+type KeyRing struct {
+	open   bool
+	hashes [][sha256.Size]byte
+}
+
+// Open tells whether no key is asked at all.
+func (r KeyRing) Open() bool { return r.open }
+
+// Admits tells whether key is one of the ring's. It takes the same time for
+// every wrong key of a length.
+func (r KeyRing) Admits(key string) bool {
+	if r.open {
+		return true
+	}
+	hash := sha256.Sum256([]byte(key))
+	admitted := 0
+	for i := range r.hashes {
+		admitted |= subtle.ConstantTimeCompare(hash[:], r.hashes[i][:])
+	}
+	return admitted == 1
+}
+
+var dialable = regexp.MustCompile(`^(\+?[0-9]{1,20}|agent-[0-9]{1,10})$`)
+
+// dialable warns of what Ziwo's own dialer would not take, and refuses what
+// cannot have been meant.
+func (t *trackerCompiler) dialable(path, number string) {
+	switch {
+	case number == "" || t.reported(path):
+	case strings.ContainsFunc(number, func(r rune) bool { return r < ' ' || r == 0x7f }) || len(number) > 64:
+		t.fail(path, "%q is no number", clip(number))
+	case !dialable.MatchString(number):
+		t.warn(path, "%q is not only digits, with a + at most; Ziwo may not dial it", clip(number))
+	}
+}
+
+func (t *trackerCompiler) dids() {
+	t.router.dids = make(map[string]*did, 4*len(t.doc.Numbers))
+	seen := map[string]int{}
+	for i, doc := range t.doc.Numbers {
+		path := fmt.Sprintf("%s.numbers[%d]", t.path, i)
+		if doc.DID == "" {
+			if !t.reported(path) {
+				t.fail(path, "the number is empty")
+			}
+			continue
+		}
+		number := t.phone(doc.DID, t.doc.Region)
+		if first, twice := seen[number.Key()]; twice {
+			t.fail(path, "%s is listed twice; the first is numbers[%d]", clip(doc.DID), first)
+			continue
+		}
+		seen[number.Key()] = i
+		if number.E164 == "" {
+			hint := ""
+			if t.doc.Region == "" {
+				hint = "; set region, or write it with + and the country code"
+			}
+			t.warn(path, "%s is no number that can be read%s; it matches only as it is written", clip(doc.DID), hint)
+		}
+		t.router.add(&did{number: number, label: doc.Label, campaign: doc.Campaign})
+	}
+}
+
+// add lists a DID under the forms in which Ziwo may send it, so that the usual
+// call needs no parsing.
+func (r *Router) add(d *did) {
+	forms := []string{d.number.Raw, d.number.Key(), d.number.National()}
+	if digits, ok := strings.CutPrefix(d.number.E164, "+"); ok {
+		forms = append(forms, digits, "00"+digits)
+	}
+	for _, form := range forms {
+		if _, taken := r.dids[form]; form != "" && !taken {
+			r.dids[form] = d
+		}
+	}
+	r.listed = append(r.listed, d)
+}
+
+func (t *trackerCompiler) routes() {
+	seen := map[string]int{}
+	for i, doc := range t.doc.Routes {
+		path := fmt.Sprintf("%s.routes[%d]", t.path, i)
+		switch first, twice := seen[doc.ID]; {
+		case doc.ID == "":
+		case twice:
+			t.fail(path+".id", "route %q is here twice; the first is routes[%d]", clip(doc.ID), first)
+		case !identifier.MatchString(doc.ID):
+			t.fail(path+".id", "%q is no name: use up to 64 letters, digits, dots, dashes or underscores", clip(doc.ID))
+		default:
+			seen[doc.ID] = i
+		}
+		t.router.routes = append(t.router.routes, t.route(doc, path))
+	}
+	if n := len(t.doc.Routes); n > 0 {
+		if last := t.doc.Routes[n-1]; len(last.During) > 0 || len(last.When) > 0 {
+			t.fail(fmt.Sprintf("%s.routes[%d]", t.path, n-1), "the last route must take every call: it can have neither during nor when")
+		}
+	}
+	t.hidden()
+}
+
+func (t *trackerCompiler) route(doc Route, path string) route {
+	out := route{id: doc.ID, salt: hashText(hashSeed, t.router.id+"/"+doc.ID)}
+	for i, name := range doc.During {
+		at := fmt.Sprintf("%s.during[%d]", path, i)
+		s, ok := t.schedules[name]
+		if !ok {
+			if !t.reported(at) {
+				t.unknown(at, "schedule", name, keysOf(t.schedules))
+			}
+			continue
+		}
+		t.usedSchedules[name] = true
+		index, known := t.scheduleAt[name]
+		if !known {
+			index = len(t.router.schedules)
+			t.scheduleAt[name] = index
+			t.router.schedules = append(t.router.schedules, s)
+		}
+		out.during = append(out.during, index)
+	}
+	for i, condition := range doc.When {
+		if compiled, ok := t.condition(t, condition, fmt.Sprintf("%s.when[%d]", path, i)); ok {
+			out.when = append(out.when, compiled)
+		}
+	}
+	if doc.Split == nil {
+		out.outcomes = []outcome{t.outcome(doc.Dial, doc.Order, doc.Voicemail, path)}
+		if len(doc.Dial) == 0 && !doc.Voicemail && !t.reported(path) {
+			t.warn(path, "this route rings nobody and has no voicemail")
+		}
+		return out
+	}
+	if doc.Dial != nil || doc.Order != "" {
+		t.fail(path, "a route has dial or split, not both; order goes into the shares")
+	}
+	for i, share := range doc.Split {
+		at := fmt.Sprintf("%s.split[%d]", path, i)
+		out.outcomes = append(out.outcomes, t.outcome(share.Dial, share.Order, share.Voicemail || doc.Voicemail, at))
+		out.total += uint64(max(share.Weight, 0))
+		out.weights = append(out.weights, out.total)
+		if len(share.Dial) == 0 && !share.Voicemail && !doc.Voicemail && !t.reported(at) {
+			t.warn(at, "this share rings nobody and has no voicemail")
+		}
+	}
+	if out.total == 0 && !t.reported(path+".split") {
+		t.fail(path+".split", "the weights add up to nothing; at least one must be over 0")
+	}
+	return out
+}
+
+// Limits over which a caller hardly waits.
+const (
+	longRing    = 120 // seconds for one number
+	longAttempt = 300 // seconds for all numbers of a route
+	usualRing   = 20  // seconds when the document does not say
+)
+
+func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path string) outcome {
+	out := outcome{voicemail: voicemail, order: cmp.Or(order, Listed), rules: make([]Rule, 0, len(dial))}
+	total := 0
+	for i, d := range dial {
+		at := fmt.Sprintf("%s.dial[%d]", path, i)
+		seconds := int(cmp.Or(d.Timeout, usualRing))
+		if total += seconds; seconds > longRing {
+			t.warn(at+".timeout", "%d s is a long time to listen to a ringing phone (over %d s)", seconds, longRing)
+		}
+		t.dialable(at+".number", d.Number)
+		if d.CallerID != "" {
+			t.dialable(at+".caller_id", d.CallerID)
+		}
+		if listed, loop := t.router.dids[t.phone(d.Number, t.doc.Region).Key()]; loop && d.Number != "" {
+			t.warn(at+".number", "this is the tracker's own number %s: the call would come back here", listed.number.Raw)
+		}
+		out.rules = append(out.rules, Rule{
+			Action: ActionCall, Number: d.Number, CallerID: cmp.Or(d.CallerID, t.doc.CallerID), Timeout: seconds,
+		})
+	}
+	if total > longAttempt {
+		t.warn(path+".dial", "all numbers together ring for %d s (over %d s)", total, longAttempt)
+	}
+	if out.order == Rotate {
+		for i := range out.rules {
+			out.rotations = append(out.rotations, slices.Concat(out.rules[i:], out.rules[:i]))
+		}
+	}
+	return out
+}
+
+// hidden warns of routes that can never be reached, since an earlier one takes
+// every call that they would take.
+func (t *trackerCompiler) hidden() {
+	for later := 1; later < len(t.doc.Routes); later++ {
+		for earlier := range later {
+			e, l := &t.doc.Routes[earlier], &t.doc.Routes[later]
+			if hides(e, l) {
+				t.warn(fmt.Sprintf("%s.routes[%d]", t.path, later), "route %q never gets a call: %q before it takes all of them", l.ID, e.ID)
+				break
+			}
+		}
+	}
+}
+
+// hides tells whether whatever later takes, earlier takes as well.
+func hides(earlier, later *Route) bool {
+	if len(earlier.During) > 0 {
+		if len(later.During) == 0 {
+			return false
+		}
+		for _, s := range later.During {
+			if !slices.Contains(earlier.During, s) {
+				return false
+			}
+		}
+	}
+	for i := range earlier.When {
+		if !slices.ContainsFunc(later.When, func(l Condition) bool { return implies(&l, &earlier.When[i]) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// implies tells whether b holds whenever a does, as far as that is plain to see.
+func implies(a, b *Condition) bool {
+	if a.Field != b.Field || a.Not != b.Not {
+		return false
+	}
+	av, bv := a.all(), b.all()
+	if a.Op == b.Op && slices.Equal(av, bv) {
+		return true
+	}
+	among := func(op Op) bool { return op == OpIs || op == OpIn }
+	if !among(a.Op) || !among(b.Op) {
+		return false
+	}
+	if a.Not {
+		av, bv = bv, av
+	}
+	for _, v := range av {
+		if !slices.Contains(bv, v) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Condition) all() []string {
+	var out []string
+	if c.Value != nil {
+		out = append(out, c.Value.Text)
+	}
+	for _, v := range c.Values {
+		out = append(out, v.Text)
+	}
+	return out
+}
+
+// conditionZone is the index of the zone in which this tracker's weekday, time
+// and date are meant: its own, else that of the schedules.
+func (t *trackerCompiler) conditionZone() int {
+	if t.zoneIndex >= 0 {
+		return t.zoneIndex
+	}
+	location, known := t.commonZone()
+	if t.doc.Timezone != "" {
+		location = t.zone(t.doc.Timezone, t.path+".timezone")
+	} else if !known {
+		t.warn(t.path, "weekday, time and date are read in UTC; set timezone")
+	}
+	t.router.zones = append(t.router.zones, location)
+	t.zoneIndex = len(t.router.zones) - 1
+	return t.zoneIndex
+}
+
+// unused warns of what nothing refers to.
+func (c *compiler) unused() {
+	for _, name := range keysOf(c.doc.Schedules) {
+		if !c.usedSchedules[name] {
+			c.warn("schedules."+name, "nothing uses schedule %q", name)
+		}
+	}
+	for _, name := range keysOf(c.doc.Calendars) {
+		if !c.usedCalendars[name] {
+			c.warn("calendars."+name, "nothing uses calendar %q", name)
+		}
+	}
+}
+
+// sharedNumbers warns of a DID in two trackers: Ziwo links a number to one.
+func (c *compiler) sharedNumbers() {
+	owner := map[string]string{}
+	for _, id := range keysOf(c.doc.Trackers) {
+		for i, doc := range c.doc.Trackers[id].Numbers {
+			key := c.phone(doc.DID, c.doc.Trackers[id].Region).Key()
+			if first, taken := owner[key]; taken && first != id && key != "" {
+				c.warn(fmt.Sprintf("trackers.%s.numbers[%d]", id, i), "%s is listed by tracker %q as well", clip(doc.DID), first)
+				continue
+			}
+			owner[key] = id
+		}
+	}
+}

@@ -1,0 +1,60 @@
+package rules
+
+import (
+	"time"
+
+	"calltracker/phone"
+)
+
+// Rule is one step that Ziwo follows: ring Number for Timeout seconds, showing
+// CallerID to whoever is called.
+type Rule struct {
+	Action   string `json:"action"`
+	Number   string `json:"number"`
+	CallerID string `json:"callerID"`
+	Timeout  int    `json:"timeout"` // seconds
+}
+
+// ActionCall is the only action that Ziwo documents
+// (https://www.ziwo.io/api-integration-developers/).
+const ActionCall = "call"
+
+// Verdict is what became of one route. The zero value is invalid.
+type Verdict string
+
+// The verdicts of a trace.
+const (
+	Matched Verdict = "matched" // every condition held: the call went here
+	Closed  Verdict = "closed"  // none of the schedules of "during" was open
+	Failed  Verdict = "failed"  // a condition of "when" did not hold
+)
+
+// Step is one line of a trace: a route that was tried, and why it was or was
+// not taken.
+type Step struct {
+	Route   string  `json:"route"`
+	Verdict Verdict `json:"verdict"`
+	Reason  string  `json:"reason"`
+}
+
+// Flags of a decision: things worth knowing that did not change the answer.
+const (
+	FlagDIDUnlisted = "did_unlisted" // the tracker does not list the DID
+)
+
+// Facts is all that a decision may depend on.
+type Facts struct {
+	At       time.Time         // the instant of the call
+	DID      phone.Number      // the number that was dialled
+	Caller   phone.Number      // zero when Ziwo sent none
+	CallID   string            // empty when Ziwo sent none
+	Request  map[string]string // every field that Ziwo sent, under lower-case names; may be nil
+	Customer *Customer         // nil when nobody was looked up, or the answer came too late
+}
+
+// Customer is what a CRM knew of the caller.
+type Customer struct {
+	Found      bool
+	Connection string
+	Tags       []string
+}

@@ -1,0 +1,246 @@
+package rules
+
+import "time"
+
+// Document is the configuration as it is written: one file that decides
+// everything. Parse fills it; built by hand it has no line numbers. The tags
+// name the keys and describe them for editors (see Schema).
+type Document struct {
+	Calendars      map[string]Calendar      `json:"calendars" jsonschema_description:"Named lists of dates, such as public holidays."`
+	Schedules      map[string]Schedule      `json:"schedules" jsonschema_description:"Named opening hours."`
+	Trackers       map[string]Tracker       `json:"trackers" jsonschema_description:"Call trackers, by the id in their URLs."`
+	Connections    map[string]Connection    `json:"connections" jsonschema_description:"CRM accounts, by name."`
+	ContactCenters map[string]ContactCenter `json:"contact_centers" jsonschema_description:"Ziwo instances, by name: example is example.aswat.co."`
+	Sites          map[string]Site          `json:"sites" jsonschema_description:"Web pages that embed WebCallback, Jorel or the pop-up."`
+	Tests          []Test                   `json:"tests" jsonschema_description:"Calls with the answer they must get."`
+
+	places map[string]position // by path; empty for a document without a text
+}
+
+// Calendar is a list of days on which a schedule is closed.
+type Calendar []Holiday
+
+// Holiday is a day or a span of days, both ends included. It is written as a
+// date, or as {from, to, name}.
+type Holiday struct {
+	From Date   `json:"from" jsonschema:"required"`
+	To   Date   `json:"to" jsonschema_description:"Last day; the same as from when absent."`
+	Name string `json:"name"`
+}
+
+// Schedule is opening hours in one time zone.
+type Schedule struct {
+	Timezone string   `json:"timezone" jsonschema:"required" jsonschema_description:"IANA name, such as Asia/Dubai."`
+	Open     []Window `json:"open" jsonschema_description:"When it is open; windows must not overlap."`
+	Closed   []string `json:"closed" jsonschema_description:"Calendars whose days are closed all day. A window past midnight belongs to the day it starts on."`
+}
+
+// Window is a daily time span, past midnight when To is not after From.
+type Window struct {
+	Days []Weekday `json:"days" jsonschema:"required,minItems=1"`
+	From Clock     `json:"from" jsonschema:"required"`
+	To   Clock     `json:"to" jsonschema:"required"`
+}
+
+// Tracker is one pair of URLs that Ziwo calls, and how its calls are routed.
+type Tracker struct {
+	Label         string  `json:"label"`
+	ContactCenter string  `json:"contact_center" jsonschema_description:"The Ziwo instance it belongs to; the only one of the document when absent."`
+	Keys          Keys    `json:"keys"`
+	Region        string  `json:"region" jsonschema:"pattern=^[A-Z]{2}$" jsonschema_description:"Country whose national numbers are meant, such as AE."`
+	Timezone      string  `json:"timezone" jsonschema_description:"IANA name, for conditions on weekday, time and date; that of the schedules when absent."`
+	Numbers       []DID   `json:"numbers" jsonschema_description:"The DIDs of this tracker."`
+	CallerID      string  `json:"caller_id" jsonschema_description:"Number shown to destinations unless a step says otherwise."`
+	Blocked       bool    `json:"blocked" jsonschema_description:"Refuse start calls with 403."`
+	Routes        []Route `json:"routes" jsonschema:"required,minItems=1" jsonschema_description:"The first that matches is taken; the last must have no conditions."`
+}
+
+// Keys are the X-API-Key values that Ziwo may send.
+type Keys struct {
+	Start KeyList `json:"start"`
+	End   KeyList `json:"end"`
+}
+
+// KeyList is written as a list of keys, or as the word "open". The zero value
+// refuses everyone.
+type KeyList struct {
+	Open bool
+	Keys []Secret
+}
+
+// DID is a number that callers dial, written as text or as {did, label, campaign}.
+type DID struct {
+	DID      string `json:"did" jsonschema:"required"`
+	Label    string `json:"label"`
+	Campaign string `json:"campaign"`
+}
+
+// Route is one entry of a tracker's list. Without During and When it takes
+// every call.
+type Route struct {
+	ID        string      `json:"id" jsonschema:"required"`
+	During    []string    `json:"during" jsonschema_description:"Schedules; any of them must be open."`
+	When      []Condition `json:"when" jsonschema_description:"Conditions; all of them must hold."`
+	Dial      []Dial      `json:"dial" jsonschema_description:"Numbers to ring, one after the other."`
+	Order     Order       `json:"order" jsonschema_description:"listed (default), rotate (each call starts one further) or random."`
+	Voicemail bool        `json:"voicemail" jsonschema_description:"Send the caller to voicemail when nobody answers."`
+	Split     []Share     `json:"split" jsonschema_description:"Shares of the calls; the same call always lands in the same share."`
+}
+
+// Dial is one number to ring.
+type Dial struct {
+	Number   string  `json:"number" jsonschema:"required" jsonschema_description:"Sent to Ziwo exactly as written."`
+	Timeout  Seconds `json:"timeout" jsonschema_description:"How long it rings; 20s when absent."`
+	CallerID string  `json:"caller_id" jsonschema_description:"Number shown to this destination."`
+}
+
+// Share is one part of a split.
+type Share struct {
+	Weight    int    `json:"weight" jsonschema:"required,minimum=0,maximum=1000000"`
+	Dial      []Dial `json:"dial"`
+	Order     Order  `json:"order"`
+	Voicemail bool   `json:"voicemail"`
+}
+
+// Condition compares one fact of a call. It is written with value or values.
+type Condition struct {
+	Field  string  `json:"field" jsonschema:"required" jsonschema_description:"did, caller, caller.country, caller.type, weekday, time, date, campaign, customer.found, customer.tags, customer.connection or request.<name>."`
+	Op     Op      `json:"op" jsonschema:"required"`
+	Value  *Value  `json:"value"`
+	Values []Value `json:"values"`
+	Not    bool    `json:"not" jsonschema_description:"Invert the comparison. A fact that is absent still does not match."`
+}
+
+// Op is how a condition compares. The zero value is invalid.
+type Op string
+
+// The operators.
+const (
+	OpIs       Op = "is"
+	OpIn       Op = "in"
+	OpPrefix   Op = "prefix"
+	OpSuffix   Op = "suffix"
+	OpContains Op = "contains"
+	OpExists   Op = "exists"
+	OpMatches  Op = "matches"
+	OpBetween  Op = "between"
+)
+
+// Order is how a route goes through its numbers. The zero value is Listed.
+type Order string
+
+// The orders.
+const (
+	Listed Order = "listed"
+	Rotate Order = "rotate"
+	Random Order = "random"
+)
+
+// Connection is one CRM account. Its driver says which settings it takes.
+type Connection struct {
+	Driver   string             `json:"driver" jsonschema:"required"`
+	Label    string             `json:"label"`
+	Settings map[string]Setting `json:"settings"`
+}
+
+// ContactCenter is one Ziwo instance and how to log in to it.
+type ContactCenter struct {
+	API         string   `json:"api" jsonschema:"format=uri" jsonschema_description:"Base URL of its API; https://<name>-api.aswat.co when absent."`
+	Username    Secret   `json:"username"`
+	Password    Secret   `json:"password"`
+	AccessToken Secret   `json:"access_token"`
+	APIKey      Secret   `json:"api_key" jsonschema_description:"For CTI."`
+	WebhookKeys []Secret `json:"webhook_keys" jsonschema_description:"x-api-key values of its call-history webhook."`
+}
+
+// Site is one web page or CRM that embeds the scripts.
+type Site struct {
+	Origins        []string     `json:"origins" jsonschema_description:"https://host[:port] of the pages that may call this server."`
+	Keys           []Secret     `json:"keys" jsonschema_description:"Embed keys for /crm/."`
+	ContactCenter  string       `json:"contact_center"`
+	WebCallback    *WebCallback `json:"webcallback" jsonschema_description:"Settings of Ziwo's WebCallback button, with Ziwo's own names."`
+	OfflineOutside []string     `json:"offline_outside" jsonschema_description:"Schedules; outside of all of them the button shows as offline."`
+	Jorel          *Jorel       `json:"jorel" jsonschema_description:"Settings of Ziwo's Jorel web phone."`
+	Popup          *Popup       `json:"popup" jsonschema_description:"Open the caller's CRM page."`
+}
+
+// WebCallback is the configuration of Ziwo's button. Keys that Ziwo adds later
+// pass through in Other (https://www.ziwo.io/api-integration-developers/).
+type WebCallback struct {
+	ContactCenterName   string                 `json:"contactCenterName" jsonschema:"required"`
+	Extensions          []string               `json:"extensions" jsonschema:"required,minItems=1"`
+	CallerIDNumber      string                 `json:"callerIDNumber"`
+	NumberOfRetries     *int                   `json:"numberOfRetries" jsonschema:"minimum=0"`
+	Timeout             *int                   `json:"timeout" jsonschema:"minimum=1" jsonschema_description:"Seconds."`
+	ExtensionTimeout    *int                   `json:"extensionTimeout" jsonschema:"minimum=1" jsonschema_description:"Seconds."`
+	ExtensionDelay      *int                   `json:"extensionDelay" jsonschema:"minimum=0" jsonschema_description:"Seconds."`
+	PositionClass       string                 `json:"positionClass"`
+	ReplacementTargetID string                 `json:"replacementTargetId"`
+	DefaultCountryFlags []string               `json:"defaultCountryFlags"`
+	Offline             *bool                  `json:"offline"`
+	CustomTexts         map[string]Translation `json:"customTexts"`
+	Other               map[string]any         `json:"-"`
+}
+
+// Translation is one custom text, or with a language as its key the texts of
+// that language.
+type Translation struct {
+	Text  string
+	Texts map[string]string
+}
+
+// Jorel is the configuration of Ziwo's web phone
+// (https://www.ziwo.io/api-integration-developers/).
+type Jorel struct {
+	ContactCenterName       string `json:"contactCenterName"`
+	DefaultPosition         string `json:"defaultPosition" jsonschema:"enum=bottom-right,enum=bottom-left,enum=top-right,enum=top-left"`
+	DefaultSize             string `json:"defaultSize" jsonschema:"enum=normal,enum=small,enum=mini"`
+	DefaultRegionCode       string `json:"defaultRegionCode" jsonschema:"pattern=^([A-Za-z]{2})?$"`
+	FixedPositionAndSize    bool   `json:"fixedPositionAndSize"`
+	DeactivateMinimization  bool   `json:"deactivateMinimization"`
+	DeactivateConsoleOutput bool   `json:"deactivateConsoleOutput"`
+}
+
+// Popup says when and how the caller's CRM page opens.
+type Popup struct {
+	Connections []string `json:"connections" jsonschema:"required,minItems=1"`
+	On          []string `json:"on" jsonschema_description:"Call states that open it; ringing and early when absent."`
+	Many        string   `json:"many" jsonschema:"enum=choose,enum=first,enum=nothing" jsonschema_description:"When several customers match: choose (default), first or nothing."`
+	None        string   `json:"none" jsonschema:"enum=search,enum=create,enum=nothing" jsonschema_description:"When nobody matches: search (default), create or nothing."`
+}
+
+// Test is a call and the answer it must get. Expect names what matters; the
+// rest is free.
+type Test struct {
+	Name    string           `json:"name" jsonschema:"required"`
+	Tracker string           `json:"tracker" jsonschema:"required"`
+	At      time.Time        `json:"at" jsonschema:"required" jsonschema_description:"RFC 3339, with an offset."`
+	Call    map[string]Value `json:"call" jsonschema:"required" jsonschema_description:"What Ziwo sends: didCalled, callerIDNumber, ..."`
+	Expect  Expectation      `json:"expect" jsonschema:"required"`
+}
+
+// Expectation is the part of an answer that a Test holds.
+type Expectation struct {
+	Route     *string   `json:"route"`
+	Numbers   *[]string `json:"numbers"`
+	Voicemail *bool     `json:"voicemail"`
+}
+
+// place is where path stands in the text, or where its nearest parent does.
+func (d *Document) place(path string) position {
+	for p := path; p != ""; p = parent(p) {
+		if at, ok := d.places[p]; ok {
+			return at
+		}
+	}
+	return d.places[""]
+}
+
+func parent(path string) string {
+	for i := len(path) - 1; i >= 0; i-- {
+		if path[i] == '.' || path[i] == '[' {
+			return path[:i]
+		}
+	}
+	return ""
+}

@@ -1,0 +1,154 @@
+package rules
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// This file checks what other parts of the product act on: contact centres,
+// sites and connections are data to the engine.
+
+func (c *compiler) contactCenters() {
+	for _, name := range keysOf(c.doc.ContactCenters) {
+		doc, path := c.doc.ContactCenters[name], "contact_centers."+name
+		if doc.API != "" {
+			c.baseURL(path+".api", doc.API)
+		}
+		for _, s := range []struct {
+			name   string
+			secret Secret
+		}{{"password", doc.Password}, {"access_token", doc.AccessToken}, {"api_key", doc.APIKey}} {
+			c.literal(path+"."+s.name, s.secret)
+		}
+		var ring KeyRing
+		for i, key := range doc.WebhookKeys {
+			c.literal(fmt.Sprintf("%s.webhook_keys[%d]", path, i), key)
+			ring.add(key.Reveal())
+		}
+		c.set.webhooks = append(c.set.webhooks, webhook{contactCenter: name, keys: ring})
+	}
+}
+
+func (c *compiler) literal(path string, s Secret) {
+	if s.Literal() {
+		c.warn(path, "a secret stands in the document; ${env:NAME} or ${secret:NAME} keeps it out")
+	}
+}
+
+func (c *compiler) connections() {
+	for _, name := range keysOf(c.doc.Connections) {
+		doc, path := c.doc.Connections[name], "connections."+name
+		if doc.Driver != "" && !identifier.MatchString(doc.Driver) {
+			c.fail(path+".driver", "%q is no driver", clip(doc.Driver))
+		}
+		for _, setting := range keysOf(doc.Settings) {
+			at := path + ".settings." + setting
+			if secretName(setting) {
+				c.literal(at, doc.Settings[setting].Secret)
+			}
+			if strings.HasSuffix(setting, "_url") && doc.Settings[setting].Reveal() != "" {
+				c.baseURL(at, doc.Settings[setting].Reveal())
+			}
+		}
+	}
+}
+
+// secretName tells from its name whether a setting is a secret.
+func secretName(name string) bool {
+	for _, word := range []string{"key", "token", "secret", "password"} {
+		if strings.Contains(strings.ToLower(name), word) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *compiler) sites() {
+	for _, name := range keysOf(c.doc.Sites) {
+		doc, path := c.doc.Sites[name], "sites."+name
+		for i, origin := range doc.Origins {
+			at := fmt.Sprintf("%s.origins[%d]", path, i)
+			if u, err := url.Parse(origin); !c.reported(at) && (err != nil || u.Host == "" || u.User != nil ||
+				(u.Scheme != "https" && u.Scheme != "http") || u.Scheme+"://"+u.Host != origin) {
+				c.fail(at, "%q is no origin; write https://host or https://host:port, without a path", clip(origin))
+			}
+		}
+		for i, key := range doc.Keys {
+			c.literal(fmt.Sprintf("%s.keys[%d]", path, i), key)
+		}
+		if known := keysOf(c.doc.ContactCenters); doc.ContactCenter != "" && !slices.Contains(known, doc.ContactCenter) {
+			c.unknown(path+".contact_center", "contact center", doc.ContactCenter, known)
+		}
+		for i, schedule := range doc.OfflineOutside {
+			at := fmt.Sprintf("%s.offline_outside[%d]", path, i)
+			if _, ok := c.schedules[schedule]; !ok {
+				c.unknown(at, "schedule", schedule, keysOf(c.schedules))
+				continue
+			}
+			c.usedSchedules[schedule] = true
+		}
+		if doc.OfflineOutside != nil && doc.WebCallback == nil {
+			c.warn(path+".offline_outside", "this site has no webcallback that could show as offline")
+		}
+		if doc.Popup != nil {
+			c.popup(path+".popup", doc.Popup)
+			if len(doc.Keys) == 0 {
+				c.warn(path, "the pop-up needs a key or a signed token; this site has no keys")
+			}
+		}
+		if doc.WebCallback == nil && doc.Jorel == nil && doc.Popup == nil {
+			c.warn(path, "this site embeds nothing: it has neither webcallback nor jorel nor popup")
+		}
+	}
+}
+
+// callStates are the states of a call in Ziwo's browser events
+// (https://www.ziwo.io/api-integration-developers/).
+var callStates = []string{"requesting", "trying", "early", "ringing", "answering", "active", "held", "hangup", "destroy", "recovering"}
+
+func (c *compiler) popup(path string, doc *Popup) {
+	for i, name := range doc.Connections {
+		if _, ok := c.doc.Connections[name]; !ok {
+			c.unknown(fmt.Sprintf("%s.connections[%d]", path, i), "connection", name, keysOf(c.doc.Connections))
+		}
+	}
+	for i, state := range doc.On {
+		if !slices.Contains(callStates, state) {
+			c.fail(fmt.Sprintf("%s.on[%d]", path, i), "%q is no call state; use %s", clip(state), strings.Join(callStates, ", "))
+		}
+	}
+}
+
+func (c *compiler) baseURL(path, value string) {
+	u, err := url.Parse(value)
+	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.User != nil {
+		c.fail(path, "%q is no address; write https://host", clip(value))
+	}
+}
+
+func (c *compiler) tests() {
+	for i, doc := range c.doc.Tests {
+		path := fmt.Sprintf("tests[%d]", i)
+		tracker, ok := c.doc.Trackers[doc.Tracker]
+		if !ok {
+			if doc.Tracker != "" {
+				c.unknown(path+".tracker", "tracker", doc.Tracker, keysOf(c.doc.Trackers))
+			}
+			continue
+		}
+		if want := doc.Expect.Route; want != nil {
+			var ids []string
+			for _, r := range tracker.Routes {
+				ids = append(ids, r.ID)
+			}
+			if !slices.Contains(ids, *want) {
+				c.unknown(path+".expect.route", "route", *want, ids)
+			}
+		}
+		if doc.Expect == (Expectation{}) && !c.reported(path) {
+			c.fail(path+".expect", "nothing is expected; name route, numbers or voicemail")
+		}
+	}
+}

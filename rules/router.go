@@ -1,0 +1,315 @@
+// Package rules is the routing engine. It is pure: no I/O, no clock, no
+// randomness. A Document is compiled once into an immutable Set; a Router of
+// the Set decides each call from its Facts alone. Simulations, the document's
+// own tests, replays and live calls all run the same Decide.
+package rules
+
+import (
+	"slices"
+	"time"
+
+	"calltracker/phone"
+)
+
+// Set is a compiled document. It is immutable and safe for concurrent use.
+type Set struct {
+	doc        *Document
+	routers    map[string]*Router
+	webhooks   []webhook
+	testPlaces []position
+}
+
+type webhook struct {
+	contactCenter string
+	keys          KeyRing
+}
+
+// Document is what the set was compiled from. It must not be changed.
+func (s *Set) Document() *Document { return s.doc }
+
+// Router finds the router of a tracker; the cost does not grow with their number.
+func (s *Set) Router(tracker string) (*Router, bool) {
+	r, ok := s.routers[tracker]
+	return r, ok
+}
+
+// Trackers lists the ids of all trackers, sorted.
+func (s *Set) Trackers() []string { return keysOf(s.routers) }
+
+// Webhook tells which contact centre a call-history webhook's key belongs to.
+// It looks at all of them, whichever fits.
+func (s *Set) Webhook(key string) (contactCenter string, ok bool) {
+	for _, w := range s.webhooks {
+		if w.keys.Admits(key) && !ok {
+			contactCenter, ok = w.contactCenter, true
+		}
+	}
+	return contactCenter, ok
+}
+
+// TestPlace is where the document's test i stands: line and column from 1, or
+// 0 when it was built by hand.
+func (s *Set) TestPlace(i int) (line, column int) {
+	return s.testPlaces[i].line, s.testPlaces[i].column
+}
+
+// Router decides the calls of one tracker. It is immutable and safe for
+// concurrent use.
+type Router struct {
+	id            string
+	label         string
+	contactCenter string
+	region        string
+	blocked       bool
+	start, end    KeyRing
+	dids          map[string]*did // under every usual spelling
+	listed        []*did
+	routes        []route
+	schedules     []*schedule
+	zones         []*time.Location
+	readsCaller   bool
+}
+
+type did struct {
+	number   phone.Number
+	label    string
+	campaign string
+}
+
+type route struct {
+	id       string
+	during   []int // indexes of the router's schedules
+	when     []condition
+	outcomes []outcome // one, or one for each share
+	weights  []uint64  // of the shares, added up so far
+	total    uint64
+	salt     uint64 // makes the splits of two routes independent
+}
+
+type outcome struct {
+	rules     []Rule
+	rotations [][]Rule // rules starting at each position, when they rotate
+	order     Order
+	voicemail bool
+}
+
+// Decision is where a call goes. Its slices belong to the Set and must not be
+// changed.
+type Decision struct {
+	Route     string
+	Rules     []Rule // never nil
+	Voicemail bool
+	Flags     []string
+	Campaign  string // of the DID
+	Rotating  bool   // the route goes through its numbers in turn: see Turn
+
+	rotations [][]Rule
+}
+
+// Turn is the decision of a rotating route for the nth call that it takes,
+// counted from 0: each call starts one number further. Other decisions stay as
+// they are.
+func (d Decision) Turn(n uint64) Decision {
+	if len(d.rotations) > 0 {
+		d.Rules = d.rotations[n%uint64(len(d.rotations))]
+	}
+	return d
+}
+
+// ID is the tracker's id.
+func (r *Router) ID() string { return r.id }
+
+// ContactCenter is the Ziwo instance that the tracker belongs to, or "".
+func (r *Router) ContactCenter() string { return r.contactCenter }
+
+// Region is how national numbers are read, or "".
+func (r *Router) Region() string { return r.region }
+
+// Blocked tells whether the tracker takes no calls.
+func (r *Router) Blocked() bool { return r.blocked }
+
+// StartKeys and EndKeys are the keys of the two endpoints.
+func (r *Router) StartKeys() KeyRing { return r.start }
+
+// EndKeys are the keys of the end of calls.
+func (r *Router) EndKeys() KeyRing { return r.end }
+
+// ReadsCaller tells whether any condition looks at the caller: when none does,
+// there is no need to parse the number before deciding.
+func (r *Router) ReadsCaller() bool { return r.readsCaller }
+
+// Listed finds a number of the tracker by a usual spelling without parsing it.
+func (r *Router) Listed(raw string) (phone.Number, bool) {
+	d, ok := r.dids[raw]
+	if !ok {
+		return phone.Number{}, false
+	}
+	n := d.number
+	n.Raw = raw
+	return n, true
+}
+
+// Campaign is that of a DID, or "".
+func (r *Router) Campaign(n phone.Number) string {
+	if d := r.find(n); d != nil {
+		return d.campaign
+	}
+	return ""
+}
+
+// RouteIDs lists the routes in their order.
+func (r *Router) RouteIDs() []string {
+	ids := make([]string, len(r.routes))
+	for i := range r.routes {
+		ids[i] = r.routes[i].id
+	}
+	return ids
+}
+
+func (r *Router) find(n phone.Number) *did {
+	if d, ok := r.dids[n.Raw]; ok {
+		return d
+	}
+	if n.E164 != "" {
+		return r.dids[n.E164]
+	}
+	return r.dids[n.Key()]
+}
+
+var unlisted = []string{FlagDIDUnlisted}
+
+// Decide answers a call. It never fails, since the last route takes every call,
+// and allocates nothing but the shuffled rules of a random order.
+func (r *Router) Decide(f Facts) Decision {
+	decision, _ := r.decide(&f, false)
+	return decision
+}
+
+// Explain is Decide with its trace: one step for each route that was tried.
+func (r *Router) Explain(f Facts) (Decision, []Step) { return r.decide(&f, true) }
+
+func (r *Router) decide(f *Facts, traced bool) (Decision, []Step) {
+	e := evaluation{Facts: f, router: r}
+	var flags []string
+	if d := r.find(f.DID); d != nil {
+		e.campaign = d.campaign
+	} else {
+		flags = unlisted
+	}
+	var trace []Step
+	for i := range r.routes {
+		candidate := &r.routes[i]
+		verdict, condition := candidate.try(&e)
+		if traced {
+			trace = append(trace, candidate.step(&e, verdict, condition))
+		}
+		if verdict == Matched {
+			decision := candidate.decision(r, f)
+			decision.Flags, decision.Campaign = flags, e.campaign
+			return decision, trace
+		}
+	}
+	// Not reached: compile refuses a tracker whose last route has conditions.
+	return Decision{Rules: []Rule{}, Flags: flags, Campaign: e.campaign}, trace
+}
+
+// try tells whether the route takes the call, and which condition kept it from that.
+func (rt *route) try(e *evaluation) (Verdict, int) {
+	if len(rt.during) > 0 && !slices.ContainsFunc(rt.during, e.open) {
+		return Closed, 0
+	}
+	for i := range rt.when {
+		if !rt.when[i].holds(e) {
+			return Failed, i
+		}
+	}
+	return Matched, 0
+}
+
+func (rt *route) step(e *evaluation, verdict Verdict, condition int) Step {
+	s := Step{Route: rt.id, Verdict: verdict}
+	switch verdict {
+	case Closed:
+		for _, index := range rt.during {
+			if s.Reason != "" {
+				s.Reason += "; "
+			}
+			s.Reason += e.router.schedules[index].whyClosed(e.At)
+		}
+	case Failed:
+		s.Reason = rt.when[condition].why(e)
+	}
+	return s
+}
+
+func (rt *route) decision(r *Router, f *Facts) Decision {
+	out := &rt.outcomes[0]
+	var lot uint64
+	if len(rt.outcomes) > 1 || out.order == Random {
+		lot = drawLot(rt.salt, f)
+	}
+	if len(rt.weights) > 0 {
+		share := lot % rt.total
+		for i, end := range rt.weights {
+			if share < end {
+				out = &rt.outcomes[i]
+				break
+			}
+		}
+	}
+	d := Decision{Route: rt.id, Rules: out.rules, Voicemail: out.voicemail}
+	switch out.order {
+	case Rotate:
+		d.Rotating, d.rotations = true, out.rotations
+	case Random:
+		d.Rules = shuffled(out.rules, mix(lot))
+	}
+	return d
+}
+
+// drawLot turns what identifies a call into a number that is as good as
+// random, so that a retry and a replay of the call draw the same one.
+func drawLot(salt uint64, f *Facts) uint64 {
+	h := salt
+	if f.CallID != "" {
+		h = hashText(h, f.CallID)
+	} else {
+		h = hashText(h, f.Caller.Key())
+		h = hashText(h, f.DID.Key())
+		for second, i := uint64(f.At.Unix()), 0; i < 8; i++ {
+			h = hashByte(h, byte(second>>(8*i)))
+		}
+	}
+	return mix(h)
+}
+
+// FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/.
+const hashSeed, hashPrime = uint64(14695981039346656037), uint64(1099511628211)
+
+func hashByte(h uint64, b byte) uint64 { return (h ^ uint64(b)) * hashPrime }
+
+func hashText(h uint64, s string) uint64 {
+	for i := range len(s) {
+		h = hashByte(h, s[i])
+	}
+	return hashByte(h, 0xff) // so that "ab"+"c" is not "a"+"bc"
+}
+
+// mix spreads every bit over all others; FNV's low bits are poor
+// (the finalizer of splitmix64, https://prng.di.unimi.it/splitmix64.c).
+func mix(h uint64) uint64 {
+	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
+	h = (h ^ h>>27) * 0x94d049bb133111eb
+	return h ^ h>>31
+}
+
+// shuffled is a copy in an order that the seed decides (Fisher-Yates).
+func shuffled(rules []Rule, seed uint64) []Rule {
+	out := slices.Clone(rules)
+	for i := len(out) - 1; i > 0; i-- {
+		seed = mix(seed + 0x9e3779b97f4a7c15)
+		j := seed % uint64(i+1)
+		out[i], out[j] = out[j], out[i]
+	}
+	return out
+}

@@ -1,0 +1,198 @@
+package rules
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	_ "time/tzdata" // so that a bare machine knows the same zones
+)
+
+// schedule is compiled opening hours. It is immutable.
+type schedule struct {
+	name   string
+	zone   *time.Location
+	days   [7][]span // by time.Weekday of the day on which a span starts
+	closed []closure
+}
+
+// span is one opening, in minutes of the day it starts on; past midnight to is
+// over 24:00.
+type span struct{ from, to Clock }
+
+// closure is a span of days on which the schedule is closed.
+type closure struct {
+	from, to Date
+	calendar string
+	name     string
+}
+
+// wallClock is what a clock on a wall in some zone shows. Schedules look at
+// nothing else, so an hour that DST skips or repeats needs no special care.
+type wallClock struct {
+	date    Date
+	weekday time.Weekday
+	minute  Clock
+}
+
+func readClock(at time.Time, zone *time.Location) wallClock {
+	local := at.In(zone)
+	hour, minute, _ := local.Clock()
+	return wallClock{date: dateOf(local), weekday: local.Weekday(), minute: Clock(hour*60 + minute)}
+}
+
+// open tells whether the schedule is open at an instant. A window past midnight
+// belongs to the day on which it starts, for weekdays and for holidays alike.
+func (s *schedule) open(at time.Time) bool {
+	now := readClock(at, s.zone)
+	for _, w := range s.days[now.weekday] {
+		if w.from <= now.minute && now.minute < w.to && s.closure(now.date) == nil {
+			return true
+		}
+	}
+	for _, w := range s.days[(now.weekday+6)%7] {
+		if now.minute+midnight < w.to && s.closure(now.date.before()) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *schedule) closure(d Date) *closure {
+	for i := range s.closed {
+		if c := &s.closed[i]; d.Compare(c.from) >= 0 && d.Compare(c.to) <= 0 {
+			return c
+		}
+	}
+	return nil
+}
+
+// whyClosed says in words why the schedule is closed at an instant.
+func (s *schedule) whyClosed(at time.Time) string {
+	now := readClock(at, s.zone)
+	clock := fmt.Sprintf("%s %s %s in %s", weekdays[now.weekday], now.date, now.minute, s.zone)
+	if c := s.closure(now.date); c != nil {
+		name := c.calendar
+		if c.name != "" {
+			name += ", " + c.name
+		}
+		return fmt.Sprintf("%s is closed on %s (%s)", s.name, now.date, name)
+	}
+	return fmt.Sprintf("%s is closed at %s", s.name, clock)
+}
+
+func (c *compiler) schedule(name string, doc Schedule) *schedule {
+	path := "schedules." + name
+	s := &schedule{name: name, zone: c.zone(doc.Timezone, path+".timezone")}
+	for i, w := range doc.Open {
+		at := fmt.Sprintf("%s.open[%d]", path, i)
+		c.window(s, w, at)
+	}
+	for i, calendar := range doc.Closed {
+		days, ok := c.doc.Calendars[calendar]
+		if !ok {
+			c.unknown(fmt.Sprintf("%s.closed[%d]", path, i), "calendar", calendar, keysOf(c.doc.Calendars))
+			continue
+		}
+		c.usedCalendars[calendar] = true
+		for _, h := range days {
+			s.closed = append(s.closed, closure{from: h.From, to: h.To, calendar: calendar, name: h.Name})
+		}
+	}
+	if s.neverOpens() {
+		c.warn(path, "schedule %q never opens", name)
+	}
+	return s
+}
+
+func (c *compiler) window(s *schedule, w Window, path string) {
+	if c.reported(path) {
+		return
+	}
+	opening := span{from: w.From, to: w.To}
+	switch {
+	case w.From == w.To, w.From == 0 && w.To == 0:
+		c.fail(path, "the window from %s to %s is empty; a whole day is 00:00 to 24:00", w.From, w.To)
+		return
+	case w.From == midnight:
+		c.fail(path+".from", "a window cannot start at 24:00; that is 00:00 of the next day")
+		return
+	case w.To < w.From:
+		opening.to += midnight
+	}
+	for _, name := range w.Days {
+		day, ok := name.number()
+		if !ok {
+			continue
+		}
+		if other, where, overlap := s.overlapping(day, opening); overlap {
+			c.fail(path, "%s %s to %s overlaps %s %s to %s", name, w.From, w.To, weekdays[where], other.from, other.to%midnight)
+			return
+		}
+		s.days[day] = append(s.days[day], opening)
+	}
+}
+
+// overlapping finds an opening that shares a minute of the week with w.
+func (s *schedule) overlapping(day time.Weekday, w span) (span, time.Weekday, bool) {
+	const week = 7 * midnight
+	from := Clock(day)*midnight + w.from
+	to := from + w.to - w.from
+	for other, spans := range s.days {
+		for _, o := range spans {
+			start := Clock(other)*midnight + o.from
+			end := start + o.to - o.from
+			for _, shift := range []Clock{-week, 0, week} { // Saturday night runs into Sunday
+				if from < end+shift && start+shift < to {
+					return o, time.Weekday(other), true
+				}
+			}
+		}
+	}
+	return span{}, 0, false
+}
+
+func (s *schedule) neverOpens() bool {
+	for _, spans := range s.days {
+		if len(spans) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// zone loads an IANA zone; on a failure it reports and goes on with UTC.
+func (c *compiler) zone(name, path string) *time.Location {
+	if name == "" {
+		return time.UTC // reported as missing where it must be there
+	}
+	if known, ok := c.zones[name]; ok {
+		return known
+	}
+	location, err := time.LoadLocation(name)
+	if err != nil || name == "Local" {
+		message := "unknown time zone %q; use an IANA name such as Asia/Dubai or Europe/Paris"
+		if strings.ContainsAny(name, "+-0123456789") && !strings.HasPrefix(name, "Etc/") {
+			message = "%q is an offset, and offsets are wrong for half of the year in many countries; use an IANA name such as Asia/Dubai"
+		}
+		c.fail(path, message, clip(name))
+		return time.UTC
+	}
+	c.zones[name] = location
+	return location
+}
+
+// commonZone is the zone of all schedules, when there is only one.
+func (c *compiler) commonZone() (*time.Location, bool) {
+	var names []string
+	for _, s := range c.doc.Schedules {
+		if s.Timezone != "" && !slices.Contains(names, s.Timezone) {
+			names = append(names, s.Timezone)
+		}
+	}
+	if len(names) != 1 {
+		return time.UTC, false
+	}
+	zone, ok := c.zones[names[0]]
+	return zone, ok
+}

@@ -1,0 +1,108 @@
+package rules
+
+import (
+	"encoding/json"
+	"reflect"
+	"time"
+
+	"github.com/invopop/jsonschema"
+)
+
+// Schema is the JSON Schema of a document, made from the types that read it, so
+// that editors complete and check it.
+func Schema() ([]byte, error) {
+	r := jsonschema.Reflector{
+		RequiredFromJSONSchemaTags: true,
+		ExpandedStruct:             true,
+		Mapper:                     notation,
+		Namer:                      func(t reflect.Type) string { return t.Name() },
+	}
+	schema := r.Reflect(&Document{})
+	schema.ID = ""
+	schema.Title = "calltracker configuration"
+	for name, definition := range schema.Definitions {
+		switch name {
+		case "WebCallback": // Ziwo's script may learn new keys
+			definition.AdditionalProperties = nil
+		case "Condition":
+			definition.OneOf = []*jsonschema.Schema{
+				{Required: []string{"value"}}, {Required: []string{"values"}},
+				withProperties(property{"op", &jsonschema.Schema{Const: OpExists}}),
+			}
+		}
+	}
+	text, err := json.MarshalIndent(schema, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return append(text, '\n'), nil
+}
+
+// notation describes the types that are not written as their Go kind says.
+func notation(t reflect.Type) *jsonschema.Schema {
+	switch t {
+	case reflect.TypeFor[Date]():
+		return &jsonschema.Schema{Type: "string", Format: "date"}
+	case reflect.TypeFor[Clock]():
+		return &jsonschema.Schema{Type: "string", Pattern: `^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$`}
+	case reflect.TypeFor[Seconds]():
+		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(h|m|s))+$`, Examples: []any{"20s", "1m30s"}}
+	case reflect.TypeFor[Weekday]():
+		return oneOfWords("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+	case reflect.TypeFor[Op]():
+		return oneOfWords(OpIs, OpIn, OpPrefix, OpSuffix, OpContains, OpExists, OpMatches, OpBetween)
+	case reflect.TypeFor[Order]():
+		return oneOfWords(Listed, Rotate, Random)
+	case reflect.TypeFor[Secret]():
+		return &jsonschema.Schema{Type: "string", Examples: []any{"${env:NAME}", "${secret:name}"}}
+	case reflect.TypeFor[Setting](), reflect.TypeFor[Value]():
+		return anyOf(kindOf("string"), kindOf("number"), kindOf("boolean"))
+	case reflect.TypeFor[KeyList]():
+		return anyOf(&jsonschema.Schema{Const: "open"}, &jsonschema.Schema{Type: "array", Items: kindOf("string")})
+	case reflect.TypeFor[Translation]():
+		return anyOf(kindOf("string"), &jsonschema.Schema{Type: "object", AdditionalProperties: kindOf("string")})
+	case reflect.TypeFor[Holiday]():
+		date := &jsonschema.Schema{Type: "string", Format: "date"}
+		return anyOf(date, object([]string{"from"}, property{"from", date}, property{"to", date}, property{"name", kindOf("string")}))
+	case reflect.TypeFor[DID]():
+		text := kindOf("string")
+		return anyOf(text, object([]string{"did"}, property{"did", text}, property{"label", text}, property{"campaign", text}))
+	case reflect.TypeFor[time.Time]():
+		return &jsonschema.Schema{Type: "string", Format: "date-time"}
+	}
+	return nil
+}
+
+func kindOf(name string) *jsonschema.Schema { return &jsonschema.Schema{Type: name} }
+
+func anyOf(choices ...*jsonschema.Schema) *jsonschema.Schema {
+	return &jsonschema.Schema{AnyOf: choices}
+}
+
+func oneOfWords[T ~string](words ...T) *jsonschema.Schema {
+	s := kindOf("string")
+	for _, w := range words {
+		s.Enum = append(s.Enum, string(w))
+	}
+	return s
+}
+
+// property is one key of an object.
+type property struct {
+	name   string
+	schema *jsonschema.Schema
+}
+
+func object(required []string, properties ...property) *jsonschema.Schema {
+	s := withProperties(properties...)
+	s.Type, s.Required, s.AdditionalProperties = "object", required, jsonschema.FalseSchema
+	return s
+}
+
+func withProperties(properties ...property) *jsonschema.Schema {
+	s := &jsonschema.Schema{Properties: jsonschema.NewProperties()}
+	for _, p := range properties {
+		s.Properties.Set(p.name, p.schema)
+	}
+	return s
+}
