@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/nyaruka/phonenumbers"
 )
@@ -73,7 +75,7 @@ func Parse(raw, region string) Number {
 	case len(text) > maxLength:
 		return n
 	}
-	parsed, ok := read(text, region)
+	parsed, ok := read(raw, text, region)
 	if !ok {
 		return n
 	}
@@ -121,10 +123,15 @@ func Redact(number string) string {
 	if number == "" {
 		return ""
 	}
-	if len(number) < least {
+	if utf8.RuneCountInString(number) < least {
 		return "…"
 	}
-	return "…" + number[len(number)-shown:]
+	from := len(number)
+	for range shown {
+		_, size := utf8.DecodeLastRuneInString(number[:from])
+		from -= size
+	}
+	return "…" + number[from:]
 }
 
 // KnownRegion tells whether region is the two-letter code of a country with a
@@ -133,26 +140,62 @@ func KnownRegion(region string) bool {
 	return len(region) == 2 && phonenumbers.GetSupportedRegions()[region]
 }
 
-// read applies the numbering plan: "+" and "00" are international; a bare
-// country code is tried only when the national reading fails.
-func read(text, region string) (*phonenumbers.PhoneNumber, bool) {
-	if rest, ok := strings.CutPrefix(text, "00"); ok {
-		text = "+" + rest
-	}
-	national, err := phonenumbers.Parse(text, region)
-	if err == nil && phonenumbers.IsValidNumber(national) {
-		return national, true
-	}
-	if d := digits(text); d != "" && text[0] != '+' && text[0] != '0' {
-		if bare, bareErr := phonenumbers.Parse("+"+d, ""); bareErr == nil && phonenumbers.IsValidNumber(bare) {
-			return bare, true
+// read applies the numbering plan. A text can often be read in several ways;
+// the first that gives a number in use is taken, else the first of a length that
+// the plan allows: a new range that the metadata does not know yet is still a
+// number.
+func read(raw, text, region string) (*phonenumbers.PhoneNumber, bool) {
+	var likely *phonenumbers.PhoneNumber
+	for _, r := range readings(raw, text, region) {
+		parsed, err := phonenumbers.Parse(r.text, r.region)
+		if err != nil {
+			continue
+		}
+		if phonenumbers.IsValidNumber(parsed) {
+			return parsed, true
+		}
+		if likely == nil && !r.sureOnly && possible(parsed) {
+			likely = parsed
 		}
 	}
-	// A new range that the metadata does not know yet is still a number.
-	if err == nil && phonenumbers.IsPossibleNumber(national) {
-		return national, true
+	return likely, likely != nil
+}
+
+// possible is stricter than the library's: numbers that are dialled only within
+// a town, and short codes, have no E.164 form.
+func possible(p *phonenumbers.PhoneNumber) bool {
+	const shortest = 7
+	return phonenumbers.IsPossibleNumberWithReason(p) == phonenumbers.IS_POSSIBLE &&
+		len(phonenumbers.GetNationalSignificantNumber(p)) >= shortest
+}
+
+// reading is one way to understand a text.
+type reading struct {
+	text, region string
+	sureOnly     bool // a number of the right length is not enough
+}
+
+func readings(raw, text, region string) []reading {
+	if strings.HasPrefix(text, "+0") { // no country code begins with 0: somebody put the + before "00" or a trunk prefix
+		text = text[1:]
 	}
-	return nil, false
+	if text[0] == '+' {
+		return []reading{{text: text}}
+	}
+	d := digits(text)
+	var ways []reading
+	if rest, ok := strings.CutPrefix(text, "00"); ok {
+		ways = append(ways, reading{text: "+" + rest})
+	}
+	// A URL turns "+" into a space.
+	if raw[0] == ' ' && text[0] >= '1' && text[0] <= '9' && len(d) > 6 {
+		ways = append(ways, reading{text: "+" + text})
+	}
+	ways = append(ways, reading{text: text, region: region})
+	if d != "" && d[0] != '0' { // a bare country code
+		ways = append(ways, reading{text: "+" + d, sureOnly: true})
+	}
+	return ways
 }
 
 func country(p *phonenumbers.PhoneNumber) string {
@@ -195,16 +238,36 @@ func kind(p *phonenumbers.PhoneNumber) Type {
 	}
 }
 
-// clean drops surrounding space and the quotes that Verto leaves around
-// numbers; a "+" that a URL turned into a space is one again.
+// clean drops surrounding space, the quotes that Verto leaves around numbers
+// and the invisible marks that come with numbers copied from an address book;
+// the digits of other scripts become ours.
 func clean(raw string) string {
-	text := raw
-	plus := strings.HasPrefix(text, " ") && len(text) > 1 && text[1] >= '1' && text[1] <= '9'
-	text = strings.Trim(text, " \t\r\n\u00a0\"'“”„‟")
-	if plus && len(digits(text)) > 6 {
-		return "+" + text
+	for i := range len(raw) {
+		if raw[i] >= utf8.RuneSelf {
+			raw = strings.Map(ascii, raw)
+			break
+		}
 	}
-	return text
+	return strings.Trim(raw, " \t\r\n\"'“”„‟")
+}
+
+func ascii(r rune) rune {
+	switch {
+	case r >= '٠' && r <= '٩':
+		return '0' + r - '٠'
+	case r >= '۰' && r <= '۹':
+		return '0' + r - '۰'
+	case r >= '０' && r <= '９':
+		return '0' + r - '０'
+	case r == '＋':
+		return '+'
+	case r == '\u00a0':
+		return ' '
+	case unicode.Is(unicode.Cf, r):
+		return -1
+	default:
+		return r
+	}
 }
 
 // isInternal is true of extensions: agents' positions and 4 digits or fewer.
@@ -254,4 +317,27 @@ func CountryCode(region string) string {
 		return strconv.Itoa(code)
 	}
 	return ""
+}
+
+// Prefix is how the numbers begin in E.164 that begin with text in region:
+// "+9715", "009715", "9715" and, in AE, "05" are the same. It is empty when text
+// holds no digit that tells anything.
+func Prefix(text, region string) string {
+	text = clean(text)
+	d, code, trunk := digits(text), CountryCode(region), phonenumbers.GetNddPrefixForRegion(region, true)
+	optional := trunk == "" || trunk == code // nobody need dial it, as in Qatar or the United States
+	switch {
+	case strings.HasPrefix(text, "+"), d == "":
+	case strings.HasPrefix(d, "00"):
+		d = d[2:]
+	case code == "":
+	case trunk != "" && strings.HasPrefix(d, trunk):
+		d = code + d[len(trunk):]
+	case optional && !strings.HasPrefix(d, code):
+		d = code + d
+	}
+	if d == "" {
+		return ""
+	}
+	return "+" + d
 }

@@ -18,6 +18,9 @@ import (
 // there may be warnings beside a Set.
 func Load(text []byte, format Format, resolve Resolver) (*Set, Problems) {
 	doc, problems := Parse(text, format, resolve)
+	if len(problems.Errors()) >= maxProblems {
+		return nil, problems // what the rest means would only be guessed
+	}
 	set, more := compile(doc, problems)
 	if len(more.Errors()) > 0 {
 		return nil, more
@@ -41,9 +44,16 @@ func compile(doc *Document, found Problems) (*Set, Problems) {
 	c := &compiler{
 		doc: doc, problems: found, zones: map[string]*time.Location{}, numbers: map[numberKey]phone.Number{},
 		usedCalendars: map[string]bool{}, usedSchedules: map[string]bool{}, schedules: map[string]*schedule{},
+		bad: map[string]bool{},
 	}
 	for _, p := range found {
-		c.bad = append(c.bad, p.Path)
+		c.bad[p.Path] = true
+		for path := parent(p.Path); path != ""; path = parent(path) {
+			if _, known := c.bad[path]; known {
+				break
+			}
+			c.bad[path] = false
+		}
 	}
 	for _, name := range keysOf(doc.Schedules) {
 		c.schedules[name] = c.schedule(name, doc.Schedules[name])
@@ -70,7 +80,8 @@ type compiler struct {
 	doc           *Document
 	set           *Set
 	problems      Problems
-	bad           []string // paths with problems from reading
+	errors        int             // among the problems, that compiling added
+	bad           map[string]bool // paths that could not be read: true; what they are in: false
 	zones         map[string]*time.Location
 	schedules     map[string]*schedule
 	usedCalendars map[string]bool
@@ -95,24 +106,34 @@ func (c *compiler) fail(path, format string, args ...any) { c.add(false, path, f
 func (c *compiler) warn(path, format string, args ...any) { c.add(true, path, format, args...) }
 
 func (c *compiler) add(warning bool, path, format string, args ...any) {
+	if !warning {
+		c.errors++
+	}
 	at := c.doc.place(path)
-	c.problems = append(c.problems, Problem{
-		Line: at.line, Column: at.column, Path: path, Message: fmt.Sprintf(format, args...), Warning: warning,
-	})
+	p := Problem{Line: at.line, Column: at.column, Path: path, Message: fmt.Sprintf(format, args...), Warning: warning}
+	if !warning && c.errors >= maxProblems {
+		if c.errors > maxProblems {
+			return
+		}
+		p.Path, p.Message = "", "there are more problems than these"
+	}
+	c.problems = append(c.problems, p)
 }
 
 // reported tells whether path, or anything in it, could not be read.
 func (c *compiler) reported(path string) bool {
-	return slices.ContainsFunc(c.bad, func(p string) bool {
-		rest, ok := strings.CutPrefix(p, path)
-		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
-	})
+	_, known := c.bad[path]
+	return known
 }
 
-func (c *compiler) unknown(path, what, name string, known []string) {
+// unknown reports a name that is not among those that are known.
+func unknown[V any](c *compiler, path, what, name string, known map[string]V) {
+	const most = 100 // hints; a document with more slips is wrong in another way
 	hint := ""
-	if near := nearest(name, known); near != "" {
-		hint = fmt.Sprintf("; did you mean %q?", near)
+	if c.errors < most {
+		if near := nearest(name, keysOf(known)); near != "" {
+			hint = fmt.Sprintf("; did you mean %q?", near)
+		}
 	}
 	c.fail(path, "unknown %s %q%s", what, clip(name), hint)
 }
@@ -162,12 +183,12 @@ func (c *compiler) tracker(id string, doc Tracker) *Router {
 // contactCenter is the named one, or the only one there is: else a call that
 // comes by the webhook as well would be two calls.
 func (t *trackerCompiler) contactCenter() {
-	name := t.doc.ContactCenter
-	switch known := keysOf(t.compiler.doc.ContactCenters); {
-	case name == "" && len(known) == 1:
-		name = known[0]
-	case name != "" && !slices.Contains(known, name):
-		t.unknown(t.path+".contact_center", "contact center", name, known)
+	name, known := t.doc.ContactCenter, t.compiler.doc.ContactCenters
+	if _, ok := known[name]; name != "" && !ok {
+		unknown(t.compiler, t.path+".contact_center", "contact center", name, known)
+	}
+	if name == "" && len(known) == 1 {
+		name = keysOf(known)[0]
 	}
 	t.router.contactCenter = name
 }
@@ -179,7 +200,7 @@ func (t *trackerCompiler) keys(which string, doc KeyList) KeyRing {
 		t.warn(path, "no key is asked: anyone who knows the address can send %s calls", which)
 		return ring
 	}
-	if len(doc.Keys) == 0 {
+	if len(doc.Keys) == 0 && !t.reported(t.path+".keys") && !t.bad[t.path] {
 		t.warn(path, "there is no %s key, so every %s call is refused; give a list of keys, or the word open", which, which)
 	}
 	for i, key := range doc.Keys {
@@ -239,6 +260,7 @@ func (t *trackerCompiler) dialable(path, number string) {
 func (t *trackerCompiler) dids() {
 	t.router.dids = make(map[string]*did, 4*len(t.doc.Numbers))
 	seen := map[string]int{}
+	var listed []*did
 	for i, doc := range t.doc.Numbers {
 		path := fmt.Sprintf("%s.numbers[%d]", t.path, i)
 		if doc.DID == "" {
@@ -260,23 +282,43 @@ func (t *trackerCompiler) dids() {
 			}
 			t.warn(path, "%s is no number that can be read%s; it matches only as it is written", clip(doc.DID), hint)
 		}
-		t.router.add(&did{number: number, label: doc.Label, campaign: doc.Campaign})
+		listed = append(listed, &did{number: number, label: doc.Label, campaign: doc.Campaign})
 	}
+	t.spellings(listed)
 }
 
-// add lists a DID under the forms in which Ziwo may send it, so that the usual
-// call needs no parsing.
-func (r *Router) add(d *did) {
-	forms := []string{d.number.Raw, d.number.Key(), d.number.National()}
-	if digits, ok := strings.CutPrefix(d.number.E164, "+"); ok {
-		forms = append(forms, digits, "00"+digits)
+// spellings lists each DID under the forms in which Ziwo may send it, so that
+// the usual call needs no parsing. How the document writes it comes first, and a
+// form that two DIDs could have is neither's: it is parsed when it comes.
+func (t *trackerCompiler) spellings(listed []*did) {
+	r := t.router
+	for _, d := range listed {
+		r.dids[d.number.Raw], r.dids[d.number.Key()] = d, d
 	}
-	for _, form := range forms {
-		if _, taken := r.dids[form]; form != "" && !taken {
+	claimed := map[string]*did{}
+	for _, d := range listed {
+		digits, public := strings.CutPrefix(d.number.E164, "+")
+		if !public {
+			continue
+		}
+		forms := []string{digits, "00" + digits}
+		// The national form of another country is no number, or another one, here.
+		if national := d.number.National(); r.region == "" || t.phone(national, r.region).E164 == d.number.E164 {
+			forms = append(forms, national)
+		}
+		for _, form := range forms {
+			if first, twice := claimed[form]; twice && first != d {
+				claimed[form] = nil
+				continue
+			}
+			claimed[form] = d
+		}
+	}
+	for form, d := range claimed {
+		if _, written := r.dids[form]; d != nil && !written {
 			r.dids[form] = d
 		}
 	}
-	r.listed = append(r.listed, d)
 }
 
 func (t *trackerCompiler) routes() {
@@ -294,7 +336,11 @@ func (t *trackerCompiler) routes() {
 		}
 		t.router.routes = append(t.router.routes, t.route(doc, path))
 	}
-	if n := len(t.doc.Routes); n > 0 {
+	n := len(t.doc.Routes)
+	if n == 0 && !t.reported(t.path) {
+		t.fail(t.path, "routes is missing")
+	}
+	if n > 0 {
 		if last := t.doc.Routes[n-1]; len(last.During) > 0 || len(last.When) > 0 {
 			t.fail(fmt.Sprintf("%s.routes[%d]", t.path, n-1), "the last route must take every call: it can have neither during nor when")
 		}
@@ -309,7 +355,7 @@ func (t *trackerCompiler) route(doc Route, path string) route {
 		s, ok := t.schedules[name]
 		if !ok {
 			if !t.reported(at) {
-				t.unknown(at, "schedule", name, keysOf(t.schedules))
+				unknown(t.compiler, at, "schedule", name, t.schedules)
 			}
 			continue
 		}
@@ -326,6 +372,9 @@ func (t *trackerCompiler) route(doc Route, path string) route {
 		if compiled, ok := t.condition(t, condition, fmt.Sprintf("%s.when[%d]", path, i)); ok {
 			out.when = append(out.when, compiled)
 		}
+	}
+	if doc.Split != nil || doc.Order == Random {
+		t.readsCaller = true // the lot is drawn from it
 	}
 	if doc.Split == nil {
 		out.outcomes = []outcome{t.outcome(doc.Dial, doc.Order, doc.Voicemail, path)}
@@ -383,9 +432,7 @@ func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path
 		t.warn(path+".dial", "all numbers together ring for %d s (over %d s)", total, longAttempt)
 	}
 	if out.order == Rotate {
-		for i := range out.rules {
-			out.rotations = append(out.rotations, slices.Concat(out.rules[i:], out.rules[:i]))
-		}
+		out.twice = slices.Concat(out.rules, out.rules)
 	}
 	return out
 }
@@ -393,11 +440,15 @@ func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path
 // hidden warns of routes that can never be reached, since an earlier one takes
 // every call that they would take.
 func (t *trackerCompiler) hidden() {
-	for later := 1; later < len(t.doc.Routes); later++ {
+	const most = 2000 // every route is held against every earlier one
+	path := func(i int) string { return fmt.Sprintf("%s.routes[%d]", t.path, i) }
+	unsure := make([]bool, min(len(t.doc.Routes), most)) // not all of its conditions could be read
+	for later := range unsure {
+		unsure[later] = t.reported(path(later))
 		for earlier := range later {
 			e, l := &t.doc.Routes[earlier], &t.doc.Routes[later]
-			if hides(e, l) {
-				t.warn(fmt.Sprintf("%s.routes[%d]", t.path, later), "route %q never gets a call: %q before it takes all of them", l.ID, e.ID)
+			if !unsure[earlier] && !unsure[later] && hides(e, l) {
+				t.warn(path(later), "route %q never gets a call: %q before it takes all of them", l.ID, e.ID)
 				break
 			}
 		}
@@ -467,7 +518,7 @@ func (t *trackerCompiler) conditionZone() int {
 	}
 	location, known := t.commonZone()
 	if t.doc.Timezone != "" {
-		location = t.zone(t.doc.Timezone, t.path+".timezone")
+		location = cmp.Or(t.zones[t.doc.Timezone], time.UTC) // an unknown one has been reported
 	} else if !known {
 		t.warn(t.path, "weekday, time and date are read in UTC; set timezone")
 	}

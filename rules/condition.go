@@ -19,6 +19,7 @@ type condition struct {
 	not     bool
 	words   []string            // what to compare with, in the form that the fact has
 	set     map[string]struct{} // the same, when there are many
+	days    []int               // dates to compare with
 	pattern *regexp.Regexp
 	low     int // between: both ends included, but the end of a time
 	high    int
@@ -188,7 +189,7 @@ func (c *condition) compare(e *evaluation) bool {
 		if c.op == OpBetween {
 			return c.low <= date.ordinal() && date.ordinal() <= c.high
 		}
-		return slices.ContainsFunc(c.words, func(w string) bool { return w == date.String() })
+		return slices.Contains(c.days, date.ordinal())
 	case factTags:
 		return slices.ContainsFunc(e.Customer.Tags, c.word)
 	case factRequest:
@@ -231,11 +232,7 @@ func (c *condition) word(value string) bool {
 			_, in := c.set[value]
 			return in
 		}
-		for _, w := range c.words {
-			if w == value {
-				return true
-			}
-		}
+		return slices.Contains(c.words, value)
 	case OpPrefix:
 		for _, w := range c.words {
 			if strings.HasPrefix(value, w) {
@@ -324,21 +321,21 @@ func (c *condition) absent(e *evaluation) string {
 func (c *compiler) condition(t *trackerCompiler, doc Condition, path string) (condition, bool) {
 	of, request := factOf(doc.Field)
 	if of == 0 {
-		if doc.Field != "" {
+		if doc.Field != "" || !c.reported(path) {
 			names := []string{"request."}
 			for _, f := range factNames {
 				names = append(names, f.name)
 			}
 			hint := "; known are " + strings.Join(names[1:], ", ") + " and request.<name>"
-			if near := nearest(doc.Field, names); near != "" {
+			if near := nearest(doc.Field, names); near != "" && near != doc.Field {
 				hint = fmt.Sprintf("; did you mean %q?", near)
 			}
 			c.fail(path+".field", "unknown field %q%s", doc.Field, hint)
 		}
 		return condition{}, false
 	}
-	if doc.Op == "" {
-		return condition{}, false // reported when it was read
+	if doc.Op == "" && c.reported(path) {
+		return condition{}, false
 	}
 	if !slices.Contains(operators[of], doc.Op) {
 		c.fail(path+".op", "%s cannot be compared by %q; it takes %s", doc.Field, doc.Op, list(operators[of]))
@@ -415,22 +412,27 @@ func says(op Op, values []Value) string {
 
 // compareWith brings the values into the form of the fact.
 func (c *compiler) compareWith(t *trackerCompiler, out *condition, values []Value, path string) {
-	switch {
-	case out.op == OpExists:
+	switch out.op {
+	case OpExists:
 		return
-	case out.op == OpMatches:
-		pattern, err := regexp.Compile(`^(?:` + values[0].Text + `)$`)
-		if err != nil {
-			c.fail(path, "%q is no regular expression: %v", clip(values[0].Text), err)
-			return
+	case OpMatches:
+		// On its own first: the brackets around it must not be closed by its own.
+		_, err := regexp.Compile(values[0].Text)
+		if err == nil {
+			out.pattern, err = regexp.Compile(`^(?:` + values[0].Text + `)$`)
 		}
-		out.pattern = pattern
+		if err != nil {
+			c.fail(path, "%q is no regular expression: %s", clip(values[0].Text), clip(err.Error()))
+		}
 		return
-	case out.op == OpBetween:
+	case OpBetween:
 		c.between(out, values, path)
 		return
 	}
 	for _, v := range values {
+		if v.Text == "" && c.reported(path) {
+			continue // it could not be read or resolved, and matches nothing
+		}
 		if v.Text == "" {
 			c.fail(path, "a value is empty; it would match everything or nothing")
 			return
@@ -441,6 +443,9 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, values []Valu
 			return
 		}
 		out.words = append(out.words, word)
+		if date, err := ParseDate(word); err == nil && out.of == factDate {
+			out.days = append(out.days, date.ordinal())
+		}
 	}
 	if (out.op == OpIs || out.op == OpIn) && len(out.words) > manyWords {
 		out.set = make(map[string]struct{}, len(out.words))
@@ -459,12 +464,16 @@ func wordFor(out *condition, v Value, region string, parse func(raw, region stri
 		}
 		switch out.op {
 		case OpPrefix:
-			return phonePrefix(v.Text, region), ""
+			word = phone.Prefix(v.Text, region)
 		case OpSuffix, OpContains:
-			return strings.Map(digitOnly, v.Text), ""
+			word = strings.Map(digitOnly, v.Text)
 		default:
-			return parse(v.Text, region).Key(), ""
+			word = parse(v.Text, region).Key()
 		}
+		if word == "" { // it would match every number
+			return "", fmt.Sprintf("%q has no digits to compare with", clip(v.Text))
+		}
+		return word, ""
 	case factCountry:
 		country := strings.ToUpper(v.Text)
 		if !phone.KnownRegion(country) {
@@ -496,22 +505,6 @@ func digitOnly(r rune) rune {
 		return r
 	}
 	return -1
-}
-
-// phonePrefix is the beginning of a number in E.164: "+9715", "009715" and, for
-// AE, "05" are the same.
-func phonePrefix(text, region string) string {
-	digits := strings.Map(digitOnly, text)
-	switch {
-	case strings.HasPrefix(strings.TrimSpace(text), "+"):
-		return "+" + digits
-	case strings.HasPrefix(digits, "00"):
-		return "+" + digits[2:]
-	case strings.HasPrefix(digits, "0") && phone.CountryCode(region) != "":
-		return "+" + phone.CountryCode(region) + digits[1:]
-	default:
-		return "+" + digits
-	}
 }
 
 func (c *compiler) between(out *condition, values []Value, path string) {

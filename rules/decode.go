@@ -36,13 +36,27 @@ type decoder struct {
 	doc      *Document
 	resolve  Resolver
 	problems Problems
+	errors   int // among the problems
 	fields   map[reflect.Type][]field
 }
 
 func (d *decoder) report(n *node, path, format string, args ...any) {
-	d.problems = append(d.problems, Problem{
-		Line: n.at.line, Column: n.at.column, Path: path, Message: fmt.Sprintf(format, args...),
-	})
+	d.add(Problem{Line: n.at.line, Column: n.at.column, Path: path, Message: fmt.Sprintf(format, args...)})
+}
+
+// maxProblems keeps the report on a document that is wrong throughout, with the
+// help of aliases, from growing much larger than the document.
+const maxProblems = 10_000
+
+func (d *decoder) add(p Problem) {
+	if !p.Warning {
+		d.errors++
+	}
+	if p.Warning || d.errors < maxProblems {
+		d.problems = append(d.problems, p)
+	} else if d.errors == maxProblems {
+		d.problems = append(d.problems, Problem{Line: p.Line, Column: p.Column, Message: "there are more problems from here on"})
+	}
 }
 
 // shaped is a type with a notation of its own.
@@ -52,11 +66,11 @@ type shaped interface {
 
 func (d *decoder) decode(n *node, v reflect.Value, path string) {
 	d.doc.places[path] = n.at
-	if s, ok := v.Addr().Interface().(shaped); ok {
+	if s, ok := reflect.TypeAssert[shaped](v.Addr()); ok {
 		s.decodeNode(d, n, path)
 		return
 	}
-	if t, ok := v.Addr().Interface().(*time.Time); ok {
+	if t, ok := reflect.TypeAssert[*time.Time](v.Addr()); ok {
 		d.instant(n, t, path)
 		return
 	}
@@ -77,7 +91,7 @@ func (d *decoder) decode(n *node, v reflect.Value, path string) {
 		}
 		v.Set(reflect.MakeSlice(v.Type(), len(n.items), len(n.items)))
 		for i, item := range n.items {
-			d.decode(item, v.Index(i), fmt.Sprintf("%s[%d]", path, i))
+			d.decode(item, v.Index(i), path+"["+strconv.Itoa(i)+"]")
 		}
 	case reflect.String:
 		v.SetString(d.text(n, path))
@@ -105,6 +119,7 @@ type field struct {
 	index    int
 	name     string
 	required bool
+	plain    bool // text without a notation of its own
 	atLeast  bool // a list that must not be empty
 	minimum  *int64
 	maximum  *int64
@@ -125,8 +140,8 @@ func (d *decoder) fieldsOf(t reflect.Type) []field {
 		if name == "" || name == "-" {
 			continue
 		}
-		f := field{index: i, name: name}
-		for _, limit := range strings.Split(tag.Get("jsonschema"), ",") {
+		f := field{index: i, name: name, plain: t.Field(i).Type == reflect.TypeFor[string]()}
+		for limit := range strings.SplitSeq(tag.Get("jsonschema"), ",") {
 			word, arg, _ := strings.Cut(limit, "=")
 			number, _ := strconv.ParseInt(arg, 10, 64)
 			switch word {
@@ -168,8 +183,14 @@ func (d *decoder) structure(n *node, v reflect.Value, path string) {
 		d.limit(value, v.Field(known[i].index), at, known[i])
 	})
 	for _, f := range known {
-		if f.required && n.get(f.name) == nil {
+		if !f.required {
+			continue
+		}
+		switch value := n.get(f.name); {
+		case value == nil:
 			d.report(n, path, "%s is missing", f.name)
+		case f.plain && value.kind == kindText && value.text == "":
+			d.report(value, path+"."+f.name, "%s is empty", f.name)
 		}
 	}
 }
@@ -180,11 +201,11 @@ func (d *decoder) unknownKey(key *node, path string, known []field) {
 		names[i] = f.name
 	}
 	if near := nearest(key.text, names); near != "" {
-		d.report(key, path, "unknown key %q; did you mean %q?", key.text, near)
+		d.report(key, path, "unknown key %q; did you mean %q?", clip(key.text), near)
 		return
 	}
 	slices.Sort(names)
-	d.report(key, path, "unknown key %q; known here: %s", key.text, strings.Join(names, ", "))
+	d.report(key, path, "unknown key %q; known here: %s", clip(key.text), strings.Join(names, ", "))
 }
 
 // eachKey visits the keys of a mapping once each; repeated ones are reported.
@@ -192,11 +213,14 @@ func (d *decoder) eachKey(n *node, path string, visit func(key, value *node, at 
 	seen := make(map[string]int, len(n.keys))
 	for i, key := range n.keys {
 		at := key.text
+		if !identifier.MatchString(at) {
+			at = clip(at)
+		}
 		if path != "" {
-			at = path + "." + key.text
+			at = path + "." + at
 		}
 		if line, twice := seen[key.text]; twice {
-			d.report(key, at, "%q is here twice; the first is in line %d", key.text, line)
+			d.report(key, at, "%q is here twice; the first is in line %d", clip(key.text), line)
 			continue
 		}
 		seen[key.text] = key.at.line
@@ -218,7 +242,7 @@ func (d *decoder) mapping(n *node, v reflect.Value, path string) {
 	v.Set(reflect.MakeMapWithSize(v.Type(), len(n.keys)))
 	d.eachKey(n, path, func(key, value *node, at string) {
 		if !identifier.MatchString(key.text) {
-			d.report(key, at, "%q is no name: use up to 64 letters, digits, dots, dashes or underscores, a letter or digit first", key.text)
+			d.report(key, at, "%q is no name: use up to 64 letters, digits, dots, dashes or underscores, a letter or digit first", clip(key.text))
 			return
 		}
 		item := reflect.New(v.Type().Elem()).Elem()
@@ -286,7 +310,9 @@ func (d *decoder) text(n *node, path string) string {
 	return ""
 }
 
-var reference = regexp.MustCompile(`\$\{([^}:]*):?([^}]*)\}`)
+// reference matches one that is not closed as well, so that it is not taken for
+// the value itself.
+var reference = regexp.MustCompile(`\$\{([^}:]*):?([^}]*)(\}|$)`)
 
 // expand resolves the references in a text and tells whether there were any.
 // Secrets are allowed only where the value is kept out of answers and logs.
@@ -298,13 +324,13 @@ func (d *decoder) expand(n *node, path string, secret bool) (value string, refer
 		parts := reference.FindStringSubmatch(ref)
 		kind, name := parts[1], parts[2]
 		switch {
-		case kind != "env" && kind != "secret" || name == "":
-			d.report(n, path, "%s is no reference; write ${env:NAME} or ${secret:NAME}", ref)
+		case kind != "env" && kind != "secret" || name == "" || parts[3] == "":
+			d.report(n, path, "%s is no reference; write ${env:NAME} or ${secret:NAME}", clip(ref))
 		case kind == "secret" && !secret:
-			d.report(n, path, "%s: a secret may stand only in keys, credentials and settings", ref)
+			d.report(n, path, "%s: a secret may stand only in keys, credentials and settings", clip(ref))
 		case kind == "env" && strings.HasPrefix(name, "CALLTRACKER_"):
 			// Else whoever may write the document could read the server's own secrets.
-			d.report(n, path, "%s: the settings of the server itself cannot be referred to", ref)
+			d.report(n, path, "%s: the settings of the server itself cannot be referred to", clip(ref))
 		default:
 			referred = true
 			if d.resolve == nil {
@@ -314,14 +340,24 @@ func (d *decoder) expand(n *node, path string, secret bool) (value string, refer
 			if err == nil {
 				return resolved
 			}
-			d.problems = append(d.problems, Problem{
-				Line: n.at.line, Column: n.at.column, Path: path, Message: ref + ": " + err.Error(),
+			d.add(Problem{
+				Line: n.at.line, Column: n.at.column, Path: path, Message: clip(ref) + ": " + err.Error(),
 				Warning: errors.Is(err, ErrUnresolvedHere),
 			})
 		}
 		return ""
 	})
 	return value, referred
+}
+
+// resolveAll resolves the references in a value that no type describes.
+func (d *decoder) resolveAll(n *node, path string) {
+	if n.kind == kindText {
+		n.text, _ = d.expand(n, path, false)
+	}
+	for _, item := range n.items {
+		d.resolveAll(item, path)
+	}
 }
 
 // ErrUnresolvedHere marks a reference that is not an error of the document: it
@@ -358,6 +394,10 @@ func clip(s string) string {
 // nearest is the candidate that a slip of one or two letters away was meant,
 // or "".
 func nearest(word string, candidates []string) string {
+	const longestWord, manyCandidates = 64, 1000 // nobody is helped by comparing more
+	if len(word) > longestWord || len(candidates) > manyCandidates {
+		return ""
+	}
 	best, least := "", 3
 	for _, c := range candidates {
 		if d := distance(strings.ToLower(word), strings.ToLower(c), least); d < least && d < len(c) {

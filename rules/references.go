@@ -13,8 +13,8 @@ import (
 func (c *compiler) contactCenters() {
 	for _, name := range keysOf(c.doc.ContactCenters) {
 		doc, path := c.doc.ContactCenters[name], "contact_centers."+name
-		if doc.API != "" {
-			c.baseURL(path+".api", doc.API)
+		if doc.API != "" && !isBaseURL(doc.API) {
+			c.fail(path+".api", "%q is no address; write https://host", clip(doc.API))
 		}
 		for _, s := range []struct {
 			name   string
@@ -48,8 +48,8 @@ func (c *compiler) connections() {
 			if secretName(setting) {
 				c.literal(at, doc.Settings[setting].Secret)
 			}
-			if strings.HasSuffix(setting, "_url") && doc.Settings[setting].Reveal() != "" {
-				c.baseURL(at, doc.Settings[setting].Reveal())
+			if value := doc.Settings[setting]; strings.HasSuffix(setting, "_url") && value.Reveal() != "" && !isBaseURL(value.Reveal()) {
+				c.fail(at, "this is no address; write https://host") // without the value, it may be a secret
 			}
 		}
 	}
@@ -78,13 +78,13 @@ func (c *compiler) sites() {
 		for i, key := range doc.Keys {
 			c.literal(fmt.Sprintf("%s.keys[%d]", path, i), key)
 		}
-		if known := keysOf(c.doc.ContactCenters); doc.ContactCenter != "" && !slices.Contains(known, doc.ContactCenter) {
-			c.unknown(path+".contact_center", "contact center", doc.ContactCenter, known)
+		if _, ok := c.doc.ContactCenters[doc.ContactCenter]; doc.ContactCenter != "" && !ok {
+			unknown(c, path+".contact_center", "contact center", doc.ContactCenter, c.doc.ContactCenters)
 		}
 		for i, schedule := range doc.OfflineOutside {
 			at := fmt.Sprintf("%s.offline_outside[%d]", path, i)
 			if _, ok := c.schedules[schedule]; !ok {
-				c.unknown(at, "schedule", schedule, keysOf(c.schedules))
+				unknown(c, at, "schedule", schedule, c.schedules)
 				continue
 			}
 			c.usedSchedules[schedule] = true
@@ -111,7 +111,7 @@ var callStates = []string{"requesting", "trying", "early", "ringing", "answering
 func (c *compiler) popup(path string, doc *Popup) {
 	for i, name := range doc.Connections {
 		if _, ok := c.doc.Connections[name]; !ok {
-			c.unknown(fmt.Sprintf("%s.connections[%d]", path, i), "connection", name, keysOf(c.doc.Connections))
+			unknown(c, fmt.Sprintf("%s.connections[%d]", path, i), "connection", name, c.doc.Connections)
 		}
 	}
 	for i, state := range doc.On {
@@ -121,11 +121,9 @@ func (c *compiler) popup(path string, doc *Popup) {
 	}
 }
 
-func (c *compiler) baseURL(path, value string) {
+func isBaseURL(value string) bool {
 	u, err := url.Parse(value)
-	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.User != nil {
-		c.fail(path, "%q is no address; write https://host", clip(value))
-	}
+	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") && u.User == nil
 }
 
 func (c *compiler) tests() {
@@ -134,17 +132,17 @@ func (c *compiler) tests() {
 		tracker, ok := c.doc.Trackers[doc.Tracker]
 		if !ok {
 			if doc.Tracker != "" {
-				c.unknown(path+".tracker", "tracker", doc.Tracker, keysOf(c.doc.Trackers))
+				unknown(c, path+".tracker", "tracker", doc.Tracker, c.doc.Trackers)
 			}
 			continue
 		}
 		if want := doc.Expect.Route; want != nil {
-			var ids []string
+			routes := make(map[string]Route, len(tracker.Routes))
 			for _, r := range tracker.Routes {
-				ids = append(ids, r.ID)
+				routes[r.ID] = r
 			}
-			if !slices.Contains(ids, *want) {
-				c.unknown(path+".expect.route", "route", *want, ids)
+			if _, ok := routes[*want]; !ok {
+				unknown(c, path+".expect.route", "route", *want, routes)
 			}
 		}
 		if doc.Expect == (Expectation{}) && !c.reported(path) {

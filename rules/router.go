@@ -47,6 +47,45 @@ func (s *Set) Webhook(key string) (contactCenter string, ok bool) {
 	return contactCenter, ok
 }
 
+// Region is how the trackers of a contact centre read national numbers, when
+// they agree, else "".
+func (s *Set) Region(contactCenter string) string {
+	region, first := "", true
+	for _, r := range s.routers {
+		switch {
+		case r.contactCenter != contactCenter:
+		case first:
+			region, first = r.region, false
+		case region != r.region:
+			return ""
+		}
+	}
+	return region
+}
+
+// Regions lists the regions of all trackers, sorted.
+func (s *Set) Regions() []string {
+	seen := map[string]bool{}
+	for _, r := range s.routers {
+		if r.region != "" {
+			seen[r.region] = true
+		}
+	}
+	return keysOf(seen)
+}
+
+// Campaign is that of a DID of any tracker of a contact centre, or "".
+func (s *Set) Campaign(contactCenter string, n phone.Number) string {
+	for _, id := range s.Trackers() {
+		if r := s.routers[id]; r.contactCenter == contactCenter {
+			if d := r.find(n); d != nil {
+				return d.campaign
+			}
+		}
+	}
+	return ""
+}
+
 // TestPlace is where the document's test i stands: line and column from 1, or
 // 0 when it was built by hand.
 func (s *Set) TestPlace(i int) (line, column int) {
@@ -63,7 +102,6 @@ type Router struct {
 	blocked       bool
 	start, end    KeyRing
 	dids          map[string]*did // under every usual spelling
-	listed        []*did
 	routes        []route
 	schedules     []*schedule
 	zones         []*time.Location
@@ -88,7 +126,7 @@ type route struct {
 
 type outcome struct {
 	rules     []Rule
-	rotations [][]Rule // rules starting at each position, when they rotate
+	twice     []Rule // the rules and the rules again, when they rotate: each turn is a part of it
 	order     Order
 	voicemail bool
 }
@@ -103,15 +141,16 @@ type Decision struct {
 	Campaign  string // of the DID
 	Rotating  bool   // the route goes through its numbers in turn: see Turn
 
-	rotations [][]Rule
+	twice []Rule
 }
 
 // Turn is the decision of a rotating route for the nth call that it takes,
 // counted from 0: each call starts one number further. Other decisions stay as
 // they are.
 func (d Decision) Turn(n uint64) Decision {
-	if len(d.rotations) > 0 {
-		d.Rules = d.rotations[n%uint64(len(d.rotations))]
+	if each := len(d.twice) / 2; each > 0 {
+		first := int(n % uint64(each))
+		d.Rules = d.twice[first : first+each : first+each]
 	}
 	return d
 }
@@ -134,7 +173,7 @@ func (r *Router) StartKeys() KeyRing { return r.start }
 // EndKeys are the keys of the end of calls.
 func (r *Router) EndKeys() KeyRing { return r.end }
 
-// ReadsCaller tells whether any condition looks at the caller: when none does,
+// ReadsCaller tells whether a decision may depend on the caller: when none does,
 // there is no need to parse the number before deciding.
 func (r *Router) ReadsCaller() bool { return r.readsCaller }
 
@@ -204,7 +243,7 @@ func (r *Router) decide(f *Facts, traced bool) (Decision, []Step) {
 			trace = append(trace, candidate.step(&e, verdict, condition))
 		}
 		if verdict == Matched {
-			decision := candidate.decision(r, f)
+			decision := candidate.decision(f)
 			decision.Flags, decision.Campaign = flags, e.campaign
 			return decision, trace
 		}
@@ -242,7 +281,7 @@ func (rt *route) step(e *evaluation, verdict Verdict, condition int) Step {
 	return s
 }
 
-func (rt *route) decision(r *Router, f *Facts) Decision {
+func (rt *route) decision(f *Facts) Decision {
 	out := &rt.outcomes[0]
 	var lot uint64
 	if len(rt.outcomes) > 1 || out.order == Random {
@@ -260,7 +299,7 @@ func (rt *route) decision(r *Router, f *Facts) Decision {
 	d := Decision{Route: rt.id, Rules: out.rules, Voicemail: out.voicemail}
 	switch out.order {
 	case Rotate:
-		d.Rotating, d.rotations = true, out.rotations
+		d.Rotating, d.twice = true, out.twice
 	case Random:
 		d.Rules = shuffled(out.rules, mix(lot))
 	}

@@ -2,8 +2,8 @@ package rules
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
-	"strings"
 	"time"
 	_ "time/tzdata" // so that a bare machine knows the same zones
 )
@@ -19,6 +19,14 @@ type schedule struct {
 // span is one opening, in minutes of the day it starts on; past midnight to is
 // over 24:00.
 type span struct{ from, to Clock }
+
+func (s span) String() string {
+	to := s.to
+	if to > midnight {
+		to -= midnight
+	}
+	return fmt.Sprintf("%s to %s", s.from, to)
+}
 
 // closure is a span of days on which the schedule is closed.
 type closure struct {
@@ -72,13 +80,22 @@ func (s *schedule) whyClosed(at time.Time) string {
 	now := readClock(at, s.zone)
 	clock := fmt.Sprintf("%s %s %s in %s", weekdays[now.weekday], now.date, now.minute, s.zone)
 	if c := s.closure(now.date); c != nil {
-		name := c.calendar
-		if c.name != "" {
-			name += ", " + c.name
+		return fmt.Sprintf("%s is closed on %s (%s)", s.name, now.date, c)
+	}
+	yesterday := now.date.before()
+	for _, w := range s.days[yesterday.weekday()] {
+		if c := s.closure(yesterday); c != nil && now.minute+midnight < w.to {
+			return fmt.Sprintf("%s is closed on %s, to which %s belongs (%s)", s.name, yesterday, now.minute, c)
 		}
-		return fmt.Sprintf("%s is closed on %s (%s)", s.name, now.date, name)
 	}
 	return fmt.Sprintf("%s is closed at %s", s.name, clock)
+}
+
+func (c *closure) String() string {
+	if c.name == "" {
+		return c.calendar
+	}
+	return c.calendar + ", " + c.name
 }
 
 func (c *compiler) schedule(name string, doc Schedule) *schedule {
@@ -91,7 +108,7 @@ func (c *compiler) schedule(name string, doc Schedule) *schedule {
 	for i, calendar := range doc.Closed {
 		days, ok := c.doc.Calendars[calendar]
 		if !ok {
-			c.unknown(fmt.Sprintf("%s.closed[%d]", path, i), "calendar", calendar, keysOf(c.doc.Calendars))
+			unknown(c, fmt.Sprintf("%s.closed[%d]", path, i), "calendar", calendar, c.doc.Calendars)
 			continue
 		}
 		c.usedCalendars[calendar] = true
@@ -99,7 +116,7 @@ func (c *compiler) schedule(name string, doc Schedule) *schedule {
 			s.closed = append(s.closed, closure{from: h.From, to: h.To, calendar: calendar, name: h.Name})
 		}
 	}
-	if s.neverOpens() {
+	if len(doc.Open) == 0 && !c.reported(path) {
 		c.warn(path, "schedule %q never opens", name)
 	}
 	return s
@@ -111,7 +128,7 @@ func (c *compiler) window(s *schedule, w Window, path string) {
 	}
 	opening := span{from: w.From, to: w.To}
 	switch {
-	case w.From == w.To, w.From == 0 && w.To == 0:
+	case w.From == w.To:
 		c.fail(path, "the window from %s to %s is empty; a whole day is 00:00 to 24:00", w.From, w.To)
 		return
 	case w.From == midnight:
@@ -126,7 +143,7 @@ func (c *compiler) window(s *schedule, w Window, path string) {
 			continue
 		}
 		if other, where, overlap := s.overlapping(day, opening); overlap {
-			c.fail(path, "%s %s to %s overlaps %s %s to %s", name, w.From, w.To, weekdays[where], other.from, other.to%midnight)
+			c.fail(path, "%s %s to %s overlaps %s %s", name, w.From, w.To, weekdays[where], other)
 			return
 		}
 		s.days[day] = append(s.days[day], opening)
@@ -152,14 +169,7 @@ func (s *schedule) overlapping(day time.Weekday, w span) (span, time.Weekday, bo
 	return span{}, 0, false
 }
 
-func (s *schedule) neverOpens() bool {
-	for _, spans := range s.days {
-		if len(spans) > 0 {
-			return false
-		}
-	}
-	return true
-}
+var offset = regexp.MustCompile(`(?i)^(utc|gmt)?[ ]*[-+]?[0-9]`)
 
 // zone loads an IANA zone; on a failure it reports and goes on with UTC.
 func (c *compiler) zone(name, path string) *time.Location {
@@ -172,7 +182,7 @@ func (c *compiler) zone(name, path string) *time.Location {
 	location, err := time.LoadLocation(name)
 	if err != nil || name == "Local" {
 		message := "unknown time zone %q; use an IANA name such as Asia/Dubai or Europe/Paris"
-		if strings.ContainsAny(name, "+-0123456789") && !strings.HasPrefix(name, "Etc/") {
+		if offset.MatchString(name) {
 			message = "%q is an offset, and offsets are wrong for half of the year in many countries; use an IANA name such as Asia/Dubai"
 		}
 		c.fail(path, message, clip(name))

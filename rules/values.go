@@ -202,8 +202,13 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue("***") }
 func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"***"`), nil }
 
 func (s *Secret) decodeNode(dec *decoder, n *node, path string) {
-	if n.kind != kindText {
-		dec.text(n, path) // reports it like any other text
+	switch n.kind {
+	case kindText:
+	case kindNumber, kindBool:
+		dec.report(n, path, "expected text, found %s; write it in quotes", n.kind) // without the value
+		return
+	default:
+		dec.want(n, kindText, path)
 		return
 	}
 	value, referred := dec.expand(n, path, true)
@@ -292,16 +297,17 @@ func (w *WebCallback) decodeNode(dec *decoder, n *node, path string) {
 	type plain WebCallback
 	documented := &node{kind: kindMapping, at: n.at}
 	known := dec.fieldsOf(reflect.TypeFor[plain]())
-	for i, key := range n.keys {
+	dec.eachKey(n, path, func(key, value *node, at string) {
 		if slices.ContainsFunc(known, func(f field) bool { return f.name == key.text }) {
-			documented.keys, documented.items = append(documented.keys, key), append(documented.items, n.items[i])
-			continue
+			documented.keys, documented.items = append(documented.keys, key), append(documented.items, value)
+			return
 		}
 		if w.Other == nil {
 			w.Other = map[string]any{}
 		}
-		w.Other[key.text] = n.items[i].any()
-	}
+		dec.resolveAll(value, at)
+		w.Other[key.text] = value.any()
+	})
 	other := w.Other
 	decodeAs[plain](dec, documented, (*plain)(w), path)
 	w.Other = other

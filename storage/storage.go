@@ -91,14 +91,23 @@ func (c Call) At() time.Time {
 type Revision struct {
 	Number     int // 1 is the first
 	ReceivedAt time.Time
-	Source     string // "endCall" or "callHistory"
+	Source     Source
 	Raw        []byte
 }
+
+// Source says where a body came from. The zero value is invalid.
+type Source string
+
+// The sources. Ziwo sends endCall the moment a call ends.
+const (
+	FromEndCall     Source = "endCall"
+	FromCallHistory Source = "callHistory"
+)
 
 // Report is a body that reports a call, with what was read from it.
 type Report struct {
 	Call   Call // without ID, Route and Decision: the store finds those
-	Source string
+	Source Source
 	Raw    []byte
 }
 

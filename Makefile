@@ -1,0 +1,46 @@
+# Everything a contributor runs, on plain GNU make and a POSIX shell.
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT   ?= $(shell git rev-parse --verify --short=12 HEAD 2>/dev/null || echo unknown)
+FUZZTIME ?= 20s
+LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test lint generate bench fuzz clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## start the server with the example configuration
+	go run ./server --apply examples/quickstart.yaml
+
+build: ## build the static binary bin/calltracker
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/calltracker ./server
+
+test: ## install what the tests need, then run them all with the race detector
+	@.ci/setup
+	CGO_ENABLED=1 go test -race ./...
+
+lint: .bin/golangci-lint ## check formatting, go vet and golangci-lint
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
+		echo "not formatted, run gofmt -w on:" >&2; echo "$$unformatted" >&2; exit 1; fi
+	go vet ./...
+	.bin/golangci-lint run ./...
+
+generate: ## regenerate openapi/openapi.json from the annotations
+	go generate ./...
+
+bench: ## measure the call path against its two baselines
+	go run ./server/bench
+
+fuzz: ## run every fuzz target for FUZZTIME (default 20s) each
+	@.ci/fuzz $(FUZZTIME)
+
+clean: ## remove what make built
+	rm -rf bin .bin
+
+# The linter has a module of its own, so that its hundreds of dependencies stay
+# out of ours; it is built again only when that module changes.
+.bin/golangci-lint: .ci/lint/go.mod
+	@mkdir -p $(@D)
+	cd .ci/lint && go build -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint

@@ -1,0 +1,261 @@
+package handlers
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"calltracker/phone"
+	"calltracker/storage"
+	"calltracker/ziwo"
+)
+
+// callReader is what Calls needs of a store.
+type callReader interface {
+	Calls(ctx context.Context, f storage.CallFilter, p storage.Page) ([]storage.Call, string, error)
+	Call(ctx context.Context, id string) (storage.Call, []storage.Revision, error)
+	EachCall(ctx context.Context, f storage.CallFilter, visit func(storage.Call) error) error
+}
+
+// Calls reads the stored calls.
+type Calls struct {
+	Store  callReader
+	Config *Config
+}
+
+// CallView is a stored call as it is shown. Absent instants are null.
+type CallView struct {
+	ID            string         `json:"id"`
+	ContactCenter string         `json:"contactCenter"`
+	Tracker       string         `json:"tracker" example:"sales"`
+	CallID        string         `json:"callID"`
+	Direction     string         `json:"direction" example:"inbound"`
+	DID           string         `json:"did" example:"+97161234567"`
+	RawDID        string         `json:"rawDid" example:"061234567"`
+	Caller        string         `json:"caller" example:"+971501234567"`
+	RawCaller     string         `json:"rawCaller" example:"0501234567"`
+	CallerName    string         `json:"callerName"`
+	StartedAt     *time.Time     `json:"startedAt" format:"date-time" extensions:"x-nullable"`
+	AnsweredAt    *time.Time     `json:"answeredAt" format:"date-time" extensions:"x-nullable"`
+	EndedAt       *time.Time     `json:"endedAt" format:"date-time" extensions:"x-nullable"`
+	Duration      int            `json:"duration"` // seconds, ringing included
+	RingTime      int            `json:"ringTime"` // seconds
+	TalkTime      int            `json:"talkTime"` // seconds
+	HoldTime      int            `json:"holdTime"` // seconds
+	Result        string         `json:"result" enums:"answered,missed,voicemail,busy,failed,cancelled,unreadable"`
+	HangupCause   string         `json:"hangupCause"`
+	HangupBy      string         `json:"hangupBy"`
+	Agent         string         `json:"agent"`
+	Position      string         `json:"position"`
+	RecordingFile string         `json:"recordingFile"`
+	Campaign      string         `json:"campaign"`
+	Route         string         `json:"route"`
+	Decision      string         `json:"decision"` // id of the decision that the call followed
+	Flags         []string       `json:"flags"`    // what was odd about the record
+	ReceivedAt    time.Time      `json:"receivedAt" format:"date-time"`
+	Customers     []CustomerView `json:"customers"`
+	Enrichment    Enrichment     `json:"enrichment"`
+}
+
+// CustomerView is a customer whose call it was.
+type CustomerView struct {
+	Connection string `json:"connection"`
+	ID         string `json:"id"`
+	Name       string `json:"name"`
+	URL        string `json:"url"`
+	MatchedBy  string `json:"matchedBy"`
+}
+
+// Enrichment tells how far the search for the customer is.
+type Enrichment struct {
+	State    string `json:"state" enums:"pending,found,none,failed"`
+	Attempts int    `json:"attempts"`
+	Error    string `json:"error"`
+}
+
+// CallList is a page of calls, newest first.
+type CallList struct {
+	Calls []CallView `json:"calls"`
+	Next  string     `json:"next"`
+}
+
+// CallDetail is one call with the bodies that reported it.
+type CallDetail struct {
+	CallView
+	Raw       json.RawMessage `json:"raw" swaggertype:"object"` // the newest body, secrets masked
+	Revisions []RevisionView  `json:"revisions"`
+}
+
+// RevisionView is one body that reported a call, secrets masked.
+type RevisionView struct {
+	Number     int             `json:"number"`
+	ReceivedAt time.Time       `json:"receivedAt" format:"date-time"`
+	Source     string          `json:"source" enums:"endCall,callHistory"`
+	Raw        json.RawMessage `json:"raw" swaggertype:"object"`
+}
+
+// CallQuery narrows a list of calls; empty fields do not.
+type CallQuery struct {
+	From, To time.Time
+	Tracker  string
+	DID      string // in any spelling
+	Caller   string // in any spelling
+	Result   string
+	Campaign string
+	Customer string
+}
+
+// List returns a page of calls. Errors: *Invalid, storage.ErrBadCursor.
+//
+//	@Summary	Stored calls, newest first
+//	@ID		listCalls
+//	@Tags		calls
+//	@Produce	json
+//	@Param		from		query		string	false	"Started at or after (RFC 3339)"
+//	@Param		to			query		string	false	"Started before (RFC 3339)"
+//	@Param		tracker		query		string	false	"Tracker"
+//	@Param		did			query		string	false	"Number that was dialled, in any spelling"
+//	@Param		caller		query		string	false	"Caller, in any spelling"
+//	@Param		result		query		string	false	"Result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
+//	@Param		campaign	query		string	false	"Campaign of the number"
+//	@Param		customer	query		string	false	"Id of a customer"
+//	@Param		cursor		query		string	false	"From the page before"
+//	@Param		limit		query		int		false	"1 to 1000, 50 by default"
+//	@Success	200			{object}	CallList
+//	@Failure	401			{object}	Problem
+//	@Failure	422			{object}	Problem
+//	@Failure	503			{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/calls [get]
+func (h *Calls) List(ctx context.Context, q CallQuery, page storage.Page) (CallList, error) {
+	filter, none, err := h.filter(q)
+	if err != nil || none {
+		return CallList{Calls: []CallView{}}, err
+	}
+	calls, next, err := h.Store.Calls(ctx, filter, page)
+	if err != nil {
+		return CallList{}, fmt.Errorf("list calls: %w", err)
+	}
+	out := CallList{Calls: make([]CallView, len(calls)), Next: next}
+	for i, c := range calls {
+		out.Calls[i] = viewCall(c)
+	}
+	return out, nil
+}
+
+// Each visits all calls of a query, newest first. Errors: *Invalid, and those
+// of visit.
+//
+//	@Summary	Stored calls as CSV, newest first, all of them
+//	@ID		exportCalls
+//	@Tags		calls
+//	@Produce	text/csv
+//	@Param		from		query		string	false	"Started at or after (RFC 3339)"
+//	@Param		to			query		string	false	"Started before (RFC 3339)"
+//	@Param		tracker		query		string	false	"Tracker"
+//	@Param		did			query		string	false	"Number that was dialled, in any spelling"
+//	@Param		caller		query		string	false	"Caller, in any spelling"
+//	@Param		result		query		string	false	"Result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
+//	@Param		campaign	query		string	false	"Campaign of the number"
+//	@Param		customer	query		string	false	"Id of a customer"
+//	@Success	200			{string}	string	"CSV with a header line"
+//	@Failure	401			{object}	Problem
+//	@Failure	422			{object}	Problem
+//	@Failure	503			{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/calls.csv [get]
+func (h *Calls) Each(ctx context.Context, q CallQuery, visit func(CallView) error) error {
+	filter, none, err := h.filter(q)
+	if err != nil || none {
+		return err
+	}
+	if err := h.Store.EachCall(ctx, filter, func(c storage.Call) error { return visit(viewCall(c)) }); err != nil {
+		return fmt.Errorf("read calls: %w", err)
+	}
+	return nil
+}
+
+// Get returns one call; storage.ErrNotFound when there is none.
+//
+//	@Summary	One call, with the bodies that reported it
+//	@ID		getCall
+//	@Tags		calls
+//	@Produce	json
+//	@Param		id	path		string	true	"Call"
+//	@Success	200	{object}	CallDetail
+//	@Failure	401	{object}	Problem
+//	@Failure	404	{object}	Problem
+//	@Failure	503	{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/calls/{id} [get]
+func (h *Calls) Get(ctx context.Context, id string) (CallDetail, error) {
+	call, revisions, err := h.Store.Call(ctx, id)
+	if err != nil {
+		return CallDetail{}, fmt.Errorf("load call %q: %w", shorten(id), err)
+	}
+	out := CallDetail{CallView: viewCall(call), Raw: json.RawMessage("null"), Revisions: make([]RevisionView, len(revisions))}
+	for i, r := range revisions {
+		out.Revisions[i] = RevisionView{Number: r.Number, ReceivedAt: r.ReceivedAt, Source: string(r.Source), Raw: ziwo.MaskSecrets(r.Raw)}
+	}
+	if n := len(out.Revisions); n > 0 {
+		out.Raw = out.Revisions[n-1].Raw
+	}
+	return out, nil
+}
+
+// filter turns a query into the store's terms; none is true when no call can
+// match it.
+func (h *Calls) filter(q CallQuery) (f storage.CallFilter, none bool, err error) {
+	if q.Result != "" && !slices.Contains(storage.Results(), storage.Result(q.Result)) {
+		return f, false, invalid("result", "%q is none of %v", shorten(q.Result), storage.Results())
+	}
+	if !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To) {
+		return f, false, invalid("to", "must be after from")
+	}
+	f = storage.CallFilter{
+		From: q.From, To: q.To, Tracker: q.Tracker, DIDs: h.spellings(q.DID), Callers: h.spellings(q.Caller),
+		Result: storage.Result(q.Result), Campaign: q.Campaign,
+	}
+	return f, q.Customer != "", nil // no call has a customer as long as no connection is asked
+}
+
+// spellings is every number that somebody who types this can mean: as it
+// stands, and as each region of the configuration reads it.
+func (h *Calls) spellings(number string) []string { return spellings(h.Config, number) }
+
+func spellings(config *Config, number string) []string {
+	if number == "" {
+		return nil
+	}
+	out := []string{phone.Parse(number, "").Key()}
+	if live := config.Live(); live != nil {
+		for _, region := range live.Set.Regions() {
+			if key := phone.Parse(number, region).Key(); !slices.Contains(out, key) {
+				out = append(out, key)
+			}
+		}
+	}
+	return out
+}
+
+func viewCall(c storage.Call) CallView {
+	return CallView{
+		ID: c.ID, ContactCenter: c.ContactCenter, Tracker: c.Tracker, CallID: c.CallID, Direction: c.Direction,
+		DID: c.DID, RawDID: c.RawDID, Caller: c.Caller, RawCaller: c.RawCaller, CallerName: c.CallerName,
+		StartedAt: instant(c.StartedAt), AnsweredAt: instant(c.AnsweredAt), EndedAt: instant(c.EndedAt),
+		Duration: c.Duration, RingTime: c.RingTime, TalkTime: c.TalkTime, HoldTime: c.HoldTime,
+		Result: string(c.Result), HangupCause: c.HangupCause, HangupBy: c.HangupBy,
+		Agent: c.Agent, Position: c.Position, RecordingFile: c.RecordingFile, Campaign: c.Campaign,
+		Route: c.Route, Decision: c.Decision, Flags: append([]string{}, c.Flags...), ReceivedAt: c.ReceivedAt,
+		Customers: []CustomerView{}, Enrichment: Enrichment{State: "none"},
+	}
+}
+
+func instant(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -1,0 +1,125 @@
+package handlers
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// Queue takes records from requests that must not wait and writes them in
+// batches in the background. When it is full, or when what it writes to fails,
+// records are dropped and counted: the request is never held up. Make it with
+// NewQueue; it is safe for concurrent use.
+type Queue[T any] struct {
+	name    string
+	items   chan T
+	write   func(context.Context, []T) error
+	logger  *slog.Logger
+	dropped atomic.Int64
+	written atomic.Int64
+	waiting atomic.Int64 // taken from items, not yet written
+	failing bool         // the last write failed; of Run alone
+}
+
+// Sizes of a batch and the pace of writing. Under an ordinary load a record
+// waits for at most one pause. Under a flood the pause bounds the share of the
+// machine that records may take from calls.
+const (
+	batchSize    = 500
+	batchPause   = 50 * time.Millisecond
+	writeTimeout = 2 * time.Second
+)
+
+// NewQueue makes a queue of at most size records. Nothing is written until Run.
+func NewQueue[T any](name string, size int, logger *slog.Logger, write func(context.Context, []T) error) *Queue[T] {
+	return &Queue[T]{name: name, items: make(chan T, size), write: write, logger: logger}
+}
+
+// Offer hands over a record; it never waits.
+func (q *Queue[T]) Offer(item T) {
+	select {
+	case q.items <- item:
+	default:
+		q.dropped.Add(1)
+	}
+}
+
+// Depth is how many records are not yet written.
+func (q *Queue[T]) Depth() int { return len(q.items) + int(q.waiting.Load()) }
+
+// Dropped is how many records were lost since the start.
+func (q *Queue[T]) Dropped() int64 { return q.dropped.Load() }
+
+// Written is how many records were written since the start.
+func (q *Queue[T]) Written() int64 { return q.written.Load() }
+
+// Run writes until ctx ends, and then what is left, in at most the time of one
+// more write. It returns nil.
+func (q *Queue[T]) Run(ctx context.Context) error {
+	batch := make([]T, 0, batchSize)
+	pause := time.NewTimer(batchPause)
+	defer pause.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			q.drain(batch)
+			return nil
+		case item := <-q.items:
+			batch = q.collect(append(batch[:0], item))
+			q.flush(context.WithoutCancel(ctx), batch)
+			clear(batch)
+			pause.Reset(batchPause)
+			select {
+			case <-pause.C:
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+func (q *Queue[T]) drain(batch []T) {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	for ctx.Err() == nil {
+		if batch = q.collect(batch[:0]); len(batch) == 0 {
+			return
+		}
+		q.flush(ctx, batch)
+	}
+}
+
+// collect adds what has arrived, up to a full batch.
+func (q *Queue[T]) collect(batch []T) []T {
+	for len(batch) < batchSize {
+		select {
+		case item := <-q.items:
+			batch = append(batch, item)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+func (q *Queue[T]) flush(ctx context.Context, batch []T) {
+	q.waiting.Store(int64(len(batch)))
+	defer q.waiting.Store(0)
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	err := q.write(ctx, batch)
+	if err != nil {
+		q.dropped.Add(int64(len(batch)))
+	} else {
+		q.written.Add(int64(len(batch)))
+	}
+	if failing := err != nil; failing != q.failing { // an outage is one message, not one a batch
+		q.failing = failing
+		if failing {
+			q.logger.LogAttrs(ctx, slog.LevelError, "records are dropped", slog.String("queue", q.name), slog.Any("error", err))
+		} else {
+			q.logger.LogAttrs(ctx, slog.LevelInfo, "records are written again",
+				slog.String("queue", q.name), slog.Int64("dropped_since_start", q.Dropped()))
+		}
+	}
+}

@@ -1,0 +1,139 @@
+package handlers_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"calltracker/handlers"
+)
+
+// recorder is a place to write to.
+type recorder struct {
+	batches [][]int
+	fail    error
+	stall   chan struct{} // when it is set, writing waits for it
+}
+
+func (r *recorder) write(ctx context.Context, batch []int) error {
+	if r.stall != nil {
+		select {
+		case <-r.stall:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if r.fail != nil {
+		return r.fail
+	}
+	r.batches = append(r.batches, slices.Clone(batch))
+	return nil
+}
+
+func (r *recorder) all() []int { return slices.Concat(r.batches...) }
+
+// running starts a queue and returns what stops it and waits.
+func running(t *testing.T, size int, r *recorder) (q *handlers.Queue[int], stop func()) {
+	t.Helper()
+	q = handlers.NewQueue("test", size, slog.New(slog.DiscardHandler), r.write)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- q.Run(ctx) }()
+	return q, func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	}
+}
+
+func numbers(n int) []int {
+	out := make([]int, n)
+	for i := range out {
+		out[i] = i
+	}
+	return out
+}
+
+func TestQueueWritesInOrderAndInBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		q, stop := running(t, 10_000, r)
+		for _, n := range numbers(1200) {
+			q.Offer(n)
+		}
+		<-time.After(time.Second) // in the time of the bubble
+		synctest.Wait()
+		if !slices.Equal(r.all(), numbers(1200)) {
+			t.Errorf("wrote %d records", len(r.all()))
+		}
+		if len(r.batches) < 3 || len(r.batches) > 4 {
+			t.Errorf("in %d batches", len(r.batches))
+		}
+		if q.Depth() != 0 || q.Dropped() != 0 || q.Written() != 1200 {
+			t.Errorf("depth %d, dropped %d, written %d", q.Depth(), q.Dropped(), q.Written())
+		}
+		stop()
+	})
+}
+
+func TestQueueDropsAndCountsWhenItIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{stall: make(chan struct{})}
+		q, stop := running(t, 10, r)
+		q.Offer(0)
+		synctest.Wait() // it is being written, and stalls
+		for n := range 15 {
+			q.Offer(n + 1)
+		}
+		if q.Dropped() != 5 || q.Depth() != 11 {
+			t.Errorf("dropped %d, depth %d; want 5 and 11", q.Dropped(), q.Depth())
+		}
+		close(r.stall)
+		stop()
+		if !slices.Equal(r.all(), numbers(11)) {
+			t.Errorf("wrote %v", r.all())
+		}
+	})
+}
+
+func TestQueueWritesWhatIsLeftWhenItStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		q, stop := running(t, 10_000, r)
+		for _, n := range numbers(3000) {
+			q.Offer(n)
+		}
+		stop()
+		if !slices.Equal(r.all(), numbers(3000)) {
+			t.Errorf("wrote %d records", len(r.all()))
+		}
+	})
+}
+
+func TestQueueGivesUpOnWritesThatFailOrHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{fail: errors.New("disk full")}
+		q, stop := running(t, 10, r)
+		q.Offer(1)
+		<-time.After(time.Second)
+		synctest.Wait()
+		if q.Dropped() != 1 || q.Depth() != 0 {
+			t.Errorf("dropped %d, depth %d; want 1 and 0", q.Dropped(), q.Depth())
+		}
+		r.fail, r.stall = nil, make(chan struct{}) // never closed
+		q.Offer(2)
+		started := time.Now()
+		stop()
+		if took := time.Since(started); took > 10*time.Second {
+			t.Errorf("stopping took %s", took)
+		}
+		if q.Dropped() != 2 {
+			t.Errorf("dropped %d, want 2", q.Dropped())
+		}
+	})
+}

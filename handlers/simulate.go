@@ -1,0 +1,206 @@
+package handlers
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"calltracker/rules"
+	"calltracker/ziwo"
+)
+
+// Simulator answers what would happen to a call.
+type Simulator struct {
+	Config         *Config
+	Numbers        *Numbers
+	VoicemailField string // of the answer; empty leaves the flag out
+	Now            func() time.Time
+}
+
+// SimulateInput is a call to simulate.
+type SimulateInput struct {
+	Tracker  string         `json:"tracker" validate:"required" example:"sales"`
+	At       *time.Time     `json:"at,omitempty" format:"date-time" example:"2026-11-22T20:00:00+04:00"` // now when absent
+	Call     map[string]any `json:"call" validate:"required" swaggertype:"object"`                       // what Ziwo sends: didCalled, callerIDNumber, ...
+	Document string         `json:"document,omitempty"`                                                  // a document to try instead of the one in force, YAML or JSON
+}
+
+// Simulation is what would happen to a call.
+type Simulation struct {
+	Route     string          `json:"route"`
+	Rules     []rules.Rule    `json:"rules"`
+	Voicemail bool            `json:"voicemail"`
+	Flags     []string        `json:"flags"`
+	Trace     []rules.Step    `json:"trace"`
+	Answer    json.RawMessage `json:"answer" swaggertype:"object"` // what Ziwo would get
+}
+
+// Simulate decides a call without recording it. Errors: *Invalid, ErrNoConfig.
+//
+//	@Summary		What would happen to a call, and why
+//	@Description	With the configuration in force, or with a document that is not saved.
+//	@ID		simulate
+//	@Tags			configuration
+//	@Accept			json
+//	@Produce		json
+//	@Param			body	body		SimulateInput	true	"Call"
+//	@Success		200		{object}	Simulation
+//	@Failure		400		{object}	Problem
+//	@Failure		401		{object}	Problem
+//	@Failure		404		{object}	Problem
+//	@Failure		413		{object}	Problem
+//	@Failure		415		{object}	Problem
+//	@Failure		422		{object}	Problem
+//	@Security		Bearer
+//	@Router			/api/v1/simulate [post]
+func (h *Simulator) Simulate(in SimulateInput) (Simulation, error) {
+	if err := validateInput(in); err != nil {
+		return Simulation{}, err
+	}
+	set, err := h.set(in.Document)
+	if err != nil {
+		return Simulation{}, err
+	}
+	return h.SimulateIn(set, in)
+}
+
+// SimulateIn decides a call by the set, whatever document the input names.
+func (h *Simulator) SimulateIn(set *rules.Set, in SimulateInput) (Simulation, error) {
+	router, ok := set.Router(in.Tracker)
+	if !ok {
+		return Simulation{}, invalid("tracker", "there is no tracker %q", shorten(in.Tracker))
+	}
+	start, err := startOf(in.Call)
+	if err != nil {
+		return Simulation{}, err
+	}
+	at := h.Now()
+	if in.At != nil {
+		at = *in.At
+	}
+	return simulate(router, start, h.Numbers, at, h.VoicemailField), nil
+}
+
+func (h *Simulator) set(document string) (*rules.Set, error) {
+	if document == "" {
+		live := h.Config.Live()
+		if live == nil {
+			return nil, ErrNoConfig
+		}
+		return live.Set, nil
+	}
+	format := rules.YAML
+	if bytes.HasPrefix(bytes.TrimSpace([]byte(document)), []byte("{")) {
+		format = rules.JSON
+	}
+	// Keys do not matter to a simulation, so references stay unresolved.
+	set, problems := rules.Load([]byte(document), format, nil)
+	if set == nil {
+		return nil, &Invalid{Errors: fieldErrors(problems.Errors())}
+	}
+	return set, nil
+}
+
+// startOf reads a call as a start request is read, so that a simulation knows
+// the same names.
+func startOf(call map[string]any) (ziwo.Start, error) {
+	body, err := json.Marshal(call)
+	if err != nil {
+		return ziwo.Start{}, invalid("call", "%v", err)
+	}
+	start, err := ziwo.ReadStart("application/json", "", body)
+	switch {
+	case errors.Is(err, ziwo.ErrNoDID):
+		return ziwo.Start{}, invalid("call.didCalled", "is missing")
+	case err != nil:
+		return ziwo.Start{}, invalid("call", "%v", err)
+	}
+	return start, nil
+}
+
+func simulate(router *rules.Router, start ziwo.Start, numbers *Numbers, at time.Time, voicemailField string) Simulation {
+	decision, trace := router.Explain(factsOf(start, router, numbers, at))
+	return Simulation{
+		Route: decision.Route, Rules: decision.Rules, Voicemail: decision.Voicemail,
+		Flags: append([]string{}, slices.Concat(decision.Flags, start.Notes)...), Trace: trace,
+		Answer: AppendAnswer(nil, start.DIDCalled, decision, voicemailField),
+	}
+}
+
+// AppendAnswer appends what Ziwo gets for a decision.
+func AppendAnswer(dst []byte, didCalled string, d rules.Decision, voicemailField string) []byte {
+	answer := ziwo.AppendStartAnswer(dst, didCalled)
+	for _, r := range d.Rules {
+		answer.Rule(r.Action, r.Number, r.CallerID, r.Timeout)
+	}
+	return answer.End(voicemailField, d.Voicemail)
+}
+
+// TestResult is what became of one of a document's tests.
+type TestResult struct {
+	Name         string       `json:"name"`
+	Line, Column int          `json:"-"`
+	Failures     []string     `json:"failures"` // empty when it passed
+	Trace        []rules.Step `json:"trace"`
+}
+
+// RunTests runs the tests of a document.
+func RunTests(set *rules.Set) []TestResult {
+	numbers := NewNumbers()
+	results := make([]TestResult, len(set.Document().Tests))
+	for i, test := range set.Document().Tests {
+		results[i] = TestResult{Name: test.Name}
+		results[i].Line, results[i].Column = set.TestPlace(i)
+		call := make(map[string]any, len(test.Call))
+		for name, value := range test.Call {
+			call[name] = value.Text
+		}
+		start, err := startOf(call)
+		if err != nil {
+			results[i].Failures = []string{err.Error()}
+			continue
+		}
+		router, _ := set.Router(test.Tracker) // compile has checked that it exists
+		got := simulate(router, start, numbers, test.At, "")
+		results[i].Trace = got.Trace
+		results[i].Failures = unmet(test.Expect, got)
+	}
+	return results
+}
+
+func unmet(want rules.Expectation, got Simulation) []string {
+	var out []string
+	if want.Route != nil && *want.Route != got.Route {
+		out = append(out, fmt.Sprintf("expected route %q, got %q", *want.Route, got.Route))
+	}
+	if want.Voicemail != nil && *want.Voicemail != got.Voicemail {
+		out = append(out, fmt.Sprintf("expected voicemail %t, got %t", *want.Voicemail, got.Voicemail))
+	}
+	if want.Numbers != nil {
+		numbers := make([]string, len(got.Rules))
+		for i, r := range got.Rules {
+			numbers[i] = r.Number
+		}
+		if !slices.Equal(*want.Numbers, numbers) {
+			out = append(out, fmt.Sprintf("expected numbers %q, got %q", *want.Numbers, numbers))
+		}
+	}
+	return out
+}
+
+// failedTests are the tests of a document that do not hold, as errors of it.
+func failedTests(set *rules.Set) []FieldError {
+	var out []FieldError
+	for i, r := range RunTests(set) {
+		for _, failure := range r.Failures {
+			out = append(out, FieldError{
+				Line: r.Line, Column: r.Column, Path: fmt.Sprintf("tests[%d]", i),
+				Message: fmt.Sprintf("test %q failed: %s", r.Name, failure),
+			})
+		}
+	}
+	return out
+}

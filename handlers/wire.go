@@ -1,0 +1,52 @@
+package handlers
+
+import "calltracker/rules"
+
+// Problem is an error of the admin API (RFC 9457, https://www.rfc-editor.org/rfc/rfc9457).
+type Problem struct {
+	Type   string       `json:"type" example:"about:blank"`
+	Title  string       `json:"title" example:"Unprocessable Entity"`
+	Status int          `json:"status" example:"422"`
+	Detail string       `json:"detail,omitempty"`
+	Errors []FieldError `json:"errors,omitempty"`
+}
+
+// Envelope is the answer that Ziwo expects of every request
+// (https://www.ziwo.io/api-integration-developers/).
+type Envelope struct {
+	Result  bool         `json:"result" example:"true"`
+	Content struct{}     `json:"content"`
+	Info    EnvelopeInfo `json:"info"`
+}
+
+// EnvelopeInfo is what was odd about a request that was accepted.
+type EnvelopeInfo struct {
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// StartEnvelope is the answer to a start call.
+type StartEnvelope struct {
+	Result  bool         `json:"result" example:"true"`
+	Content StartContent `json:"content"`
+	Info    EnvelopeInfo `json:"info"`
+}
+
+// StartContent is where the call goes.
+type StartContent struct {
+	DIDCalled string       `json:"didCalled" example:"061234567"`
+	Rules     []rules.Rule `json:"rules"`
+	Voicemail bool         `json:"voicemail,omitempty"` // the name is a setting
+}
+
+// ErrorEnvelope is the answer to a request of Ziwo that was refused.
+type ErrorEnvelope struct {
+	Result  bool          `json:"result" example:"false"`
+	Content struct{}      `json:"content"`
+	Info    struct{}      `json:"info"`
+	Error   EnvelopeError `json:"error"`
+}
+
+// EnvelopeError says why.
+type EnvelopeError struct {
+	Message string `json:"message"`
+}

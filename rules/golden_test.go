@@ -1,0 +1,176 @@
+package rules_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v4"
+
+	"calltracker/phone"
+	"calltracker/rules"
+)
+
+var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
+
+// golden compares got with the file, or writes it.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got; -update rewrites it):\n%s", file, diff)
+	}
+}
+
+func readFile(t testing.TB, file string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// mustLoad loads a document that has warnings at most. References resolve to
+// themselves.
+func mustLoad(t testing.TB, text string, format rules.Format) *rules.Set {
+	t.Helper()
+	set, problems := rules.Load([]byte(text), format, func(kind, name string) (string, error) { return kind + ":" + name, nil })
+	if errors := problems.Errors(); len(errors) > 0 {
+		t.Fatalf("the document has errors: %v", errors)
+	}
+	return set
+}
+
+// call is one case of a golden document.
+type call struct {
+	Name     string            `yaml:"name"`
+	Tracker  string            `yaml:"tracker"` // the only one when absent
+	At       string            `yaml:"at"`      // Monday noon in UTC when absent
+	DID      string            `yaml:"did"`
+	Caller   string            `yaml:"caller"`
+	CallID   string            `yaml:"callID"`
+	Request  map[string]string `yaml:"request"`
+	Customer *struct {
+		Found      bool     `yaml:"found"`
+		Connection string   `yaml:"connection"`
+		Tags       []string `yaml:"tags"`
+	} `yaml:"customer"`
+	Turn *uint64 `yaml:"turn"` // of a rotating route
+}
+
+func (c call) facts(t *testing.T, region string) rules.Facts {
+	t.Helper()
+	f := rules.Facts{
+		At:  time.Date(2026, time.November, 23, 12, 0, 0, 0, time.UTC),
+		DID: phone.Parse(c.DID, region), Caller: phone.Parse(c.Caller, region), CallID: c.CallID, Request: c.Request,
+	}
+	if c.At != "" {
+		at, err := time.Parse(time.RFC3339, c.At)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.At = at
+	}
+	if c.Customer != nil {
+		f.Customer = &rules.Customer{Found: c.Customer.Found, Connection: c.Customer.Connection, Tags: c.Customer.Tags}
+	}
+	return f
+}
+
+func TestGolden(t *testing.T) {
+	documents, err := filepath.Glob("testdata/golden/*/document.yaml")
+	if err != nil || len(documents) == 0 {
+		t.Fatalf("no golden documents: %v", err)
+	}
+	for _, document := range documents {
+		dir := filepath.Dir(document)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			set := mustLoad(t, string(readFile(t, document)), rules.YAML)
+			var calls []call
+			decoder := yaml.NewDecoder(strings.NewReader(string(readFile(t, filepath.Join(dir, "cases.yaml")))))
+			decoder.KnownFields(true)
+			if err := decoder.Decode(&calls); err != nil {
+				t.Fatal(err)
+			}
+			var out strings.Builder
+			for _, c := range calls {
+				if c.Tracker == "" {
+					c.Tracker = set.Trackers()[0]
+				}
+				router, ok := set.Router(c.Tracker)
+				if !ok {
+					t.Fatalf("%s: no tracker %q", c.Name, c.Tracker)
+				}
+				fmt.Fprintf(&out, "== %s\n%s\n", c.Name, decide(t, router, c))
+			}
+			golden(t, filepath.Join(dir, "trace.golden"), out.String())
+		})
+	}
+}
+
+// decide is the decision on a call and its trace, as text.
+func decide(t *testing.T, router *rules.Router, c call) string {
+	t.Helper()
+	facts := c.facts(t, router.Region())
+	decision, trace := router.Explain(facts)
+	same := cmp.Comparer(func(a, b rules.Decision) bool { return describe(a) == describe(b) && a.Rotating == b.Rotating })
+	if diff := cmp.Diff(decision, router.Decide(facts), same); diff != "" {
+		t.Errorf("%s: Decide is not what Explain explains:\n%s", c.Name, diff)
+	}
+	// The live path takes a DID in a usual spelling from the tracker's list, unparsed.
+	if listed, ok := router.Listed(c.DID); ok {
+		facts.DID = listed
+		if diff := cmp.Diff(decision, router.Decide(facts), same); diff != "" {
+			t.Errorf("%s: the listed DID is decided in another way than the parsed one:\n%s", c.Name, diff)
+		}
+	}
+	if c.Turn != nil {
+		decision = decision.Turn(*c.Turn)
+	}
+	var out strings.Builder
+	out.WriteString(describe(decision))
+	for _, s := range trace {
+		out.WriteString(strings.TrimRight(fmt.Sprintf("  %-20s %-8s %s", s.Route, s.Verdict, s.Reason), " ") + "\n")
+	}
+	return out.String()
+}
+
+func describe(d rules.Decision) string {
+	var out strings.Builder
+	out.WriteString("-> " + d.Route)
+	if d.Voicemail {
+		out.WriteString(", voicemail")
+	}
+	if d.Rotating {
+		out.WriteString(", rotating")
+	}
+	if d.Campaign != "" {
+		out.WriteString(", campaign " + d.Campaign)
+	}
+	for _, flag := range d.Flags {
+		out.WriteString(", " + flag)
+	}
+	out.WriteByte('\n')
+	for _, r := range d.Rules {
+		fmt.Fprintf(&out, "   %s %s as %q for %d s\n", r.Action, r.Number, r.CallerID, r.Timeout)
+	}
+	if d.Rules == nil {
+		out.WriteString("   no rules at all\n")
+	}
+	return out.String()
+}

@@ -1,0 +1,241 @@
+package rules
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+	"go.yaml.in/yaml/v4"
+)
+
+// parseYAML trusts the parser with the grammar only: types, duplicates and
+// references are looked at here, where all of them can be reported at once.
+func parseYAML(text []byte) (root *node, problems Problems) {
+	defer func() {
+		// The document comes from outside: a fault of the parser must not stop the server.
+		if r := recover(); r != nil {
+			root, problems = nil, Problems{{Line: 1, Column: 1, Message: fmt.Sprintf("this cannot be read as YAML (%v)", r)}}
+		}
+	}()
+	if p, found := controlCharacter(text); found {
+		return nil, Problems{p}
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	var doc, second yaml.Node
+	switch err := decoder.Decode(&doc); {
+	case errors.Is(err, io.EOF):
+		return &node{kind: kindNull, at: position{1, 1}}, nil
+	case err != nil:
+		return nil, Problems{syntaxProblem(text, err)}
+	}
+	b := &yamlBuilder{anchors: map[*yaml.Node]*node{}}
+	root = b.build(doc.Content[0], 0)
+	switch err := decoder.Decode(&second); {
+	case errors.Is(err, io.EOF):
+	case err != nil:
+		return nil, Problems{syntaxProblem(text, err)}
+	default:
+		b.problem(second.Content[0], "a second document starts here; one file holds one configuration")
+	}
+	return root, b.problems
+}
+
+// controlCharacter finds the first character that YAML does not allow
+// (https://yaml.org/spec/1.2.2/#51-character-set): the parser does not say where it is.
+func controlCharacter(text []byte) (Problem, bool) {
+	at := position{1, 1}
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r >= 0x7f && r <= 0x9f && r != 0x85 || r == 0xfffe || r == 0xffff {
+			return Problem{Line: at.line, Column: at.column, Message: fmt.Sprintf("a control character (U+%04X) stands here", r)}, true
+		}
+		if at.column++; r == '\n' {
+			at = position{at.line + 1, 1}
+		}
+		text = text[size:]
+	}
+	return Problem{}, false
+}
+
+// syntaxProblem says what is wrong with the grammar, and where. The parser
+// names at best the line of the block around the mistake. Another one that
+// knows the very place is asked when the text is small enough for it, since its
+// time and memory grow with the square of the text.
+func syntaxProblem(text []byte, err error) Problem {
+	const small, fewBrackets = 32 << 10, 4 << 10
+	if len(text) <= small && bytes.Count(text, []byte("["))+bytes.Count(text, []byte("{")) < fewBrackets {
+		if p, found := explainSyntax(text); found {
+			return p
+		}
+	}
+	p := Problem{Line: 1, Column: 1, Message: strings.TrimPrefix(err.Error(), "yaml: ")}
+	var syntax *yaml.ParserError
+	if errors.As(err, &syntax) {
+		p.Line, p.Message = max(syntax.Line, 1), syntax.Message
+	}
+	if name, found := strings.CutPrefix(p.Message, "unknown anchor '"); found {
+		alias := "*" + strings.TrimSuffix(name, "' referenced")
+		before, _, _ := bytes.Cut(text, []byte(alias))
+		p.Line = 1 + bytes.Count(before, []byte("\n"))
+		p.Column = 1 + utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
+		p.Message = fmt.Sprintf("%s stands for nothing: there is no &%s before it", alias, alias[1:])
+	}
+	return p
+}
+
+func explainSyntax(text []byte) (p Problem, found bool) {
+	defer func() {
+		if recover() != nil { // it has panicked on odd input before
+			found = false
+		}
+	}()
+	_, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
+	var syntax interface {
+		GetToken() *token.Token
+		GetMessage() string
+	}
+	if !errors.As(err, &syntax) || syntax.GetToken() == nil || syntax.GetToken().Position == nil {
+		return Problem{}, false
+	}
+	at := syntax.GetToken().Position
+	return Problem{Line: at.Line, Column: at.Column, Message: syntax.GetMessage()}, true
+}
+
+type yamlBuilder struct {
+	anchors  map[*yaml.Node]*node // what aliases stand for
+	problems Problems
+	copies   int
+}
+
+func (b *yamlBuilder) problem(n *yaml.Node, format string, args ...any) {
+	b.problems = append(b.problems, Problem{Line: n.Line, Column: n.Column, Message: fmt.Sprintf(format, args...)})
+}
+
+func (b *yamlBuilder) build(n *yaml.Node, depth int) *node {
+	out := &node{kind: kindNull, at: position{n.Line, n.Column}}
+	if n.Anchor != "" {
+		defer func() { b.anchors[n] = out }() // only now: nothing is a part of itself
+	}
+	if depth > maxDepth {
+		b.problem(n, "%s", errTooDeep)
+		return out
+	}
+	if n.Kind == yaml.AliasNode {
+		target := b.anchors[n.Alias]
+		if target == nil {
+			b.problem(n, "*%s stands for something that it is a part of itself", n.Value)
+			return out
+		}
+		return b.expand(target, n, depth)
+	}
+	if n.Style&yaml.TaggedStyle != 0 {
+		b.problem(n, "YAML tags such as %s are not used here; remove it", clip(n.Tag))
+	}
+	switch n.Kind {
+	case yaml.ScalarNode:
+		out.kind, out.text = kindText, n.Value
+		if n.Style == 0 {
+			out.kind, out.text = plainScalar(n.Value)
+		}
+	case yaml.SequenceNode:
+		out.kind = kindList
+		out.items = make([]*node, len(n.Content))
+		for i, item := range n.Content {
+			out.items[i] = b.build(item, depth+1)
+		}
+	case yaml.MappingNode:
+		out.kind = kindMapping
+		b.mapping(out, n.Content, depth)
+	}
+	return out
+}
+
+// number is YAML 1.2's integers and floats (https://yaml.org/spec/1.2.2/#1032-tag-resolution).
+var number = regexp.MustCompile(`^([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$`)
+
+// plainScalar is what a text without quotes is. The parser's own answer is YAML 1.1's,
+// to which 0505874603 is a number or not by whether it has an 8.
+func plainScalar(text string) (kind, string) {
+	switch text {
+	case "", "~", "null", "Null", "NULL":
+		return kindNull, ""
+	case "true", "True", "TRUE":
+		return kindBool, "true"
+	case "false", "False", "FALSE":
+		return kindBool, "false"
+	}
+	if strings.IndexByte("0123456789+-.", text[0]) >= 0 && number.MatchString(text) {
+		return kindNumber, text
+	}
+	return kindText, text
+}
+
+// mapping fills out from the keys and values of content, which take turns.
+func (b *yamlBuilder) mapping(out *node, content []*yaml.Node, depth int) {
+	var merged []*node
+	seen := make(map[string]bool, len(content)/2)
+	for i := 0; i+1 < len(content); i += 2 {
+		if content[i].Tag == "!!merge" {
+			merged = append(merged, b.build(content[i+1], depth+1))
+			continue
+		}
+		key, value := b.build(content[i], depth), b.build(content[i+1], depth+1)
+		if key.kind != kindText && key.kind != kindNumber && key.kind != kindBool {
+			b.problem(content[i], "a key must be a word")
+			continue
+		}
+		key.kind = kindText
+		seen[key.text] = true
+		out.keys, out.items = append(out.keys, key), append(out.items, value)
+	}
+	for _, m := range merged { // "<<": what the mapping says itself comes first
+		sources := []*node{m}
+		if m.kind == kindList {
+			sources = m.items
+		}
+		for _, s := range sources {
+			if s.kind != kindMapping {
+				b.problems = append(b.problems, Problem{Line: m.at.line, Column: m.at.column, Message: "<< takes a mapping"})
+				continue
+			}
+			for i, key := range s.keys {
+				if !seen[key.text] {
+					seen[key.text] = true
+					out.keys, out.items = append(out.keys, key), append(out.items, s.items[i])
+				}
+			}
+		}
+	}
+}
+
+// expand copies what an alias stands for, so that each copy counts and
+// problems point to the place of use.
+func (b *yamlBuilder) expand(n *node, alias *yaml.Node, depth int) *node {
+	c := &node{kind: kindNull, at: position{alias.Line, alias.Column}}
+	if b.copies++; b.copies > maxCopies || depth > maxDepth {
+		switch {
+		case depth > maxDepth:
+			b.problem(alias, "%s", errTooDeep)
+		case b.copies == maxCopies+1:
+			b.problem(alias, "the aliases make this document too large")
+		}
+		return c
+	}
+	c.kind, c.text = n.kind, n.text
+	for i, key := range n.keys {
+		c.keys = append(c.keys, &node{kind: kindText, text: key.text, at: c.at})
+		c.items = append(c.items, b.expand(n.items[i], alias, depth+1))
+	}
+	if n.kind == kindList {
+		for _, item := range n.items {
+			c.items = append(c.items, b.expand(item, alias, depth+1))
+		}
+	}
+	return c
+}

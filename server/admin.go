@@ -1,0 +1,390 @@
+package main
+
+import (
+	"encoding/csv"
+	"fmt"
+	"log/slog"
+	"mime"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"calltracker/handlers"
+	"calltracker/rules"
+)
+
+// This file turns admin requests into calls of handlers, and their results into
+// answers.
+
+func (s *server) getConfig(c echo.Context) error {
+	version, err := s.config.Document()
+	if err != nil {
+		return err
+	}
+	header := c.Response().Header()
+	tag := etag(version.Version)
+	header.Set("ETag", tag)
+	header.Set(echo.HeaderVary, echo.HeaderAccept)
+	if c.Request().Header.Get("If-None-Match") == tag {
+		return c.NoContent(http.StatusNotModified)
+	}
+	wanted := rules.YAML
+	if accept := c.Request().Header.Get(echo.HeaderAccept); strings.Contains(accept, "json") && !strings.Contains(accept, "yaml") {
+		wanted = rules.JSON
+	}
+	text, err := rules.Convert([]byte(version.Document), rules.Format(version.Format), wanted)
+	if err != nil {
+		return err
+	}
+	return c.Blob(http.StatusOK, "application/"+string(wanted), text)
+}
+
+func etag(version int64) string { return strconv.Quote(strconv.FormatInt(version, 10)) }
+
+func (s *server) putConfig(c echo.Context) error {
+	q := queryOf(c)
+	in := handlers.ConfigInput{
+		DryRun: q.flag("dry_run"), Comment: clipped(q.text("comment")), Author: clipped(q.text("author")),
+		IfMatch: c.Request().Header.Get("If-Match"),
+	}
+	if err := q.err(); err != nil {
+		return err
+	}
+	if in.IfMatch == "" && !in.DryRun {
+		return errPrecondition
+	}
+	var err error
+	if in.Format, err = documentFormat(c.Request().Header.Get(echo.HeaderContentType)); err != nil {
+		return err
+	}
+	body, err := readBody(nil, c.Request(), rules.MaxDocumentBytes)
+	if err != nil {
+		return err
+	}
+	in.Document = string(body)
+	applied, err := s.config.Apply(detached(c), in)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("ETag", etag(applied.Version))
+	return c.JSON(http.StatusOK, applied)
+}
+
+// documentFormat tells the notation from the content type. What curl sends by
+// default counts as YAML.
+func documentFormat(contentType string) (rules.Format, error) {
+	if contentType == "" {
+		return rules.YAML, nil
+	}
+	mediaType, _, err := mime.ParseMediaType(contentType)
+	switch {
+	case err == nil && mediaType == echo.MIMEApplicationJSON:
+		return rules.JSON, nil
+	case err == nil && (strings.Contains(mediaType, "yaml") || mediaType == echo.MIMETextPlain ||
+		mediaType == echo.MIMEApplicationForm || mediaType == echo.MIMEOctetStream):
+		return rules.YAML, nil
+	default:
+		return "", fmt.Errorf("%w: send application/yaml or application/json, not %s", errMediaType, clipped(contentType))
+	}
+}
+
+func (s *server) listVersions(c echo.Context) error {
+	q := queryOf(c)
+	page := q.page()
+	if err := q.err(); err != nil {
+		return err
+	}
+	return answer(c)(s.config.Versions(c.Request().Context(), page))
+}
+
+func (s *server) getVersion(c echo.Context) error {
+	n, err := versionNumber(c)
+	if err != nil {
+		return err
+	}
+	return answer(c)(s.config.Version(c.Request().Context(), n))
+}
+
+func (s *server) restoreVersion(c echo.Context) error {
+	q := queryOf(c)
+	author := clipped(q.text("author"))
+	if err := q.err(); err != nil {
+		return err
+	}
+	n, err := versionNumber(c)
+	if err != nil {
+		return err
+	}
+	applied, err := s.config.Restore(detached(c), n, author)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("ETag", etag(applied.Version))
+	return c.JSON(http.StatusOK, applied)
+}
+
+func versionNumber(c echo.Context) (int64, error) {
+	n, err := strconv.ParseInt(c.Param("n"), 10, 64)
+	if err != nil || n < 1 {
+		return 0, fieldError("n", "must be the number of a version")
+	}
+	return n, nil
+}
+
+func (s *server) simulate(c echo.Context) error {
+	var in handlers.SimulateInput
+	if err := readJSON(c, &in); err != nil {
+		return err
+	}
+	return answer(c)(s.simulator.Simulate(in))
+}
+
+func (s *server) listCalls(c echo.Context) error {
+	q := queryOf(c)
+	filter, page := callQuery(q), q.page()
+	if err := q.err(); err != nil {
+		return err
+	}
+	return answer(c)(s.stored.List(c.Request().Context(), filter, page))
+}
+
+func callQuery(q *query) handlers.CallQuery {
+	return handlers.CallQuery{
+		From: q.instant("from"), To: q.instant("to"), Tracker: q.text("tracker"), DID: q.text("did"), Caller: q.text("caller"),
+		Result: q.text("result"), Campaign: q.text("campaign"), Customer: q.text("customer"),
+	}
+}
+
+func (s *server) getCall(c echo.Context) error {
+	return answer(c)(s.stored.Get(c.Request().Context(), c.Param("id")))
+}
+
+// csvColumns are the columns of the export, in their order.
+var csvColumns = []string{
+	"id", "contactCenter", "tracker", "callID", "direction", "did", "rawDid", "caller", "rawCaller", "callerName",
+	"startedAt", "answeredAt", "endedAt", "duration", "ringTime", "talkTime", "holdTime", "result", "hangupCause", "hangupBy",
+	"agent", "position", "recordingFile", "campaign", "route", "decision",
+}
+
+// csvPatience is how long a client may take over each part of an export.
+const csvPatience = 30 * time.Second
+
+// exportCalls streams: memory does not grow with the number of calls.
+func (s *server) exportCalls(c echo.Context) error {
+	q := queryOf(c)
+	filter := callQuery(q)
+	if err := q.err(); err != nil {
+		return err
+	}
+	header := c.Response().Header()
+	control := http.NewResponseController(c.Response())
+	var out *csv.Writer
+	begin := func() error {
+		header.Set(echo.HeaderContentType, "text/csv; charset=utf-8")
+		header.Set(echo.HeaderContentDisposition, `attachment; filename="calls.csv"`)
+		out = csv.NewWriter(c.Response())
+		return out.Write(csvColumns)
+	}
+	rows := 0
+	err := s.stored.Each(c.Request().Context(), filter, func(call handlers.CallView) error {
+		if out == nil {
+			if err := begin(); err != nil {
+				return err
+			}
+		}
+		if rows%500 == 0 { // a long export is fine, a client that stopped reading is not
+			if err := control.SetWriteDeadline(time.Now().Add(csvPatience)); err != nil {
+				return err
+			}
+		}
+		rows++
+		return out.Write(csvRow(call))
+	})
+	if err == nil && out == nil {
+		err = begin()
+	}
+	if err != nil && c.Response().Committed {
+		// The status is gone: a connection that breaks tells the client that the export is not whole.
+		s.logger.Warn("export broken off", slog.Any("error", err))
+		panic(http.ErrAbortHandler)
+	}
+	if err != nil {
+		return err
+	}
+	out.Flush()
+	return out.Error()
+}
+
+func csvRow(c handlers.CallView) []string {
+	row := []string{
+		c.ID, c.ContactCenter, c.Tracker, c.CallID, c.Direction, c.DID, c.RawDID, c.Caller, c.RawCaller, c.CallerName,
+		csvTime(c.StartedAt), csvTime(c.AnsweredAt), csvTime(c.EndedAt),
+		strconv.Itoa(c.Duration), strconv.Itoa(c.RingTime), strconv.Itoa(c.TalkTime), strconv.Itoa(c.HoldTime),
+		c.Result, c.HangupCause, c.HangupBy, c.Agent, c.Position, c.RecordingFile, c.Campaign, c.Route, c.Decision,
+	}
+	for i, cell := range row {
+		row[i] = inert(cell)
+	}
+	return row
+}
+
+func csvTime(at *time.Time) string {
+	if at == nil {
+		return ""
+	}
+	return at.Format(time.RFC3339Nano)
+}
+
+var numberLike = regexp.MustCompile(`^[+-]?[0-9 ().-]*$`)
+
+// inert keeps a spreadsheet from running a cell that came from outside as a
+// formula (https://owasp.org/www-community/attacks/CSV_Injection); numbers stay
+// as they are.
+func inert(cell string) string {
+	if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) && !numberLike.MatchString(cell) {
+		return "'" + cell
+	}
+	return cell
+}
+
+func (s *server) listDecisions(c echo.Context) error {
+	q := queryOf(c)
+	filter := handlers.DecisionQuery{
+		From: q.instant("from"), To: q.instant("to"), Tracker: q.text("tracker"), DID: q.text("did"), Caller: q.text("caller"),
+		Route: q.text("route"),
+	}
+	page := q.page()
+	if err := q.err(); err != nil {
+		return err
+	}
+	return answer(c)(s.decided.List(c.Request().Context(), filter, page))
+}
+
+func (s *server) getDecision(c echo.Context) error {
+	return answer(c)(s.decided.Get(c.Request().Context(), c.Param("id")))
+}
+
+func (s *server) listRejections(c echo.Context) error {
+	q := queryOf(c)
+	page := q.page()
+	if err := q.err(); err != nil {
+		return err
+	}
+	return answer(c)(s.rejections.List(c.Request().Context(), page))
+}
+
+func (s *server) listSecrets(c echo.Context) error {
+	return answer(c)(s.secrets.List(c.Request().Context()))
+}
+
+func (s *server) getSecret(c echo.Context) error {
+	return answer(c)(s.secrets.Get(c.Request().Context(), c.Param("name")))
+}
+
+func (s *server) putSecret(c echo.Context) error {
+	var in handlers.SecretInput
+	if err := readJSON(c, &in); err != nil {
+		return err
+	}
+	return answer(c)(s.secrets.Put(detached(c), c.Param("name"), in))
+}
+
+func (s *server) deleteSecret(c echo.Context) error {
+	if err := s.secrets.Delete(detached(c), c.Param("name")); err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
+// answer sends what a handler returned.
+func answer(c echo.Context) func(result any, err error) error {
+	return func(result any, err error) error {
+		if err != nil {
+			return err
+		}
+		c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
+		return c.JSON(http.StatusOK, result)
+	}
+}
+
+// part is the state of one part of the server.
+type part struct {
+	State   string `json:"state" enums:"ok,empty,failing"`
+	Version int64  `json:"version,omitempty"`
+	Error   string `json:"error,omitempty"`
+}
+
+// readiness tells whether calls are served.
+type readiness struct {
+	Status        string `json:"status" enums:"ready,failing"`
+	StartCalls    bool   `json:"startCalls"` // they can be answered
+	EndCalls      bool   `json:"endCalls"`   // they can be kept
+	Configuration part   `json:"configuration"`
+	Database      part   `json:"database"`
+}
+
+// healthz tells that the process is alive.
+//
+//	@Summary	Alive
+//	@ID		healthz
+//	@Tags		operation
+//	@Produce	json
+//	@Success	200	{object}	aliveness
+//	@Router		/healthz [get]
+func (s *server) healthz(c echo.Context) error {
+	return c.JSON(http.StatusOK, aliveness{Status: "ok"})
+}
+
+type aliveness struct {
+	Status string `json:"status" example:"ok"`
+}
+
+// pingTimeout bounds how long a readiness probe waits for the database.
+const pingTimeout = 2 * time.Second
+
+// readyz tells whether start calls can be answered and end calls kept.
+//
+//	@Summary	Ready to answer start calls and to keep end calls, part by part
+//	@ID		readyz
+//	@Tags		operation
+//	@Produce	json
+//	@Success	200	{object}	readiness
+//	@Failure	503	{object}	readiness
+//	@Router		/readyz [get]
+func (s *server) readyz(c echo.Context) error {
+	state := s.readiness(c)
+	code := http.StatusOK
+	if state.Status != "ready" {
+		code = http.StatusServiceUnavailable
+	}
+	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
+	return c.JSON(code, state)
+}
+
+// schema serves the JSON Schema of the configuration.
+//
+//	@Summary	JSON Schema of the configuration document
+//	@ID		getConfigSchema
+//	@Tags		configuration
+//	@Produce	application/schema+json
+//	@Success	200	{object}	object
+//	@Router		/schema/config.json [get]
+func (s *server) schema(c echo.Context) error {
+	return c.Blob(http.StatusOK, "application/schema+json", s.schemaText)
+}
+
+// specification serves the description of this API.
+//
+//	@Summary	This description
+//	@ID		getOpenAPI
+//	@Tags		operation
+//	@Produce	json
+//	@Success	200	{object}	object
+//	@Router		/openapi.json [get]
+func (s *server) specification(c echo.Context) error {
+	return c.Blob(http.StatusOK, echo.MIMEApplicationJSON, s.openapiText)
+}

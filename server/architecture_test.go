@@ -1,0 +1,84 @@
+package main
+
+import (
+	"encoding/json"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestRoomsImportOnlyWhatTheyMay holds the map of the rooms: nothing imports
+// upward, and some libraries stay in one room.
+func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
+	may := map[string][]string{
+		"phone":             {},
+		"openapi":           {},
+		"storage/cache":     {},
+		"rules":             {"phone"},
+		"ziwo":              {"phone"},
+		"storage":           {"rules", "phone"},
+		"storage/sqlstore":  {"storage", "rules", "phone"},
+		"storage/storetest": {"storage", "rules", "phone"},
+		"handlers":          {"storage", "rules", "ziwo", "phone", "openapi"},
+	}
+	anything := []string{"server", "server/bench", "openapi/generate", "openapi/openapitest"} // programs, and what serves tests
+	only := map[string][]string{
+		"gorm.io/gorm":               {"storage/sqlstore"},
+		"modernc.org/sqlite":         {"storage/sqlstore"},
+		"github.com/labstack/echo":   {"server", "server/bench"},
+		"github.com/goccy/go-yaml":   {"rules"},
+		"github.com/nyaruka":         {"phone"},
+		"github.com/alecthomas/kong": {"server"},
+	}
+	const module = "calltracker/"
+	rooms := 0
+	for _, p := range listPackages(t) {
+		room := strings.TrimPrefix(p.ImportPath, module)
+		allowed, known := may[room]
+		if !known && !slices.Contains(anything, room) {
+			t.Errorf("%s is a room that the map does not have", room)
+			continue
+		}
+		rooms++
+		for _, path := range p.Imports {
+			if inside, ok := strings.CutPrefix(path, module); ok && known && !slices.Contains(allowed, inside) {
+				t.Errorf("%s imports %s", room, inside)
+			}
+			for library, homes := range only {
+				if strings.HasPrefix(path, library) && !slices.Contains(homes, room) {
+					t.Errorf("%s imports %s, which belongs to %v", room, path, homes)
+				}
+			}
+		}
+		if room == "rules" && (slices.Contains(p.Imports, "net/http") || slices.Contains(p.Imports, "os")) {
+			t.Error("rules does I/O")
+		}
+	}
+	if rooms < len(may) {
+		t.Errorf("only %d rooms were found", rooms)
+	}
+}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+}
+
+func listPackages(t *testing.T) []goPackage {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", "calltracker/...")
+	out, err := command.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var packages []goPackage
+	for decoder := json.NewDecoder(strings.NewReader(string(out))); decoder.More(); {
+		var p goPackage
+		if err := decoder.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+	return packages
+}

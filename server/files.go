@@ -1,0 +1,118 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"calltracker/handlers"
+	"calltracker/storage"
+)
+
+// Files of the data directory.
+const (
+	adminTokenFile = "admin-token"
+	secretKeyFile  = "secret.key"
+	lastGoodFile   = "last-good.json"
+
+	secretKeyBytes  = 32
+	adminTokenBytes = 24
+)
+
+// generated is the content of a file of the data directory; it is made of
+// random bytes when there is no such file yet.
+func generated(path string, size int) (text string, fresh bool, err error) {
+	content, err := os.ReadFile(path)
+	if err == nil {
+		text = strings.TrimSpace(string(content))
+		if text == "" {
+			return "", false, fmt.Errorf("%s is empty; remove it to have a new one generated", path)
+		}
+		return text, false, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", false, err
+	}
+	random := make([]byte, size)
+	rand.Read(random) // never fails
+	text = base64.StdEncoding.EncodeToString(random)
+	if err := writeDurably(path, []byte(text+"\n")); err != nil {
+		return "", false, err
+	}
+	return text, true, nil
+}
+
+// secretKey decodes the key that encrypts stored secrets.
+func secretKey(path string) ([]byte, error) {
+	text, _, err := generated(path, secretKeyBytes)
+	if err != nil {
+		return nil, err
+	}
+	key, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || len(key) != secretKeyBytes {
+		return nil, fmt.Errorf("%s does not hold base64 of %d bytes", path, secretKeyBytes)
+	}
+	return key, nil
+}
+
+// writeDurably replaces a file at once and for good: after a crash there is the
+// old content or the new, never a part. Only the owner may read it.
+func writeDurably(path string, content []byte) error {
+	folder := filepath.Dir(path)
+	temporary, err := os.CreateTemp(folder, "."+filepath.Base(path)+"-") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = temporary.Write(content)
+	err = errors.Join(err, temporary.Sync(), temporary.Close())
+	if err == nil {
+		err = os.Rename(temporary.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temporary.Name()))
+	}
+	return syncFolder(folder)
+}
+
+// syncFolder makes a rename in it survive a power failure.
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// lastGood is the file that a start without a database reads.
+type lastGood struct{ path string }
+
+// Keep replaces the file.
+func (f lastGood) Keep(l handlers.LastGood) error {
+	content, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	return writeDurably(f.path, content)
+}
+
+// Kept reads the file; storage.ErrNotFound when there is none.
+func (f lastGood) Kept() (handlers.LastGood, error) {
+	content, err := os.ReadFile(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return handlers.LastGood{}, fmt.Errorf("%s: %w", f.path, storage.ErrNotFound)
+	}
+	if err != nil {
+		return handlers.LastGood{}, err
+	}
+	var l handlers.LastGood
+	if err := json.Unmarshal(content, &l); err != nil {
+		return handlers.LastGood{}, fmt.Errorf("%s: %w", f.path, err)
+	}
+	return l, nil
+}

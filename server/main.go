@@ -1,0 +1,33 @@
+// Command calltracker answers Ziwo's call trackers: where a call goes, and
+// whether its record is safe.
+//
+//	@title			calltracker
+//	@version		1
+//	@description	Routing rules, call records and decisions of Ziwo call trackers.
+//	@BasePath		/
+//	@securityDefinitions.apikey	Bearer
+//	@in							header
+//	@name						Authorization
+//	@description				The admin token
+//
+//	@securityDefinitions.apikey	TrackerKey
+//	@in							header
+//	@name						X-API-Key
+//	@description				The start or end key of the tracker, or the key of the webhook
+//
+//	@securityDefinitions.basic	TrackerBasic
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}

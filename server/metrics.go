@@ -1,0 +1,98 @@
+package main
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"calltracker/handlers"
+	"calltracker/storage"
+)
+
+// requestMetrics times requests by route. Labels are fixed when the route is
+// registered, so that nothing a client sends becomes one.
+type requestMetrics struct {
+	durations *prometheus.HistogramVec
+	answers   *prometheus.CounterVec
+}
+
+func newRequestMetrics(registry prometheus.Registerer) *requestMetrics {
+	m := &requestMetrics{
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "calltracker_request_duration_seconds", Help: "Time to answer, by route.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"method", "route"}),
+		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "calltracker_requests_total", Help: "Requests answered, by route and status.",
+		}, []string{"method", "route", "status"}),
+	}
+	registry.MustRegister(m.durations, m.answers)
+	return m
+}
+
+// observe wraps the handler of one route.
+func (m *requestMetrics) observe(method, route string, next echo.HandlerFunc) echo.HandlerFunc {
+	labels := prometheus.Labels{"method": method, "route": route}
+	duration := m.durations.With(labels)
+	answers := m.answers.MustCurryWith(labels)
+	ok := answers.WithLabelValues("200")
+	return func(c echo.Context) error {
+		start := time.Now()
+		err := next(c)
+		if err != nil {
+			c.Error(err) // answers it, so that the status is known
+		}
+		duration.Observe(time.Since(start).Seconds())
+		if status := c.Response().Status; status == 200 {
+			ok.Inc()
+		} else {
+			answers.WithLabelValues(strconv.Itoa(status)).Inc()
+		}
+		return nil
+	}
+}
+
+// registerState exposes what is read at the time of a scrape.
+func registerState(registry prometheus.Registerer, config *handlers.Config,
+	decisions *handlers.Queue[handlers.Decided], rejections *handlers.Queue[storage.Rejection], ready func() bool,
+) {
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "calltracker_build_info", Help: "Always 1; the labels tell what runs.",
+	}, []string{"version", "commit", "go"})
+	about := currentBuild()
+	build.WithLabelValues(about.Version, about.Commit, about.Go).Set(1)
+	registry.MustRegister(build)
+	gauge := func(name, help string, labels prometheus.Labels, read func() float64) {
+		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, read))
+	}
+	counter := func(name, help string, labels prometheus.Labels, read func() float64) {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, read))
+	}
+	gauge("calltracker_config_version", "Version of the configuration in force; 0 when there is none.", nil, func() float64 {
+		if live := config.Live(); live != nil {
+			return float64(live.Version.Version)
+		}
+		return 0
+	})
+	gauge("calltracker_database_up", "1 when the database is in use, else 0.", nil, func() float64 {
+		if ready() {
+			return 1
+		}
+		return 0
+	})
+	type queue interface {
+		Depth() int
+		Dropped() int64
+		Written() int64
+	}
+	for name, q := range map[string]queue{"decisions": decisions, "rejections": rejections} {
+		labels := prometheus.Labels{"queue": name}
+		gauge("calltracker_queue_depth", "Records that wait to be written.", labels, func() float64 { return float64(q.Depth()) })
+		counter("calltracker_queue_dropped_total", "Records lost since the queue was full or the database away.", labels, func() float64 { return float64(q.Dropped()) })
+		counter("calltracker_queue_written_total", "Records written.", labels, func() float64 { return float64(q.Written()) })
+	}
+}

@@ -1,0 +1,296 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"calltracker/openapi/openapitest"
+)
+
+func TestHealthReadinessAndMetrics(t *testing.T) {
+	h := serve(t, document)
+	h.do(request{method: "GET", path: "/healthz"}).want(t, 200)
+	ready := h.do(request{method: "GET", path: "/readyz"}).want(t, 200)
+	if got := into[readiness](t, ready); got.Status != "ready" || !got.StartCalls || !got.EndCalls || got.Configuration.Version != 1 || got.Database.State != "ok" {
+		t.Errorf("ready: %s", ready.body)
+	}
+	h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
+	h.startCall("sales", "no", "didCalled", "061234567").want(t, 401)
+	h.endCall("sales", "end-key-old", cdr2016).want(t, 200)
+	h.endCall("sales", "end-key-old", cdr2016).want(t, 200)
+	h.decisions(1)
+	body := h.do(request{method: "GET", path: "/metrics"}).want(t, 200).body
+	for _, line := range []string{
+		`calltracker_decisions_total{route="office",tracker="sales"} 1`,
+		`calltracker_calls_stored_total{result="answered"} 1`,
+		`calltracker_call_reports_total{kind="repeat"} 1`,
+		`calltracker_requests_total{method="POST",route="/callTrackers/:tracker/startCall",status="401"} 1`,
+		`calltracker_request_duration_seconds_count{method="POST",route="/callTrackers/:tracker/startCall"} 2`,
+		`calltracker_rejections_total{reason="wrong_key"} 1`,
+		`calltracker_queue_depth{queue="decisions"} 0`,
+		`calltracker_queue_dropped_total{queue="decisions"} 0`,
+		`calltracker_queue_written_total{queue="decisions"} 1`,
+		`calltracker_config_version 1`,
+		`calltracker_database_up 1`,
+		`calltracker_build_info{`,
+	} {
+		if !strings.Contains(body, line) {
+			t.Errorf("no %s in the metrics", line)
+		}
+	}
+}
+
+func TestDocumentationNeedsNoOtherHost(t *testing.T) {
+	h := serve(t, "")
+	req, err := newRequest(t, "GET", h.base+"/docs/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, header, page := send(t, req)
+	if status != 200 || !strings.Contains(header.Get("Content-Security-Policy"), "default-src 'self'") {
+		t.Fatalf("%d %v", status, header)
+	}
+	if strings.Contains(page, "http://") || strings.Contains(page, "https://") || !strings.Contains(page, "swagger-ui-bundle.js") {
+		t.Errorf("the page is %s", page)
+	}
+	h.do(request{method: "GET", path: "/openapi.json"}).want(t, 200)
+	schema := h.do(request{method: "GET", path: "/schema/config.json"}).want(t, 200)
+	if !json.Valid([]byte(schema.body)) || !strings.Contains(schema.body, `"routes"`) {
+		t.Errorf("the schema is %.200s", schema.body)
+	}
+}
+
+// TestEveryRouteIsDescribed compares the routes with the description in both
+// directions.
+func TestEveryRouteIsDescribed(t *testing.T) {
+	h := serve(t, "")
+	e := echo.New()
+	h.s.requests = newRequestMetrics(prometheus.NewRegistry())
+	h.s.routes(e)
+	pages := []string{"GET /", "GET /docs", "GET /docs/*"} // for people, not part of the API
+	described := openapitest.Routes(t)
+	served := map[string]bool{}
+	for _, r := range e.Routes() {
+		path := r.Path
+		for part := range strings.SplitSeq(path, "/") {
+			if name, ok := strings.CutPrefix(part, ":"); ok {
+				path = strings.Replace(path, part, "{"+name+"}", 1)
+			}
+		}
+		route := r.Method + " " + path
+		served[route] = true
+		if !described[route] && !slices.Contains(pages, route) {
+			t.Errorf("%s is served but not described", route)
+		}
+	}
+	for route := range described {
+		if !served[route] {
+			t.Errorf("%s is described but not served", route)
+		}
+	}
+}
+
+// TestWithoutADatabaseTheLastGoodConfigurationAnswers breaks the database and
+// starts again.
+func TestWithoutADatabaseTheLastGoodConfigurationAnswers(t *testing.T) {
+	dir := t.TempDir()
+	h := serveIn(t, dir, document)
+	put := h.do(request{method: "PUT", path: "/api/v1/secrets/line", admin: true, body: `{"value":"sealed-start-key"}`, header: map[string]string{"Content-Type": "application/json"}})
+	put.want(t, 200)
+	h.putConfig("", "*", "application/yaml", strings.Replace(document, "start-key-old", `"${secret:line}"`, 1)).want(t, 200)
+	h.endCall("sales", "end-key-old", cdr2016).want(t, 200)
+	h.stop()
+
+	database := filepath.Join(dir, "calltracker.db")
+	good, err := os.ReadFile(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{database, database + "-wal", database + "-shm"} {
+		if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(database, 0o700); err != nil { // a folder cannot be a database
+		t.Fatal(err)
+	}
+
+	h = serveIn(t, dir, "")
+	if body := h.startCall("sales", "sealed-start-key", "didCalled", "061234567").want(t, 200).body; body != officeAnswer {
+		t.Errorf("answers %s", body)
+	}
+	if r := h.endCall("sales", "end-key-old", cdr2016).want(t, 503); r.header.Get("Retry-After") == "" {
+		t.Errorf("no Retry-After: %v", r.header)
+	}
+	if got := into[readiness](t, h.do(request{method: "GET", path: "/readyz"}).want(t, 503)); !got.StartCalls || got.EndCalls {
+		t.Errorf("readiness is %+v", got)
+	}
+	h.get("/api/v1/calls").want(t, 503)
+	h.putConfig("", "*", "application/yaml", document).want(t, 503)
+
+	// The database comes back while the server runs.
+	if err := os.Remove(database); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(database, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "using the database again", func() bool {
+		return h.do(request{method: "GET", path: "/readyz"}).status == 200
+	})
+	h.endCall("sales", "end-key-old", cdr2026).want(t, 200)
+	if calls := h.calls(""); len(calls) != 2 {
+		t.Errorf("%d calls", len(calls))
+	}
+}
+
+func TestARestartKeepsEverything(t *testing.T) {
+	dir := t.TempDir()
+	h := serveIn(t, dir, document)
+	h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
+	h.endCall("sales", "end-key-old", cdr2016).want(t, 200)
+	token := h.token
+	h.stop() // drains the decision that was just made
+
+	h = serveIn(t, dir, "")
+	if h.token != token {
+		t.Error("the admin token changed")
+	}
+	h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
+	if calls := h.calls(""); len(calls) != 1 {
+		t.Errorf("%d calls", len(calls))
+	}
+	h.decisions(2)
+}
+
+// TestStoppingUnderLoadLosesNothing stops the real program with SIGTERM while
+// clients post: whatever was acknowledged is there afterwards, and every
+// decision that was answered is recorded.
+func TestStoppingUnderLoadLosesNothing(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "config.yaml")
+	if err := os.WriteFile(file, []byte(document), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program := exec.CommandContext(t.Context(), os.Args[0], "--listen", "127.0.0.1:0", "--data-dir", filepath.Join(dir, "data"), "--apply", file, "--log-format", "json")
+	program.Env = append(os.Environ(), asProgram+"=1")
+	var log syncBuffer
+	program.Stderr = &log
+	if err := program.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var base string
+	eventually(t, "starting", func() bool {
+		for line := range strings.SplitSeq(log.String(), "\n") {
+			var entry struct{ Msg, Address string }
+			if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "listening" {
+				base = "http://" + entry.Address
+				return true
+			}
+		}
+		return false
+	})
+
+	var acknowledged sync.Map
+	var answered atomic.Int64
+	var clients sync.WaitGroup
+	enough := make(chan struct{})
+	var once sync.Once
+	for client := range 8 {
+		clients.Go(func() {
+			for n := 0; ; n++ {
+				id := fmt.Sprintf("load-%d-%d", client, n)
+				if ok := post(t.Context(), base+"/callTrackers/sales/startCall", "start-key-old", `{"didCalled":"061234567"}`); !ok {
+					return
+				}
+				answered.Add(1)
+				if ok := post(t.Context(), base+"/callTrackers/sales/endCall", "end-key-old", `{"callID":"`+id+`","didCalled":"061234567"}`); !ok {
+					return
+				}
+				acknowledged.Store(id, true)
+				if n == 50 {
+					once.Do(func() { close(enough) })
+				}
+			}
+		})
+	}
+	<-enough
+	stopping := time.Now()
+	if err := program.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := program.Wait(); err != nil {
+		t.Errorf("the program ended with %v:\n%s", err, log.String())
+	}
+	if took := time.Since(stopping); took > 10*time.Second {
+		t.Errorf("stopping took %s", took)
+	}
+	clients.Wait()
+
+	h := serveIn(t, filepath.Join(dir, "data"), "")
+	stored := map[string]bool{}
+	csv := h.get("/api/v1/calls.csv").want(t, 200).body
+	for line := range strings.SplitSeq(csv, "\n") {
+		if cells := strings.Split(line, ","); len(cells) > 3 {
+			stored[cells[3]] = true
+		}
+	}
+	total := 0
+	acknowledged.Range(func(id, _ any) bool {
+		total++
+		if !stored[id.(string)] {
+			t.Errorf("call %s was acknowledged and is not there", id)
+		}
+		return true
+	})
+	recorded := strings.Count(allDecisions(h), `"configVersion":`)
+	if int64(recorded) < answered.Load() {
+		t.Errorf("%d decisions recorded of %d answered", recorded, answered.Load())
+	}
+	t.Logf("acknowledged %d calls and %d decisions, found all of them", total, answered.Load())
+}
+
+func post(ctx context.Context, url, key, body string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader([]byte(body)))
+	if err != nil {
+		return false
+	}
+	req.Header.Set("X-API-Key", key)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	defer res.Body.Close()
+	return res.StatusCode == http.StatusOK
+}
+
+func allDecisions(h *harness) string {
+	var all strings.Builder
+	for next := ""; ; {
+		r := h.get("/api/v1/decisions?limit=1000&cursor="+next).want(h.t, 200)
+		all.WriteString(r.body)
+		var page struct{ Next string }
+		if err := json.Unmarshal([]byte(r.body), &page); err != nil {
+			h.t.Fatal(err)
+		}
+		if next = page.Next; next == "" {
+			return all.String()
+		}
+	}
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"calltracker/openapi"
+)
+
+// routes is every HTTP route of the server on one page.
+func (s *server) routes(e *echo.Echo) {
+	open := func(method, path string, handler echo.HandlerFunc) {
+		e.Add(method, path, s.requests.observe(method, path, s.recovered(handler)))
+	}
+	admin := func(method, path string, handler echo.HandlerFunc) { open(method, path, s.authorized(handler)) }
+
+	// What Ziwo calls.
+	open(http.MethodPost, "/callTrackers/:tracker/startCall", s.startCall)
+	open(http.MethodPost, "/callTrackers/:tracker/endCall", s.endCall)
+	open(http.MethodPost, "/callTrackers/example/startCall", s.exampleStart)
+	open(http.MethodPost, "/callTrackers/example/endCall", s.exampleEnd)
+	open(http.MethodPost, "/webhooks/ziwo/callHistory", s.callHistory)
+
+	// The admin API.
+	admin(http.MethodGet, "/api/v1/config", s.getConfig)
+	admin(http.MethodPut, "/api/v1/config", s.putConfig)
+	admin(http.MethodGet, "/api/v1/config/versions", s.listVersions)
+	admin(http.MethodGet, "/api/v1/config/versions/:n", s.getVersion)
+	admin(http.MethodPost, "/api/v1/config/versions/:n/restore", s.restoreVersion)
+	admin(http.MethodPost, "/api/v1/simulate", s.simulate)
+	admin(http.MethodGet, "/api/v1/calls", s.listCalls)
+	admin(http.MethodGet, "/api/v1/calls.csv", s.exportCalls)
+	admin(http.MethodGet, "/api/v1/calls/:id", s.getCall)
+	admin(http.MethodGet, "/api/v1/decisions", s.listDecisions)
+	admin(http.MethodGet, "/api/v1/decisions/:id", s.getDecision)
+	admin(http.MethodGet, "/api/v1/rejections", s.listRejections)
+	admin(http.MethodGet, "/api/v1/secrets", s.listSecrets)
+	admin(http.MethodGet, "/api/v1/secrets/:name", s.getSecret)
+	admin(http.MethodPut, "/api/v1/secrets/:name", s.putSecret)
+	admin(http.MethodDelete, "/api/v1/secrets/:name", s.deleteSecret)
+
+	// Operation and documentation.
+	open(http.MethodGet, "/healthz", s.healthz)
+	open(http.MethodGet, "/readyz", s.readyz)
+	open(http.MethodGet, "/metrics", s.metrics)
+	open(http.MethodGet, "/schema/config.json", s.schema)
+	open(http.MethodGet, "/openapi.json", s.specification)
+	open(http.MethodGet, "/", toDocs)
+	open(http.MethodGet, "/docs", toDocs)
+	open(http.MethodGet, "/docs/*", docs())
+}
+
+// metrics serves the counters.
+//
+//	@Summary	Metrics for Prometheus
+//	@ID		metrics
+//	@Tags		operation
+//	@Produce	plain
+//	@Success	200	{string}	string
+//	@Router		/metrics [get]
+func (s *server) metrics(c echo.Context) error {
+	promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}).ServeHTTP(c.Response(), c.Request())
+	return nil
+}
+
+func toDocs(c echo.Context) error { return c.Redirect(http.StatusFound, "/docs/") }
+
+// docs serves the API browser. Its policy lets it load nothing from elsewhere.
+func docs() echo.HandlerFunc {
+	files := http.StripPrefix("/docs/", http.FileServerFS(openapi.Browser()))
+	return func(c echo.Context) error {
+		header := c.Response().Header()
+		header.Set(echo.HeaderContentSecurityPolicy, "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'")
+		header.Set(echo.HeaderXContentTypeOptions, "nosniff")
+		files.ServeHTTP(c.Response(), c.Request())
+		return nil
+	}
+}

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"calltracker/handlers"
+	"calltracker/openapi"
+	"calltracker/rules"
+	"calltracker/storage"
+	"calltracker/storage/cache"
+	"calltracker/storage/sqlstore"
+)
+
+// Times of starting and stopping.
+const (
+	prepareTimeout = 10 * time.Second // of the database at the start
+	prepareRetry   = 2 * time.Second
+	stopTimeout    = 5 * time.Second // for requests under way; the queues get as long again
+)
+
+// Records that may wait to be written: some seconds of a flood.
+const (
+	decisionQueue  = 20_000
+	rejectionQueue = 2_000
+)
+
+// server is the process as a value: start makes one that listens, run serves
+// until its context ends, and everything is closed when run returns.
+type server struct {
+	settings settings
+	logger   *slog.Logger
+	listener net.Listener
+	store    *sqlstore.Store
+	counter  *cache.Memory
+	config   *handlers.Config
+	requests *requestMetrics
+	registry *prometheus.Registry
+
+	applyLater *handlers.ConfigInput // nil unless the database was away when it was to be applied
+
+	calls      *handlers.CallTracker
+	decisions  *handlers.Queue[handlers.Decided]
+	refused    *handlers.Queue[storage.Rejection]
+	rejections *handlers.Rejections
+	stored     *handlers.Calls
+	decided    *handlers.Decisions
+	secrets    *handlers.Secrets
+	simulator  *handlers.Simulator
+
+	schemaText  []byte
+	openapiText []byte
+}
+
+// start brings everything up that can be, and listens. With the database away
+// it goes on with the last good configuration; a database that this program
+// must not touch is an error. apply, when it is not nil, is put in force first.
+func start(ctx context.Context, set settings, logger *slog.Logger, apply *handlers.ConfigInput) (s *server, err error) {
+	if err := os.MkdirAll(set.dataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if set.adminToken == "" {
+		var fresh bool
+		if set.adminToken, fresh, err = generated(set.path(adminTokenFile), adminTokenBytes); err != nil {
+			return nil, fmt.Errorf("admin token: %w", err)
+		}
+		logger.Info("the admin token is in a file", slog.String("path", set.path(adminTokenFile)), slog.Bool("new", fresh))
+	}
+	if set.secretKey == nil {
+		if set.secretKey, err = secretKey(set.path(secretKeyFile)); err != nil {
+			return nil, fmt.Errorf("secret key: %w", err)
+		}
+	}
+	vault, err := handlers.NewVault(set.secretKey)
+	if err != nil {
+		return nil, err
+	}
+	store, err := sqlstore.New(sqlstore.Options{URL: set.databaseURL, DataDir: set.dataDir, Logger: logger})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, store.Close())
+		}
+	}()
+
+	s = &server{
+		settings: set, logger: logger, store: store, counter: cache.NewMemory(time.Now), registry: prometheus.NewRegistry(),
+		openapiText: openapi.Document(),
+	}
+	if s.schemaText, err = rules.Schema(); err != nil {
+		return nil, fmt.Errorf("schema: %w", err)
+	}
+	s.config = &handlers.Config{
+		Store: store, Vault: vault, Keeper: lastGood{path: set.path(lastGoodFile)}, Env: os.LookupEnv, Now: time.Now, Logger: logger,
+	}
+	counts := handlers.NewMetrics(s.registry)
+	numbers := handlers.NewNumbers()
+	s.refused = handlers.NewQueue("rejections", rejectionQueue, logger, store.RecordRejections)
+	s.rejections = &handlers.Rejections{Store: store, Queue: s.refused, Metrics: counts, Now: time.Now}
+	s.calls = &handlers.CallTracker{
+		Config: s.config, Store: store, Counter: s.counter, Numbers: numbers, Metrics: counts, Now: time.Now,
+	}
+	s.decisions = handlers.NewQueue("decisions", decisionQueue, logger, s.calls.RecordDecisions)
+	s.calls.Decisions = s.decisions
+	s.stored = &handlers.Calls{Store: store, Config: s.config}
+	s.decided = &handlers.Decisions{Store: store, Config: s.config}
+	s.secrets = &handlers.Secrets{Store: store, Vault: vault, Config: s.config, Now: time.Now}
+	s.simulator = &handlers.Simulator{Config: s.config, Numbers: numbers, VoicemailField: set.voicemailField, Now: time.Now}
+	s.requests = newRequestMetrics(s.registry)
+	registerState(s.registry, s.config, s.decisions, s.refused, store.Ready)
+
+	if err := s.load(ctx, apply); err != nil {
+		return nil, err
+	}
+	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", set.listen); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// load prepares the database and puts the configuration in force.
+func (s *server) load(ctx context.Context, apply *handlers.ConfigInput) error {
+	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
+	defer cancel()
+	err := s.store.Prepare(ctx)
+	if errors.Is(err, storage.ErrSchemaNewer) {
+		return err
+	}
+	if err != nil {
+		s.logger.Error("the database cannot be used yet; trying again in the background", slog.Any("error", err))
+	}
+	loaded := s.config.Load(ctx)
+	if apply != nil { // whatever was in force, or could not be, makes way
+		_, err := s.config.Apply(ctx, *apply)
+		if errors.Is(err, storage.ErrUnavailable) && s.config.Live() != nil {
+			s.applyLater = apply
+			s.logger.Error("the file cannot be stored yet; the last good configuration serves until then", slog.Any("error", err))
+			return nil
+		}
+		return err
+	}
+	switch {
+	case errors.Is(loaded, handlers.ErrNoConfig):
+		s.logger.Warn("no configuration has been applied yet")
+	case loaded != nil && errors.Is(loaded, storage.ErrUnavailable):
+		s.logger.Error("no configuration yet", slog.Any("error", loaded))
+	case loaded != nil:
+		return loaded
+	}
+	return nil
+}
+
+// run serves until ctx ends, then finishes what is under way within 10 seconds
+// and closes everything.
+func (s *server) run(ctx context.Context) error {
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.HTTPErrorHandler = s.answerError
+	e.IPExtractor = s.ipExtractor()
+	s.routes(e)
+	web := &http.Server{
+		Handler: e, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelInfo),
+	}
+
+	// The queues outlive the requests that fill them.
+	queues, stopQueues := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopQueues()
+	var background sync.WaitGroup
+	background.Go(func() { _ = s.decisions.Run(queues) }) // always nil
+	background.Go(func() { _ = s.refused.Run(queues) })   // always nil
+	background.Go(func() { s.prepareLater(ctx) })
+
+	s.logger.Info("listening", slog.String("address", s.listener.Addr().String()), slog.String("version", currentBuild().Version))
+	served := make(chan error, 1)
+	go func() { served <- web.Serve(s.listener) }()
+	var err error
+	select {
+	case err = <-served: // it cannot go on
+	case <-ctx.Done():
+		s.logger.Info("stopping")
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		if err = web.Shutdown(grace); err != nil {
+			s.logger.Warn("requests were cut off", slog.Any("error", err))
+			err = web.Close()
+		}
+		err = errors.Join(err, ended(<-served))
+	}
+	stopQueues()
+	background.Wait()
+	err = errors.Join(err, s.store.Close())
+	s.logger.Info("stopped", slog.Int64("decisions_dropped", s.decisions.Dropped()))
+	return err
+}
+
+// ended is the error of a server that ended, unless it was told to.
+func ended(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// prepareLater keeps trying to use the database when it was away at the start.
+func (s *server) prepareLater(ctx context.Context) {
+	retry := time.NewTicker(prepareRetry)
+	defer retry.Stop()
+	for !s.store.Ready() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-retry.C:
+		}
+		attempt, cancel := context.WithTimeout(ctx, prepareTimeout)
+		if err := s.store.Prepare(attempt); err == nil {
+			s.logger.Info("the database is in use now")
+			if err := s.catchUp(attempt); err != nil {
+				s.logger.Error("the configuration did not change", slog.Any("error", err))
+			}
+		}
+		cancel()
+	}
+}
+
+// catchUp does what load could not do without the database.
+func (s *server) catchUp(ctx context.Context) error {
+	if err := s.config.Load(ctx); err != nil && !errors.Is(err, handlers.ErrNoConfig) {
+		return err
+	}
+	if s.applyLater == nil {
+		return nil
+	}
+	_, err := s.config.Apply(ctx, *s.applyLater)
+	return err
+}
+
+func (s *server) ipExtractor() echo.IPExtractor {
+	if len(s.settings.trustedProxies) == 0 {
+		return echo.ExtractIPDirect() // X-Forwarded-For is anyone's word
+	}
+	trust := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
+	for _, prefix := range s.settings.trustedProxies {
+		_, network, err := net.ParseCIDR(prefix.String())
+		if err == nil { // it is one, or settings would have refused it
+			trust = append(trust, echo.TrustIPRange(network))
+		}
+	}
+	return echo.ExtractIPFromXFFHeader(trust...)
+}
+
+func (s *server) readiness(c echo.Context) readiness {
+	ctx, cancel := context.WithTimeout(c.Request().Context(), pingTimeout)
+	defer cancel()
+	r := readiness{Status: "ready", Database: part{State: "ok"}, Configuration: part{State: "empty"}, StartCalls: true, EndCalls: true}
+	if live := s.config.Live(); live != nil {
+		r.Configuration = part{State: "ok", Version: live.Version.Version}
+	}
+	if err := s.store.Ping(ctx); err != nil {
+		s.logger.Error("not ready", slog.Any("error", err))
+		r.Database = part{State: "failing", Error: told(err, http.StatusServiceUnavailable)}
+		r.EndCalls = false
+		// Without the database an empty configuration may be one that could not be read.
+		r.StartCalls = r.Configuration.State == "ok"
+		r.Status = "failing"
+	}
+	return r
+}

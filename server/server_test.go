@@ -1,0 +1,328 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"calltracker/handlers"
+	"calltracker/openapi/openapitest"
+	"calltracker/rules"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" { // a test runs this binary as the program itself
+		main()
+	}
+	goleak.VerifyTestMain(m,
+		// The cache of numbers and the HTTP client keep these for the life of the process.
+		goleak.IgnoreAnyFunction("github.com/maypok86/otter/v2.(*cache[...]).periodicCleanUp"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
+	)
+}
+
+// asProgram makes the test binary behave as calltracker.
+const asProgram = "CALLTRACKER_TEST_AS_PROGRAM"
+
+// document is the configuration that most tests serve. Its routes do not depend
+// on the time of day.
+const document = `
+calendars:
+  holidays: [2026-12-02]
+schedules:
+  always:
+    timezone: Asia/Dubai
+    open: [{days: [mon, tue, wed, thu, fri, sat, sun], from: "00:00", to: "24:00"}]
+  never:
+    timezone: Asia/Dubai
+    open: [{days: [mon], from: "03:00", to: "03:01"}]
+    closed: [holidays]
+contact_centers:
+  aldebaran:
+    webhook_keys: [webhook-key-1]
+trackers:
+  sales:
+    keys:
+      start: [start-key-old, start-key-new]
+      end: [end-key-old, end-key-new]
+    region: AE
+    numbers:
+      - "061234567"
+      - {did: "+97142345678", label: Billboard, campaign: outdoor}
+    caller_id: "042223344"
+    routes:
+      - id: at-night
+        during: [never]
+        voicemail: true
+      - id: vip
+        when:
+          - {field: caller.country, op: in, values: [FR]}
+        dial:
+          - {number: "0509998877", timeout: 15s, caller_id: "044440000"}
+      - id: turns
+        when:
+          - {field: request.queue, op: is, value: support}
+        order: rotate
+        dial:
+          - {number: "0500000001", timeout: 5s}
+          - {number: "0500000002", timeout: 5s}
+      - id: office
+        during: [always]
+        dial:
+          - {number: "0501112233", timeout: 10s}
+          - {number: "045556677"}
+        voicemail: true
+      - id: otherwise
+        voicemail: true
+  open-line:
+    keys: {start: open, end: open}
+    routes: [{id: all, dial: [{number: "0501112233"}]}]
+  shut:
+    keys: {start: [shut-key-123], end: [shut-key-123]}
+    blocked: true
+    routes: [{id: all, voicemail: true}]
+  locked:
+    routes: [{id: all, voicemail: true}]
+`
+
+// harness is a server under test, in this process, on a data directory of its own.
+type harness struct {
+	t     *testing.T
+	base  string
+	token string
+	dir   string
+	log   *syncBuffer
+	stop  func() // stops it and waits; later calls do nothing
+	s     *server
+}
+
+type syncBuffer struct {
+	mutex sync.Mutex
+	bytes bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	return b.bytes.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	return b.bytes.String()
+}
+
+// serve starts a server with a document; "" starts it without one.
+func serve(t *testing.T, document string) *harness {
+	t.Helper()
+	return serveIn(t, t.TempDir(), document)
+}
+
+func serveIn(t *testing.T, dir, document string) *harness {
+	t.Helper()
+	o := options{
+		Listen: "127.0.0.1:0", DataDir: dir, PublicURL: "http://localhost:8080", VoicemailField: "voicemail",
+		LogFormat: "json", LogLevel: "debug",
+	}
+	set, err := o.check(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &harness{t: t, dir: dir, log: &syncBuffer{}}
+	var apply *handlers.ConfigInput
+	if document != "" {
+		apply = &handlers.ConfigInput{Document: document, Format: rules.YAML, Author: "test", IfMatch: "*"}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	h.s, err = start(ctx, set, slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})), apply)
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	h.base = "http://" + h.s.listener.Addr().String()
+	token, err := os.ReadFile(filepath.Join(dir, adminTokenFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.token = strings.TrimSpace(string(token))
+	ended := make(chan error, 1)
+	go func() { ended <- h.s.run(ctx) }()
+	var once sync.Once
+	h.stop = func() {
+		once.Do(func() {
+			cancel()
+			select {
+			case err := <-ended:
+				if err != nil {
+					t.Errorf("run: %v", err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Error("the server did not stop within 10 s")
+			}
+		})
+	}
+	t.Cleanup(h.stop)
+	return h
+}
+
+// request is one to be sent; zero fields are left out.
+type request struct {
+	method, path string
+	body         string
+	header       map[string]string
+	admin        bool // with the admin token
+	user, key    string
+}
+
+// response is what came back.
+type response struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// do sends a request and holds the answer against the description of the API.
+func (h *harness) do(r request) response {
+	h.t.Helper()
+	req, err := http.NewRequestWithContext(h.t.Context(), r.method, h.base+r.path, strings.NewReader(r.body))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if r.admin {
+		req.Header.Set("Authorization", "Bearer "+h.token)
+	}
+	if r.user != "" {
+		req.SetBasicAuth(r.user, r.key)
+	} else if r.key != "" {
+		req.Header.Set("X-API-Key", r.key)
+	}
+	for name, value := range r.header {
+		req.Header.Set(name, value)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	openapitest.Validate(h.t, req, []byte(r.body), res, body)
+	return response{status: res.StatusCode, header: res.Header, body: string(body)}
+}
+
+func (h *harness) get(path string) response {
+	h.t.Helper()
+	return h.do(request{method: "GET", path: path, admin: true})
+}
+
+// form posts fields to a path as curl --form does.
+func (h *harness) startCall(tracker, key string, fields ...string) response {
+	h.t.Helper()
+	contentType, body := multipartForm(fields...)
+	return h.do(request{
+		method: "POST", path: "/callTrackers/" + tracker + "/startCall", key: key, body: body,
+		header: map[string]string{"Content-Type": contentType},
+	})
+}
+
+func (h *harness) endCall(tracker, key, body string) response {
+	h.t.Helper()
+	return h.do(request{
+		method: "POST", path: "/callTrackers/" + tracker + "/endCall", key: key, body: body,
+		header: map[string]string{"Content-Type": "application/json"},
+	})
+}
+
+// multipartForm is a form of name, value, name, value, ...
+func multipartForm(fields ...string) (contentType, body string) {
+	const boundary = "------------------------f00dfacecafebeef"
+	var b strings.Builder
+	for i := 0; i < len(fields); i += 2 {
+		fmt.Fprintf(&b, "--%s\r\nContent-Disposition: form-data; name=%q\r\n\r\n%s\r\n", boundary, fields[i], fields[i+1])
+	}
+	fmt.Fprintf(&b, "--%s--\r\n", boundary)
+	return "multipart/form-data; boundary=" + boundary, b.String()
+}
+
+func (r response) want(t *testing.T, status int) response {
+	t.Helper()
+	if r.status != status {
+		t.Fatalf("status %d, want %d: %s", r.status, status, r.body)
+	}
+	return r
+}
+
+// into decodes the JSON of an answer.
+func into[T any](t *testing.T, r response) T {
+	t.Helper()
+	var v T
+	if err := json.Unmarshal([]byte(r.body), &v); err != nil {
+		t.Fatalf("%v in %s", err, r.body)
+	}
+	return v
+}
+
+// eventually waits for something that happens in the background; each look is a
+// request, so there is nothing to be notified by.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-deadline:
+			t.Fatalf("%s did not happen within 10 s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+// decisions waits until n decisions are recorded and returns them, newest first.
+func (h *harness) decisions(n int) []handlers.DecisionView {
+	h.t.Helper()
+	var list handlers.DecisionList
+	eventually(h.t, fmt.Sprintf("recording %d decisions", n), func() bool {
+		list = into[handlers.DecisionList](h.t, h.get("/api/v1/decisions?limit=1000").want(h.t, 200))
+		return len(list.Decisions) >= n
+	})
+	if len(list.Decisions) != n {
+		h.t.Fatalf("%d decisions, want %d", len(list.Decisions), n)
+	}
+	return list.Decisions
+}
+
+func (h *harness) calls(query string) []handlers.CallView {
+	h.t.Helper()
+	return into[handlers.CallList](h.t, h.get("/api/v1/calls"+query).want(h.t, 200)).Calls
+}
+
+// rejections waits until n rejections are recorded and returns them, newest first.
+func (h *harness) refusals(n int) []handlers.RejectionView {
+	h.t.Helper()
+	var list handlers.RejectionList
+	eventually(h.t, fmt.Sprintf("recording %d rejections", n), func() bool {
+		list = into[handlers.RejectionList](h.t, h.get("/api/v1/rejections?limit=1000").want(h.t, 200))
+		return len(list.Rejections) >= n
+	})
+	if len(list.Rejections) != n {
+		h.t.Fatalf("%d rejections, want %d", len(list.Rejections), n)
+	}
+	return list.Rejections
+}

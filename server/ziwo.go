@@ -1,0 +1,171 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+
+	"github.com/labstack/echo/v4"
+
+	"calltracker/handlers"
+	"calltracker/rules"
+	"calltracker/storage"
+	"calltracker/ziwo"
+)
+
+// buffers are reused by start calls, whose bodies and answers are short-lived.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// largestPooled keeps one huge request from pinning its memory.
+const largestPooled = 64 << 10
+
+// startCall answers Ziwo while the caller waits. Nothing here does I/O but the
+// request itself.
+func (s *server) startCall(c echo.Context) error {
+	req := c.Request()
+	line, err := s.calls.Admit(c.Param("tracker"), handlers.StartSide, presentedKey(req), address(c))
+	if err == nil && line.Blocked() {
+		err = handlers.ErrBlocked
+	}
+	if err != nil {
+		s.answerZiwoError(c, err, 0)
+		return nil
+	}
+	pooled := buffers.Get().(*[]byte)
+	defer func() {
+		if cap(*pooled) <= largestPooled {
+			buffers.Put(pooled)
+		}
+	}()
+	body, err := readBody((*pooled)[:0], req, maxZiwoBody)
+	if err != nil {
+		s.answerZiwoError(c, err, int64(len(body)))
+		return nil
+	}
+	start, err := ziwo.ReadStart(req.Header.Get(echo.HeaderContentType), req.URL.RawQuery, body)
+	if err != nil {
+		s.answerZiwoError(c, err, int64(len(body)))
+		return nil
+	}
+	answer := s.calls.Start(line, start)
+	text := handlers.AppendAnswer(body[:0], answer.DIDCalled, answer.Decision, s.settings.voicemailField)
+	*pooled = text[:0]
+	header := c.Response().Header()
+	header["X-Decision-Id"] = []string{answer.ID}
+	return c.Blob(http.StatusOK, "application/json; charset=utf-8", text)
+}
+
+// endCall keeps the record of a call. The answer comes after the record is on
+// disk.
+func (s *server) endCall(c echo.Context) error {
+	line, err := s.calls.Admit(c.Param("tracker"), handlers.EndSide, presentedKey(c.Request()), address(c))
+	if err != nil {
+		s.answerZiwoError(c, err, 0)
+		return nil
+	}
+	return s.keepRecord(c, line.Blocked(), func(r handlers.Record) (handlers.Kept, error) {
+		return s.calls.End(detached(c), line, r)
+	})
+}
+
+// callHistory keeps a record that comes by Ziwo's webhook.
+func (s *server) callHistory(c echo.Context) error {
+	line, err := s.calls.AdmitWebhook(presentedKey(c.Request()), address(c))
+	if err != nil {
+		s.answerZiwoError(c, err, 0)
+		return nil
+	}
+	return s.keepRecord(c, false, func(r handlers.Record) (handlers.Kept, error) {
+		return s.calls.History(detached(c), line, r)
+	})
+}
+
+// keepRecord reads a record and answers for it. Of a body that breaks off, what
+// came is kept: Ziwo does not promise to send it again. So is the record of a
+// tracker that was blocked during the call, although it is refused.
+func (s *server) keepRecord(c echo.Context, blocked bool, keep func(handlers.Record) (handlers.Kept, error)) error {
+	req := c.Request()
+	body, readErr := readBody(nil, req, maxZiwoBody)
+	if errors.Is(readErr, errTooLarge) || readErr != nil && len(body) == 0 {
+		s.answerZiwoError(c, readErr, int64(len(body)))
+		return nil
+	}
+	kept, err := keep(handlers.Record{ContentType: req.Header.Get(echo.HeaderContentType), Query: req.URL.RawQuery, Body: body})
+	switch {
+	case err != nil:
+	case readErr != nil:
+		err = readErr
+	case blocked:
+		err = handlers.ErrBlocked
+	}
+	if err != nil {
+		s.answerZiwoError(c, err, int64(len(body)))
+		return nil
+	}
+	for _, warning := range kept.Warnings {
+		s.logger.LogAttrs(req.Context(), slog.LevelWarn, "unreadable record kept",
+			slog.String("path", clipped(req.URL.Path)), slog.String("id", kept.Saved.ID), slog.String("warning", warning))
+		s.rejections.Add(storage.Rejection{
+			Method: req.Method, Path: clipped(req.URL.Path), Tracker: clipped(c.Param("tracker")), Address: c.RealIP(),
+			Status: http.StatusOK, Reason: "unreadable", Message: warning,
+			ContentType: clipped(req.Header.Get(echo.HeaderContentType)), UserAgent: clipped(req.UserAgent()), Bytes: int64(len(body)),
+		})
+	}
+	return c.Blob(http.StatusOK, "application/json; charset=utf-8", ziwo.AppendOK(nil, kept.Warnings...))
+}
+
+// exampleStart behaves as the demonstration endpoint of Ziwo's developer page
+// (https://www.ziwo.io/api-integration-developers/): made-up rules, no key,
+// nothing stored.
+//
+//	@Summary	Demonstration of startCall, as on Ziwo's developer page; nothing is stored
+//	@ID		exampleStartCall
+//	@Tags		Ziwo
+//	@Accept		mpfd,json,x-www-form-urlencoded
+//	@Produce	json
+//	@Param		didCalled	formData	string	true	"The number that was dialled"
+//	@Success	200			{object}	handlers.StartEnvelope
+//	@Failure	400			{object}	handlers.ErrorEnvelope
+//	@Failure	413			{object}	handlers.ErrorEnvelope
+//	@x-any-body	true
+//	@Router		/callTrackers/example/startCall [post]
+func (s *server) exampleStart(c echo.Context) error {
+	body, err := readBody(nil, c.Request(), maxZiwoBody)
+	if err != nil {
+		return err
+	}
+	start, err := ziwo.ReadStart(c.Request().Header.Get(echo.HeaderContentType), c.Request().URL.RawQuery, body)
+	if err != nil {
+		return err
+	}
+	demonstration := rules.Decision{Voicemail: true, Rules: []rules.Rule{
+		{Action: rules.ActionCall, Number: "0501112233", CallerID: "043334455", Timeout: 10},
+	}}
+	return c.Blob(http.StatusOK, "application/json; charset=utf-8",
+		handlers.AppendAnswer(nil, start.DIDCalled, demonstration, s.settings.voicemailField))
+}
+
+// exampleEnd takes any record and forgets it.
+//
+//	@Summary	Demonstration of endCall, as on Ziwo's developer page; nothing is stored
+//	@ID		exampleEndCall
+//	@Tags		Ziwo
+//	@Accept		json,mpfd,x-www-form-urlencoded
+//	@Produce	json
+//	@Param		body	body		object	true	"Call detail record"
+//	@Success	200		{object}	handlers.Envelope
+//	@Failure	400		{object}	handlers.ErrorEnvelope
+//	@Failure	413		{object}	handlers.ErrorEnvelope
+//	@x-any-body	true
+//	@Router		/callTrackers/example/endCall [post]
+func (s *server) exampleEnd(c echo.Context) error {
+	body, err := readBody(nil, c.Request(), maxZiwoBody)
+	if err != nil {
+		return err
+	}
+	if len(body) == 0 && c.Request().URL.RawQuery == "" {
+		return handlers.ErrEmptyBody
+	}
+	return c.Blob(http.StatusOK, "application/json; charset=utf-8", ziwo.AppendOK(nil))
+}

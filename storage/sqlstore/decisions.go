@@ -1,0 +1,201 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+
+	"gorm.io/gorm"
+
+	"calltracker/rules"
+	"calltracker/storage"
+)
+
+// decisionChunk is how many decisions one INSERT takes.
+const decisionChunk = 50
+
+// decisionRow is a row of decisions.
+type decisionRow struct {
+	ID            string `gorm:"column:id;primaryKey"`
+	Tracker       string `gorm:"column:tracker"`
+	AtUS          int64  `gorm:"column:at_us"`
+	DID           string `gorm:"column:did"`
+	RawDID        string `gorm:"column:raw_did"`
+	Caller        string `gorm:"column:caller"`
+	RawCaller     string `gorm:"column:raw_caller"`
+	CallID        string `gorm:"column:call_id"`
+	Route         string `gorm:"column:route"`
+	Voicemail     bool   `gorm:"column:voicemail"`
+	Rules         string `gorm:"column:rules"`
+	Flags         string `gorm:"column:flags"`
+	Trace         string `gorm:"column:trace"`
+	ConfigVersion int64  `gorm:"column:config_version"`
+	LinkedCall    string `gorm:"column:linked_call"`
+}
+
+func (decisionRow) TableName() string { return "decisions" }
+
+const decisionColumns = `id, tracker, at_us, did, raw_did, caller, raw_caller, call_id, route, voicemail, rules, flags,
+	trace, config_version, linked_call`
+
+// insertDecisionsSQL inserts n decisions. One that is there stays as it is, so
+// that a batch whose fate was unknown can be recorded again.
+func insertDecisionsSQL(n int) string {
+	row := `(` + marks(strings.Count(decisionColumns, ",")+1) + `)`
+	return `INSERT INTO decisions (` + decisionColumns + `) VALUES ` +
+		strings.TrimSuffix(strings.Repeat(row+`, `, n), `, `) + ` ON CONFLICT (id) DO NOTHING`
+}
+
+// RecordDecisions stores decisions in one transaction, all or none, and links
+// them to calls that were saved before them. A decision that is stored already
+// is left as it is.
+func (s *Store) RecordDecisions(ctx context.Context, decisions []storage.Decision) error {
+	if len(decisions) == 0 {
+		return nil
+	}
+	decisions = slices.Clone(decisions)
+	for i := range decisions {
+		decisions[i] = tidyDecision(decisions[i])
+	}
+	return s.do("record decisions", func(db *database) error {
+		return db.transaction(ctx, func(tx *sql.Tx) error {
+			for chunk := range slices.Chunk(decisions, decisionChunk) {
+				if err := db.insertDecisions(ctx, tx, chunk); err != nil {
+					return err
+				}
+			}
+			for chunk := range slices.Chunk(decisions, maxLateLinks) {
+				if err := db.linkLate(ctx, tx, chunk); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+func (db *database) insertDecisions(ctx context.Context, tx *sql.Tx, decisions []storage.Decision) error {
+	values := make([]any, 0, len(decisions)*(strings.Count(decisionColumns, ",")+1))
+	for _, d := range decisions {
+		steps, err := list(d.Rules)
+		if err != nil {
+			return err
+		}
+		flags, err := list(d.Flags)
+		if err != nil {
+			return err
+		}
+		trace, err := list(d.Trace)
+		if err != nil {
+			return err
+		}
+		values = append(values, d.ID, d.Tracker, micros(d.At), d.DID, d.RawDID, d.Caller, d.RawCaller, d.CallID,
+			d.Route, d.Voicemail, steps, flags, trace, d.ConfigVersion, d.Call)
+	}
+	var err error
+	if len(decisions) == decisionChunk {
+		_, err = tx.StmtContext(ctx, db.statements.insertDecisions).ExecContext(ctx, values...)
+	} else {
+		_, err = tx.ExecContext(ctx, insertDecisionsSQL(len(decisions)), values...)
+	}
+	if err != nil {
+		return fmt.Errorf("insert decisions: %w", err)
+	}
+	return nil
+}
+
+func tidyDecision(d storage.Decision) storage.Decision {
+	for _, field := range []*string{&d.ID, &d.DID, &d.Caller, &d.CallID} {
+		*field = indexed(*field)
+	}
+	for _, field := range []*string{&d.Tracker, &d.RawDID, &d.RawCaller, &d.Route, &d.Call} {
+		*field = text(*field)
+	}
+	d.At = instant(micros(d.At))
+	return d
+}
+
+// Decisions lists decisions, newest first, and the cursor of the next page,
+// empty on the last. It returns storage.ErrBadCursor for a cursor that is not
+// its own.
+func (s *Store) Decisions(ctx context.Context, f storage.DecisionFilter, p storage.Page) (decisions []storage.Decision, next string, err error) {
+	err = s.do("list decisions", func(db *database) error {
+		after, err := decodeCursor(decisionList, p.Cursor)
+		if err != nil {
+			return err
+		}
+		size := pageSize(p.Limit)
+		var rows []decisionRow
+		q := narrowDecisions(db.readGorm.WithContext(ctx), f)
+		if err := newestFirst(q, after, size+1).Find(&rows).Error; err != nil {
+			return err
+		}
+		rows, next = cut(decisionList, rows, size, func(r decisionRow) cursor { return cursor{at: r.AtUS, id: r.ID} })
+		for _, row := range rows {
+			d, err := row.decision()
+			if err != nil {
+				return err
+			}
+			decisions = append(decisions, d)
+		}
+		return nil
+	})
+	return decisions, next, err
+}
+
+// Decision is one decision. It returns storage.ErrNotFound.
+func (s *Store) Decision(ctx context.Context, id string) (d storage.Decision, err error) {
+	err = s.do("load decision "+id, func(db *database) error {
+		var row decisionRow
+		if err := db.readGorm.WithContext(ctx).Where("id = ?", text(id)).Take(&row).Error; err != nil {
+			return err
+		}
+		d, err = row.decision()
+		return err
+	})
+	return d, err
+}
+
+func narrowDecisions(q *gorm.DB, f storage.DecisionFilter) *gorm.DB {
+	if !f.From.IsZero() {
+		q = q.Where("at_us >= ?", micros(f.From))
+	}
+	if !f.To.IsZero() {
+		q = q.Where("at_us < ?", micros(f.To))
+	}
+	if f.Tracker != "" {
+		q = q.Where("tracker = ?", text(f.Tracker))
+	}
+	if len(f.DIDs) > 0 {
+		q = q.Where("did IN ?", distinct(f.DIDs))
+	}
+	if len(f.Callers) > 0 {
+		q = q.Where("caller IN ?", distinct(f.Callers))
+	}
+	if f.Route != "" {
+		q = q.Where("route = ?", text(f.Route))
+	}
+	return q
+}
+
+func (r decisionRow) decision() (storage.Decision, error) {
+	steps, err := unlist[rules.Rule](r.Rules)
+	if err != nil {
+		return storage.Decision{}, err
+	}
+	flags, err := unlist[string](r.Flags)
+	if err != nil {
+		return storage.Decision{}, err
+	}
+	trace, err := unlist[rules.Step](r.Trace)
+	if err != nil {
+		return storage.Decision{}, err
+	}
+	return storage.Decision{
+		ID: r.ID, Tracker: r.Tracker, At: instant(r.AtUS), DID: r.DID, RawDID: r.RawDID, Caller: r.Caller,
+		RawCaller: r.RawCaller, CallID: r.CallID, Route: r.Route, Voicemail: r.Voicemail, Rules: steps, Flags: flags,
+		Trace: trace, ConfigVersion: r.ConfigVersion, Call: r.LinkedCall,
+	}, nil
+}

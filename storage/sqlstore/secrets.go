@@ -1,0 +1,67 @@
+package sqlstore
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"gorm.io/gorm/clause"
+
+	"calltracker/storage"
+)
+
+// secretRow is a row of secrets.
+type secretRow struct {
+	Name      string `gorm:"column:name;primaryKey"`
+	Sealed    []byte `gorm:"column:sealed"`
+	CreatedUS int64  `gorm:"column:created_us"`
+	UpdatedUS int64  `gorm:"column:updated_us"`
+}
+
+func (secretRow) TableName() string { return "secrets" }
+
+// PutSecret stores a sealed secret. One of the same name is replaced and keeps
+// its CreatedAt.
+func (s *Store) PutSecret(ctx context.Context, secret storage.Secret) error {
+	name := indexed(secret.Name)
+	return s.do("put secret "+name, func(db *database) error {
+		return db.writeGorm.WithContext(ctx).Clauses(clause.OnConflict{
+			Columns:   []clause.Column{{Name: "name"}},
+			DoUpdates: clause.AssignmentColumns([]string{"sealed", "updated_us"}),
+		}).Create(&secretRow{
+			Name: name, Sealed: slices.Concat([]byte{}, secret.Sealed),
+			CreatedUS: micros(secret.CreatedAt), UpdatedUS: micros(secret.UpdatedAt),
+		}).Error
+	})
+}
+
+// DeleteSecret forgets a secret. It returns storage.ErrNotFound.
+func (s *Store) DeleteSecret(ctx context.Context, name string) error {
+	name = indexed(name)
+	return s.do("delete secret "+name, func(db *database) error {
+		deleted := db.writeGorm.WithContext(ctx).Where("name = ?", name).Delete(&secretRow{})
+		if deleted.Error == nil && deleted.RowsAffected == 0 {
+			return storage.ErrNotFound
+		}
+		return deleted.Error
+	})
+}
+
+// Secrets lists all secrets, sealed, by name.
+func (s *Store) Secrets(ctx context.Context) (secrets []storage.Secret, err error) {
+	err = s.do("list secrets", func(db *database) error {
+		var rows []secretRow
+		if err := db.readGorm.WithContext(ctx).Order("name").Find(&rows).Error; err != nil {
+			return err
+		}
+		for _, r := range rows {
+			secrets = append(secrets, storage.Secret{
+				Name: r.Name, Sealed: r.Sealed, CreatedAt: instant(r.CreatedUS), UpdatedAt: instant(r.UpdatedUS),
+			})
+		}
+		// Databases sort text by rules of their own.
+		slices.SortFunc(secrets, func(a, b storage.Secret) int { return strings.Compare(a.Name, b.Name) })
+		return nil
+	})
+	return secrets, err
+}

@@ -1,0 +1,202 @@
+// Package sqlstore keeps calltracker's records in a SQL database: SQLite in the
+// data directory. What only SQLite does stands in sqlite.go; the rest is SQL
+// that PostgreSQL takes as well.
+//
+// Instants are stored as BIGINT, microseconds since 1970 in UTC with 0 for
+// "none": every database sorts and compares those alike, and no driver has to
+// read a time back from text. Lists (rules, trace, flags) are JSON in TEXT
+// columns, bodies and sealed secrets are bytes. Text loses NUL characters and
+// invalid UTF-8 on its way in, since PostgreSQL refuses both.
+//
+// gorm serves the administration: configuration, secrets, lists. Where every
+// call passes (saving calls, recording decisions, streaming calls) the
+// connection underneath is used, because gorm's reflection costs a third there.
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/pressly/goose/v3"
+	"gorm.io/gorm"
+
+	"calltracker/storage"
+)
+
+// Options say where the records are.
+type Options struct {
+	URL     string       // empty: a SQLite file in DataDir; no other database yet
+	DataDir string       // made when it is missing
+	Logger  *slog.Logger // nil: silent
+}
+
+// fileName is the SQLite database in the data directory.
+const fileName = "calltracker.db"
+
+// Store keeps records. Its methods are safe for concurrent use, honour their
+// context, and return storage.ErrUnavailable before Prepare has succeeded,
+// after Close, and whenever the database does not do its part; a later call
+// may succeed. It runs nothing in the background.
+type Store struct {
+	path   string
+	logger *slog.Logger
+
+	mu     sync.Mutex // held by Prepare and Close
+	closed bool
+	db     atomic.Pointer[database]
+}
+
+// database is an open, migrated database.
+type database struct {
+	write, read         *sql.DB
+	writeGorm, readGorm *gorm.DB
+	schema              *goose.Provider
+	statements          statements
+}
+
+// New checks the options. It touches neither disk nor network: that is for
+// Prepare.
+func New(o Options) (*Store, error) {
+	if o.URL != "" {
+		scheme := "none"
+		if u, err := url.Parse(o.URL); err == nil && u.Scheme != "" {
+			scheme = u.Scheme
+		}
+		// Never the URL itself: it holds a password.
+		return nil, fmt.Errorf("database URL with scheme %q is not supported: leave it empty for SQLite", scheme)
+	}
+	if o.DataDir == "" {
+		return nil, errors.New("no data directory for the SQLite database")
+	}
+	dir, err := filepath.Abs(o.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", o.DataDir, err)
+	}
+	logger := o.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	return &Store{path: filepath.Join(dir, fileName), logger: logger}, nil
+}
+
+// Prepare opens the database and brings its schema up to date. After a failure
+// it may be called again; after a success it does nothing. It returns
+// storage.ErrSchemaNewer when the database was written by a newer program,
+// which it leaves untouched.
+func (s *Store) Prepare(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return fmt.Errorf("prepare database: %w: closed", storage.ErrUnavailable)
+	}
+	if s.db.Load() != nil {
+		return nil
+	}
+	db, err := s.open(ctx)
+	if err != nil {
+		return fmt.Errorf("prepare database %s: %w", s.path, translate(err))
+	}
+	s.db.Store(db)
+	return nil
+}
+
+// open opens, migrates and makes ready. Nothing stays open after a failure.
+func (s *Store) open(ctx context.Context) (_ *database, err error) {
+	db, err := openSQLite(s.path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			db.close()
+		}
+	}()
+	if err := db.migrate(ctx, s.logger); err != nil {
+		return nil, err
+	}
+	if err := db.read.PingContext(ctx); err != nil {
+		return nil, err
+	}
+	if err := db.prepareStatements(ctx); err != nil {
+		return nil, err
+	}
+	return db, nil
+}
+
+// Ready tells whether Prepare has succeeded and Close was not called.
+func (s *Store) Ready() bool { return s.db.Load() != nil }
+
+// Ping asks whether the database would take a write now. It writes nothing, so
+// a disk that is full shows only with the next real write.
+func (s *Store) Ping(ctx context.Context) error {
+	return s.do("ping database", func(db *database) error {
+		return db.transaction(ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `DELETE FROM rejections WHERE id = ''`)
+			return err
+		})
+	})
+}
+
+// SchemaVersion is the number of the newest migration that was applied.
+func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
+	var version int64
+	err := s.do("read schema version", func(db *database) (err error) {
+		version, err = db.schema.GetDBVersion(ctx)
+		return err
+	})
+	return version, err
+}
+
+// Close closes the database. What is running may fail with
+// storage.ErrUnavailable. Closing twice does no harm.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	db := s.db.Swap(nil)
+	if db == nil {
+		return nil
+	}
+	return db.close()
+}
+
+// do runs work on the open database and says what failed, in the vocabulary of
+// package storage.
+func (s *Store) do(doing string, work func(*database) error) error {
+	db := s.db.Load()
+	if db == nil {
+		return fmt.Errorf("%s: %w: not prepared, or closed", doing, storage.ErrUnavailable)
+	}
+	if err := work(db); err != nil {
+		return fmt.Errorf("%s: %w", doing, translate(err))
+	}
+	return nil
+}
+
+// transaction commits what work did, or nothing of it.
+func (db *database) transaction(ctx context.Context, work func(*sql.Tx) error) error {
+	tx, err := db.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	if err := work(tx); err != nil {
+		return err
+	}
+	err = tx.Commit()
+	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
+		return ctx.Err() // it was rolled back for that reason
+	}
+	return err
+}
+
+func (db *database) close() error {
+	return errors.Join(db.read.Close(), db.write.Close())
+}

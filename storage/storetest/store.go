@@ -1,0 +1,118 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"calltracker/storage"
+)
+
+func storeTests() []test {
+	return []test{
+		{"is ready", func(t *testing.T, s Store) {
+			if !s.Ready() {
+				t.Error("not ready")
+			}
+			if err := s.Ping(t.Context()); err != nil {
+				t.Errorf("ping: %v", err)
+			}
+			version, err := s.SchemaVersion(t.Context())
+			if err != nil || version < 1 {
+				t.Errorf("schema version %d, %v", version, err)
+			}
+		}},
+		{"honours a cancelled context", func(t *testing.T, s Store) {
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			for name, err := range Everything(ctx, s) {
+				if !errors.Is(err, context.Canceled) {
+					t.Errorf("%s: %v, want context.Canceled", name, err)
+				}
+			}
+			empty(t, s)
+		}},
+		{"a batch that is cancelled is recorded whole or not at all", func(t *testing.T, s Store) {
+			const size = 300
+			want := 0
+			for range 10 {
+				batch := make([]storage.Decision, size)
+				for n := range batch {
+					batch[n] = decision(0)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				go cancel()
+				if err := s.RecordDecisions(ctx, batch); err == nil {
+					want += size
+				} else if !errors.Is(err, context.Canceled) && !errors.Is(err, storage.ErrUnavailable) {
+					t.Errorf("record: %v", err)
+				}
+				<-ctx.Done()
+			}
+			equalPages(t, want, storage.MaxLimit, func(p storage.Page) ([]string, string, error) {
+				decisions, next, err := s.Decisions(t.Context(), storage.DecisionFilter{}, p)
+				return ids(decisions, decisionID), next, err
+			})
+		}},
+		{"calls itself unavailable past a deadline", func(t *testing.T, s Store) {
+			ctx, cancel := context.WithDeadline(t.Context(), time.Unix(0, 0))
+			defer cancel()
+			for name, err := range Everything(ctx, s) {
+				if !errors.Is(err, storage.ErrUnavailable) {
+					t.Errorf("%s: %v, want storage.ErrUnavailable", name, err)
+				}
+			}
+			empty(t, s)
+		}},
+	}
+}
+
+// Everything calls every method that asks the database once, and returns each
+// one's error under its name.
+func Everything(ctx context.Context, s Store) map[string]error {
+	var errs = make(map[string]error)
+	errs["Ping"] = s.Ping(ctx)
+	_, errs["SchemaVersion"] = s.SchemaVersion(ctx)
+	_, errs["SaveCall"] = s.SaveCall(ctx, body("everything", 0))
+	_, _, errs["Calls"] = s.Calls(ctx, storage.CallFilter{}, storage.Page{})
+	_, _, errs["Call"] = s.Call(ctx, newID())
+	errs["EachCall"] = s.EachCall(ctx, storage.CallFilter{}, func(storage.Call) error { return nil })
+	errs["RecordDecisions"] = s.RecordDecisions(ctx, []storage.Decision{decision(0)})
+	_, _, errs["Decisions"] = s.Decisions(ctx, storage.DecisionFilter{}, storage.Page{})
+	_, errs["Decision"] = s.Decision(ctx, newID())
+	errs["RecordRejections"] = s.RecordRejections(ctx, []storage.Rejection{{ID: newID(), At: noon}})
+	_, _, errs["Rejections"] = s.Rejections(ctx, storage.Page{})
+	_, errs["SaveConfig"] = s.SaveConfig(ctx, storage.ConfigVersion{Document: "{}"}, -1)
+	_, errs["ActiveConfig"] = s.ActiveConfig(ctx)
+	_, errs["ConfigVersion"] = s.ConfigVersion(ctx, 1)
+	_, _, errs["ConfigVersions"] = s.ConfigVersions(ctx, storage.Page{})
+	errs["PutSecret"] = s.PutSecret(ctx, storage.Secret{Name: "everything"})
+	errs["DeleteSecret"] = s.DeleteSecret(ctx, "everything")
+	_, errs["Secrets"] = s.Secrets(ctx)
+	return errs
+}
+
+// empty fails the test if the store keeps any record.
+func empty(t *testing.T, s Store) {
+	t.Helper()
+	calls, _, err := s.Calls(t.Context(), storage.CallFilter{}, storage.Page{})
+	if err != nil || len(calls) > 0 {
+		t.Errorf("%d calls, %v; want none", len(calls), err)
+	}
+	decisions, _, err := s.Decisions(t.Context(), storage.DecisionFilter{}, storage.Page{})
+	if err != nil || len(decisions) > 0 {
+		t.Errorf("%d decisions, %v; want none", len(decisions), err)
+	}
+	rejections, _, err := s.Rejections(t.Context(), storage.Page{})
+	if err != nil || len(rejections) > 0 {
+		t.Errorf("%d rejections, %v; want none", len(rejections), err)
+	}
+	if _, err := s.ActiveConfig(t.Context()); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("active configuration: %v, want storage.ErrNotFound", err)
+	}
+	secrets, err := s.Secrets(t.Context())
+	if err != nil || len(secrets) > 0 {
+		t.Errorf("%d secrets, %v; want none", len(secrets), err)
+	}
+}

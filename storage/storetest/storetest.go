@@ -1,0 +1,161 @@
+// Package storetest is the behaviour that every store shows, whatever its
+// database. A store's own tests run it:
+//
+//	storetest.Run(t, func(t *testing.T) storetest.Store { … })
+package storetest
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/google/uuid"
+
+	"calltracker/storage"
+)
+
+// Store is what is tested: all that the server asks of a database.
+type Store interface {
+	Ready() bool
+	Ping(ctx context.Context) error
+	SchemaVersion(ctx context.Context) (int64, error)
+
+	SaveCall(ctx context.Context, r storage.Report) (storage.Saved, error)
+	Calls(ctx context.Context, f storage.CallFilter, p storage.Page) ([]storage.Call, string, error)
+	Call(ctx context.Context, id string) (storage.Call, []storage.Revision, error)
+	EachCall(ctx context.Context, f storage.CallFilter, use func(storage.Call) error) error
+
+	RecordDecisions(ctx context.Context, decisions []storage.Decision) error
+	Decisions(ctx context.Context, f storage.DecisionFilter, p storage.Page) ([]storage.Decision, string, error)
+	Decision(ctx context.Context, id string) (storage.Decision, error)
+
+	RecordRejections(ctx context.Context, rejections []storage.Rejection) error
+	Rejections(ctx context.Context, p storage.Page) ([]storage.Rejection, string, error)
+
+	SaveConfig(ctx context.Context, v storage.ConfigVersion, expected int64) (storage.ConfigVersion, error)
+	ActiveConfig(ctx context.Context) (storage.ConfigVersion, error)
+	ConfigVersion(ctx context.Context, n int64) (storage.ConfigVersion, error)
+	ConfigVersions(ctx context.Context, p storage.Page) ([]storage.ConfigVersion, string, error)
+
+	PutSecret(ctx context.Context, secret storage.Secret) error
+	DeleteSecret(ctx context.Context, name string) error
+	Secrets(ctx context.Context) ([]storage.Secret, error)
+}
+
+// Run tests the stores that open gives: each empty, prepared, and closed by a
+// clean-up that open registered. The tests run side by side, once the test that
+// called Run returns, and call open from several goroutines.
+func Run(t *testing.T, open func(t *testing.T) Store) {
+	for _, group := range []struct {
+		name  string
+		tests []test
+	}{
+		{"store", storeTests()},
+		{"calls", callTests()},
+		{"links", linkTests()},
+		{"lists", listTests()},
+		{"rejections", rejectionTests()},
+		{"config", configTests()},
+		{"secrets", secretTests()},
+	} {
+		t.Run(group.name, func(t *testing.T) {
+			t.Parallel()
+			for _, tt := range group.tests {
+				t.Run(tt.name, func(t *testing.T) {
+					t.Parallel()
+					tt.run(t, open(t))
+				})
+			}
+		})
+	}
+}
+
+type test struct {
+	name string
+	run  func(t *testing.T, s Store)
+}
+
+// noon is the instant around which the tests' calls are.
+var noon = time.Date(2026, time.April, 14, 12, 0, 0, 0, time.UTC)
+
+// body is a report of call key that began at noon + after, and a body of its own.
+func body(key string, after time.Duration) storage.Report {
+	started := noon.Add(after)
+	return storage.Report{
+		Call: storage.Call{
+			Key: key, CallID: key, Tracker: "sales", Direction: "inbound",
+			DID: "+97148880001", RawDID: "048880001", Caller: "+971551230001", RawCaller: "0551230001", CallerName: "Layla",
+			StartedAt: started, AnsweredAt: started.Add(9 * time.Second), EndedAt: started.Add(70 * time.Second),
+			Duration: 70, RingTime: 9, TalkTime: 61, HoldTime: 2, Result: storage.Answered,
+			HangupCause: "NORMAL_CLEARING", HangupBy: "originator", Agent: "0017", Position: "agent-0017",
+			RecordingFile: key + ".mp3", Campaign: "spring", Flags: []string{"duration_differs", "no_timezone"},
+			RevisedAt: started.Add(71 * time.Second), ReceivedAt: started.Add(72 * time.Second),
+		},
+		Source: "endCall",
+		Raw:    []byte(`{"callID":"` + key + `"}`),
+	}
+}
+
+// with is a report with another body, of the same call but for what edit does.
+func with(r storage.Report, edit func(*storage.Call)) storage.Report {
+	r.Call.Flags = append([]string(nil), r.Call.Flags...)
+	edit(&r.Call)
+	r.Raw = fmt.Appendf(nil, "%s %x", r.Raw, sha256.Sum256(fmt.Appendf(nil, "%v", r.Call)))
+	return r
+}
+
+// decision is one that fits body(callID, after), without the callID.
+func decision(after time.Duration) storage.Decision {
+	return storage.Decision{
+		ID: newID(), Tracker: "sales", At: noon.Add(after), DID: "+97148880001", RawDID: "048880001",
+		Caller: "+971551230001", RawCaller: "0551230001", Route: "office-hours", ConfigVersion: 4,
+	}
+}
+
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+func save(t *testing.T, s Store, r storage.Report) storage.Saved {
+	t.Helper()
+	saved, err := s.SaveCall(t.Context(), r)
+	if err != nil {
+		t.Fatalf("save %s: %v", r.Call.Key, err)
+	}
+	return saved
+}
+
+func record(t *testing.T, s Store, decisions ...storage.Decision) {
+	t.Helper()
+	if err := s.RecordDecisions(t.Context(), decisions); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func load(t *testing.T, s Store, id string) (storage.Call, []storage.Revision) {
+	t.Helper()
+	call, revisions, err := s.Call(t.Context(), id)
+	if err != nil {
+		t.Fatalf("load call: %v", err)
+	}
+	return call, revisions
+}
+
+func loadDecision(t *testing.T, s Store, id string) storage.Decision {
+	t.Helper()
+	d, err := s.Decision(t.Context(), id)
+	if err != nil {
+		t.Fatalf("load decision: %v", err)
+	}
+	return d
+}
+
+// equal compares records; no list and an empty one are the same.
+func equal[T any](t *testing.T, what string, want, got T) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
