@@ -17,7 +17,7 @@ type Numbers struct {
 type numberKey struct{ raw, region string }
 
 const (
-	rememberedNumbers = 20_000
+	rememberedNumbers = 100_000
 	longestRemembered = 40 // bytes; longer text is no number and would fill the memory
 )
 

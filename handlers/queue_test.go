@@ -66,13 +66,15 @@ func TestQueueWritesInOrderAndInBatches(t *testing.T) {
 		for _, n := range numbers(1200) {
 			q.Offer(n)
 		}
-		<-time.After(time.Second) // in the time of the bubble
+		<-time.After(time.Minute) // in the time of the bubble
 		synctest.Wait()
 		if !slices.Equal(r.all(), numbers(1200)) {
 			t.Errorf("wrote %d records", len(r.all()))
 		}
-		if len(r.batches) < 3 || len(r.batches) > 4 {
-			t.Errorf("in %d batches", len(r.batches))
+		for _, batch := range r.batches {
+			if len(batch) > 100 { // a large one would hold up calls
+				t.Errorf("a batch of %d records", len(batch))
+			}
 		}
 		if q.Depth() != 0 || q.Dropped() != 0 || q.Written() != 1200 {
 			t.Errorf("depth %d, dropped %d, written %d", q.Depth(), q.Dropped(), q.Written())

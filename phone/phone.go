@@ -75,13 +75,13 @@ func Parse(raw, region string) Number {
 	case len(text) > maxLength:
 		return n
 	}
-	parsed, ok := read(raw, text, region)
+	parsed, line, ok := read(raw, text, region)
 	if !ok {
 		return n
 	}
 	n.E164 = phonenumbers.Format(parsed, phonenumbers.E164)
 	n.Country = country(parsed)
-	n.Type = kind(parsed)
+	n.Type = kind(line)
 	return n
 }
 
@@ -144,21 +144,22 @@ func KnownRegion(region string) bool {
 // the first that gives a number in use is taken, else the first of a length that
 // the plan allows: a new range that the metadata does not know yet is still a
 // number.
-func read(raw, text, region string) (*phonenumbers.PhoneNumber, bool) {
-	var likely *phonenumbers.PhoneNumber
+func read(raw, text, region string) (n *phonenumbers.PhoneNumber, line phonenumbers.PhoneNumberType, ok bool) {
+	line = phonenumbers.UNKNOWN
 	for _, r := range readings(raw, text, region) {
 		parsed, err := phonenumbers.Parse(r.text, r.region)
 		if err != nil {
 			continue
 		}
-		if phonenumbers.IsValidNumber(parsed) {
-			return parsed, true
+		// A number in use is one of a known kind; asking for both would cost twice.
+		if known := phonenumbers.GetNumberType(parsed); known != phonenumbers.UNKNOWN {
+			return parsed, known, true
 		}
-		if likely == nil && !r.sureOnly && possible(parsed) {
-			likely = parsed
+		if n == nil && !r.sureOnly && possible(parsed) {
+			n = parsed
 		}
 	}
-	return likely, likely != nil
+	return n, line, n != nil
 }
 
 // possible is stricter than the library's: numbers that are dialled only within
@@ -209,8 +210,8 @@ func country(p *phonenumbers.PhoneNumber) string {
 	return region
 }
 
-func kind(p *phonenumbers.PhoneNumber) Type {
-	switch phonenumbers.GetNumberType(p) {
+func kind(line phonenumbers.PhoneNumberType) Type {
+	switch line {
 	case phonenumbers.MOBILE:
 		return Mobile
 	case phonenumbers.FIXED_LINE:

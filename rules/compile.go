@@ -150,13 +150,13 @@ type trackerCompiler struct {
 	path        string
 	router      *Router
 	scheduleAt  map[string]int // index in the router
-	zoneIndex   int            // of weekday, time and date; -1 until it is needed
+	requestAt   map[string]int // index in the router
 	readsCaller bool
 }
 
 func (c *compiler) tracker(id string, doc Tracker) *Router {
 	t := &trackerCompiler{
-		compiler: c, doc: doc, path: "trackers." + id, zoneIndex: -1, scheduleAt: map[string]int{},
+		compiler: c, doc: doc, path: "trackers." + id, scheduleAt: map[string]int{}, requestAt: map[string]int{},
 		router: &Router{id: id, label: doc.Label, region: doc.Region, blocked: doc.Blocked},
 	}
 	if id == reserved {
@@ -346,6 +346,47 @@ func (t *trackerCompiler) routes() {
 		}
 	}
 	t.hidden()
+	t.pack()
+}
+
+// pack puts what the conditions of a tracker compare with side by side: its
+// calls come seldom enough that all of it has left the processor's cache.
+func (t *trackerCompiler) pack() {
+	conditions, words, bytes := 0, 0, 0
+	t.eachWord(func(*string) { words++ })
+	for _, r := range t.router.routes {
+		conditions += len(r.when)
+	}
+	t.eachWord(func(w *string) { bytes += len(*w) })
+	all, list := make([]condition, 0, conditions), make([]string, 0, words)
+	for i := range t.router.routes {
+		r := &t.router.routes[i]
+		start := len(all)
+		all = append(all, r.when...)
+		r.when = all[start:len(all):len(all)]
+		for j := range r.when {
+			start := len(list)
+			list = append(list, r.when[j].words...)
+			r.when[j].words = list[start:len(list):len(list)]
+		}
+	}
+	var text strings.Builder
+	text.Grow(bytes)
+	t.eachWord(func(w *string) {
+		start := text.Len()
+		text.WriteString(*w)
+		*w = text.String()[start:]
+	})
+}
+
+func (t *trackerCompiler) eachWord(visit func(w *string)) {
+	for _, r := range t.router.routes {
+		for _, c := range r.when {
+			for i := range c.words {
+				visit(&c.words[i])
+			}
+		}
+	}
 }
 
 func (t *trackerCompiler) route(doc Route, path string) route {
@@ -510,11 +551,11 @@ func (c *Condition) all() []string {
 	return out
 }
 
-// conditionZone is the index of the zone in which this tracker's weekday, time
-// and date are meant: its own, else that of the schedules.
-func (t *trackerCompiler) conditionZone() int {
-	if t.zoneIndex >= 0 {
-		return t.zoneIndex
+// readClock sets the zone in which this tracker's weekday, time and date are
+// meant: its own, else that of the schedules.
+func (t *trackerCompiler) readClock() {
+	if t.router.zone != nil {
+		return
 	}
 	location, known := t.commonZone()
 	if t.doc.Timezone != "" {
@@ -522,9 +563,7 @@ func (t *trackerCompiler) conditionZone() int {
 	} else if !known {
 		t.warn(t.path, "weekday, time and date are read in UTC; set timezone")
 	}
-	t.router.zones = append(t.router.zones, location)
-	t.zoneIndex = len(t.router.zones) - 1
-	return t.zoneIndex
+	t.router.zone = location
 }
 
 // unused warns of what nothing refers to.

@@ -10,25 +10,46 @@ import (
 	"calltracker/phone"
 )
 
-// condition is a compiled Condition. It is immutable.
+// condition is a compiled Condition. It is immutable. What deciding reads
+// stands first, so that it shares a cache line.
 type condition struct {
-	field   string // as written, for the trace
 	of      fact
-	request string // lower-case name of a request.<name>
-	op      Op
+	by      comparison
 	not     bool
+	slot    uint32 // of the evaluation's texts, for facts that are compared as text
+	low     int64  // between: both ends included, but the end of a time
+	high    int64
+	days    uint8               // weekdays to compare with, a bit for each time.Weekday
+	dates   []int64             // dates to compare with, as ordinals
 	words   []string            // what to compare with, in the form that the fact has
-	set     map[string]struct{} // the same, when there are many
-	days    []int               // dates to compare with
+	set     map[string]struct{} // the words, when there are many
 	pattern *regexp.Regexp
-	low     int // between: both ends included, but the end of a time
-	high    int
-	zone    int    // index of the router's zone, for weekday, time and date
+	field   string // as written, for the trace
 	says    string // what it asks for: "be in AE, SA"
 }
 
+// comparison is how a condition compares, an Op in the form that is quick to
+// switch on.
+type comparison uint8
+
+const (
+	byEquality comparison = iota + 1
+	bySet
+	byPrefix
+	bySuffix
+	byContent
+	byPattern
+	byRange
+	byPresence
+)
+
+var comparisons = map[Op]comparison{
+	OpIs: byEquality, OpIn: byEquality, OpPrefix: byPrefix, OpSuffix: bySuffix, OpContains: byContent,
+	OpMatches: byPattern, OpBetween: byRange, OpExists: byPresence,
+}
+
 // fact is what a condition looks at.
-type fact int
+type fact uint8
 
 const (
 	factDID fact = iota + 1
@@ -97,16 +118,93 @@ func factOf(field string) (fact, string) {
 func (f fact) ofCaller() bool { return f == factCaller || f == factCountry || f == factType }
 
 // evaluation is one decision in the making: the facts and what was worked out
-// from them. It lives on the stack.
+// from them. It lives on the stack, which a pointer to the facts would not.
 type evaluation struct {
-	*Facts
+	Facts
 	router    *Router
 	campaign  string
-	schedules [32]int8 // by index in the router: 0 not looked at, 1 open, -1 closed
-	clocks    [4]struct {
-		read bool
-		wallClock
+	texts     [12]textFact // by slot
+	schedules [32]int8     // by index in the router: 0 not looked at, 1 open, -1 closed
+	clock     wallClock
+	clockRead bool
+}
+
+// textFact is a fact that is compared as text, or as a number between others.
+type textFact struct {
+	slot   uint32
+	text   string
+	state  presence
+	parsed presence // whether text is a number
+	number float64
+}
+
+// presence tells whether a fact is there at all. The zero value is "not looked at".
+type presence uint8
+
+const (
+	absent presence = iota + 1
+	given
+)
+
+// slots are where the evaluation keeps the facts that are compared as text; the
+// fields of the request follow.
+var slots = [...]fact{factDID, factCaller, factCountry, factType, factCampaign, factFound, factConnection}
+
+// fact is the text in a slot. Those that have no place of their own share the
+// last one.
+func (e *evaluation) fact(slot uint32) *textFact {
+	const last = uint32(len(e.texts)) - 1
+	f := &e.texts[min(slot, last)]
+	if f.state == 0 || slot >= last && f.slot != slot {
+		*f = e.read(slot)
 	}
+	return f
+}
+
+// read works out the text in a slot, in the form in which words are compiled.
+func (e *evaluation) read(slot uint32) textFact {
+	var text string
+	there := true
+	if int(slot) >= len(slots) {
+		text, there = e.Request[e.router.requests[int(slot)-len(slots)]]
+	} else {
+		switch slots[slot] {
+		case factDID:
+			text, there = e.DID.Key(), e.DID.Given()
+		case factCaller:
+			text, there = e.Caller.Key(), e.Caller.Given() && e.Caller.Type != phone.Withheld
+		case factCountry:
+			text, there = e.Caller.Country, e.Caller.Country != ""
+		case factType:
+			text, there = string(e.Caller.Type), e.Caller.Given()
+		case factCampaign:
+			text, there = e.campaign, e.campaign != ""
+		case factFound:
+			if there = e.Customer != nil; there {
+				text = strconv.FormatBool(e.Customer.Found)
+			}
+		case factConnection:
+			if e.Customer != nil {
+				text = e.Customer.Connection
+			}
+			there = text != ""
+		}
+	}
+	if there {
+		return textFact{slot: slot, text: text, state: given}
+	}
+	return textFact{slot: slot, state: absent}
+}
+
+// between tells whether the text is a number from low to high.
+func (f *textFact) between(low, high int64) bool {
+	if f.parsed == 0 {
+		number, err := strconv.ParseFloat(strings.TrimSpace(f.text), 64)
+		if f.number, f.parsed = number, given; err != nil {
+			f.parsed = absent
+		}
+	}
+	return f.parsed == given && float64(low) <= f.number && f.number <= float64(high)
 }
 
 func (e *evaluation) open(index int) bool {
@@ -122,143 +220,105 @@ func (e *evaluation) open(index int) bool {
 	return e.schedules[index] > 0
 }
 
-func (e *evaluation) clock(zone int) wallClock {
-	if zone >= len(e.clocks) {
-		return readClock(e.At, e.router.zones[zone])
+// now is the wall clock of the tracker.
+func (e *evaluation) now() *wallClock {
+	if !e.clockRead {
+		e.clockRead, e.clock = true, readClock(e.At, e.router.zone)
 	}
-	c := &e.clocks[zone]
-	if !c.read {
-		c.read, c.wallClock = true, readClock(e.At, e.router.zones[zone])
-	}
-	return c.wallClock
+	return &e.clock
 }
 
 // holds evaluates the condition. A fact that is not there never holds, inverted
 // or not; only "exists" asks about that.
 func (c *condition) holds(e *evaluation) bool {
-	if c.op == OpExists {
-		return c.given(e) != c.not
-	}
-	if !c.given(e) {
-		return false
-	}
-	return c.compare(e) != c.not
-}
-
-// given tells whether the fact is there at all.
-func (c *condition) given(e *evaluation) bool {
 	switch c.of {
-	case factDID:
-		return e.DID.Given()
-	case factCaller:
-		return e.Caller.Given() && e.Caller.Type != phone.Withheld
-	case factType:
-		return e.Caller.Given()
-	case factCountry:
-		return e.Caller.Country != ""
-	case factCampaign:
-		return e.campaign != ""
-	case factFound, factTags:
-		return e.Customer != nil
-	case factConnection:
-		return e.Customer != nil && e.Customer.Connection != ""
-	case factRequest:
-		_, sent := e.Request[c.request]
-		return sent
+	case factWeekday, factTime, factDate:
+		return c.comparesClock(e) != c.not
+	case factTags:
+		switch {
+		case c.by == byPresence:
+			return (e.Customer != nil) != c.not
+		case e.Customer == nil:
+			return false
+		}
+		for _, tag := range e.Customer.Tags {
+			if c.compares(tag) {
+				return !c.not
+			}
+		}
+		return c.not
 	default:
-		return true
+		f := e.fact(c.slot)
+		switch {
+		case c.by == byPresence:
+			return (f.state == given) != c.not
+		case f.state == absent:
+			return false
+		case c.by == byRange:
+			return f.between(c.low, c.high) != c.not
+		}
+		return c.compares(f.text) != c.not
 	}
 }
 
-func (c *condition) compare(e *evaluation) bool {
+func (c *condition) comparesClock(e *evaluation) bool {
+	now := e.now()
 	switch c.of {
 	case factWeekday:
-		day := int(e.clock(c.zone).weekday)
-		if c.op == OpBetween {
-			return within(day, c.low, c.high)
-		}
-		return c.word(string(weekdays[day]))
+		return c.days>>now.weekday&1 == 1
 	case factTime:
-		minute := int(e.clock(c.zone).minute)
+		minute := int64(now.minute)
 		if c.low < c.high {
 			return c.low <= minute && minute < c.high
 		}
 		return c.low <= minute || minute < c.high
-	case factDate:
-		date := e.clock(c.zone).date
-		if c.op == OpBetween {
-			return c.low <= date.ordinal() && date.ordinal() <= c.high
-		}
-		return slices.Contains(c.days, date.ordinal())
-	case factTags:
-		return slices.ContainsFunc(e.Customer.Tags, c.word)
-	case factRequest:
-		if c.op == OpBetween {
-			number, err := strconv.ParseFloat(strings.TrimSpace(e.Request[c.request]), 64)
-			return err == nil && float64(c.low) <= number && number <= float64(c.high)
-		}
-	}
-	return c.word(c.value(e))
-}
-
-// value is the fact as text, in the form in which words are compiled.
-func (c *condition) value(e *evaluation) string {
-	switch c.of {
-	case factDID:
-		return e.DID.Key()
-	case factCaller:
-		return e.Caller.Key()
-	case factCountry:
-		return e.Caller.Country
-	case factType:
-		return string(e.Caller.Type)
-	case factCampaign:
-		return e.campaign
-	case factFound:
-		return strconv.FormatBool(e.Customer.Found)
-	case factConnection:
-		return e.Customer.Connection
-	case factRequest:
-		return e.Request[c.request]
 	default:
-		return ""
+		date := int64(now.date.ordinal())
+		if c.by == byRange {
+			return c.low <= date && date <= c.high
+		}
+		return slices.Contains(c.dates, date)
 	}
 }
 
-func (c *condition) word(value string) bool {
-	switch c.op {
-	case OpIs, OpIn:
-		if c.set != nil {
-			_, in := c.set[value]
-			return in
-		}
-		return slices.Contains(c.words, value)
-	case OpPrefix:
+// compares compares one text with the words.
+func (c *condition) compares(text string) bool {
+	switch c.by {
+	case byEquality:
 		for _, w := range c.words {
-			if strings.HasPrefix(value, w) {
+			if w == text {
 				return true
 			}
 		}
-	case OpSuffix:
+	case bySet:
+		_, in := c.set[text]
+		return in
+	case byPrefix:
 		for _, w := range c.words {
-			if strings.HasSuffix(value, w) {
+			if strings.HasPrefix(text, w) {
 				return true
 			}
 		}
-	case OpContains:
+	case bySuffix:
 		for _, w := range c.words {
-			if strings.Contains(value, w) {
+			if strings.HasSuffix(text, w) {
 				return true
 			}
 		}
-	case OpMatches:
-		return c.pattern.MatchString(value)
+	case byContent:
+		for _, w := range c.words {
+			if strings.Contains(text, w) {
+				return true
+			}
+		}
+	case byPattern:
+		return c.pattern.MatchString(text)
 	}
 	return false
 }
 
 // within is between on a wheel: fri to mon passes over the weekend.
-func within(value, low, high int) bool {
+func within(value, low, high int64) bool {
 	if low <= high {
 		return low <= value && value <= high
 	}
@@ -267,32 +327,29 @@ func within(value, low, high int) bool {
 
 // why says in words why the condition does not hold.
 func (c *condition) why(e *evaluation) string {
-	if c.op != OpExists && !c.given(e) {
-		return c.field + ": " + c.absent(e)
-	}
 	shown := ""
 	switch c.of {
 	case factWeekday:
-		shown = string(weekdays[e.clock(c.zone).weekday])
+		shown = string(weekdays[e.now().weekday])
 	case factTime:
-		shown = e.clock(c.zone).minute.String()
+		shown = e.now().minute.String()
 	case factDate:
-		shown = e.clock(c.zone).date.String()
+		shown = e.now().date.String()
 	case factTags:
-		if e.Customer != nil {
-			shown = "[" + strings.Join(e.Customer.Tags, ", ") + "]"
+		if e.Customer == nil {
+			return c.field + ": " + c.absent(e)
 		}
+		shown = "[" + strings.Join(e.Customer.Tags, ", ") + "]"
 	default:
-		if c.given(e) {
-			shown = clip(c.value(e))
+		f := e.fact(c.slot)
+		if f.state == absent {
+			return c.field + ": " + c.absent(e)
 		}
+		shown = clip(f.text)
 	}
 	must := "must"
 	if c.not {
 		must = "must not"
-	}
-	if c.op == OpExists && !c.not {
-		return c.field + ": " + c.absent(e)
 	}
 	return fmt.Sprintf("%s: %s, %s %s", c.field, shown, must, c.says)
 }
@@ -341,17 +398,17 @@ func (c *compiler) condition(t *trackerCompiler, doc Condition, path string) (co
 		c.fail(path+".op", "%s cannot be compared by %q; it takes %s", doc.Field, doc.Op, list(operators[of]))
 		return condition{}, false
 	}
-	out := condition{field: doc.Field, of: of, request: request, op: doc.Op, not: doc.Not}
+	out := condition{field: doc.Field, of: of, by: comparisons[doc.Op], not: doc.Not, slot: t.slot(of, request)}
 	t.readsCaller = t.readsCaller || of.ofCaller()
 	values, ok := c.values(doc, path)
 	if !ok {
 		return condition{}, false
 	}
 	if of == factWeekday || of == factTime || of == factDate {
-		out.zone = t.conditionZone()
+		t.readClock()
 	}
 	before := len(c.problems)
-	c.compareWith(t, &out, values, path)
+	c.compareWith(t, &out, doc.Op, values, path)
 	out.says = says(doc.Op, values)
 	return out, len(c.problems) == before
 }
@@ -410,9 +467,23 @@ func says(op Op, values []Value) string {
 	}
 }
 
+// slot is where evaluations find a fact that is compared as text.
+func (t *trackerCompiler) slot(of fact, request string) uint32 {
+	if of != factRequest {
+		return uint32(max(slices.Index(slots[:], of), 0)) // 0: it is not compared as text
+	}
+	i, known := t.requestAt[request]
+	if !known {
+		i = len(t.router.requests)
+		t.requestAt[request] = i
+		t.router.requests = append(t.router.requests, request)
+	}
+	return uint32(len(slots) + i)
+}
+
 // compareWith brings the values into the form of the fact.
-func (c *compiler) compareWith(t *trackerCompiler, out *condition, values []Value, path string) {
-	switch out.op {
+func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values []Value, path string) {
+	switch op {
 	case OpExists:
 		return
 	case OpMatches:
@@ -437,18 +508,24 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, values []Valu
 			c.fail(path, "a value is empty; it would match everything or nothing")
 			return
 		}
-		word, problem := wordFor(out, v, t.doc.Region, c.phone)
+		word, problem := wordFor(out, op, v, t.doc.Region, c.phone)
 		if problem != "" {
 			c.fail(path, "%s", problem)
 			return
 		}
-		out.words = append(out.words, word)
-		if date, err := ParseDate(word); err == nil && out.of == factDate {
-			out.days = append(out.days, date.ordinal())
+		switch out.of {
+		case factWeekday:
+			day, _ := Weekday(word).number()
+			out.days |= 1 << day
+		case factDate:
+			date, _ := ParseDate(word)
+			out.dates = append(out.dates, int64(date.ordinal()))
+		default:
+			out.words = append(out.words, word)
 		}
 	}
-	if (out.op == OpIs || out.op == OpIn) && len(out.words) > manyWords {
-		out.set = make(map[string]struct{}, len(out.words))
+	if out.by == byEquality && len(out.words) > manyWords {
+		out.by, out.set = bySet, make(map[string]struct{}, len(out.words))
 		for _, w := range out.words {
 			out.set[w] = struct{}{}
 		}
@@ -456,13 +533,13 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, values []Valu
 }
 
 // wordFor is a value in the form of its fact, or what is wrong with it.
-func wordFor(out *condition, v Value, region string, parse func(raw, region string) phone.Number) (word, problem string) {
+func wordFor(out *condition, op Op, v Value, region string, parse func(raw, region string) phone.Number) (word, problem string) {
 	switch out.of {
 	case factDID, factCaller:
 		if !v.quoted {
 			return "", fmt.Sprintf("write the number in quotes, or its leading zeros get lost: %q", v.Text)
 		}
-		switch out.op {
+		switch op {
 		case OpPrefix:
 			word = phone.Prefix(v.Text, region)
 		case OpSuffix, OpContains:
@@ -508,22 +585,22 @@ func digitOnly(r rune) rune {
 }
 
 func (c *compiler) between(out *condition, values []Value, path string) {
-	read := func(v Value) (int, error) {
+	read := func(v Value) (int64, error) {
 		switch out.of {
 		case factWeekday:
 			day, ok := Weekday(v.Text).number()
 			if !ok {
 				return 0, fmt.Errorf("%q is no weekday; use %s", clip(v.Text), list(weekdays))
 			}
-			return int(day), nil
+			return int64(day), nil
 		case factTime:
 			clock, err := ParseClock(v.Text)
-			return int(clock), err
+			return int64(clock), err
 		case factDate:
 			date, err := ParseDate(v.Text)
-			return date.ordinal(), err
+			return int64(date.ordinal()), err
 		default:
-			number, err := strconv.Atoi(v.Text)
+			number, err := strconv.ParseInt(v.Text, 10, 64)
 			if err != nil {
 				return 0, fmt.Errorf("%q is no whole number", clip(v.Text))
 			}
@@ -544,6 +621,11 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 	wraps := out.of == factWeekday || out.of == factTime
 	if out.high < out.low && !wraps || out.of == factTime && out.low == out.high {
 		c.fail(path, "nothing is between %s and %s", values[0].Text, values[1].Text)
+	}
+	for day := range int64(len(weekdays)) {
+		if out.of == factWeekday && within(day, out.low, out.high) {
+			out.days |= 1 << day
+		}
 	}
 }
 

@@ -104,7 +104,8 @@ type Router struct {
 	dids          map[string]*did // under every usual spelling
 	routes        []route
 	schedules     []*schedule
-	zones         []*time.Location
+	zone          *time.Location // of weekday, time and date; nil when no condition reads them
+	requests      []string       // names of the request's fields that conditions read
 	readsCaller   bool
 }
 
@@ -228,7 +229,7 @@ func (r *Router) Decide(f Facts) Decision {
 func (r *Router) Explain(f Facts) (Decision, []Step) { return r.decide(&f, true) }
 
 func (r *Router) decide(f *Facts, traced bool) (Decision, []Step) {
-	e := evaluation{Facts: f, router: r}
+	e := evaluation{Facts: *f, router: r}
 	var flags []string
 	if d := r.find(f.DID); d != nil {
 		e.campaign = d.campaign

@@ -86,7 +86,7 @@ const minutes = "2006-01-02 15:04"
 func (h hours) openings(day time.Time) []opening {
 	var out []opening
 	noon := time.Date(day.Year(), day.Month(), day.Day(), 12, 0, 0, 0, time.UTC)
-	for d := noon.AddDate(0, 0, -5); !d.After(noon.AddDate(0, 0, 5)); d = d.AddDate(0, 0, 1) {
+	for d := noon.AddDate(0, 0, -3); !d.After(noon.AddDate(0, 0, 3)); d = d.AddDate(0, 0, 1) {
 		date, next := d.Format(time.DateOnly), d.AddDate(0, 0, 1).Format(time.DateOnly)
 		if slices.ContainsFunc(h.closed, func(c string) bool {
 			first, last, span := strings.Cut(c, "..")
@@ -177,20 +177,17 @@ func around(zone *time.Location, change time.Time) []hours {
 	const all, half = "mon,tue,wed,thu,fri,sat,sun", 30 * time.Minute
 	clock := func(d time.Duration) string { return change.Add(d).In(zone).Format("15:04") }
 	date := func(days int) string { return change.In(zone).AddDate(0, 0, days).Format(time.DateOnly) }
-	// The change itself, by the clock before it and by the clock after it.
-	before, after := clock(-time.Second), clock(0)
 	schedules := []hours{
-		{windows: []window{{"mon,tue,wed,thu,fri", "09:00", "18:00"}, {"sun", "10:00", "12:30"}}},
-		{windows: []window{{"sat", "22:00", "02:00"}, {"sun", "02:30", "03:15"}}, closed: []string{date(1)}},
+		{windows: []window{{"mon,tue,wed,thu,fri", "09:00", "18:00"}, {"sat", "22:00", "02:00"}, {"sun", "02:30", "03:15"}}},
 		{windows: []window{{all, "22:00", "02:30"}, {all, "02:30", "03:00"}}, closed: []string{date(-1)}},
 		{windows: []window{{all, "00:00", "24:00"}}, closed: []string{date(0)}},
-		{windows: []window{{all, "23:30", "00:30"}, {all, "01:15", "01:45"}}, closed: []string{date(-1) + ".." + date(0)}},
 	}
-	if after != before {
-		schedules = append(schedules, hours{windows: []window{{all, after, before}}}, hours{windows: []window{{all, before, after}}, closed: []string{date(1)}})
+	// From the clock after the change to the clock before it: the hour that is repeated, or all but the one that is skipped.
+	if before, after := clock(-time.Second), clock(0); before != after {
+		schedules = append(schedules, hours{windows: []window{{all, after, before}}, closed: []string{date(1)}})
 	}
 	if early, late := clock(-half), clock(half); early != late {
-		schedules = append(schedules, hours{windows: []window{{all, early, late}}, closed: []string{date(2) + ".." + date(3)}})
+		schedules = append(schedules, hours{windows: []window{{all, early, late}}, closed: []string{date(-1) + ".." + date(0)}})
 	}
 	for i := range schedules {
 		schedules[i].zone = zone
@@ -198,8 +195,8 @@ func around(zone *time.Location, change time.Time) []hours {
 	return schedules
 }
 
-// check compares engine and oracle at every minute of 60 hours around an
-// instant, which hold all of its local day.
+// check compares engine and oracle at every minute of the 25 hours before and
+// the 26 after an instant, which hold all of its local day.
 func check(t *testing.T, schedules []hours, at time.Time) (compared int) {
 	zone := schedules[0].zone
 	routers := routersOf(t, schedules)
@@ -207,9 +204,9 @@ func check(t *testing.T, schedules []hours, at time.Time) (compared int) {
 	for i, h := range schedules {
 		lists[i] = h.openings(at.In(zone))
 	}
-	for minute := -30 * 60; minute < 30*60; minute++ {
+	for minute := range (25 + 26) * 60 {
 		// Not always the same second of the minute.
-		now := at.Add(time.Duration(minute)*time.Minute + time.Duration((minute+60*60)%60)*time.Second)
+		now := at.Add(time.Duration(minute-25*60)*time.Minute + time.Duration(minute%60)*time.Second)
 		clock := now.In(zone).Format(minutes)
 		for i, router := range routers {
 			got, want := router.Decide(rules.Facts{At: now}).Route == "open", open(lists[i], clock)
@@ -245,7 +242,7 @@ func TestEveryZoneAtEveryClockChange(t *testing.T) {
 						n += check(t, around(zone, change), change)
 					}
 					if len(at) == 0 {
-						n = check(t, around(zone, sunday), sunday)
+						n = check(t, around(zone, sunday)[:2], sunday)
 					}
 					mu.Lock()
 					transitions, compared = transitions+len(at), compared+n
@@ -260,5 +257,120 @@ func TestEveryZoneAtEveryClockChange(t *testing.T) {
 	t.Logf("%d zones, %d of them with %d changes of their clocks, %d schedule-minutes compared", len(names), changed, transitions, compared)
 	if changed < 100 || transitions < 6*100 {
 		t.Errorf("only %d zones with %d changes were found", changed, transitions)
+	}
+}
+
+func TestScheduleOpens(t *testing.T) {
+	const all = "mon,tue,wed,thu,fri,sat,sun"
+	nights := []window{{"sat", "22:00", "02:00"}}
+	tests := map[string]struct {
+		zone           string
+		windows        []window
+		closed         []string
+		opens, remains []string // local times, or instants where a local time would come twice
+	}{
+		"the last minute of Saturday's night is on Sunday": {
+			zone: "Asia/Dubai", windows: nights,
+			opens:   []string{"2026-11-21T22:00:00+04:00", "2026-11-21T23:59:59+04:00", "2026-11-22T00:00:00+04:00", "2026-11-22T01:59:59+04:00"},
+			remains: []string{"2026-11-21T21:59:59+04:00", "2026-11-22T02:00:00+04:00", "2026-11-22T22:00:00+04:00", "2026-11-21T01:00:00+04:00"},
+		},
+		"a holiday takes the night that starts on it": {
+			zone: "Asia/Dubai", windows: nights, closed: []string{"2026-11-21"},
+			remains: []string{"2026-11-21T23:00:00+04:00", "2026-11-22T01:00:00+04:00"},
+		},
+		"a holiday leaves the night that started before it": {
+			zone: "Asia/Dubai", windows: nights, closed: []string{"2026-11-22"},
+			opens: []string{"2026-11-21T23:00:00+04:00", "2026-11-22T01:00:00+04:00"},
+		},
+		"a holiday between two nights": {
+			zone: "Asia/Dubai", windows: []window{{all, "20:00", "04:00"}}, closed: []string{"2026-11-24"},
+			opens:   []string{"2026-11-24T03:59:59+04:00", "2026-11-25T20:00:00+04:00", "2026-11-23T21:00:00+04:00"},
+			remains: []string{"2026-11-24T20:00:00+04:00", "2026-11-24T23:59:59+04:00", "2026-11-25T00:00:00+04:00", "2026-11-25T03:59:59+04:00"},
+		},
+		"to midnight, written either way": {
+			zone: "Asia/Dubai", windows: []window{{"mon", "18:00", "24:00"}, {"tue", "18:00", "00:00"}},
+			opens:   []string{"2026-11-23T23:59:59+04:00", "2026-11-24T23:59:59+04:00"},
+			remains: []string{"2026-11-24T00:00:00+04:00", "2026-11-25T00:00:00+04:00"},
+		},
+		"the leap day": {
+			zone: "Europe/Paris", windows: []window{{all, "09:00", "18:00"}}, closed: []string{"2028-02-29"},
+			opens:   []string{"2028-02-28T10:00:00+01:00", "2028-03-01T10:00:00+01:00"},
+			remains: []string{"2028-02-29T10:00:00+01:00"},
+		},
+		"a range over the leap day": {
+			zone: "Europe/Paris", windows: []window{{all, "20:00", "04:00"}}, closed: []string{"2028-02-28..2028-03-01"},
+			opens:   []string{"2028-02-28T03:00:00+01:00", "2028-03-02T20:00:00+01:00", "2028-02-27T21:00:00+01:00"},
+			remains: []string{"2028-02-28T21:00:00+01:00", "2028-02-29T12:00:00+01:00", "2028-02-29T21:00:00+01:00", "2028-03-01T03:00:00+01:00", "2028-03-02T03:00:00+01:00"},
+		},
+		"a year without one": {
+			zone: "Europe/Paris", windows: []window{{all, "20:00", "04:00"}}, closed: []string{"2027-02-28"},
+			opens:   []string{"2027-03-01T20:00:00+01:00", "2027-02-28T03:00:00+01:00"},
+			remains: []string{"2027-03-01T03:00:00+01:00"},
+		},
+		"over the end of the year": {
+			zone: "America/New_York", windows: []window{{all, "20:00", "04:00"}}, closed: []string{"2026-12-31..2027-01-01"},
+			opens:   []string{"2026-12-31T03:59:59-05:00", "2027-01-02T20:00:00-05:00"},
+			remains: []string{"2026-12-31T20:00:00-05:00", "2027-01-01T00:00:00-05:00", "2027-01-01T21:00:00-05:00", "2027-01-02T03:59:59-05:00"},
+		},
+		"the hour that is skipped does not come": {
+			zone: "Europe/Paris", windows: []window{{"sun", "02:00", "03:00"}},
+			opens:   []string{"2027-03-21T02:30:00+01:00", "2027-04-04T02:30:00+02:00"},
+			remains: []string{"2027-03-28T01:59:59+01:00", "2027-03-28T03:00:00+02:00"},
+		},
+		"the hour that is repeated comes twice": {
+			zone: "Europe/Paris", windows: []window{{"sun", "02:00", "03:00"}},
+			opens:   []string{"2027-10-31T02:30:00+02:00", "2027-10-31T02:30:00+01:00"},
+			remains: []string{"2027-10-31T01:59:59+02:00", "2027-10-31T03:00:00+01:00"},
+		},
+		"a window that ends in the repeated hour ends twice": {
+			zone: "Europe/Paris", windows: []window{{"sat", "22:00", "02:30"}},
+			opens:   []string{"2027-10-31T02:29:59+02:00", "2027-10-31T02:00:00+01:00", "2027-10-31T02:29:59+01:00"},
+			remains: []string{"2027-10-31T02:30:00+02:00", "2027-10-31T02:59:59+02:00", "2027-10-31T02:30:00+01:00"},
+		},
+		"Cairo, where the clocks go forward at midnight: 00:00 to 01:00 does not come": {
+			zone: "Africa/Cairo", windows: []window{{"thu", "23:00", "00:30"}, {"fri", "00:30", "01:30"}},
+			opens:   []string{"2027-04-29T23:59:59+02:00", "2027-04-30T01:00:00+03:00", "2027-04-30T01:29:59+03:00"},
+			remains: []string{"2027-04-30T01:30:00+03:00"},
+		},
+		"Cairo, where the clocks go back at midnight: Thursday's last hour comes twice": {
+			zone: "Africa/Cairo", windows: []window{{"thu", "23:00", "00:30"}},
+			opens:   []string{"2027-10-28T23:30:00+03:00", "2027-10-28T23:30:00+02:00", "2027-10-29T00:29:59+02:00"},
+			remains: []string{"2027-10-28T22:59:59+03:00", "2027-10-29T00:30:00+02:00"},
+		},
+		"Beirut, a holiday that begins at 01:00": {
+			zone: "Asia/Beirut", windows: []window{{all, "00:00", "24:00"}}, closed: []string{"2027-03-28"},
+			opens:   []string{"2027-03-27T23:59:59+02:00", "2027-03-29T00:00:00+03:00"},
+			remains: []string{"2027-03-28T01:00:00+03:00", "2027-03-28T23:59:59+03:00"},
+		},
+		"half an hour of summer time": {
+			zone: "Australia/Lord_Howe", windows: []window{{"sun", "01:30", "02:00"}},
+			opens:   []string{"2027-04-04T01:30:00+11:00", "2027-04-04T01:59:59+11:00", "2027-04-04T01:30:00+10:30"},
+			remains: []string{"2027-04-04T02:00:00+10:30", "2027-10-03T02:30:00+11:00"},
+		},
+		"another day on the other side of the date line": {
+			zone: "Pacific/Kiritimati", windows: []window{{"mon", "09:00", "18:00"}},
+			opens:   []string{"2026-11-22T19:00:00Z", "2026-11-23T03:59:59Z"},
+			remains: []string{"2026-11-22T18:59:59Z", "2026-11-23T09:00:00Z"},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			zone, err := time.LoadLocation(tt.zone)
+			if err != nil {
+				t.Fatal(err)
+			}
+			router := routersOf(t, []hours{{zone: zone, windows: tt.windows, closed: tt.closed}})[0]
+			for want, instants := range map[string][]string{"open": tt.opens, "closed": tt.remains} {
+				for _, text := range instants {
+					at, err := time.Parse(time.RFC3339, text)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got := router.Decide(rules.Facts{At: at}).Route; got != want {
+						t.Errorf("%s (%s): %s, must be %s", text, at.In(zone), got, want)
+					}
+				}
+			}
+		})
 	}
 }

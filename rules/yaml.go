@@ -41,7 +41,7 @@ func parseYAML(text []byte) (root *node, problems Problems) {
 	case err != nil:
 		return nil, Problems{syntaxProblem(text, err)}
 	default:
-		b.problem(second.Content[0], "a second document starts here; one file holds one configuration")
+		b.problem(&second, "a second document starts here; one file holds one configuration")
 	}
 	return root, b.problems
 }
@@ -95,6 +95,7 @@ func explainSyntax(text []byte) (p Problem, found bool) {
 			found = false
 		}
 	}()
+	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")) // it counts some of these as two lines
 	_, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
 	var syntax interface {
 		GetToken() *token.Token
@@ -104,7 +105,7 @@ func explainSyntax(text []byte) (p Problem, found bool) {
 		return Problem{}, false
 	}
 	at := syntax.GetToken().Position
-	return Problem{Line: at.Line, Column: at.Column, Message: syntax.GetMessage()}, true
+	return Problem{Line: at.Line, Column: at.Column, Message: clip(strings.ReplaceAll(syntax.GetMessage(), "\t", `\t`))}, at.Line <= 1+bytes.Count(text, []byte("\n"))
 }
 
 type yamlBuilder struct {

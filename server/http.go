@@ -220,8 +220,8 @@ func (s *server) recovered(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) (err error) {
 		defer func() {
 			r := recover()
-			if r == http.ErrAbortHandler { // meant for net/http: break the connection
-				panic(r)
+			if cause, ok := r.(error); ok && errors.Is(cause, http.ErrAbortHandler) {
+				panic(r) // meant for net/http: break the connection
 			}
 			if r != nil {
 				s.logger.LogAttrs(c.Request().Context(), slog.LevelError, "panic",

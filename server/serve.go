@@ -26,7 +26,7 @@ import (
 const (
 	prepareTimeout = 10 * time.Second // of the database at the start
 	prepareRetry   = 2 * time.Second
-	stopTimeout    = 5 * time.Second // for requests under way; the queues get as long again
+	stopTimeout    = 4 * time.Second // for requests under way; the queues get 5 s after that
 )
 
 // Records that may wait to be written: some seconds of a flood.
