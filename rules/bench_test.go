@@ -112,10 +112,10 @@ func BenchmarkDecideNoMatch(b *testing.B) {
 // The cost of a call must not grow with the number of trackers.
 func BenchmarkDecide(b *testing.B) {
 	for _, trackers := range []int{10, 1_000, 10_000} {
+		set := mustLoad(b, manyRoutes(trackers, 20), rules.YAML)
+		ids := set.Trackers()
+		facts := benchmarkCall()
 		b.Run(fmt.Sprint(trackers, " trackers"), func(b *testing.B) {
-			set := mustLoad(b, manyRoutes(trackers, 20), rules.YAML)
-			ids := set.Trackers()
-			facts := benchmarkCall()
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				// Strides that visit all trackers, so that none stays warm.

@@ -241,12 +241,7 @@ func (c *condition) holds(e *evaluation) bool {
 		case e.Customer == nil:
 			return false
 		}
-		for _, tag := range e.Customer.Tags {
-			if c.compares(tag) {
-				return !c.not
-			}
-		}
-		return c.not
+		return slices.ContainsFunc(e.Customer.Tags, c.compares) != c.not
 	default:
 		f := e.fact(c.slot)
 		switch {
@@ -285,11 +280,7 @@ func (c *condition) comparesClock(e *evaluation) bool {
 func (c *condition) compares(text string) bool {
 	switch c.by {
 	case byEquality:
-		for _, w := range c.words {
-			if w == text {
-				return true
-			}
-		}
+		return slices.Contains(c.words, text)
 	case bySet:
 		_, in := c.set[text]
 		return in
@@ -327,7 +318,7 @@ func within(value, low, high int64) bool {
 
 // why says in words why the condition does not hold.
 func (c *condition) why(e *evaluation) string {
-	shown := ""
+	var shown string
 	switch c.of {
 	case factWeekday:
 		shown = string(weekdays[e.now().weekday])

@@ -252,6 +252,36 @@ func TestCompilingIsDeterministic(t *testing.T) {
 	}
 }
 
+// More fields of the request are read than an evaluation has places for.
+func TestManyRequestFields(t *testing.T) {
+	const fields = 40
+	routes := []object{}
+	for i := range fields {
+		for _, value := range []int{50, 60} {
+			routes = append(routes, object{"id": fmt.Sprint("f", i, "-", value), "voicemail": true, "when": []object{
+				{"field": fmt.Sprint("request.f", i), "op": "exists"},
+				{"field": fmt.Sprint("request.f", fields-1-i), "op": "exists", "not": true},
+				{"field": fmt.Sprint("request.f", i), "op": "between", "values": []int{value, value + 5}},
+			}})
+		}
+	}
+	text, err := json.Marshal(object{"trackers": object{"t": object{
+		"keys": object{"start": "open", "end": "open"}, "routes": append(routes, object{"id": "otherwise", "voicemail": true}),
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	router, _ := mustLoad(t, string(text), rules.JSON).Router("t")
+	for i := range fields {
+		field := fmt.Sprint("f", i)
+		for sent, want := range map[string]string{"50": field + "-50", "65": field + "-60", "66": "otherwise", "": "otherwise"} {
+			if got := router.Decide(rules.Facts{Request: map[string]string{field: sent}}).Route; got != want {
+				t.Errorf("%s=%s: the route is %q, must be %q", field, sent, got, want)
+			}
+		}
+	}
+}
+
 func TestOneSetForManyCallers(t *testing.T) {
 	set := mustLoad(t, string(readFile(t, "testdata/golden/spread/document.yaml")), rules.YAML)
 	router, _ := set.Router("line")

@@ -41,7 +41,7 @@ func routersOf(t testing.TB, schedules []hours) []*rules.Router {
 				t.Fatal(errFrom, errTo)
 			}
 			var days []rules.Weekday
-			for _, d := range strings.Split(w.days, ",") {
+			for d := range strings.SplitSeq(w.days, ",") {
 				days = append(days, rules.Weekday(d))
 			}
 			schedule.Open = append(schedule.Open, rules.Window{Days: days, From: from, To: to})

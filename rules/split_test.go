@@ -99,6 +99,7 @@ func TestSplitFollowsItsWeights(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprint(weights, " ", name), func(t *testing.T) {
+				t.Parallel()
 				counts := make([]int, len(weights))
 				for i := range calls {
 					counts[share(r.Decide(facts(i)))]++
@@ -127,6 +128,7 @@ func TestSplitsAreIndependent(t *testing.T) {
 	}
 	for name, documents := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a, b := router(t, documents[0]), router(t, documents[1])
 			var table [2][2]int
 			var rows, columns [2]float64
