@@ -184,8 +184,8 @@ func sameKeys(t *testing.T, root, part object, typ reflect.Type, path string, se
 			return // a date, a time of day: text with a notation of its own
 		}
 		known := map[string]bool{}
-		for i := range typ.NumField() {
-			key := typ.Field(i).Tag.Get("json")
+		for field := range typ.Fields() {
+			key := field.Tag.Get("json")
 			if key == "" || key == "-" {
 				continue
 			}
@@ -195,7 +195,7 @@ func sameKeys(t *testing.T, root, part object, typ reflect.Type, path string, se
 				t.Errorf("%s: the schema does not know %q", path, key)
 				continue
 			}
-			sameKeys(t, root, property, typ.Field(i).Type, path+"."+key, seen)
+			sameKeys(t, root, property, field.Type, path+"."+key, seen)
 		}
 		for key := range properties {
 			if !known[key] {
