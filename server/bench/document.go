@@ -1,0 +1,261 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"mime/multipart"
+	"slices"
+)
+
+// The keys of all trackers: one in force, one that is being rotated out. The
+// document takes them from the environment, as a good one does.
+const (
+	keyVariable    = "BENCH_START_KEY"
+	oldKeyVariable = "BENCH_OLD_START_KEY"
+	startKey       = "5f1d2c9a7be04c6e8f3390d1a4b7c2e6"
+	oldStartKey    = "0c7e51b8d96a4f02b1e4733f5ad8826b"
+)
+
+// Sizes of a tracker.
+const (
+	didsPerTracker   = 3
+	phonesPerTracker = 4
+)
+
+// The document, as far as the benchmark writes one.
+type (
+	configuration struct {
+		Calendars map[string][]string `json:"calendars"`
+		Schedules map[string]schedule `json:"schedules"`
+		Trackers  map[string]tracker  `json:"trackers"`
+	}
+	schedule struct {
+		Timezone string   `json:"timezone"`
+		Open     []window `json:"open"`
+		Closed   []string `json:"closed,omitempty"`
+	}
+	window struct {
+		Days []string `json:"days"`
+		From string   `json:"from"`
+		To   string   `json:"to"`
+	}
+	tracker struct {
+		Region   string              `json:"region"`
+		Timezone string              `json:"timezone"`
+		Keys     map[string][]string `json:"keys"`
+		CallerID string              `json:"caller_id"`
+		Numbers  []did               `json:"numbers"`
+		Routes   []route             `json:"routes"`
+	}
+	did struct {
+		DID      string `json:"did"`
+		Campaign string `json:"campaign"`
+	}
+	route struct {
+		ID        string      `json:"id"`
+		During    []string    `json:"during,omitempty"`
+		When      []condition `json:"when,omitempty"`
+		Dial      []dial      `json:"dial"`
+		Voicemail bool        `json:"voicemail"`
+	}
+	condition struct {
+		Field  string   `json:"field"`
+		Op     string   `json:"op"`
+		Values []string `json:"values"`
+		Not    bool     `json:"not,omitempty"`
+	}
+	dial struct {
+		Number  string `json:"number"`
+		Timeout string `json:"timeout"`
+	}
+)
+
+// document is a configuration of so many trackers with so many routes each. The
+// same figures give the same document.
+func document(trackers, routes int) ([]byte, error) {
+	workdays := []string{"mon", "tue", "wed", "thu", "fri"}
+	weekend := []string{"sat", "sun"}
+	doc := configuration{
+		Calendars: map[string][]string{"holidays": {"2026-12-02", "2026-12-03", "2027-01-01"}},
+		Schedules: map[string]schedule{
+			"office":  {"Asia/Dubai", []window{{workdays[:4], "09:00", "18:00"}, {workdays[4:], "09:00", "12:30"}}, []string{"holidays"}},
+			"evening": {"Asia/Dubai", []window{{workdays, "18:00", "23:00"}}, []string{"holidays"}},
+			"night":   {"Asia/Dubai", []window{{slices.Concat(workdays, weekend), "23:00", "07:00"}}, nil},
+			"weekend": {"Asia/Riyadh", []window{{weekend, "08:00", "20:00"}}, nil},
+		},
+		Trackers: make(map[string]tracker, trackers),
+	}
+	for t := range trackers {
+		doc.Trackers[trackerID(t)] = newTracker(t, routes)
+	}
+	return json.Marshal(doc)
+}
+
+func trackerID(t int) string { return fmt.Sprintf("line-%05d", t) }
+
+// nationalDID is one of a tracker's numbers, as people of the country dial it.
+func nationalDID(tracker, i int) string {
+	return fmt.Sprintf("043%06d", tracker*didsPerTracker+i)
+}
+
+func newTracker(t, routes int) tracker {
+	d := dice(t)
+	out := tracker{
+		Region: "AE", Timezone: "Asia/Dubai", CallerID: fmt.Sprintf("044%06d", t),
+		Keys: map[string][]string{
+			"start": {"${env:" + keyVariable + "}", "${env:" + oldKeyVariable + "}"}, "end": {"${env:" + keyVariable + "}"},
+		},
+	}
+	for i := range didsPerTracker {
+		out.Numbers = append(out.Numbers, did{nationalDID(t, i), fmt.Sprintf("campaign-%d", i)})
+	}
+	for r := range routes {
+		next := route{ID: fmt.Sprintf("route-%02d", r), Voicemail: true, Dial: []dial{
+			{fmt.Sprintf("050%06d%d", t, d.roll(phonesPerTracker)), "10s"}, {fmt.Sprintf("047%05d%d", t, d.roll(phonesPerTracker)), "20s"},
+		}}
+		if r < routes-1 {
+			next.During, next.When = conditions(&d, t)
+		}
+		out.Routes = append(out.Routes, next)
+	}
+	return out
+}
+
+// conditions are those of one route. Each kind takes a small share of the calls,
+// so that a call passes several routes before it finds its own.
+func conditions(d *dice, t int) (during []string, when []condition) {
+	during = []string{d.pick("office", "evening", "night", "weekend")}
+	did := nationalDID(t, d.roll(didsPerTracker))
+	mobile := []string{"+9715" + d.pick("0", "2", "4"), "+9715" + d.pick("5", "6", "8")}
+	one := func(field, op, value string) condition {
+		return condition{Field: field, Op: op, Values: []string{value}}
+	}
+	switch d.roll(8) {
+	case 0:
+		return during, []condition{one("did", "is", did)}
+	case 1:
+		return nil, []condition{{Field: "caller.country", Op: "in", Values: []string{d.pick("IN", "PK", "EG"), d.pick("GB", "FR", "DE")}}}
+	case 2:
+		return nil, []condition{{Field: "caller", Op: "prefix", Values: mobile}}
+	case 3:
+		return nil, []condition{one("request.language", "is", d.pick("ar", "en", "fr"))}
+	case 4:
+		return during, []condition{{Field: "caller", Op: "prefix", Values: mobile}, one("caller.country", "is", "AE")}
+	case 5:
+		return nil, []condition{{Field: "weekday", Op: "in", Values: []string{"sat", "sun"}}, one("caller.type", "is", d.pick("toll_free", "voip"))}
+	case 6:
+		return nil, []condition{one("campaign", "is", fmt.Sprintf("campaign-%d", d.roll(didsPerTracker))), one("caller", "suffix", d.pick("1", "3", "5", "7", "9"))}
+	default:
+		return during, []condition{{Field: "caller.country", Op: "in", Values: []string{"AE", "SA"}, Not: true}, one("did", "suffix", did[6:])}
+	}
+}
+
+// The call that no route with conditions takes: on a Monday morning in Dubai, from
+// a fixed line of the country, to a number that is not the tracker's.
+const (
+	unmatchedAt     = "2026-11-23T10:00:00+04:00"
+	unmatchedCaller = "+97143334444"
+	unmatchedDID    = "042999999"
+)
+
+// callers is a pool of different numbers, most of them of the country itself, in
+// the spellings that carriers use.
+func callers(n int) []string {
+	d := dice(1)
+	out := make([]string, n)
+	for i := range out {
+		switch kind := d.roll(100); { // i makes each of a kind different
+		case kind < 45:
+			out[i] = fmt.Sprintf("+9715%s%07d", d.pick("0", "2", "4", "5", "6", "8"), 1_000_000+17*i)
+		case kind < 60:
+			out[i] = fmt.Sprintf("05%s%07d", d.pick("0", "2", "4", "5", "6", "8"), 2_000_000+17*i)
+		case kind < 70:
+			out[i] = fmt.Sprintf("009714%07d", 2_000_000+17*i)
+		case kind < 85:
+			out[i] = fmt.Sprintf("+9665%s%07d", d.pick("0", "3", "4", "5"), 1_000_000+17*i)
+		case kind < 93:
+			out[i] = fmt.Sprintf("9198%08d", 10_000_000+17*i)
+		default:
+			out[i] = fmt.Sprintf("+4477%08d", 12_000_000+17*i)
+		}
+	}
+	return out
+}
+
+// spelled is a national number as Ziwo may send it: mostly as it is.
+func spelled(d *dice, national string) string {
+	switch d.roll(10) {
+	case 0, 1:
+		return "+971" + national[1:]
+	case 2:
+		return "971" + national[1:]
+	case 3:
+		return "00971" + national[1:]
+	case 4:
+		return national[:2] + " " + national[2:5] + " " + national[5:]
+	default:
+		return national
+	}
+}
+
+// request is one start call as it goes over the wire. It belongs to one client,
+// which numbers it anew each time.
+type request struct {
+	wire      []byte
+	callID    []byte // the last digits of the callID in wire
+	didCalled string
+}
+
+// The shape of curl's requests, as in Ziwo's own sample
+// (https://www.ziwo.io/api-integration-developers/).
+const (
+	boundary     = "------------------------VcQ8mzZdUxM4hJt0bNkRwe"
+	callIDPrefix = "9b1deb4d-3b7d-4bad-9bdd-"
+	callIDDigits = "000000000000"
+)
+
+// startRequests is a start call of each of n callers, to any tracker and DID.
+func startRequests(trackers, n int) ([]request, error) {
+	d := dice(2)
+	out := make([]request, n)
+	for i, caller := range callers(n) {
+		t := d.roll(trackers)
+		var err error
+		if out[i], err = startRequest(trackerID(t), spelled(&d, nationalDID(t, d.roll(didsPerTracker))), caller); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func startRequest(tracker, did, caller string) (request, error) {
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	if err := form.SetBoundary(boundary); err != nil {
+		return request{}, err
+	}
+	for _, field := range [][2]string{{"didCalled", did}, {"callerIDNumber", caller}, {"callID", callIDPrefix + callIDDigits}} {
+		if err := form.WriteField(field[0], field[1]); err != nil {
+			return request{}, err
+		}
+	}
+	if err := form.Close(); err != nil {
+		return request{}, err
+	}
+	wire := fmt.Appendf(nil, "POST /callTrackers/%s/startCall HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: curl/8.14.1\r\nAccept: */*\r\n"+
+		"X-API-Key: %s\r\nContent-Length: %d\r\nContent-Type: %s\r\n\r\n%s", tracker, startKey, body.Len(), form.FormDataContentType(), body.Bytes())
+	digits := bytes.Index(wire, []byte(callIDPrefix)) + len(callIDPrefix)
+	return request{wire: wire, callID: wire[digits : digits+len(callIDDigits)], didCalled: did}, nil
+}
+
+// dice is a generator whose numbers are the same in every run, for ever (the
+// constants are Knuth's, of MMIX).
+type dice uint64
+
+func (d *dice) roll(n int) int {
+	*d = *d*6364136223846793005 + 1442695040888963407
+	return int(uint64(*d) >> 33 % uint64(n))
+}
+
+func (d *dice) pick(words ...string) string { return words[d.roll(len(words))] }

@@ -1,0 +1,226 @@
+// Command bench measures the call path against two baselines that it starts
+// itself, on this machine and in one run: a speed alone says little, a ratio
+// says what calltracker costs over the least that could answer. `make bench`
+// runs it, from the root of the source tree.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"syscall"
+	"text/tabwriter"
+	"time"
+)
+
+// baselineCommand makes this program one of the baselines.
+const baselineCommand = "baseline"
+
+// Sizes of what is measured.
+const (
+	connections      = 32
+	callerPool       = 50_000
+	routesPerTracker = 20
+	fewTrackers      = 10
+	manyTrackers     = 10_000
+	routesForGrowth  = 5 // of each of them: more would not change the ratio, only take long to compile
+	mostTrackers     = 5_000
+	starts           = 7
+)
+
+// longestRun bounds everything, whatever happens.
+const longestRun = 30 * time.Minute
+
+// bench is one run.
+type bench struct {
+	rounds   int
+	during   time.Duration // a turn of one contender
+	trackers int
+	dir      string // for everything that the run writes; goes with it
+	binary   string // calltracker
+	out      io.Writer
+	table    []row
+}
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == baselineCommand {
+		fmt.Fprintln(os.Stderr, serveBaseline(os.Args[2]))
+		os.Exit(1)
+	}
+	b := &bench{out: os.Stdout}
+	flag.IntVar(&b.rounds, "rounds", 7, "rounds, in each of which every contender has its turn")
+	seconds := flag.Float64("seconds", 3, "how long a turn takes")
+	flag.IntVar(&b.trackers, "trackers", 1000, fmt.Sprintf("trackers of %d routes each, at most %d", routesPerTracker, mostTrackers))
+	flag.Parse()
+	b.during = time.Duration(*seconds * float64(time.Second))
+	if flag.NArg() > 0 || b.rounds < 1 || b.during <= 0 || b.trackers < 1 || b.trackers > mostTrackers {
+		flag.Usage()
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithTimeout(ctx, longestRun)
+	err := b.run(ctx)
+	cancel()
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func (b *bench) run(ctx context.Context) (err error) {
+	// The servers have one core each; the load gets what they leave.
+	runtime.GOMAXPROCS(max(1, runtime.NumCPU()-1))
+	if b.dir, err = os.MkdirTemp("", "calltracker-bench-"); err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(b.dir) }()
+	b.binary = filepath.Join(b.dir, "calltracker")
+	build := exec.CommandContext(ctx, "go", "build", "-o", b.binary, "./server")
+	if said, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build calltracker, from the root of its source: %w\n%s", err, said)
+	}
+	fmt.Fprintf(b.out, `%s %s/%s, %d cores. Each server is a process of its own with GOMAXPROCS=1; the load comes from this process
+with GOMAXPROCS=%d over %d keep-alive connections on loopback, each of which sends as soon as it is answered.
+After a warm-up of %d requests each, the contenders take turns of %v in %d rounds; those that wait stand still.
+Figures are medians of the rounds, ratios are medians of the ratios within a round.
+
+`, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.GOMAXPROCS(0), connections, callerPool, b.during, b.rounds)
+	for _, measure := range []func(context.Context) error{b.startCall, b.growth, b.decide, b.start} {
+		if err := measure(ctx); err != nil {
+			return err
+		}
+	}
+	return b.print()
+}
+
+// row is one line of the table of goals.
+type row struct {
+	what, measured, goal string
+	ok                   bool
+}
+
+func (b *bench) add(what, measured, goal string, ok bool) {
+	b.table = append(b.table, row{what, measured, goal, ok})
+}
+
+func (b *bench) print() error {
+	t := tabwriter.NewWriter(b.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "what\tmeasured\tgoal\t")
+	for _, r := range b.table {
+		verdict := "ok"
+		if !r.ok {
+			verdict = "MISSED"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.what, r.measured, r.goal, verdict)
+	}
+	return t.Flush()
+}
+
+// contender is a server that takes part in the rounds.
+type contender struct {
+	name    string
+	process *process
+	clients []*client
+	check   func(request, []byte) error
+	records bool // decisions: only calltracker does
+}
+
+// turn is the time of one contender, measured; when during is 0, it is a warm-up
+// in which every request is sent once.
+func (c contender) turn(ctx context.Context, during time.Duration) (r result, err error) {
+	if err := c.process.resume(ctx); err != nil {
+		return r, err
+	}
+	var before, after recorder
+	if c.records {
+		if before, err = c.process.recorder(ctx); err != nil {
+			return r, err
+		}
+	}
+	used, _ := c.process.processorTime()
+	if r, err = load(ctx, c.process.address, c.clients, during, c.check); err != nil {
+		return r, err
+	}
+	if now, unknown := c.process.processorTime(); unknown == nil {
+		r.processor = now - used
+	}
+	if c.records {
+		if after, err = c.process.recorder(ctx); err != nil {
+			return r, err
+		}
+		r.recorder = recorder{after.written - before.written, after.dropped - before.dropped}
+	}
+	return r, c.process.pause(ctx)
+}
+
+// compete warms everyone up and returns what each did in each round:
+// results[round][contender].
+func (b *bench) compete(ctx context.Context, contenders []contender) ([][]result, error) {
+	for _, c := range contenders {
+		if _, err := c.turn(ctx, 0); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.name, err)
+		}
+	}
+	results := make([][]result, b.rounds)
+	for i := range results {
+		for _, c := range contenders {
+			r, err := c.turn(ctx, b.during)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", c.name, err)
+			}
+			results[i] = append(results[i], r)
+		}
+	}
+	return results, b.printContenders(contenders, results)
+}
+
+func (b *bench) printContenders(contenders []contender, results [][]result) error {
+	t := tabwriter.NewWriter(b.out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "\trequests/s\tprocessor/request\tp50\tp99\tp99.9\tmax\tdecisions recorded/s\tdropped/s\t")
+	for i, c := range contenders {
+		of := func(figure func(result) float64) float64 {
+			return median(results, func(round []result) float64 { return figure(round[i]) })
+		}
+		duration := func(figure func(result) float64) time.Duration {
+			return time.Duration(of(figure)).Round(100 * time.Nanosecond)
+		}
+		percentile := func(p float64) time.Duration {
+			return duration(func(r result) float64 { return float64(r.latency(p)) })
+		}
+		fmt.Fprintf(t, "%s\t%.0f\t%v\t%v\t%v\t%v\t%v\t", c.name, of(result.rate),
+			duration(func(r result) float64 { return float64(r.processor) / float64(r.requests) }),
+			percentile(50), percentile(99), percentile(99.9), percentile(100))
+		if c.records {
+			fmt.Fprintf(t, "%.0f\t%.0f\t", of(func(r result) float64 { return float64(r.recorder.written) / r.took.Seconds() }),
+				of(func(r result) float64 { return float64(r.recorder.dropped) / r.took.Seconds() }))
+		} else {
+			fmt.Fprint(t, "-\t-\t")
+		}
+		fmt.Fprintln(t)
+	}
+	fmt.Fprintln(t)
+	return t.Flush()
+}
+
+// median is that of a figure of each round.
+func median(rounds [][]result, figure func(round []result) float64) float64 {
+	figures := make([]float64, len(rounds))
+	for i, r := range rounds {
+		figures[i] = figure(r)
+	}
+	return middle(figures)
+}
+
+func middle(figures []float64) float64 {
+	slices.Sort(figures)
+	n := len(figures)
+	return (figures[(n-1)/2] + figures[n/2]) / 2
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"calltracker/phone"
+	"calltracker/rules"
+)
+
+// startCall compares calltracker with both baselines.
+func (b *bench) startCall(ctx context.Context) error {
+	requests, err := startRequests(b.trackers, callerPool)
+	if err != nil {
+		return err
+	}
+	clients := share(requests, connections)
+	ours, err := b.loaded(ctx, b.trackers, routesPerTracker)
+	if err != nil {
+		return err
+	}
+	defer ours.stop()
+	ordinary, err := b.baseline(ctx, echoBaseline)
+	if err != nil {
+		return err
+	}
+	defer ordinary.stop()
+	constant, err := b.baseline(ctx, constantBaseline)
+	if err != nil {
+		return err
+	}
+	defer constant.stop()
+
+	results, err := b.compete(ctx, []contender{
+		{name: fmt.Sprintf("calltracker, %d trackers of %d routes", b.trackers, routesPerTracker), process: ours, clients: clients, check: checkAnswer, records: true},
+		{name: "echo, FormValue and c.JSON", process: ordinary, clients: clients, check: checkAnswer},
+		{name: "net/http, a constant", process: constant, clients: clients, check: checkConstant},
+	})
+	if err != nil {
+		return err
+	}
+	rate := func(other int) float64 {
+		return median(results, func(r []result) float64 { return r[0].rate() / r[other].rate() })
+	}
+	slow := median(results, func(r []result) float64 { return float64(r[0].latency(99)) / float64(r[1].latency(99)) })
+	b.add("startCall, requests/s against echo", fmt.Sprintf("%.2f", rate(1)), ">= 1.10", rate(1) >= 1.1)
+	b.add("startCall, requests/s against net/http", fmt.Sprintf("%.2f", rate(2)), ">= 0.50", rate(2) >= 0.5)
+	b.add("startCall, p99 against echo's", fmt.Sprintf("%.2f", slow), "<= 1.00", slow <= 1)
+	return nil
+}
+
+// growth compares few trackers with many.
+func (b *bench) growth(ctx context.Context) error {
+	var contenders []contender
+	defer func() {
+		for _, c := range contenders {
+			c.process.stop()
+		}
+	}()
+	for _, trackers := range []int{fewTrackers, manyTrackers} {
+		p, err := b.loaded(ctx, trackers, routesForGrowth)
+		if err != nil {
+			return err
+		}
+		requests, err := startRequests(trackers, callerPool)
+		if err != nil {
+			p.stop()
+			return err
+		}
+		contenders = append(contenders, contender{
+			name: fmt.Sprintf("calltracker, %d trackers of %d routes", trackers, routesForGrowth), process: p,
+			clients: share(requests, connections), check: checkAnswer, records: true,
+		})
+	}
+	results, err := b.compete(ctx, contenders)
+	if err != nil {
+		return err
+	}
+	growth := median(results, func(r []result) float64 { return r[0].rate()/r[1].rate() - 1 })
+	b.add(fmt.Sprintf("startCall, cost at %d trackers over that at %d", manyTrackers, fewTrackers), fmt.Sprintf("%+.1f %%", 100*growth), "< +10 %", growth < 0.1)
+	return nil
+}
+
+// decide measures the engine alone.
+func (b *bench) decide(context.Context) error {
+	const routes = 1000
+	router, facts, err := unmatched(routes)
+	if err != nil {
+		return err
+	}
+	r := testing.Benchmark(func(t *testing.B) {
+		t.ReportAllocs()
+		for t.Loop() {
+			router.Decide(facts)
+		}
+	})
+	took := time.Duration(r.NsPerOp())
+	b.add(fmt.Sprintf("Decide, %d routes that do not match", routes), took.String(), "< 20µs", took < 20*time.Microsecond)
+	b.add("Decide, allocations", strconv.FormatInt(r.AllocsPerOp(), 10), "0", r.AllocsPerOp() == 0)
+	return nil
+}
+
+// unmatched is a tracker with so many routes that do not take the call, and one
+// after them that does.
+func unmatched(routes int) (*rules.Router, rules.Facts, error) {
+	text, err := document(1, routes+1)
+	if err != nil {
+		return nil, rules.Facts{}, err
+	}
+	set, problems := rules.Load(text, rules.JSON, func(string, string) (string, error) { return startKey, nil })
+	if set == nil {
+		return nil, rules.Facts{}, fmt.Errorf("the generated document: %v", problems.Errors())
+	}
+	router, ok := set.Router(trackerID(0))
+	if !ok {
+		return nil, rules.Facts{}, errors.New("the generated document lacks its tracker")
+	}
+	at, err := time.Parse(time.RFC3339, unmatchedAt)
+	if err != nil {
+		return nil, rules.Facts{}, err
+	}
+	facts := rules.Facts{At: at, DID: phone.Parse(unmatchedDID, "AE"), Caller: phone.Parse(unmatchedCaller, "AE")}
+	if _, trace := router.Explain(facts); len(trace) != routes+1 {
+		return nil, rules.Facts{}, fmt.Errorf("%v takes the call that only the last route should", trace[len(trace)-1])
+	}
+	return router, facts, nil
+}
+
+// start measures how long a new process takes to its first answer, and the
+// memory that it has then.
+func (b *bench) start(ctx context.Context) error {
+	const file = "examples/quickstart.yaml"
+	var took, memory []float64
+	for range starts {
+		begin := time.Now()
+		p, err := b.server(ctx, "--apply", file)
+		if err != nil {
+			return err
+		}
+		err = firstAnswer(ctx, p.address)
+		took = append(took, time.Since(begin).Seconds())
+		resident, memoryErr := p.residentMemory()
+		p.stop()
+		if err != nil {
+			return err
+		}
+		if memoryErr == nil {
+			memory = append(memory, float64(resident))
+		}
+	}
+	first := time.Duration(middle(took) * float64(time.Second)).Round(time.Millisecond)
+	b.add("start to the first answer", first.String(), "< 300ms", first < 300*time.Millisecond)
+	if len(memory) > 0 {
+		resident := middle(memory) / (1 << 20)
+		b.add("resident memory after it", fmt.Sprintf("%.1f MB", resident), "< 60 MB", resident < 60)
+	}
+	return nil
+}
+
+// firstAnswer sends the start call of the example configuration.
+func firstAnswer(ctx context.Context, address string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/callTrackers/sales/startCall", strings.NewReader("didCalled=061234567"))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("X-API-Key", "quickstart-start-key")
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("the first start call: %s: %s", res.Status, body)
+	}
+	return err
+}
+
+// checkAnswer tells whether a body answers the request.
+func checkAnswer(q request, body []byte) error {
+	var a startAnswer
+	if err := json.Unmarshal(body, &a); err != nil {
+		return err
+	}
+	if !a.Result || a.Content.DIDCalled != q.didCalled || len(a.Content.Rules) != 2 || !a.Content.Voicemail {
+		return errors.New("not the answer to this request")
+	}
+	return nil
+}
+
+func checkConstant(_ request, body []byte) error {
+	if !bytes.HasPrefix(body, []byte(`{"result":true,`)) {
+		return errors.New("not the constant")
+	}
+	return nil
+}
