@@ -15,6 +15,7 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"phone":             {},
 		"openapi":           {},
 		"storage/cache":     {},
+		"storage/spool":     {},
 		"rules":             {"phone"},
 		"ziwo":              {"phone"},
 		"storage":           {"rules", "phone"},
