@@ -185,7 +185,10 @@ func (h *CallTracker) RecordDecisions(ctx context.Context, batch []Decided) erro
 	for i, d := range batch {
 		router := d.line.router
 		decision, trace := router.Explain(d.facts)
-		caller := h.Numbers.Parse(d.facts.Caller.Raw, router.Region())
+		caller := d.facts.Caller
+		if !router.ReadsCaller() { // it was not parsed yet
+			caller = h.Numbers.Parse(caller.Raw, router.Region())
+		}
 		records[i] = storage.Decision{
 			ID: d.id, Tracker: router.ID(), At: d.facts.At.UTC().Truncate(time.Microsecond),
 			DID: d.facts.DID.Key(), RawDID: d.facts.DID.Raw, Caller: caller.Key(), RawCaller: caller.Raw,

@@ -5,6 +5,7 @@ package phone
 
 import (
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -72,7 +73,7 @@ func Parse(raw, region string) Number {
 	case isInternal(text):
 		n.Type = Internal
 		return n
-	case len(text) > maxLength:
+	case len(text) > maxLength, isWord(text):
 		return n
 	}
 	parsed, line, ok := read(raw, text, region)
@@ -162,12 +163,25 @@ func read(raw, text, region string) (n *phonenumbers.PhoneNumber, line phonenumb
 	return n, line, n != nil
 }
 
-// possible is stricter than the library's: numbers that are dialled only within
-// a town, and short codes, have no E.164 form.
+// possible is stricter than the library's, which would take every short code and
+// every number dialled within a town: it asks for the length of the country's
+// fixed or mobile lines, or one in between.
 func possible(p *phonenumbers.PhoneNumber) bool {
-	const shortest = 7
-	return phonenumbers.IsPossibleNumberWithReason(p) == phonenumbers.IS_POSSIBLE &&
-		len(phonenumbers.GetNationalSignificantNumber(p)) >= shortest
+	national := phonenumbers.GetNationalSignificantNumber(p)
+	country := phonenumbers.GetRegionCodeForCountryCode(int(p.GetCountryCode()))
+	if phonenumbers.IsPossibleNumberWithReason(p) != phonenumbers.IS_POSSIBLE {
+		return false
+	}
+	if strings.HasPrefix(national, "0") && phonenumbers.GetNddPrefixForRegion(country, true) != "" {
+		return false // a zero is no part of the number but in countries such as Italy
+	}
+	var usual []int
+	for _, line := range []phonenumbers.PhoneNumberType{phonenumbers.FIXED_LINE, phonenumbers.MOBILE} {
+		if example := phonenumbers.GetExampleNumberForType(country, line); example != nil {
+			usual = append(usual, len(phonenumbers.GetNationalSignificantNumber(example)))
+		}
+	}
+	return len(usual) == 0 || slices.Min(usual) <= len(national) && len(national) <= slices.Max(usual)
 }
 
 // reading is one way to understand a text.
@@ -288,6 +302,22 @@ func isWithheld(text string) bool {
 		return true
 	}
 	return false
+}
+
+// isWord is true of text with letters, other than those around an extension:
+// the library would dial "1 more call" on the letters of the keypad.
+func isWord(text string) bool {
+	text = strings.TrimPrefix(strings.ToLower(text), "tel:")
+	number, extension := text, ""
+	if i := strings.IndexFunc(text, func(r rune) bool { return r == ';' || r == '#' || unicode.IsLetter(r) }); i >= 0 {
+		number, extension = text[:i], text[i:]
+	}
+	for _, mark := range []string{";", "#", "extension", "ext", "x"} {
+		if strings.HasPrefix(extension, mark) {
+			return strings.TrimSpace(number) == ""
+		}
+	}
+	return extension != ""
 }
 
 func onlyDigits(s string) bool { return s != "" && digits(s) == s }

@@ -144,6 +144,10 @@ func hostile() map[string]string {
 	for i := range 40 {
 		merges += fmt.Sprintf("m%d: &m%d {<<: [*m%d, *m%d], k%d: v}\n", i+1, i+1, i, i, i)
 	}
+	deep := "d0: &d0 " + strings.Repeat("[", 50) + "x" + strings.Repeat("]", 50) + "\n"
+	for i := range 40 {
+		deep += fmt.Sprintf("d%d: &d%d [*d%d, *d%d]\n", i+1, i+1, i, i)
+	}
 	wide := "w: &w {" + strings.Join(numbered(5_000, "k%d: 1"), ", ") + "}\nx:\n" + strings.Repeat("  - {<<: [*w, *w, *w, *w, *w, *w, *w, *w, *w, *w]}\n", 30)
 	routes := func(extra string) string {
 		return "trackers: {t: {keys: {start: open, end: open}, routes: [" + strings.Join(numbered(3_000, "{id: r%d, "+extra+"}"), ", ") + "]}}\n"
@@ -154,6 +158,7 @@ func hostile() map[string]string {
 		"alias bomb of tests":            bomb + "tests: *a20\n",
 		"merge bomb":                     merges + "trackers: *m40\n",
 		"wide merges":                    wide,
+		"deep aliases":                   deep,
 		"deep lists":                     fill("["),
 		"deep lists, closed":             strings.Repeat("[", 5_000) + strings.Repeat("]", 5_000),
 		"deep mappings":                  fill("{a: "),

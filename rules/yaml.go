@@ -84,7 +84,7 @@ func syntaxProblem(text []byte, err error) Problem {
 		before, _, _ := bytes.Cut(text, []byte(alias))
 		p.Line = 1 + bytes.Count(before, []byte("\n"))
 		p.Column = 1 + utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
-		p.Message = fmt.Sprintf("%s stands for nothing: there is no &%s before it", alias, alias[1:])
+		p.Message = fmt.Sprintf("%s stands for nothing: there is no &%s before it", clip(alias), clip(alias[1:]))
 	}
 	return p
 }
@@ -115,7 +115,13 @@ type yamlBuilder struct {
 }
 
 func (b *yamlBuilder) problem(n *yaml.Node, format string, args ...any) {
-	b.problems = append(b.problems, Problem{Line: n.Line, Column: n.Column, Message: fmt.Sprintf(format, args...)})
+	b.problemAt(position{n.Line, n.Column}, format, args...)
+}
+
+func (b *yamlBuilder) problemAt(at position, format string, args ...any) {
+	if len(b.problems) < maxProblems {
+		b.problems = append(b.problems, Problem{Line: at.line, Column: at.column, Message: fmt.Sprintf(format, args...)})
+	}
 }
 
 func (b *yamlBuilder) build(n *yaml.Node, depth int) *node {
@@ -180,7 +186,6 @@ func plainScalar(text string) (kind, string) {
 // mapping fills out from the keys and values of content, which take turns.
 func (b *yamlBuilder) mapping(out *node, content []*yaml.Node, depth int) {
 	var merged []*node
-	seen := make(map[string]bool, len(content)/2)
 	for i := 0; i+1 < len(content); i += 2 {
 		if content[i].Tag == "!!merge" {
 			merged = append(merged, b.build(content[i+1], depth+1))
@@ -192,17 +197,23 @@ func (b *yamlBuilder) mapping(out *node, content []*yaml.Node, depth int) {
 			continue
 		}
 		key.kind = kindText
-		seen[key.text] = true
 		out.keys, out.items = append(out.keys, key), append(out.items, value)
 	}
-	for _, m := range merged { // "<<": what the mapping says itself comes first
+	if merged == nil {
+		return
+	}
+	seen := map[string]bool{} // what the mapping says itself comes first
+	for _, key := range out.keys {
+		seen[key.text] = true
+	}
+	for _, m := range merged {
 		sources := []*node{m}
 		if m.kind == kindList {
 			sources = m.items
 		}
 		for _, s := range sources {
 			if s.kind != kindMapping {
-				b.problems = append(b.problems, Problem{Line: m.at.line, Column: m.at.column, Message: "<< takes a mapping"})
+				b.problemAt(m.at, "<< takes a mapping")
 				continue
 			}
 			for i, key := range s.keys {

@@ -260,6 +260,9 @@ func presentedKey(req *http.Request) string {
 // one client's in IPv6.
 func address(c echo.Context) string {
 	text := c.RealIP()
+	if !strings.Contains(text, ":") {
+		return text
+	}
 	ip, err := netip.ParseAddr(text)
 	if err != nil {
 		return text
