@@ -9,8 +9,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/token"
 	"go.yaml.in/yaml/v4"
 )
 
@@ -63,21 +61,20 @@ func controlCharacter(text []byte) (Problem, bool) {
 	return Problem{}, false
 }
 
-// syntaxProblem says what is wrong with the grammar, and where. The parser
-// names at best the line of the block around the mistake. Another one that
-// knows the very place is asked when the text is small enough for it, since its
-// time and memory grow with the square of the text.
+// syntaxProblem says what is wrong with the grammar, and where.
 func syntaxProblem(text []byte, err error) Problem {
-	const small, fewBrackets = 32 << 10, 4 << 10
-	if len(text) <= small && bytes.Count(text, []byte("["))+bytes.Count(text, []byte("{")) < fewBrackets {
-		if p, found := explainSyntax(text); found {
-			return p
+	p := Problem{Line: 1, Column: 1, Message: clip(err.Error())}
+	if syntax, ok := errors.AsType[*yaml.LoadError](err); ok {
+		p.Message = clip(syntax.Message)
+		if syntax.ContextMsg != "" {
+			p.Message += " (" + syntax.ContextMsg + ")"
 		}
-	}
-	p := Problem{Line: 1, Column: 1, Message: strings.TrimPrefix(err.Error(), "yaml: ")}
-	var syntax *yaml.ParserError
-	if errors.As(err, &syntax) {
-		p.Line, p.Message = max(syntax.Line, 1), syntax.Message
+		at := syntax.Mark
+		if opened := syntax.ContextMark; opened.Line > 0 && at.Index >= len(bytes.TrimRight(text, " \r\n")) {
+			at = opened // where it begins says more than that the text ends
+		}
+		lines := 1 + bytes.Count(text, []byte("\n"))
+		p.Line, p.Column = min(max(at.Line, 1), lines), max(at.Column, 1)
 	}
 	if name, found := strings.CutPrefix(p.Message, "unknown anchor '"); found {
 		alias := "*" + strings.TrimSuffix(name, "' referenced")
@@ -87,25 +84,6 @@ func syntaxProblem(text []byte, err error) Problem {
 		p.Message = fmt.Sprintf("%s stands for nothing: there is no &%s before it", clip(alias), clip(alias[1:]))
 	}
 	return p
-}
-
-func explainSyntax(text []byte) (p Problem, found bool) {
-	defer func() {
-		if recover() != nil { // it has panicked on odd input before
-			found = false
-		}
-	}()
-	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")) // it counts some of these as two lines
-	_, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
-	var syntax interface {
-		GetToken() *token.Token
-		GetMessage() string
-	}
-	if !errors.As(err, &syntax) || syntax.GetToken() == nil || syntax.GetToken().Position == nil {
-		return Problem{}, false
-	}
-	at := syntax.GetToken().Position
-	return Problem{Line: at.Line, Column: at.Column, Message: clip(strings.ReplaceAll(syntax.GetMessage(), "\t", `\t`))}, at.Line <= 1+bytes.Count(text, []byte("\n"))
 }
 
 type yamlBuilder struct {

@@ -28,7 +28,7 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"gorm.io/gorm":               {"storage/sqlstore"},
 		"modernc.org/sqlite":         {"storage/sqlstore"},
 		"github.com/labstack/echo":   {"server", "server/bench"},
-		"github.com/goccy/go-yaml":   {"rules"},
+		"go.yaml.in/yaml/v4":         {"rules"},
 		"github.com/nyaruka":         {"phone"},
 		"github.com/alecthomas/kong": {"server"},
 	}
