@@ -325,6 +325,7 @@ type readiness struct {
 	EndCalls      bool   `json:"endCalls"`   // they can be kept
 	Configuration part   `json:"configuration"`
 	Database      part   `json:"database"`
+	Redis         *part  `json:"redis,omitempty"` // only with CALLTRACKER_REDIS_URL
 }
 
 // healthz tells that the process is alive.

@@ -228,7 +228,7 @@ func TestServeRefusesABrokenFile(t *testing.T) {
 }
 
 func TestBadSettingsAreListedTogether(t *testing.T) {
-	code, _, errOut := cli(t, "", "--listen", "8080", "--data-dir", "", "--database-url", "mysql://user:pass-word@db", "--redis-url", "x", "--admin-token", "short",
+	code, _, errOut := cli(t, "", "--listen", "8080", "--data-dir", "", "--database-url", "mysql://user:pass-word@db", "--redis-url", "redis://:pass-word@cache/first", "--admin-token", "short",
 		"--secret-key", "abc", "--public-url", "calls.example.com", "--voicemail-field", "rules", "--trusted-proxies", "10.0.0.0/8,home", "--log-format", "xml", "--log-level", "loud")
 	if code != 1 {
 		t.Errorf("code %d", code)

@@ -240,7 +240,7 @@ func (s *server) authorized(next echo.HandlerFunc) echo.HandlerFunc {
 		scheme, token, _ := strings.Cut(c.Request().Header.Get(echo.HeaderAuthorization), " ")
 		got := sha256.Sum256([]byte(strings.TrimSpace(token)))
 		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
-			return handlers.WrongToken(s.counter, token, address(c))
+			return handlers.WrongToken(s.cache, token, address(c))
 		}
 		return next(c)
 	}

@@ -96,3 +96,15 @@ func registerState(registry prometheus.Registerer, config *handlers.Config,
 		counter("calltracker_queue_written_total", "Records written.", labels, func() float64 { return float64(q.Written()) })
 	}
 }
+
+// registerRedis exposes whether Redis is in use.
+func registerRedis(registry prometheus.Registerer, up func() bool) {
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "calltracker_redis_up", Help: "1 when Redis is in use, 0 when this process counts on its own.",
+	}, func() float64 {
+		if up() {
+			return 1
+		}
+		return 0
+	}))
+}

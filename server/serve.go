@@ -42,7 +42,8 @@ type server struct {
 	logger   *slog.Logger
 	listener net.Listener
 	store    *sqlstore.Store
-	counter  *cache.Memory
+	cache    shared
+	redis    *cache.Redis // nil without one
 	config   *handlers.Config
 	requests *requestMetrics
 	registry *prometheus.Registry
@@ -60,6 +61,17 @@ type server struct {
 
 	schemaText  []byte
 	openapiText []byte
+}
+
+// shared is what replicas share when they have a Redis: storage/cache.
+type shared interface {
+	Next(key string) uint64
+	Hit(key string, window time.Duration) (hits int, closes time.Duration)
+	Get(ctx context.Context, key string) ([]byte, bool)
+	Set(ctx context.Context, key string, value []byte, ttl time.Duration)
+	Take(ctx context.Context, key string, size int, every time.Duration, leave int) time.Duration
+	Empty(ctx context.Context, key string, size int, every, wait time.Duration)
+	Left(ctx context.Context, key string, size int, every time.Duration) int
 }
 
 // start brings everything up that can be, and listens. With the database away
@@ -96,8 +108,21 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	}()
 
 	s = &server{
-		settings: set, logger: logger, store: store, counter: cache.NewMemory(time.Now), registry: prometheus.NewRegistry(),
+		settings: set, logger: logger, store: store, cache: cache.NewMemory(time.Now), registry: prometheus.NewRegistry(),
 		openapiText: openapi.Document(),
+	}
+	if set.redisURL != "" {
+		set.redis.Logger = logger
+		if s.redis, err = cache.NewRedis(set.redisURL, set.redis); err != nil {
+			return nil, fmt.Errorf("redis: %w", err)
+		}
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, s.redis.Close())
+			}
+		}()
+		s.cache = s.redis
+		s.redis.Probe(ctx)
 	}
 	if s.schemaText, err = rules.Schema(); err != nil {
 		return nil, fmt.Errorf("schema: %w", err)
@@ -110,7 +135,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	s.refused = handlers.NewQueue("rejections", rejectionQueue, logger, store.RecordRejections)
 	s.rejections = &handlers.Rejections{Store: store, Queue: s.refused, Metrics: counts, Now: time.Now}
 	s.calls = &handlers.CallTracker{
-		Config: s.config, Store: store, Counter: s.counter, Numbers: numbers, Metrics: counts, Now: time.Now,
+		Config: s.config, Store: store, Counter: s.cache, Numbers: numbers, Metrics: counts, Now: time.Now,
 	}
 	s.decisions = handlers.NewQueue("decisions", decisionQueue, logger, s.calls.RecordDecisions)
 	s.calls.Decisions = s.decisions
@@ -120,6 +145,9 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	s.simulator = &handlers.Simulator{Config: s.config, Numbers: numbers, VoicemailField: set.voicemailField, Now: time.Now}
 	s.requests = newRequestMetrics(s.registry)
 	registerState(s.registry, s.config, s.decisions, s.refused, store.Ready)
+	if s.redis != nil {
+		registerRedis(s.registry, s.redis.Up)
+	}
 
 	if err := s.load(ctx, apply); err != nil {
 		return nil, err
@@ -183,6 +211,9 @@ func (s *server) run(ctx context.Context) error {
 	background.Go(func() { _ = s.decisions.Run(queues) }) // always nil
 	background.Go(func() { _ = s.refused.Run(queues) })   // always nil
 	background.Go(func() { s.prepareLater(ctx) })
+	if s.redis != nil {
+		background.Go(func() { _ = s.redis.Run(queues) }) // always nil
+	}
 
 	s.logger.Info("listening", slog.String("address", s.listener.Addr().String()), slog.String("version", currentBuild().Version))
 	served := make(chan error, 1)
@@ -203,6 +234,9 @@ func (s *server) run(ctx context.Context) error {
 	stopQueues()
 	background.Wait()
 	err = errors.Join(err, s.store.Close())
+	if s.redis != nil {
+		err = errors.Join(err, s.redis.Close())
+	}
 	s.logger.Info("stopped", slog.Int64("decisions_dropped", s.decisions.Dropped()))
 	return err
 }
@@ -268,6 +302,12 @@ func (s *server) readiness(c echo.Context) readiness {
 	r := readiness{Status: "ready", Database: part{State: "ok"}, Configuration: part{State: "empty"}, StartCalls: true, EndCalls: true}
 	if live := s.config.Live(); live != nil {
 		r.Configuration = part{State: "ok", Version: live.Version.Version}
+	}
+	if s.redis != nil {
+		r.Redis = &part{State: "ok"}
+		if !s.redis.Up() { // calls are served all the same
+			r.Redis = &part{State: "failing", Error: "it does not answer; this process counts on its own"}
+		}
 	}
 	if err := s.store.Ping(ctx); err != nil {
 		s.logger.Error("not ready", slog.Any("error", err))

@@ -134,6 +134,12 @@ func serve(t *testing.T, document string) *harness {
 
 func serveIn(t *testing.T, dir, document string) *harness {
 	t.Helper()
+	return serveWith(t, dir, document, func(*settings) {})
+}
+
+// serveWith starts a server whose settings are not the usual ones.
+func serveWith(t *testing.T, dir, document string, edit func(*settings)) *harness {
+	t.Helper()
 	o := options{
 		Listen: "127.0.0.1:0", DataDir: dir, PublicURL: "http://localhost:8080", VoicemailField: "voicemail",
 		LogFormat: "json", LogLevel: "debug",
@@ -142,6 +148,7 @@ func serveIn(t *testing.T, dir, document string) *harness {
 	if err != nil {
 		t.Fatal(err)
 	}
+	edit(&set)
 	h := &harness{t: t, dir: dir, log: &syncBuffer{}}
 	var apply *handlers.ConfigInput
 	if document != "" {

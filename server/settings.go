@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"calltracker/storage/cache"
 )
 
 // options are the settings as they come from flags and the environment. They
@@ -19,7 +21,7 @@ type options struct {
 	Listen         string `name:"listen" env:"CALLTRACKER_LISTEN" default:":8080" help:"Address of the HTTP server."`
 	DataDir        string `name:"data-dir" env:"CALLTRACKER_DATA_DIR" default:"data" help:"SQLite file, last good configuration, generated secrets."`
 	DatabaseURL    string `name:"database-url" env:"CALLTRACKER_DATABASE_URL" help:"Empty for the SQLite file in the data directory."`
-	RedisURL       string `name:"redis-url" env:"CALLTRACKER_REDIS_URL" help:"Empty for counters in this process."`
+	RedisURL       string `name:"redis-url" env:"CALLTRACKER_REDIS_URL" help:"redis://… that all replicas share; empty for counters and caches in this process."`
 	AdminToken     string `name:"admin-token" env:"CALLTRACKER_ADMIN_TOKEN" help:"Bearer token of the admin API; generated into the data directory when empty."`
 	SecretKey      string `name:"secret-key" env:"CALLTRACKER_SECRET_KEY" help:"Base64 of 32 bytes that encrypt stored secrets; generated into the data directory when empty."`
 	PublicURL      string `name:"public-url" env:"CALLTRACKER_PUBLIC_URL" default:"http://localhost:8080" help:"How the outside reaches this server."`
@@ -34,9 +36,11 @@ type settings struct {
 	listen         string
 	dataDir        string
 	databaseURL    string
-	adminToken     string // empty: generate
-	secretKey      []byte // nil: generate
-	publicURL      string // without a slash at the end
+	redisURL       string        // empty: in this process
+	redis          cache.Options // of redisURL; only tests have others than the defaults
+	adminToken     string        // empty: generate
+	secretKey      []byte        // nil: generate
+	publicURL      string        // without a slash at the end
 	voicemailField string
 	trustedProxies []netip.Prefix
 	logFormat      string // text or json
@@ -53,7 +57,7 @@ func (o options) check(terminal bool) (settings, error) {
 		bad = append(bad, variable+": "+fmt.Sprintf(format, args...))
 	}
 	s := settings{
-		listen: o.Listen, dataDir: o.DataDir, databaseURL: o.DatabaseURL, adminToken: strings.TrimSpace(o.AdminToken),
+		listen: o.Listen, dataDir: o.DataDir, databaseURL: o.DatabaseURL, redisURL: o.RedisURL, adminToken: strings.TrimSpace(o.AdminToken),
 		publicURL: strings.TrimSuffix(o.PublicURL, "/"), voicemailField: o.VoicemailField, logFormat: o.LogFormat,
 	}
 	if _, port, err := net.SplitHostPort(o.Listen); err != nil || port == "" {
@@ -67,7 +71,9 @@ func (o options) check(terminal bool) (settings, error) {
 		complain("CALLTRACKER_DATABASE_URL", "this version keeps its data in SQLite only; leave it empty")
 	}
 	if o.RedisURL != "" {
-		complain("CALLTRACKER_REDIS_URL", "this version counts in its own process only; leave it empty")
+		if err := cache.CheckURL(o.RedisURL); err != nil {
+			complain("CALLTRACKER_REDIS_URL", "%v", err)
+		}
 	}
 	if s.adminToken != "" && len(s.adminToken) < leastToken {
 		complain("CALLTRACKER_ADMIN_TOKEN", "is shorter than %d characters; leave it empty to have one generated", leastToken)

@@ -1,42 +1,41 @@
 package cache_test
 
 import (
-	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"calltracker/storage/cache"
+	"calltracker/storage/storetest"
 )
 
-func TestNextCountsEachKeyOnItsOwn(t *testing.T) {
-	m := cache.NewMemory(time.Now)
-	if got := []uint64{m.Next("a"), m.Next("a"), m.Next("b"), m.Next("a")}; !slices.Equal(got, []uint64{0, 1, 0, 2}) {
-		t.Errorf("a, a, b, a counted %v", got)
-	}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// clock is one that tests set.
+type clock struct {
+	mutex sync.Mutex
+	at    time.Time
 }
 
-func TestNextGivesEachNumberOnceToConcurrentCallers(t *testing.T) {
-	m := cache.NewMemory(time.Now)
-	const callers, each = 16, 500
-	numbers := make(chan uint64, callers*each)
-	var all sync.WaitGroup
-	for range callers {
-		all.Go(func() {
-			for range each {
-				numbers <- m.Next("key")
-			}
-		})
-	}
-	all.Wait()
-	close(numbers)
-	seen := map[uint64]bool{}
-	for n := range numbers {
-		if seen[n] || n >= callers*each {
-			t.Fatalf("number %d came twice or is too high", n)
-		}
-		seen[n] = true
-	}
+func (c *clock) now() time.Time {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	return c.at
+}
+
+func (c *clock) pass(d time.Duration) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.at = c.at.Add(d)
+}
+
+func TestMemory(t *testing.T) {
+	storetest.RunCache(t, func(*testing.T) (storetest.Cache, func(time.Duration)) {
+		c := &clock{at: time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)}
+		return cache.NewMemory(c.now), c.pass
+	})
 }
 
 func TestHitCountsWithinItsWindow(t *testing.T) {
