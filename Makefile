@@ -21,13 +21,14 @@ test: ## install what the tests need, then run them all with the race detector
 	@.ci/setup
 	CGO_ENABLED=1 go test -race ./...
 
-lint: .bin/golangci-lint ## check formatting, go vet and golangci-lint
+lint: .bin/golangci-lint ## check formatting, go vet, golangci-lint and the browser scripts
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
 		echo "not formatted, run gofmt -w on:" >&2; echo "$$unformatted" >&2; exit 1; fi
 	go vet ./...
 	.bin/golangci-lint run ./...
+	go run ./web/generate -dir web -check
 
-generate: ## regenerate openapi/openapi.json from the annotations
+generate: ## regenerate openapi/openapi.json and the served scripts of web/
 	go generate ./...
 
 bench: ## measure the call path against its two baselines

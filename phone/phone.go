@@ -372,3 +372,13 @@ func Prefix(text, region string) string {
 	}
 	return "+" + d
 }
+
+// Dialling tells how people of a region dial: the calling code of their country
+// ("971") and what they put before a national number ("0", or "" when nothing).
+// Both are empty for a region without a numbering plan.
+func Dialling(region string) (code, trunk string) {
+	if !KnownRegion(region) {
+		return "", ""
+	}
+	return strconv.Itoa(phonenumbers.GetCountryCodeForRegion(region)), phonenumbers.GetNddPrefixForRegion(region, true)
+}

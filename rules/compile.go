@@ -58,7 +58,7 @@ func compile(doc *Document, found Problems) (*Set, Problems) {
 	for _, name := range keysOf(doc.Schedules) {
 		c.schedules[name] = c.schedule(name, doc.Schedules[name])
 	}
-	c.set = &Set{doc: doc, routers: make(map[string]*Router, len(doc.Trackers))}
+	c.set = &Set{doc: doc, routers: make(map[string]*Router, len(doc.Trackers)), schedules: c.schedules}
 	for _, name := range keysOf(doc.Trackers) {
 		c.set.routers[name] = c.tracker(name, doc.Trackers[name])
 	}

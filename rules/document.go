@@ -199,6 +199,15 @@ type Jorel struct {
 	FixedPositionAndSize    bool   `json:"fixedPositionAndSize"`
 	DeactivateMinimization  bool   `json:"deactivateMinimization"`
 	DeactivateConsoleOutput bool   `json:"deactivateConsoleOutput"`
+
+	ClickToCall *ClickToCall `json:"clickToCall" jsonschema_description:"Make phone numbers of the page call through the web phone."`
+}
+
+// ClickToCall says which phone numbers of a page call when they are clicked.
+type ClickToCall struct {
+	Links     bool     `json:"links" jsonschema_description:"Links to tel: addresses."`
+	Selectors []string `json:"selectors" jsonschema_description:"CSS selectors of elements whose text, or data-phone attribute, is a phone number."`
+	Text      bool     `json:"text" jsonschema_description:"Phone numbers anywhere in the text of the page."`
 }
 
 // Popup says when and how the caller's CRM page opens.
@@ -207,6 +216,8 @@ type Popup struct {
 	On          []string `json:"on" jsonschema_description:"Call states that open it; ringing and early when absent."`
 	Many        string   `json:"many" jsonschema:"enum=choose,enum=first,enum=nothing" jsonschema_description:"When several customers match: choose (default), first or nothing."`
 	None        string   `json:"none" jsonschema:"enum=search,enum=create,enum=nothing" jsonschema_description:"When nobody matches: search (default), create or nothing."`
+	Unavailable string   `json:"unavailable" jsonschema:"enum=search,enum=nothing" jsonschema_description:"When the CRM does not answer: search (default) or nothing."`
+	Open        string   `json:"open" jsonschema:"enum=window,enum=card,enum=event" jsonschema_description:"How: window (default), card, a link in the corner of the page, or event, left to the page."`
 }
 
 // Test is a call and the answer it must get. Expect names what matters; the

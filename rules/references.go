@@ -3,8 +3,11 @@ package rules
 import (
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
+
+	"calltracker/phone"
 )
 
 // This file checks what other parts of the product act on: contact centres,
@@ -92,6 +95,12 @@ func (c *compiler) sites() {
 		if doc.OfflineOutside != nil && doc.WebCallback == nil {
 			c.warn(path+".offline_outside", "this site has no webcallback that could show as offline")
 		}
+		if doc.WebCallback != nil {
+			c.webCallback(path+".webcallback", doc.WebCallback)
+		}
+		if doc.Jorel != nil {
+			c.jorel(path+".jorel", doc.Jorel)
+		}
 		if doc.Popup != nil {
 			c.popup(path+".popup", doc.Popup)
 			if len(doc.Keys) == 0 {
@@ -101,6 +110,72 @@ func (c *compiler) sites() {
 		if doc.WebCallback == nil && doc.Jorel == nil && doc.Popup == nil {
 			c.warn(path, "this site embeds nothing: it has neither webcallback nor jorel nor popup")
 		}
+	}
+}
+
+// language is a language tag as it stands in the lang attribute of a page.
+var language = regexp.MustCompile(`^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$`)
+
+// ziwoTexts are the custom texts that Ziwo documents.
+var ziwoTexts = []string{
+	"mainButtonTooltip", "offlineButtonTooltip", "formTitle", "formInputLabel", "formButton",
+	"successTitle", "successMessage", "failureTitle", "failureMessage",
+}
+
+// OwnKey is the key of an embedded configuration under which the server tells
+// its own scripts what Ziwo's do not know.
+const OwnKey = "calltracker"
+
+func (c *compiler) webCallback(path string, doc *WebCallback) {
+	if _, taken := doc.Other[OwnKey]; taken {
+		c.fail(path+"."+OwnKey, "this key is the server's own; choose another")
+	}
+	for i, extension := range doc.Extensions {
+		if at := fmt.Sprintf("%s.extensions[%d]", path, i); extension == "" && !c.reported(at) {
+			c.fail(at, "the extension is empty")
+		}
+	}
+	known := func(at, key string) {
+		if !slices.Contains(ziwoTexts, key) {
+			hint := ""
+			if near := nearest(key, ziwoTexts); near != "" {
+				hint = fmt.Sprintf("; did you mean %q?", near)
+			}
+			c.warn(at, "%q is no text that Ziwo documents%s", clip(key), hint)
+		}
+	}
+	for _, key := range keysOf(doc.CustomTexts) {
+		at := path + ".customTexts." + key
+		if doc.CustomTexts[key].Texts == nil {
+			known(at, key)
+			continue
+		}
+		if !language.MatchString(key) {
+			c.fail(at, "%q is no language; write it like en, fr or ar", clip(key))
+		}
+		for _, text := range keysOf(doc.CustomTexts[key].Texts) {
+			known(at+"."+text, text)
+		}
+	}
+}
+
+func (c *compiler) jorel(path string, doc *Jorel) {
+	calls := doc.ClickToCall
+	if calls == nil {
+		return
+	}
+	if !calls.Links && !calls.Text && len(calls.Selectors) == 0 {
+		c.warn(path+".clickToCall", "this makes nothing clickable: set links, selectors or text")
+	}
+	for i, selector := range calls.Selectors {
+		if at := fmt.Sprintf("%s.clickToCall.selectors[%d]", path, i); strings.TrimSpace(selector) == "" && !c.reported(at) {
+			c.fail(at, "the selector is empty")
+		}
+	}
+	if region := strings.ToUpper(doc.DefaultRegionCode); region == "" {
+		c.warn(path+".clickToCall", "only international numbers can be called; set defaultRegionCode for national ones")
+	} else if !phone.KnownRegion(region) && !c.reported(path+".defaultRegionCode") {
+		c.fail(path+".defaultRegionCode", "%q is no country; use two letters such as AE", clip(doc.DefaultRegionCode))
 	}
 }
 

@@ -16,6 +16,7 @@ type Set struct {
 	doc        *Document
 	routers    map[string]*Router
 	webhooks   []webhook
+	schedules  map[string]*schedule
 	testPlaces []position
 }
 

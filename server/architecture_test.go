@@ -14,6 +14,7 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 	may := map[string][]string{
 		"phone":                       {},
 		"openapi":                     {},
+		"web":                         {},
 		"storage/cache":               {},
 		"storage/spool":               {},
 		"rules":                       {"phone"},
@@ -23,9 +24,9 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"storage/sqlstore":            {"storage", "rules", "phone"},
 		"storage/storetest":           {"storage", "rules", "phone"},
 		"storage/storetest/redistest": {},
-		"handlers":                    {"storage", "rules", "ziwo", "crm", "phone", "openapi"},
+		"handlers":                    {"storage", "rules", "ziwo", "crm", "phone", "openapi", "web"},
 	}
-	anything := []string{"server", "server/bench", "openapi/generate", "openapi/openapitest"} // programs, and what serves tests
+	anything := []string{"server", "server/bench", "openapi/generate", "openapi/openapitest", "web/generate"} // programs, and what serves tests
 	only := map[string][]string{
 		"gorm.io/gorm":               {"storage/sqlstore"},
 		"modernc.org/sqlite":         {"storage/sqlstore"},
@@ -34,6 +35,8 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"github.com/nyaruka":         {"phone"},
 		"github.com/alecthomas/kong": {"server"},
 		"github.com/redis/go-redis":  {"storage/cache"},
+		"github.com/evanw/esbuild":   {"web/generate"},
+		"github.com/tdewolff/parse":  {"web/generate"},
 	}
 	const module = "calltracker/"
 	rooms := 0

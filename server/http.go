@@ -56,6 +56,7 @@ const retryAfter = 5 * time.Second
 func status(err error) (code int, reason string) {
 	var (
 		tracker *handlers.UnknownTracker
+		embed   *handlers.UnknownEmbed
 		guesser *handlers.TooManyWrongKeys
 		invalid *handlers.Invalid
 		read    *ziwo.ReadError
@@ -64,6 +65,8 @@ func status(err error) (code int, reason string) {
 	switch {
 	case errors.As(err, &tracker):
 		return http.StatusNotFound, "unknown_tracker"
+	case errors.As(err, &embed):
+		return http.StatusNotFound, "unknown_embed"
 	case errors.As(err, &guesser):
 		return http.StatusTooManyRequests, "too_many_wrong_keys"
 	case errors.As(err, &invalid):

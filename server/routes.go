@@ -23,6 +23,14 @@ func (s *server) routes(e *echo.Echo) {
 	open(http.MethodPost, "/callTrackers/example/endCall", s.exampleEnd)
 	open(http.MethodPost, "/webhooks/ziwo/callHistory", s.callHistory)
 
+	// What browsers call.
+	open(http.MethodGet, "/webcallback/:file", s.webCallback)
+	open(http.MethodGet, "/webcallback/:site/:file", s.webCallbackRelease)
+	open(http.MethodGet, "/jorel/:file", s.jorel)
+	open(http.MethodGet, "/jorel/:site/:file", s.jorelRelease)
+	open(http.MethodGet, "/popup/:file", s.popup)
+	open(http.MethodGet, "/popup/:site/:file", s.popupRelease)
+
 	// The admin API.
 	admin(http.MethodGet, "/api/v1/config", s.getConfig)
 	admin(http.MethodPut, "/api/v1/config", s.putConfig)

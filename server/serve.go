@@ -58,6 +58,7 @@ type server struct {
 	decided    *handlers.Decisions
 	secrets    *handlers.Secrets
 	simulator  *handlers.Simulator
+	embeds     *handlers.Embeds
 
 	schemaText  []byte
 	openapiText []byte
@@ -143,6 +144,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	s.decided = &handlers.Decisions{Store: store, Config: s.config}
 	s.secrets = &handlers.Secrets{Store: store, Vault: vault, Config: s.config, Now: time.Now}
 	s.simulator = &handlers.Simulator{Config: s.config, Numbers: numbers, VoicemailField: set.voicemailField, Now: time.Now}
+	s.embeds = &handlers.Embeds{Config: s.config, PublicURL: set.publicURL, Now: time.Now}
 	s.requests = newRequestMetrics(s.registry)
 	registerState(s.registry, s.config, s.decisions, s.refused, store.Ready)
 	if s.redis != nil {

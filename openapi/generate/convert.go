@@ -25,10 +25,15 @@ const (
 	// bodies are the usual ones, and that everything else is read too.
 	anyBody = "x-any-body"
 
+	// script is the extension of an operation that serves a script under one name
+	// and its configuration as JSON under another.
+	script = "x-script"
+
 	// problemSchema is what the type that is sent as application/problem+json
 	// is called, capitalised.
 	problemSchema = "Problem"
 
+	mediaScript  = "text/javascript"
 	mediaJSON    = "application/json"
 	mediaProblem = "application/problem+json" // RFC 9457
 )
@@ -40,7 +45,9 @@ const (
 //   - an API key in the Authorization header is a bearer token;
 //   - errors are JSON whatever the operation produces, and problem+json below
 //     /api/v1/, where any operation may also answer 401, 429 and 500;
-//   - an operation may read bodies of any type (@x-any-body true).
+//   - an operation may read bodies of any type (@x-any-body true);
+//   - an operation may serve scripts and JSON, and its errors in both ways, as a
+//     script that complains and as a problem (@x-script true).
 //
 // Types lose their package, since its name means nothing to whoever calls the
 // API. An operation without an @ID gets one of its method and path; one without a
@@ -90,6 +97,9 @@ func complete(doc *openapi3.T, method, path string, operation *openapi3.Operatio
 		return errors.New("no @Summary")
 	}
 	body(operation)
+	if operation.Extensions[script] == true {
+		return scriptAndJSON(doc, operation)
+	}
 
 	errorMedia := mediaJSON
 	if strings.HasPrefix(path, adminPrefix) {
@@ -114,6 +124,29 @@ func complete(doc *openapi3.T, method, path string, operation *openapi3.Operatio
 			response.Value.Content = openapi3.Content{errorMedia: openapi3.NewMediaType().WithSchemaRef(schema)}
 		} else if errorMedia == mediaProblem {
 			return fmt.Errorf("the answer %s has no {object}", status)
+		}
+	}
+	return nil
+}
+
+// scriptAndJSON gives the answers of an operation both of their types.
+func scriptAndJSON(doc *openapi3.T, operation *openapi3.Operation) error {
+	delete(operation.Extensions, script)
+	problem, ok := doc.Components.Schemas[problemSchema]
+	if !ok {
+		return fmt.Errorf("no type is called %s", problemSchema)
+	}
+	text := openapi3.NewMediaType().WithSchema(openapi3.NewStringSchema())
+	for status, response := range operation.Responses.Map() {
+		switch code, err := strconv.Atoi(status); {
+		case err == nil && code == http.StatusNotModified:
+		case err == nil && code < http.StatusBadRequest:
+			response.Value.Content = openapi3.Content{mediaScript: text, mediaJSON: openapi3.NewMediaType().WithSchema(openapi3.NewObjectSchema())}
+		default:
+			response.Value.Content = openapi3.Content{
+				mediaScript:  text,
+				mediaProblem: openapi3.NewMediaType().WithSchemaRef(openapi3.NewSchemaRef("#/components/schemas/"+problemSchema, problem.Value)),
+			}
 		}
 	}
 	return nil

@@ -1,0 +1,126 @@
+package rules_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"calltracker/rules"
+)
+
+// Hours change exactly where looking at every minute finds that they do, across
+// holidays, midnights and both turns of the clocks.
+func TestHoursChangeWhereEveryMinuteSaysSo(t *testing.T) {
+	zones := []string{"Asia/Dubai", "Europe/Paris", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "UTC"}
+	days := []rules.Weekday{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
+	starts := []time.Time{ // around the turns of those zones, and an ordinary week
+		time.Date(2026, 3, 7, 0, 0, 0, 0, time.UTC), time.Date(2026, 3, 28, 0, 0, 0, 0, time.UTC), time.Date(2026, 4, 4, 0, 0, 0, 0, time.UTC),
+		time.Date(2026, 10, 3, 0, 0, 0, 0, time.UTC), time.Date(2026, 10, 24, 0, 0, 0, 0, time.UTC), time.Date(2026, 10, 31, 0, 0, 0, 0, time.UTC),
+		time.Date(2026, 6, 15, 0, 0, 0, 0, time.UTC),
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		doc := &rules.Document{Calendars: map[string]rules.Calendar{}, Schedules: map[string]rules.Schedule{}}
+		var names []string
+		start := rapid.SampledFrom(starts).Draw(t, "start")
+		for i := range rapid.IntRange(1, 2).Draw(t, "schedules") {
+			name := fmt.Sprintf("s%d", i)
+			names = append(names, name)
+			s := rules.Schedule{Timezone: rapid.SampledFrom(zones).Draw(t, "zone"), Closed: []string{"c" + name}}
+			holiday := start.AddDate(0, 0, rapid.IntRange(0, 4).Draw(t, "holiday"))
+			date := rules.Date{Year: holiday.Year(), Month: holiday.Month(), Day: holiday.Day()}
+			doc.Calendars["c"+name] = rules.Calendar{{From: date, To: date}}
+			for d, day := range days {
+				if !rapid.Bool().Draw(t, "opens") {
+					continue
+				}
+				from := rapid.IntRange(0, 1439).Draw(t, "from")
+				to := rapid.IntRange(0, 1440).Draw(t, "to")
+				if to <= from && d%2 == 0 { // past midnight only every other day, so that nothing overlaps
+					to %= 1440
+				} else if to <= from {
+					to = 1440
+				}
+				if d%2 == 1 { // the day after a window that may run into it
+					from = max(from, 720)
+					to = max(to, from+1)
+				} else if to < from {
+					to = min(to, 719)
+				}
+				if from == to {
+					continue
+				}
+				s.Open = append(s.Open, rules.Window{Days: []rules.Weekday{day}, From: rules.Clock(from), To: rules.Clock(to)})
+			}
+			doc.Schedules[name] = s
+		}
+		set, problems := rules.Compile(doc)
+		if set == nil {
+			t.Skip(problems) // sunday night into monday, both of which run late
+		}
+		hours := set.Hours(names)
+		at := start.Add(time.Duration(rapid.IntRange(0, 1439).Draw(t, "minute")) * time.Minute)
+		limit := at.Add(4 * 24 * time.Hour)
+		var want []time.Time
+		for m := at.Add(time.Minute); !m.After(limit); m = m.Add(time.Minute) {
+			if hours.Open(m) != hours.Open(m.Add(-time.Minute)) {
+				want = append(want, m)
+			}
+		}
+		var got []time.Time
+		for next, ok := hours.Change(at, limit); ok; next, ok = hours.Change(next, limit) {
+			got = append(got, next)
+		}
+		if len(got) != len(want) {
+			t.Fatalf("changes %v, want %v", got, want)
+		}
+		for i := range want {
+			if !got[i].Equal(want[i]) {
+				t.Fatalf("changes %v, want %v", got, want)
+			}
+		}
+	})
+}
+
+// The usual hours of an office, read by hand.
+func TestHours(t *testing.T) {
+	const text = `
+calendars: {national-day: [2026-12-02]}
+schedules:
+  office:
+    timezone: Asia/Dubai
+    open: [{days: [mon, tue, wed, thu, fri], from: "09:00", to: "18:00"}]
+    closed: [national-day]
+  never: {timezone: Asia/Dubai}
+`
+	set, problems := rules.Load([]byte(text), rules.YAML, nil)
+	if set == nil {
+		t.Fatal(problems)
+	}
+	dubai := time.FixedZone("", 4*60*60)
+	hours := set.Hours([]string{"office", "no-such-schedule"})
+	for _, c := range []struct{ at, change time.Time }{
+		{time.Date(2026, 11, 25, 8, 0, 0, 0, dubai), time.Date(2026, 11, 25, 9, 0, 0, 0, dubai)},
+		{time.Date(2026, 11, 25, 9, 0, 0, 0, dubai), time.Date(2026, 11, 25, 18, 0, 0, 0, dubai)},
+		{time.Date(2026, 11, 27, 18, 0, 0, 0, dubai), time.Date(2026, 11, 30, 9, 0, 0, 0, dubai)},
+		{time.Date(2026, 12, 1, 20, 0, 0, 0, dubai), time.Date(2026, 12, 3, 9, 0, 0, 0, dubai)}, // over the holiday
+	} {
+		if got, ok := hours.Change(c.at, c.at.AddDate(0, 0, 7)); !ok || !got.Equal(c.change) {
+			t.Errorf("after %v the hours change at %v (%v), want %v", c.at, got.In(dubai), ok, c.change)
+		}
+	}
+	if _, ok := hours.Change(time.Date(2026, 11, 27, 18, 0, 0, 0, dubai), time.Date(2026, 11, 28, 0, 0, 0, 0, dubai)); ok {
+		t.Error("a change was found past the limit")
+	}
+	at := time.Date(2026, 11, 25, 8, 0, 0, 0, dubai)
+	if never := set.Hours([]string{"never"}); never.Open(at) || never.Always() {
+		t.Error("hours that never open are open")
+	}
+	if _, ok := set.Hours([]string{"never"}).Change(at, at.AddDate(100, 0, 0)); ok {
+		t.Error("hours that never open change")
+	}
+	if always := set.Hours(nil); !always.Always() || !always.Open(at) {
+		t.Error("no schedule at all is not always open")
+	}
+}

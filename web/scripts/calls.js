@@ -1,0 +1,4 @@
+// Calls.
+function calls(config) {
+  return config;
+}

@@ -1,0 +1,4 @@
+// Popup.
+function popup(config) {
+  return config;
+}

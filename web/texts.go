@@ -1,0 +1,50 @@
+package web
+
+// TextKeys are the texts of Ziwo's button that a site may change, by Ziwo's
+// names (https://www.ziwo.io/api-integration-developers/).
+func TextKeys() []string {
+	return []string{
+		"mainButtonTooltip", "offlineButtonTooltip", "formTitle", "formInputLabel", "formButton",
+		"successTitle", "successMessage", "failureTitle", "failureMessage",
+	}
+}
+
+// Texts are those of the button in the languages that come with the server, by
+// language. The caller may change what it gets.
+func Texts() map[string]map[string]string {
+	return map[string]map[string]string{
+		"en": {
+			"mainButtonTooltip":    "We call you back",
+			"offlineButtonTooltip": "We are closed at the moment",
+			"formTitle":            "Leave your number and we call you right away",
+			"formInputLabel":       "Your phone number",
+			"formButton":           "Call me",
+			"successTitle":         "We are calling you",
+			"successMessage":       "Your phone rings in a moment.",
+			"failureTitle":         "That did not work",
+			"failureMessage":       "We could not reach you. Please check the number and try again.",
+		},
+		"fr": {
+			"mainButtonTooltip":    "Nous vous rappelons",
+			"offlineButtonTooltip": "Nous sommes fermés pour le moment",
+			"formTitle":            "Laissez votre numéro, nous vous appelons tout de suite",
+			"formInputLabel":       "Votre numéro de téléphone",
+			"formButton":           "Appelez-moi",
+			"successTitle":         "Nous vous appelons",
+			"successMessage":       "Votre téléphone sonne dans un instant.",
+			"failureTitle":         "Cela n’a pas fonctionné",
+			"failureMessage":       "Nous n’avons pas pu vous joindre. Vérifiez le numéro et réessayez.",
+		},
+		"ar": {
+			"mainButtonTooltip":    "سنعاود الاتصال بك",
+			"offlineButtonTooltip": "نحن مغلقون في الوقت الحالي",
+			"formTitle":            "اترك رقمك وسنتصل بك فورًا",
+			"formInputLabel":       "رقم هاتفك",
+			"formButton":           "اتصلوا بي",
+			"successTitle":         "نتصل بك الآن",
+			"successMessage":       "سيرن هاتفك بعد لحظات.",
+			"failureTitle":         "لم ينجح ذلك",
+			"failureMessage":       "تعذر الوصول إليك. تحقق من الرقم ثم حاول مرة أخرى.",
+		},
+	}
+}
