@@ -19,6 +19,7 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"storage/spool":               {},
 		"rules":                       {"phone"},
 		"ziwo":                        {"phone"},
+		"ziwo/ziwotest":               {},
 		"crm":                         {"phone"},
 		"storage":                     {"rules", "phone"},
 		"storage/sqlstore":            {"storage", "rules", "phone"},

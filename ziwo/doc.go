@@ -1,5 +1,6 @@
 // Package ziwo speaks Ziwo's language: it reads the start call and the call
-// detail record (CDR) that a call tracker is sent, and writes the answers.
+// detail record (CDR) that a call tracker is sent, and writes the answers. Its
+// Client asks Ziwo's REST API.
 //
 // What Ziwo documents is at
 // https://www.ziwo.io/api-integration-developers/. That page is the only public

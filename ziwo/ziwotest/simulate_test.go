@@ -1,0 +1,222 @@
+package ziwotest_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.uber.org/goleak"
+
+	"calltracker/ziwo/ziwotest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var day = time.Date(2026, time.March, 3, 0, 0, 0, 0, time.UTC)
+
+// tracked is a server that answers start calls and keeps what it is posted.
+type tracked struct {
+	*httptest.Server
+	mu     sync.Mutex
+	starts int
+	ends   [][]byte
+	keys   map[string]int
+}
+
+const rulesAnswer = `{"result":true,"content":{"didCalled":%q,"rules":[{"action":"call","number":"0501112233","callerID":"042223344","timeout":12},` +
+	`{"action":"call","number":"045556677","callerID":"042223344","timeout":20}],"voicemail":true},"info":{}}`
+
+func track(t testing.TB) *tracked {
+	t.Helper()
+	s := &tracked{keys: map[string]int{}}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/start" {
+			did := r.FormValue("didCalled")
+			s.mu.Lock()
+			s.starts++
+			s.keys[r.Header.Get("X-API-Key")]++
+			s.mu.Unlock()
+			if did == "" {
+				w.WriteHeader(http.StatusBadRequest)
+				return
+			}
+			_, _ = fmt.Fprintf(w, rulesAnswer, did)
+			return
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		s.mu.Lock()
+		s.ends = append(s.ends, body)
+		s.keys[r.Header.Get("X-API-Key")]++
+		s.mu.Unlock()
+		_, _ = io.WriteString(w, `{"result":true,"content":{},"info":{}}`)
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func ziwoFor(t testing.TB, s *tracked, o ziwotest.Options) *ziwotest.Ziwo {
+	t.Helper()
+	z := ziwotest.New(o)
+	t.Cleanup(z.Close)
+	z.AddTracker(ziwotest.Tracker{Name: "sales", StartRequestURL: s.URL + "/start", StartRequestKey: "start-key", EndRequestURL: s.URL + "/end", EndRequestKey: "end-key"})
+	z.AddNumber(ziwotest.Number{E164: "+97142345678", Called: "042345678", Tracker: "sales"})
+	z.AddNumber(ziwotest.Number{E164: "+97142345679", Called: "042345679", Tracker: "sales"})
+	return z
+}
+
+func TestADayHappensTheSameWayTwice(t *testing.T) {
+	faults := ziwotest.EveryFault(0.05)
+	faults.CutStart, faults.SlowStart = 0, 0 // what the network does decides the rest of such a call
+	live := func() ([]ziwotest.Call, ziwotest.Report) {
+		z := ziwoFor(t, track(t), ziwotest.Options{Seed: 7})
+		report, err := z.Simulate(t.Context(), ziwotest.Simulation{From: day, Length: 24 * time.Hour, Calls: 400, Profile: ziwotest.BusinessDay(), Faults: faults})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return z.Truth(), report
+	}
+	first, report := live()
+	again, _ := live()
+	if diff := cmp.Diff(first, again, cmpopts.IgnoreUnexported(ziwotest.Call{}), cmpopts.IgnoreFields(ziwotest.Call{}, "Ends", "StartStatus")); diff != "" {
+		t.Errorf("the days differ:\n%s", diff)
+	}
+	if len(first) != 400 || report.Calls != 400 {
+		t.Errorf("%d calls in the truth, %d in the report", len(first), report.Calls)
+	}
+	if len(report.Violations) > 0 {
+		t.Errorf("violations: %v", report.Violations)
+	}
+	for _, result := range []string{"answered", "missed", "voicemail"} {
+		if report.Results[result] == 0 {
+			t.Errorf("no call was %s: %v", result, report.Results)
+		}
+	}
+	for _, c := range first {
+		whole := c.EndedAt.Sub(c.StartedAt) == time.Duration(c.Duration)*time.Second
+		if !whole || c.StartedAt.Before(day) || c.StartedAt.After(day.AddDate(0, 0, 1)) || c.RingTime+c.TalkTime != c.Duration {
+			t.Fatalf("the times of %+v do not add up", c)
+		}
+	}
+}
+
+func TestEveryFaultHappens(t *testing.T) {
+	s := track(t)
+	z := ziwoFor(t, s, ziwotest.Options{Seed: 3})
+	report, err := z.Simulate(t.Context(), ziwotest.Simulation{From: day, Length: time.Hour, Calls: 600, Faults: ziwotest.EveryFault(0.08)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fault := range []string{
+		"duplicate", "reordered", "delayed", "dropped", "truncated", "cut", "changed types", "curly quotes", "no key", "late recording",
+		"slow start", "cut start", "start without key", "test call",
+	} {
+		if report.Faults[fault] == 0 {
+			t.Errorf("no call had the fault %q: %v", fault, report.Faults)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	strict, loose := 0, 0
+	for _, body := range s.ends {
+		if json.Valid(body) {
+			strict++
+		} else {
+			loose++
+		}
+	}
+	if strict == 0 || loose == 0 {
+		t.Errorf("%d bodies were JSON and %d were not", strict, loose)
+	}
+	if s.keys[""] == 0 || s.keys["start-key"] == 0 || s.keys["end-key"] == 0 {
+		t.Errorf("keys came as %v", s.keys)
+	}
+	undelivered := 0
+	for _, c := range z.Truth() {
+		if !c.Delivered() {
+			undelivered++
+		}
+	}
+	if undelivered == 0 {
+		t.Error("every call was delivered")
+	}
+}
+
+func TestAServerThatIsAwayLosesNoCallOfTheTruth(t *testing.T) {
+	s := track(t)
+	z := ziwoFor(t, s, ziwotest.Options{Seed: 5})
+	s.Close()
+	report, err := z.Simulate(t.Context(), ziwotest.Simulation{From: day, Length: time.Hour, Calls: 50})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Results["failed"] != 50 || len(z.Truth()) != 50 {
+		t.Errorf("results %v, %d calls", report.Results, len(z.Truth()))
+	}
+}
+
+func TestALiveSimulationEndsWithItsContext(t *testing.T) {
+	z := ziwoFor(t, track(t), ziwotest.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	rung := make(chan struct{}, 1)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := z.Simulate(ctx, ziwotest.Simulation{Rate: 3600, Speed: 100, OnStart: func(ziwotest.Call) {
+			select {
+			case rung <- struct{}{}:
+			default:
+			}
+		}})
+		ended <- err
+	}()
+	<-rung
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+func TestAViolationOfTheProtocolIsNoticed(t *testing.T) {
+	for name, answer := range map[string]string{
+		"no envelope":       `{"rules":[]}`,
+		"other DID":         `{"result":true,"content":{"didCalled":"1","rules":[]},"info":{}}`,
+		"rules are missing": `{"result":true,"content":{"didCalled":"042345678"},"info":{}}`,
+		"timeout is text":   `{"result":true,"content":{"didCalled":"042345678","rules":[{"action":"call","number":"1","callerID":"","timeout":"10"}]},"info":{}}`,
+		"not JSON":          `<html>`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) }))
+			defer s.Close()
+			z := ziwotest.New(ziwotest.Options{})
+			defer z.Close()
+			z.AddTracker(ziwotest.Tracker{Name: "sales", StartRequestURL: s.URL, EndRequestURL: s.URL})
+			z.AddNumber(ziwotest.Number{E164: "+97142345678", Called: "042345678", Tracker: "sales"})
+			report, err := z.Simulate(t.Context(), ziwotest.Simulation{From: day, Length: time.Minute, Calls: 1})
+			if err != nil || len(report.Violations) != 1 {
+				t.Errorf("violations %v, %v", report.Violations, err)
+			}
+		})
+	}
+}
+
+func BenchmarkSimulate(b *testing.B) {
+	z := ziwoFor(b, track(b), ziwotest.Options{Seed: 1})
+	b.ResetTimer()
+	report, err := z.Simulate(b.Context(), ziwotest.Simulation{From: day, Length: 24 * time.Hour, Calls: b.N})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(report.Calls)/report.Took.Seconds(), "calls/s")
+}
