@@ -13,8 +13,10 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -43,6 +45,7 @@ type bench struct {
 	rounds   int
 	during   time.Duration // a turn of one contender
 	trackers int
+	only     *regexp.Regexp // names of the measurements to make
 	dir      string // for everything that the run writes; goes with it
 	binary   string // calltracker
 	out      io.Writer
@@ -58,7 +61,13 @@ func main() {
 	flag.IntVar(&b.rounds, "rounds", 7, "rounds, in each of which every contender has its turn")
 	seconds := flag.Float64("seconds", 3, "how long a turn takes")
 	flag.IntVar(&b.trackers, "trackers", 1000, fmt.Sprintf("trackers of %d routes each, at most %d", routesPerTracker, mostTrackers))
+	only := flag.String("only", "", "make only the measurements whose name this regular expression matches: "+b.names())
 	flag.Parse()
+	var err error
+	if b.only, err = regexp.Compile(*only); err != nil {
+		fmt.Fprintln(os.Stderr, "bench: -only:", err)
+		os.Exit(2)
+	}
 	b.during = time.Duration(*seconds * float64(time.Second))
 	if flag.NArg() > 0 || b.rounds < 1 || b.during <= 0 || b.trackers < 1 || b.trackers > mostTrackers {
 		flag.Usage()
@@ -66,7 +75,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	ctx, cancel := context.WithTimeout(ctx, longestRun)
-	err := b.run(ctx)
+	err = b.run(ctx)
 	cancel()
 	stop()
 	if err != nil {
@@ -93,12 +102,39 @@ After a warm-up of %d requests each, the contenders take turns of %v in %d round
 Figures are medians of the rounds, ratios are medians of the ratios within a round.
 
 `, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.GOMAXPROCS(0), connections, callerPool, b.during, b.rounds)
-	for _, measure := range []func(context.Context) error{b.startCall, b.growth, b.decide, b.start} {
-		if err := measure(ctx); err != nil {
-			return err
+	for _, m := range b.measurements() {
+		if !b.only.MatchString(m.name) {
+			continue
+		}
+		if err := m.run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
 	return b.print()
+}
+
+// measurement is one part of a run, which gives one row of the table or several.
+type measurement struct {
+	name string
+	run  func(context.Context) error
+}
+
+// names lists them for the help.
+func (b *bench) names() string {
+	var names []string
+	for _, m := range b.measurements() {
+		names = append(names, m.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func (b *bench) measurements() []measurement {
+	return []measurement{
+		{"startCall", b.startCall},
+		{"growth", b.growth},
+		{"decide", b.decide},
+		{"start", b.start},
+	}
 }
 
 // row is one line of the table of goals.
