@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"time"
 
@@ -64,8 +65,8 @@ const saveTimeout = 5 * time.Second
 
 // Line is a tracker whose key was right, in the configuration of that moment.
 type Line struct {
-	live   *Live
-	router *rules.Router
+	live *Live
+	lane
 }
 
 // Blocked tells whether the tracker takes no start calls.
@@ -79,18 +80,18 @@ func (h *CallTracker) Admit(tracker string, side Side, key, address string) (Lin
 	if live == nil {
 		return Line{}, &UnknownTracker{ID: tracker}
 	}
-	router, ok := live.Set.Router(tracker)
+	tracked, ok := live.lanes.find(tracker)
 	if !ok {
 		return Line{}, &UnknownTracker{ID: tracker}
 	}
-	keys := router.StartKeys()
+	keys := tracked.router.StartKeys()
 	if side == EndSide {
-		keys = router.EndKeys()
+		keys = tracked.router.EndKeys()
 	}
 	if !keys.Admits(key) {
 		return Line{}, wrongKey(h.Counter, key, address)
 	}
-	return Line{live: live, router: router}, nil
+	return Line{live: live, lane: tracked}, nil
 }
 
 // wrongKey is the error for a key that was wrong or missing. Only wrong ones
@@ -148,7 +149,7 @@ func (h *CallTracker) Start(line Line, in ziwo.Start) StartAnswer {
 	}
 	id := newID()
 	h.Decisions.Offer(Decided{id: id, line: line, facts: facts, rules: decision.Rules, notes: in.Notes})
-	h.Metrics.Decided(line.router.ID(), decision.Route)
+	line.decided[decision.Index].Add(1)
 	return StartAnswer{DIDCalled: in.DIDCalled, Decision: decision, ID: id}
 }
 
@@ -183,6 +184,7 @@ type Decided struct {
 func (h *CallTracker) RecordDecisions(ctx context.Context, batch []Decided) error {
 	records := make([]storage.Decision, len(batch))
 	for i, d := range batch {
+		runtime.Gosched() // calls that wait go first
 		router := d.line.router
 		decision, trace := router.Explain(d.facts)
 		caller := d.facts.Caller

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,17 +44,24 @@ type Live struct {
 	Version  storage.ConfigVersion
 	Set      *rules.Set
 	Warnings rules.Problems
+
+	lanes lanes
+}
+
+func (c *Config) newLive(version storage.ConfigVersion, set *rules.Set, warnings rules.Problems) *Live {
+	return &Live{Version: version, Set: set, Warnings: warnings, lanes: newLanes(set, c.Metrics)}
 }
 
 // Config owns the configuration in force. Reading it never waits; changes come
 // one after the other, and a document that cannot be used changes nothing.
 type Config struct {
-	Store  configStore
-	Vault  *Vault
-	Keeper keeper
-	Env    func(name string) (string, bool) // os.LookupEnv
-	Now    func() time.Time
-	Logger *slog.Logger
+	Store   configStore
+	Vault   *Vault
+	Keeper  keeper
+	Env     func(name string) (string, bool) // os.LookupEnv
+	Now     func() time.Time
+	Metrics *Metrics
+	Logger  *slog.Logger
 
 	changing sync.Mutex
 	live     atomic.Pointer[Live]
@@ -153,7 +161,7 @@ func (c *Config) apply(ctx context.Context, in ConfigInput) (Applied, error) {
 	if err != nil {
 		return Applied{}, fmt.Errorf("store configuration: %w", err)
 	}
-	c.swap(&Live{Version: stored, Set: set, Warnings: problems.Warnings()}, secrets)
+	c.swap(c.newLive(stored, set, problems.Warnings()), secrets)
 	out.Version = stored.Version
 	return out, nil
 }
@@ -228,7 +236,7 @@ func (c *Config) force(version storage.ConfigVersion, secrets map[string][]byte,
 	if set == nil {
 		return fmt.Errorf("configuration version %d cannot be used: %w", version.Version, &Invalid{Errors: fieldErrors(problems.Errors())})
 	}
-	live := &Live{Version: version, Set: set, Warnings: problems.Warnings()}
+	live := c.newLive(version, set, problems.Warnings())
 	if keep {
 		c.swap(live, secrets)
 	} else {
@@ -255,7 +263,15 @@ func (c *Config) swap(live *Live, secrets map[string][]byte) {
 	}
 	c.Logger.LogAttrs(context.Background(), slog.LevelInfo, "configuration in force",
 		slog.Int64("version", live.Version.Version), slog.Int("trackers", len(live.Set.Trackers())))
+	if len(live.Version.Document) > largeDocument {
+		debug.FreeOSMemory()
+	}
 }
+
+// largeDocument is from where what compiling leaves behind is given back to the
+// system at once, in bytes: otherwise the runtime does it little by little, a
+// millisecond at a time, while calls wait.
+const largeDocument = 1 << 20
 
 func (l LastGood) sealed() map[string][]byte {
 	out := map[string][]byte{}

@@ -23,12 +23,14 @@ type Queue[T any] struct {
 }
 
 // Sizes of a batch and the pace of writing. A record costs more to write than
-// the request that made it: small batches with pauses between them bound the
-// share of the machine that records take from calls in a flood, to about 1,200 a
-// second. Under an ordinary load a record waits for at most one pause.
+// the request that made it: pauses that are long against the writing bound the
+// share of the machine that records take from calls in a flood. Under an ordinary
+// load they only gather a few.
 const (
-	batchSize    = 64
-	batchPause   = 50 * time.Millisecond
+	batchSize    = 100
+	pauseShare   = 30 // pauses are so many times as long as the writing before them
+	leastPause   = 10 * time.Millisecond
+	longestPause = 500 * time.Millisecond
 	drainSize    = 500 // when nothing else is left to do
 	writeTimeout = 2 * time.Second
 	drainTimeout = 3 * time.Second
@@ -61,7 +63,7 @@ func (q *Queue[T]) Written() int64 { return q.written.Load() }
 // returns nil.
 func (q *Queue[T]) Run(ctx context.Context) error {
 	batch := make([]T, 0, drainSize)
-	pause := time.NewTimer(batchPause)
+	pause := time.NewTimer(leastPause)
 	defer pause.Stop()
 	for {
 		select {
@@ -69,10 +71,11 @@ func (q *Queue[T]) Run(ctx context.Context) error {
 			q.drain(batch)
 			return nil
 		case item := <-q.items:
+			start := time.Now()
 			batch = q.collect(append(batch[:0], item), batchSize)
 			q.flush(context.WithoutCancel(ctx), batch)
 			clear(batch)
-			pause.Reset(batchPause)
+			pause.Reset(min(max(pauseShare*time.Since(start), leastPause), longestPause))
 			select {
 			case <-pause.C:
 			case <-ctx.Done():

@@ -42,9 +42,10 @@ func Compile(doc *Document) (*Set, Problems) {
 // could not be read is not complained of twice.
 func compile(doc *Document, found Problems) (*Set, Problems) {
 	c := &compiler{
-		doc: doc, problems: found, zones: map[string]*time.Location{}, numbers: map[numberKey]phone.Number{},
+		doc: doc, problems: found, zones: map[string]*time.Location{}, phones: map[numberKey]phone.Number{},
 		usedCalendars: map[string]bool{}, usedSchedules: map[string]bool{}, schedules: map[string]*schedule{},
-		bad: map[string]bool{},
+		bad: map[string]bool{}, texts: map[string]string{},
+		words: map[string][]string{}, indexes: map[string][]uint32{},
 	}
 	for _, p := range found {
 		c.bad[p.Path] = true
@@ -72,8 +73,21 @@ func compile(doc *Document, found Problems) (*Set, Problems) {
 	for i := range doc.Tests {
 		c.set.testPlaces = append(c.set.testPlaces, doc.place(fmt.Sprintf("tests[%d]", i)))
 	}
-	doc.places = nil // of no use from here on, and large
+	c.set.doc = slim(doc)
 	return c.set, c.problems
+}
+
+// slim is the document without what it is compiled into: large documents would
+// fill the memory twice, and every collection of garbage would look through it.
+func slim(doc *Document) *Document {
+	doc.places = nil
+	out := *doc
+	out.Trackers = make(map[string]Tracker, len(doc.Trackers))
+	for id, t := range doc.Trackers {
+		t.Routes = nil
+		out.Trackers[id] = t
+	}
+	return &out
 }
 
 type compiler struct {
@@ -86,7 +100,21 @@ type compiler struct {
 	schedules     map[string]*schedule
 	usedCalendars map[string]bool
 	usedSchedules map[string]bool
-	numbers       map[numberKey]phone.Number
+	phones        map[numberKey]phone.Number
+	rings         []KeyRing
+	texts         map[string]string   // interned: regions and the like
+	words         map[string][]string // that conditions compare with
+	indexes       map[string][]uint32 // of schedules
+}
+
+// intern is the same text for equal texts.
+func (c *compiler) intern(text string) string {
+	known, ok := c.texts[text]
+	if !ok {
+		known = text
+		c.texts[text] = known
+	}
+	return known
 }
 
 type numberKey struct{ raw, region string }
@@ -94,10 +122,10 @@ type numberKey struct{ raw, region string }
 // phone parses a number once per document: many routes name the same ones.
 func (c *compiler) phone(raw, region string) phone.Number {
 	key := numberKey{raw, region}
-	n, known := c.numbers[key]
+	n, known := c.phones[key]
 	if !known {
 		n = phone.Parse(raw, region)
-		c.numbers[key] = n
+		c.phones[key] = n
 	}
 	return n
 }
@@ -149,15 +177,16 @@ type trackerCompiler struct {
 	doc         Tracker
 	path        string
 	router      *Router
-	scheduleAt  map[string]int // index in the router
-	requestAt   map[string]int // index in the router
+	scheduleAt  map[string]int  // index in the router
+	requestAt   map[string]int  // index in the router
+	dids        map[string]*did // under every usual spelling
 	readsCaller bool
 }
 
 func (c *compiler) tracker(id string, doc Tracker) *Router {
 	t := &trackerCompiler{
 		compiler: c, doc: doc, path: "trackers." + id, scheduleAt: map[string]int{}, requestAt: map[string]int{},
-		router: &Router{id: id, label: doc.Label, region: doc.Region, blocked: doc.Blocked},
+		router: &Router{id: id, label: doc.Label, region: c.intern(doc.Region), blocked: doc.Blocked},
 	}
 	if id == reserved {
 		c.fail(t.path, "%q is reserved for Ziwo's demonstration endpoints; choose another id", id)
@@ -174,8 +203,9 @@ func (c *compiler) tracker(id string, doc Tracker) *Router {
 	if doc.CallerID != "" {
 		t.dialable(t.path+".caller_id", doc.CallerID)
 	}
-	t.dids()
+	t.numbers()
 	t.routes()
+	t.pack()
 	t.router.readsCaller = t.readsCaller
 	return t.router
 }
@@ -209,6 +239,21 @@ func (t *trackerCompiler) keys(which string, doc KeyList) KeyRing {
 			t.warn(at, "the key stands in the document; ${env:NAME} or ${secret:NAME} keeps it out")
 		}
 		ring.add(key.Reveal())
+	}
+	return t.shared(ring)
+}
+
+// shared is an equal ring that another tracker has already, if there is one:
+// many have the same keys, and what all calls look at stays at hand.
+func (c *compiler) shared(ring KeyRing) KeyRing {
+	for _, known := range c.rings {
+		if slices.Equal(known.hashes, ring.hashes) {
+			return known
+		}
+	}
+	const most = 16 // rings to look through; others keep their own
+	if len(c.rings) < most {
+		c.rings = append(c.rings, ring)
 	}
 	return ring
 }
@@ -257,8 +302,8 @@ func (t *trackerCompiler) dialable(path, number string) {
 	}
 }
 
-func (t *trackerCompiler) dids() {
-	t.router.dids = make(map[string]*did, 4*len(t.doc.Numbers))
+func (t *trackerCompiler) numbers() {
+	t.dids = make(map[string]*did, 4*len(t.doc.Numbers))
 	seen := map[string]int{}
 	var listed []*did
 	for i, doc := range t.doc.Numbers {
@@ -293,7 +338,7 @@ func (t *trackerCompiler) dids() {
 func (t *trackerCompiler) spellings(listed []*did) {
 	r := t.router
 	for _, d := range listed {
-		r.dids[d.number.Raw], r.dids[d.number.Key()] = d, d
+		t.dids[d.number.Raw], t.dids[d.number.Key()] = d, d
 	}
 	claimed := map[string]*did{}
 	for _, d := range listed {
@@ -315,8 +360,8 @@ func (t *trackerCompiler) spellings(listed []*did) {
 		}
 	}
 	for form, d := range claimed {
-		if _, written := r.dids[form]; d != nil && !written {
-			r.dids[form] = d
+		if _, written := t.dids[form]; d != nil && !written {
+			t.dids[form] = d
 		}
 	}
 }
@@ -346,47 +391,6 @@ func (t *trackerCompiler) routes() {
 		}
 	}
 	t.hidden()
-	t.pack()
-}
-
-// pack puts what the conditions of a tracker compare with side by side: its
-// calls come seldom enough that all of it has left the processor's cache.
-func (t *trackerCompiler) pack() {
-	conditions, words, bytes := 0, 0, 0
-	t.eachWord(func(*string) { words++ })
-	for _, r := range t.router.routes {
-		conditions += len(r.when)
-	}
-	t.eachWord(func(w *string) { bytes += len(*w) })
-	all, list := make([]condition, 0, conditions), make([]string, 0, words)
-	for i := range t.router.routes {
-		r := &t.router.routes[i]
-		start := len(all)
-		all = append(all, r.when...)
-		r.when = all[start:len(all):len(all)]
-		for j := range r.when {
-			start := len(list)
-			list = append(list, r.when[j].words...)
-			r.when[j].words = list[start:len(list):len(list)]
-		}
-	}
-	var text strings.Builder
-	text.Grow(bytes)
-	t.eachWord(func(w *string) {
-		start := text.Len()
-		text.WriteString(*w)
-		*w = text.String()[start:]
-	})
-}
-
-func (t *trackerCompiler) eachWord(visit func(w *string)) {
-	for _, r := range t.router.routes {
-		for _, c := range r.when {
-			for i := range c.words {
-				visit(&c.words[i])
-			}
-		}
-	}
 }
 
 func (t *trackerCompiler) route(doc Route, path string) route {
@@ -407,7 +411,7 @@ func (t *trackerCompiler) route(doc Route, path string) route {
 			t.scheduleAt[name] = index
 			t.router.schedules = append(t.router.schedules, s)
 		}
-		out.during = append(out.during, index)
+		out.during = append(out.during, uint32(index))
 	}
 	for i, condition := range doc.When {
 		if compiled, ok := t.condition(t, condition, fmt.Sprintf("%s.when[%d]", path, i)); ok {
@@ -462,7 +466,7 @@ func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path
 		if d.CallerID != "" {
 			t.dialable(at+".caller_id", d.CallerID)
 		}
-		if listed, loop := t.router.dids[t.phone(d.Number, t.doc.Region).Key()]; loop && d.Number != "" {
+		if listed, loop := t.dids[t.phone(d.Number, t.doc.Region).Key()]; loop && d.Number != "" {
 			t.warn(at+".number", "this is the tracker's own number %s: the call would come back here", listed.number.Raw)
 		}
 		out.rules = append(out.rules, Rule{

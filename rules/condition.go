@@ -16,16 +16,16 @@ type condition struct {
 	of      fact
 	by      comparison
 	not     bool
-	slot    uint32 // of the evaluation's texts, for facts that are compared as text
-	low     int64  // between: both ends included, but the end of a time
+	days    uint8    // weekdays to compare with, a bit for each time.Weekday
+	slot    uint32   // of the evaluation's texts, for facts that are compared as text
+	words   []string // what to compare with, in the form that the fact has
+	low     int64    // between: both ends included, but the end of a time
 	high    int64
-	days    uint8               // weekdays to compare with, a bit for each time.Weekday
-	dates   []int64             // dates to compare with, as ordinals
-	words   []string            // what to compare with, in the form that the fact has
 	set     map[string]struct{} // the words, when there are many
 	pattern *regexp.Regexp
-	field   string // as written, for the trace
-	says    string // what it asks for: "be in AE, SA"
+	dates   []int64 // dates to compare with, as ordinals
+	field   string  // as written, for the trace
+	says    string  // what it asks for: "be in AE, SA"
 }
 
 // comparison is how a condition compares, an Op in the form that is quick to
@@ -207,8 +207,8 @@ func (f *textFact) between(low, high int64) bool {
 	return f.parsed == given && float64(low) <= f.number && f.number <= float64(high)
 }
 
-func (e *evaluation) open(index int) bool {
-	if index >= len(e.schedules) {
+func (e *evaluation) open(index uint32) bool {
+	if int(index) >= len(e.schedules) {
 		return e.router.schedules[index].open(e.At)
 	}
 	if e.schedules[index] == 0 {
@@ -389,7 +389,7 @@ func (c *compiler) condition(t *trackerCompiler, doc Condition, path string) (co
 		c.fail(path+".op", "%s cannot be compared by %q; it takes %s", doc.Field, doc.Op, list(operators[of]))
 		return condition{}, false
 	}
-	out := condition{field: doc.Field, of: of, by: comparisons[doc.Op], not: doc.Not, slot: t.slot(of, request)}
+	out := condition{field: c.intern(doc.Field), of: of, by: comparisons[doc.Op], not: doc.Not, slot: t.slot(of, request)}
 	t.readsCaller = t.readsCaller || of.ofCaller()
 	values, ok := c.values(doc, path)
 	if !ok {
@@ -400,7 +400,7 @@ func (c *compiler) condition(t *trackerCompiler, doc Condition, path string) (co
 	}
 	before := len(c.problems)
 	c.compareWith(t, &out, doc.Op, values, path)
-	out.says = says(doc.Op, values)
+	out.says = c.intern(says(doc.Op, values))
 	return out, len(c.problems) == before
 }
 

@@ -25,7 +25,8 @@ type webhook struct {
 	keys          KeyRing
 }
 
-// Document is what the set was compiled from. It must not be changed.
+// Document is what the set was compiled from, without the routes of its
+// trackers. It must not be changed.
 func (s *Set) Document() *Document { return s.doc }
 
 // Router finds the router of a tracker; the cost does not grow with their number.
@@ -94,20 +95,23 @@ func (s *Set) TestPlace(i int) (line, column int) {
 }
 
 // Router decides the calls of one tracker. It is immutable and safe for
-// concurrent use.
+// concurrent use. What every call reads stands first, as in all that it leads
+// to: a tracker's calls come seldom enough that all of it has left the
+// processor's cache (see pack).
 type Router struct {
-	id            string
-	label         string
-	contactCenter string
+	start         KeyRing
 	region        string
-	blocked       bool
-	start, end    KeyRing
-	dids          map[string]*did // under every usual spelling
+	dids          didIndex
 	routes        []route
 	schedules     []*schedule
 	zone          *time.Location // of weekday, time and date; nil when no condition reads them
 	requests      []string       // names of the request's fields that conditions read
 	readsCaller   bool
+	blocked       bool
+	id            string
+	label         string
+	contactCenter string
+	end           KeyRing
 }
 
 type did struct {
@@ -117,11 +121,11 @@ type did struct {
 }
 
 type route struct {
-	id       string
-	during   []int // indexes of the router's schedules
+	during   []uint32 // indexes of the router's schedules
 	when     []condition
 	outcomes []outcome // one, or one for each share
-	weights  []uint64  // of the shares, added up so far
+	id       string
+	weights  []uint64 // of the shares, added up so far
 	total    uint64
 	salt     uint64 // makes the splits of two routes independent
 }
@@ -141,6 +145,7 @@ type Decision struct {
 	Voicemail bool
 	Flags     []string
 	Campaign  string // of the DID
+	Index     int    // of the route in its tracker, from 0
 	Rotating  bool   // the route goes through its numbers in turn: see Turn
 
 	twice []Rule
@@ -181,8 +186,8 @@ func (r *Router) ReadsCaller() bool { return r.readsCaller }
 
 // Listed finds a number of the tracker by a usual spelling without parsing it.
 func (r *Router) Listed(raw string) (phone.Number, bool) {
-	d, ok := r.dids[raw]
-	if !ok {
+	d := r.dids.find(raw)
+	if d == nil {
 		return phone.Number{}, false
 	}
 	n := d.number
@@ -208,13 +213,10 @@ func (r *Router) RouteIDs() []string {
 }
 
 func (r *Router) find(n phone.Number) *did {
-	if d, ok := r.dids[n.Raw]; ok {
+	if d := r.dids.find(n.Raw); d != nil {
 		return d
 	}
-	if n.E164 != "" {
-		return r.dids[n.E164]
-	}
-	return r.dids[n.Key()]
+	return r.dids.find(n.Key())
 }
 
 var unlisted = []string{FlagDIDUnlisted}
@@ -246,7 +248,7 @@ func (r *Router) decide(f *Facts, traced bool) (Decision, []Step) {
 		}
 		if verdict == Matched {
 			decision := candidate.decision(f)
-			decision.Flags, decision.Campaign = flags, e.campaign
+			decision.Flags, decision.Campaign, decision.Index = flags, e.campaign, i
 			return decision, trace
 		}
 	}

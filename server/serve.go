@@ -31,7 +31,7 @@ const (
 
 // Records that may wait to be written: some seconds of a flood.
 const (
-	decisionQueue  = 20_000
+	decisionQueue  = 8_000
 	rejectionQueue = 2_000
 )
 
@@ -128,10 +128,11 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	if s.schemaText, err = rules.Schema(); err != nil {
 		return nil, fmt.Errorf("schema: %w", err)
 	}
-	s.config = &handlers.Config{
-		Store: store, Vault: vault, Keeper: lastGood{path: set.path(lastGoodFile)}, Env: os.LookupEnv, Now: time.Now, Logger: logger,
-	}
 	counts := handlers.NewMetrics(s.registry)
+	s.config = &handlers.Config{
+		Store: store, Vault: vault, Keeper: lastGood{path: set.path(lastGoodFile)}, Env: os.LookupEnv, Now: time.Now,
+		Metrics: counts, Logger: logger,
+	}
 	numbers := handlers.NewNumbers()
 	s.refused = handlers.NewQueue("rejections", rejectionQueue, logger, store.RecordRejections)
 	s.rejections = &handlers.Rejections{Store: store, Queue: s.refused, Metrics: counts, Now: time.Now}

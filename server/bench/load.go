@@ -43,7 +43,6 @@ type result struct {
 	took      time.Duration
 	latencies *hdrhistogram.Histogram // microseconds
 	processor time.Duration           // time of the server's; 0 when the system does not tell
-	recorder  recorder                // of calltracker, in this time
 }
 
 func (r result) rate() float64 { return float64(r.requests) / r.took.Seconds() }

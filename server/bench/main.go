@@ -46,8 +46,8 @@ type bench struct {
 	during   time.Duration // a turn of one contender
 	trackers int
 	only     *regexp.Regexp // names of the measurements to make
-	dir      string // for everything that the run writes; goes with it
-	binary   string // calltracker
+	dir      string         // for everything that the run writes; goes with it
+	binary   string         // calltracker
 	out      io.Writer
 	table    []row
 }
@@ -96,8 +96,11 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if said, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build calltracker, from the root of its source: %w\n%s", err, said)
 	}
-	fmt.Fprintf(b.out, `%s %s/%s, %d cores. Each server is a process of its own with GOMAXPROCS=1; the load comes from this process
-with GOMAXPROCS=%d over %d keep-alive connections on loopback, each of which sends as soon as it is answered.
+	if err := leaveFirstProcessor(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(b.out, `%s %s/%s, %d cores. Each server is a process of its own with GOMAXPROCS=1, on the first core; the load comes
+from this process with GOMAXPROCS=%d on the others, over %d keep-alive connections on loopback, each of which sends as soon as it is answered.
 After a warm-up of %d requests each, the contenders take turns of %v in %d rounds; those that wait stand still.
 Figures are medians of the rounds, ratios are medians of the ratios within a round.
 
@@ -175,24 +178,12 @@ func (c contender) turn(ctx context.Context, during time.Duration) (r result, er
 	if err := c.process.resume(ctx); err != nil {
 		return r, err
 	}
-	var before, after recorder
-	if c.records {
-		if before, err = c.process.recorder(ctx); err != nil {
-			return r, err
-		}
-	}
 	used, _ := c.process.processorTime()
 	if r, err = load(ctx, c.process.address, c.clients, during, c.check); err != nil {
 		return r, err
 	}
 	if now, unknown := c.process.processorTime(); unknown == nil {
 		r.processor = now - used
-	}
-	if c.records {
-		if after, err = c.process.recorder(ctx); err != nil {
-			return r, err
-		}
-		r.recorder = recorder{after.written - before.written, after.dropped - before.dropped}
 	}
 	return r, c.process.pause(ctx)
 }
@@ -205,6 +196,10 @@ func (b *bench) compete(ctx context.Context, contenders []contender) ([][]result
 			return nil, fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
+	before, err := recorders(ctx, contenders)
+	if err != nil {
+		return nil, err
+	}
 	results := make([][]result, b.rounds)
 	for i := range results {
 		for _, c := range contenders {
@@ -215,10 +210,40 @@ func (b *bench) compete(ctx context.Context, contenders []contender) ([][]result
 			results[i] = append(results[i], r)
 		}
 	}
-	return results, b.printContenders(contenders, results)
+	after, err := recorders(ctx, contenders)
+	if err != nil {
+		return nil, err
+	}
+	for i := range after {
+		after[i] = recorder{after[i].written - before[i].written, after[i].dropped - before[i].dropped}
+	}
+	return results, b.printContenders(contenders, results, after)
 }
 
-func (b *bench) printContenders(contenders []contender, results [][]result) error {
+// recorders asks all contenders what they have recorded. That is for before and
+// after the rounds: an answer about ten thousand trackers leaves so much behind
+// that collecting it would count in the turn that follows.
+func recorders(ctx context.Context, contenders []contender) ([]recorder, error) {
+	out := make([]recorder, len(contenders))
+	for i, c := range contenders {
+		if !c.records {
+			continue
+		}
+		if err := c.process.resume(ctx); err != nil {
+			return nil, err
+		}
+		var err error
+		if out[i], err = c.process.recorder(ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.name, err)
+		}
+		if err := c.process.pause(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (b *bench) printContenders(contenders []contender, results [][]result, recorded []recorder) error {
 	t := tabwriter.NewWriter(b.out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "\trequests/s\tprocessor/request\tp50\tp99\tp99.9\tmax\tdecisions recorded/s\tdropped/s\t")
 	for i, c := range contenders {
@@ -235,8 +260,11 @@ func (b *bench) printContenders(contenders []contender, results [][]result) erro
 			duration(func(r result) float64 { return float64(r.processor) / float64(r.requests) }),
 			percentile(50), percentile(99), percentile(99.9), percentile(100))
 		if c.records {
-			fmt.Fprintf(t, "%.0f\t%.0f\t", of(func(r result) float64 { return float64(r.recorder.written) / r.took.Seconds() }),
-				of(func(r result) float64 { return float64(r.recorder.dropped) / r.took.Seconds() }))
+			var running time.Duration
+			for _, round := range results {
+				running += round[i].took
+			}
+			fmt.Fprintf(t, "%.0f\t%.0f\t", float64(recorded[i].written)/running.Seconds(), float64(recorded[i].dropped)/running.Seconds())
 		} else {
 			fmt.Fprint(t, "-\t-\t")
 		}

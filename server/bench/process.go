@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,7 +38,7 @@ type process struct {
 // launch starts a program on one core and waits until it listens. The program
 // ends with ctx, or by stop; nothing of our own environment reaches it.
 func launch(ctx context.Context, environment []string, program string, args ...string) (*process, error) {
-	p := &process{command: exec.CommandContext(ctx, program, args...)}
+	p := &process{command: pinned(ctx, program, args)}
 	p.command.Env = append([]string{"GOMAXPROCS=1"}, environment...)
 	log, err := p.command.StderrPipe()
 	if err != nil {
@@ -64,6 +66,30 @@ func launch(ctx context.Context, environment []string, program string, args ...s
 	}
 	go func() { _, _ = io.Copy(io.Discard, lines) }() // ends with the process
 	return p, nil
+}
+
+// pinned is a command that runs on the first processor, where the system can say
+// so: the load has the others, and neither moves about.
+func pinned(ctx context.Context, program string, args []string) *exec.Cmd {
+	taskset, err := exec.LookPath("taskset")
+	if err != nil || runtime.NumCPU() == 1 {
+		return exec.CommandContext(ctx, program, args...)
+	}
+	return exec.CommandContext(ctx, taskset, slices.Concat([]string{"--cpu-list", "0", program}, args)...)
+}
+
+// leaveFirstProcessor moves this program away from where the servers run.
+func leaveFirstProcessor(ctx context.Context) error {
+	n := runtime.NumCPU()
+	taskset, err := exec.LookPath("taskset")
+	if err != nil || n == 1 {
+		return nil // they share
+	}
+	said, err := exec.CommandContext(ctx, taskset, "--all-tasks", "--cpu-list", "--pid", fmt.Sprintf("1-%d", n-1), strconv.Itoa(os.Getpid())).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("taskset: %w: %s", err, said)
+	}
+	return nil
 }
 
 // stop ends the process at once: what it keeps is in a folder that goes as well.

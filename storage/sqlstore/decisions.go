@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -13,8 +14,9 @@ import (
 	"calltracker/storage"
 )
 
-// decisionChunk is how many decisions one INSERT takes.
-const decisionChunk = 50
+// decisionChunk is how many decisions one INSERT takes: few enough that calls
+// which wait for a processor do not wait for long.
+const decisionChunk = 8
 
 // decisionRow is a row of decisions.
 type decisionRow struct {
@@ -50,7 +52,8 @@ func insertDecisionsSQL(n int) string {
 
 // RecordDecisions stores decisions in one transaction, all or none, and links
 // them to calls that were saved before them. A decision that is stored already
-// is left as it is.
+// is left as it is. A power failure may take back the last of them, unless a call
+// was saved after: they explain calls, and are not worth a wait for the disk.
 func (s *Store) RecordDecisions(ctx context.Context, decisions []storage.Decision) error {
 	if len(decisions) == 0 {
 		return nil
@@ -60,11 +63,12 @@ func (s *Store) RecordDecisions(ctx context.Context, decisions []storage.Decisio
 		decisions[i] = tidyDecision(decisions[i])
 	}
 	return s.do("record decisions", func(db *database) error {
-		return db.transaction(ctx, func(tx *sql.Tx) error {
+		return db.transactionOn(ctx, db.record, func(tx *sql.Tx) error {
 			for chunk := range slices.Chunk(decisions, decisionChunk) {
 				if err := db.insertDecisions(ctx, tx, chunk); err != nil {
 					return err
 				}
+				runtime.Gosched() // this is background work
 			}
 			for chunk := range slices.Chunk(decisions, maxLateLinks) {
 				if err := db.linkLate(ctx, tx, chunk); err != nil {

@@ -105,14 +105,14 @@ func (db *database) linkLate(ctx context.Context, tx *sql.Tx, decisions []storag
 		return err
 	}
 	for _, l := range matches(calls, decisions) {
-		claimed, err := changed(tx.StmtContext(ctx, db.statements.linkDecision).ExecContext(ctx, l.call.ID, l.decision.ID))
+		claimed, err := changed(tx.StmtContext(ctx, db.statements.linkDecisionLate).ExecContext(ctx, l.call.ID, l.decision.ID))
 		if err != nil {
 			return fmt.Errorf("link decision: %w", err)
 		}
 		if !claimed { // recorded and linked before
 			continue
 		}
-		if _, err := tx.StmtContext(ctx, db.statements.linkCall).
+		if _, err := tx.StmtContext(ctx, db.statements.linkLate).
 			ExecContext(ctx, l.decision.ID, l.decision.Route, l.call.ID); err != nil {
 			return fmt.Errorf("link call: %w", err)
 		}

@@ -51,19 +51,24 @@ func openSQLite(path string) (*database, error) {
 	if err := makeFile(path); err != nil {
 		return nil, fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}
-	write, err := sql.Open("sqlite", dsn(path, "rw"))
+	write, err := sql.Open("sqlite", dsn(path, durable))
 	if err != nil {
 		return nil, err
 	}
 	write.SetMaxOpenConns(1)
-	read, err := sql.Open("sqlite", dsn(path, "ro"))
+	record, err := sql.Open("sqlite", dsn(path, lenient))
 	if err != nil {
 		return nil, errors.Join(err, write.Close())
+	}
+	record.SetMaxOpenConns(1)
+	read, err := sql.Open("sqlite", dsn(path, readOnly))
+	if err != nil {
+		return nil, errors.Join(err, record.Close(), write.Close())
 	}
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
 
-	db := &database{write: write, read: read}
+	db := &database{write: write, record: record, read: read, turn: make(chan struct{}, 1)}
 	if db.writeGorm, err = openGorm(write); err == nil {
 		db.readGorm, err = openGorm(read)
 	}
@@ -89,18 +94,31 @@ func makeFile(path string) error {
 	return file.Close()
 }
 
-// dsn names the file in one of SQLite's modes, "rw" or "ro"
-// (https://www.sqlite.org/uri.html). FULL, because in WAL mode anything less may
-// forget the last commits when the power fails
-// (https://www.sqlite.org/pragma.html#pragma_synchronous).
-func dsn(path, mode string) string {
-	settings := url.Values{"mode": {mode}}
-	if mode == "ro" {
-		settings["_pragma"] = []string{"query_only(1)", "busy_timeout(5000)"}
-	} else {
-		settings["_pragma"] = []string{"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(5000)", "foreign_keys(1)"}
-		settings["_txlock"] = []string{"immediate"}
+// The kinds of connection.
+type access int
+
+const (
+	durable access = iota // what is committed is on disk
+	lenient               // a power failure may take back the last commits, a crash of the program none
+	readOnly
+)
+
+// dsn names the file for a kind of connection (https://www.sqlite.org/uri.html).
+// Durable is FULL, because in WAL mode anything less may forget the last commits
+// when the power fails (https://www.sqlite.org/pragma.html#pragma_synchronous).
+// Checkpoints come at 8,000 pages and not at 1,000: one makes everybody wait for
+// the disk twice.
+func dsn(path string, kind access) string {
+	settings := url.Values{"mode": {"rw"}, "_txlock": {"immediate"}}
+	pragmas := []string{"journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(8000)", "busy_timeout(5000)", "foreign_keys(1)"}
+	switch kind {
+	case readOnly:
+		settings = url.Values{"mode": {"ro"}}
+		pragmas = []string{"query_only(1)", "busy_timeout(5000)"}
+	case lenient:
+		pragmas[1] = "synchronous(NORMAL)"
 	}
+	settings["_pragma"] = pragmas
 	uri := url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: settings.Encode()}
 	return uri.String()
 }

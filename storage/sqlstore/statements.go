@@ -16,7 +16,10 @@ type statements struct {
 	insertRevision                   *sql.Stmt
 	decisionByCallID, decisionNear   *sql.Stmt
 	linkDecision, linkCall           *sql.Stmt
-	insertDecisions                  *sql.Stmt
+
+	// On the recording connection.
+	insertDecisions            *sql.Stmt
+	linkDecisionLate, linkLate *sql.Stmt
 
 	// On the reading pool.
 	call, revisions *sql.Stmt
@@ -37,7 +40,9 @@ func (db *database) prepareStatements(ctx context.Context) error {
 		{&s.decisionNear, db.write, decisionNearSQL},
 		{&s.linkDecision, db.write, linkDecisionSQL},
 		{&s.linkCall, db.write, linkCallSQL},
-		{&s.insertDecisions, db.write, insertDecisionsSQL(decisionChunk)},
+		{&s.insertDecisions, db.record, insertDecisionsSQL(decisionChunk)},
+		{&s.linkDecisionLate, db.record, linkDecisionSQL},
+		{&s.linkLate, db.record, linkCallSQL},
 		{&s.call, db.read, callSQL},
 		{&s.revisions, db.read, revisionsSQL},
 	} {

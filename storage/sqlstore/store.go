@@ -56,6 +56,8 @@ type Store struct {
 // database is an open, migrated database.
 type database struct {
 	write, read         *sql.DB
+	record              *sql.DB       // for what need not survive a power failure
+	turn                chan struct{} // holds a token while a transaction writes
 	writeGorm, readGorm *gorm.DB
 	schema              *goose.Provider
 	statements          statements
@@ -180,9 +182,21 @@ func (s *Store) do(doing string, work func(*database) error) error {
 	return nil
 }
 
-// transaction commits what work did, or nothing of it.
+// transaction commits what work did, or nothing of it, on disk.
 func (db *database) transaction(ctx context.Context, work func(*sql.Tx) error) error {
-	tx, err := db.write.BeginTx(ctx, nil)
+	return db.transactionOn(ctx, db.write, work)
+}
+
+// transactionOn is transaction on one of the writing pools. They take turns:
+// left to themselves they would wait for each other by sleeping.
+func (db *database) transactionOn(ctx context.Context, pool *sql.DB, work func(*sql.Tx) error) error {
+	select {
+	case db.turn <- struct{}{}:
+		defer func() { <-db.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	tx, err := pool.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -198,5 +212,5 @@ func (db *database) transaction(ctx context.Context, work func(*sql.Tx) error) e
 }
 
 func (db *database) close() error {
-	return errors.Join(db.read.Close(), db.write.Close())
+	return errors.Join(db.read.Close(), db.record.Close(), db.write.Close())
 }
