@@ -10,8 +10,8 @@ import (
 	"calltracker/phone"
 )
 
-// condition is a compiled Condition. It is immutable. What deciding reads
-// stands first, so that it shares a cache line.
+// condition is a compiled Condition. It is immutable. What deciding reads is
+// the first of two cache lines.
 type condition struct {
 	of      fact
 	by      comparison
@@ -26,6 +26,7 @@ type condition struct {
 	dates   []int64 // dates to compare with, as ordinals
 	field   string  // as written, for the trace
 	says    string  // what it asks for: "be in AE, SA"
+	_       uint64  // fills the second line, so that none straddles three
 }
 
 // comparison is how a condition compares, an Op in the form that is quick to
