@@ -78,8 +78,9 @@ func TestParseReadsEveryKey(t *testing.T) {
 			Jorel: &rules.Jorel{
 				ContactCenterName: "aldebaran", DefaultPosition: "top-right", DefaultSize: "normal", DefaultRegionCode: "AE",
 				FixedPositionAndSize: true, DeactivateMinimization: true, DeactivateConsoleOutput: true,
+				ClickToCall: &rules.ClickToCall{Links: true, Selectors: []string{".phone"}, Text: true},
 			},
-			Popup: &rules.Popup{Connections: []string{"shop"}, On: []string{"ringing", "early"}, Many: "choose", None: "search"},
+			Popup: &rules.Popup{Connections: []string{"shop"}, On: []string{"ringing", "early"}, Many: "choose", None: "search", Unavailable: "nothing", Open: "card"},
 		}},
 		Tests: []rules.Test{{
 			Name: "Sunday evening", Tracker: "sales", At: time.Date(2026, time.November, 22, 16, 0, 0, 0, time.UTC),
