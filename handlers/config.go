@@ -63,6 +63,8 @@ type Config struct {
 	Metrics *Metrics
 	Logger  *slog.Logger
 
+	Connections *Connections // nil: the document's are only data
+
 	changing sync.Mutex
 	live     atomic.Pointer[Live]
 }
@@ -127,11 +129,15 @@ func (c *Config) apply(ctx context.Context, in ConfigInput) (Applied, error) {
 	if err != nil {
 		return Applied{}, err
 	}
-	set, problems := rules.Load([]byte(in.Document), in.Format, c.resolver(secrets, false))
+	set, problems := rules.Load([]byte(in.Document), in.Format, c.resolver(secrets, false), c.Connections.drivers()...)
 	if set == nil {
 		return Applied{}, &Invalid{Errors: fieldErrors(problems.Errors())}
 	}
 	if failed := failedTests(set); len(failed) > 0 {
+		return Applied{}, &Invalid{Errors: failed}
+	}
+	connections, failed := c.Connections.prepare(set.Document())
+	if len(failed) > 0 {
 		return Applied{}, &Invalid{Errors: failed}
 	}
 	out := Applied{Warnings: fieldErrors(problems.Warnings()), DryRun: in.DryRun}
@@ -162,6 +168,7 @@ func (c *Config) apply(ctx context.Context, in ConfigInput) (Applied, error) {
 		return Applied{}, fmt.Errorf("store configuration: %w", err)
 	}
 	c.swap(c.newLive(stored, set, problems.Warnings()), secrets)
+	c.Connections.use(connections)
 	out.Version = stored.Version
 	return out, nil
 }
@@ -242,6 +249,12 @@ func (c *Config) force(version storage.ConfigVersion, secrets map[string][]byte,
 	} else {
 		c.live.Store(live)
 	}
+	// A CRM that cannot be used is no reason to answer no calls.
+	connections, failed := c.Connections.prepare(set.Document())
+	for _, p := range failed {
+		c.Logger.LogAttrs(context.Background(), slog.LevelError, "a connection cannot be used", slog.String("path", p.Path), slog.String("reason", p.Message))
+	}
+	c.Connections.use(connections)
 	for _, p := range problems.Warnings() {
 		c.Logger.LogAttrs(context.Background(), slog.LevelWarn, "configuration warning",
 			slog.String("path", p.Path), slog.Int("line", p.Line), slog.String("warning", p.Message))

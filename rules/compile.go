@@ -14,14 +14,27 @@ import (
 	"calltracker/phone"
 )
 
+// Driver is what the engine knows of one kind of CRM: its name, and what is wrong
+// with the settings of a connection.
+type Driver struct {
+	Name    string
+	Secrets []string // the settings that are secret
+	Check   func(settings map[string]string) []SettingProblem
+}
+
+// SettingProblem is one thing wrong with a setting of a connection. It quotes no
+// value.
+type SettingProblem struct{ Setting, Message string }
+
 // Load parses and compiles a document. The Set is nil when there are errors;
-// there may be warnings beside a Set.
-func Load(text []byte, format Format, resolve Resolver) (*Set, Problems) {
+// there may be warnings beside a Set. Without drivers, the settings of
+// connections are not looked at.
+func Load(text []byte, format Format, resolve Resolver, drivers ...Driver) (*Set, Problems) {
 	doc, problems := Parse(text, format, resolve)
 	if len(problems.Errors()) >= maxProblems {
 		return nil, problems // what the rest means would only be guessed
 	}
-	set, more := compile(doc, problems)
+	set, more := compile(doc, problems, drivers)
 	if len(more.Errors()) > 0 {
 		return nil, more
 	}
@@ -31,7 +44,7 @@ func Load(text []byte, format Format, resolve Resolver) (*Set, Problems) {
 // Compile checks what a document means and makes it ready to decide. Every
 // problem is reported. The Set is nil when there are errors.
 func Compile(doc *Document) (*Set, Problems) {
-	set, problems := compile(doc, nil)
+	set, problems := compile(doc, nil, nil)
 	if len(problems.Errors()) > 0 {
 		return nil, problems
 	}
@@ -40,12 +53,13 @@ func Compile(doc *Document) (*Set, Problems) {
 
 // compile adds what it finds to the problems of reading, so that a value that
 // could not be read is not complained of twice.
-func compile(doc *Document, found Problems) (*Set, Problems) {
+func compile(doc *Document, found Problems, drivers []Driver) (*Set, Problems) {
 	c := &compiler{
 		doc: doc, problems: found, zones: map[string]*time.Location{}, phones: map[numberKey]phone.Number{},
 		usedCalendars: map[string]bool{}, usedSchedules: map[string]bool{}, schedules: map[string]*schedule{},
 		bad: map[string]bool{}, texts: map[string]string{},
 		words: map[string][]string{}, indexes: map[string][]uint32{},
+		drivers: map[string]Driver{},
 	}
 	for _, p := range found {
 		c.bad[p.Path] = true
@@ -55,6 +69,9 @@ func compile(doc *Document, found Problems) (*Set, Problems) {
 			}
 			c.bad[path] = false
 		}
+	}
+	for _, d := range drivers {
+		c.drivers[d.Name] = d
 	}
 	for _, name := range keysOf(doc.Schedules) {
 		c.schedules[name] = c.schedule(name, doc.Schedules[name])
@@ -105,6 +122,7 @@ type compiler struct {
 	texts         map[string]string   // interned: regions and the like
 	words         map[string][]string // that conditions compare with
 	indexes       map[string][]uint32 // of schedules
+	drivers       map[string]Driver
 }
 
 // intern is the same text for equal texts.

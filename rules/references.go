@@ -43,19 +43,42 @@ func (c *compiler) literal(path string, s Secret) {
 func (c *compiler) connections() {
 	for _, name := range keysOf(c.doc.Connections) {
 		doc, path := c.doc.Connections[name], "connections."+name
-		if doc.Driver != "" && !identifier.MatchString(doc.Driver) {
+		var wrong []string // settings that the driver complained of
+		driver, known := c.drivers[doc.Driver]
+		switch {
+		case doc.Driver != "" && !identifier.MatchString(doc.Driver):
 			c.fail(path+".driver", "%q is no driver", clip(doc.Driver))
+		case known:
+			wrong = c.settings(path+".settings", driver, doc.Settings)
+		case doc.Driver != "" && len(c.drivers) > 0:
+			unknown(c, path+".driver", "driver", doc.Driver, c.drivers)
 		}
 		for _, setting := range keysOf(doc.Settings) {
 			at := path + ".settings." + setting
-			if secretName(setting) {
+			if secretName(setting) || slices.Contains(driver.Secrets, setting) {
 				c.literal(at, doc.Settings[setting].Secret)
 			}
-			if value := doc.Settings[setting]; strings.HasSuffix(setting, "_url") && value.Reveal() != "" && !isBaseURL(value.Reveal()) {
+			if value := doc.Settings[setting]; strings.HasSuffix(setting, "_url") && value.Reveal() != "" && !isBaseURL(value.Reveal()) && !slices.Contains(wrong, setting) {
 				c.fail(at, "this is no address; write https://host") // without the value, it may be a secret
 			}
 		}
 	}
+}
+
+// settings has the driver look at the settings of a connection, as far as they
+// could be read, and returns those that are wrong.
+func (c *compiler) settings(path string, driver Driver, settings map[string]Setting) (wrong []string) {
+	texts := make(map[string]string, len(settings))
+	for name, value := range settings {
+		texts[name] = value.Reveal()
+	}
+	for _, p := range driver.Check(texts) {
+		wrong = append(wrong, p.Setting)
+		if at := path + "." + p.Setting; !c.reported(at) {
+			c.fail(at, "%s", p.Message)
+		}
+	}
+	return wrong
 }
 
 // secretName tells from its name whether a setting is a secret.

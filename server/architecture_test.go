@@ -21,6 +21,7 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"ziwo":                        {"phone"},
 		"ziwo/ziwotest":               {},
 		"crm":                         {"phone"},
+		"crm/builtin":                 {"crm"},
 		"storage":                     {"rules", "phone"},
 		"storage/sqlstore":            {"storage", "rules", "phone"},
 		"storage/storetest":           {"storage", "rules", "phone"},

@@ -22,6 +22,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/mattn/go-isatty"
 
+	"calltracker/crm/builtin"
 	"calltracker/handlers"
 	"calltracker/rules"
 	"calltracker/storage/sqlstore"
@@ -207,7 +208,7 @@ func (cmd *checkCommand) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	set, problems := rules.Load(text, formatOf(cmd.File), localResolver)
+	set, problems := rules.Load(text, formatOf(cmd.File), localResolver, handlers.RuleDrivers(builtin.Drivers())...)
 	style := styleFor(c.out)
 	printProblems(c.out, style, cmd.File, problems)
 	var results []handlers.TestResult
@@ -248,7 +249,7 @@ func (cmd *simulateCommand) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	set, problems := rules.Load(text, formatOf(cmd.File), localResolver)
+	set, problems := rules.Load(text, formatOf(cmd.File), localResolver, handlers.RuleDrivers(builtin.Drivers())...)
 	if set == nil {
 		printProblems(c.err, styleFor(c.err), cmd.File, problems.Errors())
 		return errSaid

@@ -14,6 +14,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"calltracker/crm"
 	"calltracker/handlers"
 	"calltracker/openapi"
 	"calltracker/rules"
@@ -50,15 +51,18 @@ type server struct {
 
 	applyLater *handlers.ConfigInput // nil unless the database was away when it was to be applied
 
-	calls      *handlers.CallTracker
-	decisions  *handlers.Queue[handlers.Decided]
-	refused    *handlers.Queue[storage.Rejection]
-	rejections *handlers.Rejections
-	stored     *handlers.Calls
-	decided    *handlers.Decisions
-	secrets    *handlers.Secrets
-	simulator  *handlers.Simulator
-	embeds     *handlers.Embeds
+	calls        *handlers.CallTracker
+	decisions    *handlers.Queue[handlers.Decided]
+	refused      *handlers.Queue[storage.Rejection]
+	rejections   *handlers.Rejections
+	stored       *handlers.Calls
+	decided      *handlers.Decisions
+	secrets      *handlers.Secrets
+	directory    *crm.Directory
+	connections  *handlers.Connections
+	crmTransport *http.Transport
+	simulator    *handlers.Simulator
+	embeds       *handlers.Embeds
 
 	schemaText  []byte
 	openapiText []byte
@@ -133,6 +137,13 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 		Store: store, Vault: vault, Keeper: lastGood{path: set.path(lastGoodFile)}, Env: os.LookupEnv, Now: time.Now,
 		Metrics: counts, Logger: logger,
 	}
+	s.crmTransport = crmTransport()
+	s.directory = crm.NewDirectory(crm.Options{
+		Shared: s.cache, Key: cacheKey(set.secretKey), Logger: logger, Observe: newCRMMetrics(s.registry).observe,
+	})
+	s.registry.MustRegister(newCRMState(s.directory))
+	s.connections = &handlers.Connections{Drivers: set.drivers, Directory: s.directory, Transport: s.crmTransport, Config: s.config}
+	s.config.Connections = s.connections
 	numbers := handlers.NewNumbers()
 	s.refused = handlers.NewQueue("rejections", rejectionQueue, logger, store.RecordRejections)
 	s.rejections = &handlers.Rejections{Store: store, Queue: s.refused, Metrics: counts, Now: time.Now}
@@ -214,6 +225,7 @@ func (s *server) run(ctx context.Context) error {
 	background.Go(func() { _ = s.decisions.Run(queues) }) // always nil
 	background.Go(func() { _ = s.refused.Run(queues) })   // always nil
 	background.Go(func() { s.prepareLater(ctx) })
+	background.Go(func() { _ = s.directory.Run(queues) }) // always nil
 	if s.redis != nil {
 		background.Go(func() { _ = s.redis.Run(queues) }) // always nil
 	}
@@ -236,6 +248,7 @@ func (s *server) run(ctx context.Context) error {
 	}
 	stopQueues()
 	background.Wait()
+	s.crmTransport.CloseIdleConnections()
 	err = errors.Join(err, s.store.Close())
 	if s.redis != nil {
 		err = errors.Join(err, s.redis.Close())

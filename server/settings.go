@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 
+	"calltracker/crm"
+	"calltracker/crm/builtin"
 	"calltracker/storage/cache"
 )
 
@@ -43,7 +45,8 @@ type settings struct {
 	publicURL      string        // without a slash at the end
 	voicemailField string
 	trustedProxies []netip.Prefix
-	logFormat      string // text or json
+	drivers        []crm.Driver // the CRMs that connections may name
+	logFormat      string       // text or json
 	logLevel       slog.Level
 }
 
@@ -59,6 +62,7 @@ func (o options) check(terminal bool) (settings, error) {
 	s := settings{
 		listen: o.Listen, dataDir: o.DataDir, databaseURL: o.DatabaseURL, redisURL: o.RedisURL, adminToken: strings.TrimSpace(o.AdminToken),
 		publicURL: strings.TrimSuffix(o.PublicURL, "/"), voicemailField: o.VoicemailField, logFormat: o.LogFormat,
+		drivers: builtin.Drivers(),
 	}
 	if _, port, err := net.SplitHostPort(o.Listen); err != nil || port == "" {
 		complain("CALLTRACKER_LISTEN", "%q is no address; write :8080 or 127.0.0.1:8080", o.Listen)

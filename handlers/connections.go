@@ -1,0 +1,313 @@
+package handlers
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"calltracker/crm"
+	"calltracker/phone"
+	"calltracker/rules"
+	"calltracker/storage"
+)
+
+// Connections opens the CRM accounts of the configuration in force. An account
+// whose settings stay the same stays open over a change of the rest.
+type Connections struct {
+	Drivers   []crm.Driver
+	Directory *crm.Directory
+	Transport http.RoundTripper // nil: http.DefaultTransport
+	Config    *Config           // tells how numbers are read
+
+	mutex sync.Mutex
+	inUse connections
+}
+
+// connections are the accounts of one document.
+type connections struct {
+	open   []*crm.Connection
+	broken map[string]ConnectionView // those that cannot be opened
+}
+
+// drivers is what the engine checks settings by.
+func (h *Connections) drivers() []rules.Driver {
+	if h == nil {
+		return nil
+	}
+	return RuleDrivers(h.Drivers)
+}
+
+// RuleDrivers is what the engine checks the settings of connections by.
+func RuleDrivers(drivers []crm.Driver) []rules.Driver {
+	out := make([]rules.Driver, len(drivers))
+	for i, d := range drivers {
+		out[i] = rules.Driver{Name: d.Name, Check: func(settings map[string]string) []rules.SettingProblem {
+			_, problems := d.Check(settings)
+			found := make([]rules.SettingProblem, len(problems))
+			for i, p := range problems {
+				found[i] = rules.SettingProblem{Setting: p.Field, Message: p.Message}
+			}
+			return found
+		}}
+		for _, f := range d.Fields {
+			if f.Secret {
+				out[i].Secrets = append(out[i].Secrets, f.Name)
+			}
+		}
+	}
+	return out
+}
+
+// prepare opens the accounts of a document and changes nothing yet. Those that
+// cannot be opened are in the errors, too.
+func (h *Connections) prepare(doc *rules.Document) (connections, []FieldError) {
+	out := connections{broken: map[string]ConnectionView{}}
+	if h == nil || len(h.Drivers) == 0 { // they are only data
+		return out, nil
+	}
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
+	var failed []FieldError
+	for _, name := range slices.Sorted(maps.Keys(doc.Connections)) {
+		c := doc.Connections[name]
+		settings := crm.Settings{}
+		for key, value := range c.Settings {
+			settings[key] = value.Reveal()
+		}
+		opened, err := h.openOne(name, c, settings)
+		if err != nil {
+			failed = append(failed, FieldError{Path: "connections." + name, Message: err.Error()})
+			out.broken[name] = ConnectionView{
+				Name: name, Label: c.Label, Driver: c.Driver, State: "misconfigured", Breaker: "closed", Budgets: []BudgetView{},
+				LastError: &ConnectionError{At: h.Config.Now().UTC(), Kind: "misconfigured", Message: err.Error()},
+			}
+			continue
+		}
+		out.open = append(out.open, opened)
+	}
+	return out, failed
+}
+
+func (h *Connections) openOne(name string, c rules.Connection, settings crm.Settings) (*crm.Connection, error) {
+	i := slices.IndexFunc(h.Drivers, func(d crm.Driver) bool { return d.Name == c.Driver })
+	if i < 0 {
+		return nil, fmt.Errorf("there is no driver %q", shorten(c.Driver))
+	}
+	complete, problems := h.Drivers[i].Check(settings)
+	if len(problems) > 0 {
+		return nil, fmt.Errorf("%s", problems[0].Message) // the engine has told them all, with their places
+	}
+	text, err := json.Marshal([]any{c.Driver, c.Label, complete})
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(text)
+	fingerprint := hex.EncodeToString(sum[:])
+	for _, open := range h.inUse.open {
+		if open.Name == name && open.Fingerprint == fingerprint {
+			return open, nil
+		}
+	}
+	return crm.Open(name, c.Label, fingerprint, h.Drivers[i], complete, h.Transport)
+}
+
+// use puts prepared accounts in the place of those before.
+func (h *Connections) use(prepared connections) {
+	if h == nil {
+		return
+	}
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
+	h.inUse = prepared
+	h.Directory.Use(prepared.open)
+}
+
+// ConnectionView is a CRM account and how it does.
+type ConnectionView struct {
+	Name            string           `json:"name" example:"kustomer"`
+	Label           string           `json:"label"`
+	Driver          string           `json:"driver" example:"kustomer"`
+	State           string           `json:"state" enums:"ok,unused,limited,failing,misconfigured"`
+	Breaker         string           `json:"breaker" enums:"closed,open"` // open: it is left alone until a probe finds it well
+	RetryAfter      int              `json:"retryAfter"`                  // seconds until the probe; 0 while the breaker is closed
+	Budgets         []BudgetView     `json:"budgets"`
+	LookupsUnderWay int              `json:"lookupsUnderWay"`
+	LastSuccess     *time.Time       `json:"lastSuccess" format:"date-time" extensions:"x-nullable"`
+	LastError       *ConnectionError `json:"lastError" extensions:"x-nullable"`
+}
+
+// BudgetView is what is left of a budget of requests.
+type BudgetView struct {
+	Name     string `json:"name" example:"search"`
+	Requests int    `json:"requests" example:"100"` // at most, in any span of so many seconds
+	Seconds  int    `json:"seconds" example:"60"`
+	Left     int    `json:"left"`  // that can be sent at once
+	Burst    int    `json:"burst"` // the most that left can be
+}
+
+// ConnectionError is why an account last failed.
+type ConnectionError struct {
+	At      time.Time `json:"at" format:"date-time"`
+	Kind    string    `json:"kind" enums:"unavailable,rate_limited,unauthorized,rejected,misconfigured"`
+	Status  int       `json:"status"` // of HTTP; 0 when there was no answer
+	Message string    `json:"message"`
+}
+
+// ConnectionList is all accounts, by name.
+type ConnectionList struct {
+	Connections []ConnectionView `json:"connections"`
+}
+
+// List tells how each connection does, sorted by name.
+//
+//	@Summary		CRM accounts: state, budget left, circuit breaker, last error
+//	@ID		listConnections
+//	@Tags			connections
+//	@Produce		json
+//	@Success		200	{object}	ConnectionList
+//	@Failure		401	{object}	Problem
+//	@Security		Bearer
+//	@Router			/api/v1/connections [get]
+func (h *Connections) List(ctx context.Context) (ConnectionList, error) {
+	h.mutex.Lock()
+	broken := slices.Collect(maps.Values(h.inUse.broken))
+	h.mutex.Unlock()
+	out := ConnectionList{Connections: append([]ConnectionView{}, broken...)}
+	for _, s := range h.Directory.Status(ctx) {
+		out.Connections = append(out.Connections, viewConnection(s))
+	}
+	slices.SortFunc(out.Connections, func(a, b ConnectionView) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return out, nil
+}
+
+func viewConnection(s crm.Status) ConnectionView {
+	out := ConnectionView{
+		Name: s.Name, Label: s.Label, Driver: s.Driver, State: "ok", Breaker: "closed", Budgets: []BudgetView{},
+		LookupsUnderWay: s.Waiting, LastSuccess: instant(s.LastSuccess.UTC()), LastError: viewFailure(s.LastError),
+	}
+	empty := false
+	for _, b := range s.Budgets {
+		out.Budgets = append(out.Budgets, BudgetView{Name: b.Name, Requests: b.Requests, Seconds: wholeSeconds(b.Per), Left: b.Left, Burst: b.Burst})
+		empty = empty || b.Left == 0
+	}
+	failedLast := s.LastError != nil && s.LastError.At.After(s.LastSuccess)
+	switch {
+	case s.Open:
+		out.State, out.Breaker, out.RetryAfter = "failing", "open", max(wholeSeconds(s.RetryAfter), 1)
+	case failedLast && s.LastError.Err.Kind != crm.RateLimited:
+		out.State = "failing"
+	case empty:
+		out.State = "limited"
+	case s.LastSuccess.IsZero():
+		out.State = "unused"
+	}
+	return out
+}
+
+func viewFailure(f *crm.Failure) *ConnectionError {
+	if f == nil {
+		return nil
+	}
+	return &ConnectionError{At: f.At.UTC().Truncate(time.Millisecond), Kind: string(f.Err.Kind), Status: f.Err.Status, Message: f.Err.Message}
+}
+
+func wholeSeconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+
+// ConnectionTestInput is the body of POST /api/v1/connections/{name}/test.
+type ConnectionTestInput struct {
+	Number string `json:"number,omitempty" validate:"max=64" example:"+971501234567"` // to look up; none asks only for the self-check
+}
+
+// ConnectionTest is what a test of a connection found.
+type ConnectionTest struct {
+	OK           bool             `json:"ok"`
+	Check        *ConnectionError `json:"check" extensions:"x-nullable"`                     // why the self-check failed; null when it did not, or there is none
+	State        string           `json:"state" enums:"found,many,none,skipped,unavailable"` // of the look-up
+	Customers    []CustomerView   `json:"customers"`
+	SearchURL    string           `json:"searchUrl"`
+	Error        *ConnectionError `json:"error" extensions:"x-nullable"` // why the look-up failed
+	Milliseconds int              `json:"milliseconds"`
+}
+
+// Test asks one account now, whatever is known of it. It returns
+// storage.ErrNotFound when there is no such connection.
+//
+//	@Summary		Check the credentials of a CRM account and look a number up in it
+//	@Description	Nothing is answered from the cache; a success closes the circuit breaker.
+//	@ID		testConnection
+//	@Tags			connections
+//	@Accept			json
+//	@Produce		json
+//	@Param			name	path		string				true	"Connection"
+//	@Param			body	body		ConnectionTestInput	true	"Number to look up"
+//	@Success		200		{object}	ConnectionTest
+//	@Failure		400		{object}	Problem
+//	@Failure		401		{object}	Problem
+//	@Failure		404		{object}	Problem
+//	@Failure		413		{object}	Problem
+//	@Failure		415		{object}	Problem
+//	@Failure		422		{object}	Problem
+//	@Security		Bearer
+//	@Router			/api/v1/connections/{name}/test [post]
+func (h *Connections) Test(ctx context.Context, name string, in ConnectionTestInput) (ConnectionTest, error) {
+	if err := validateInput(in); err != nil {
+		return ConnectionTest{}, err
+	}
+	h.mutex.Lock()
+	broken, isBroken := h.inUse.broken[name]
+	h.mutex.Unlock()
+	out := ConnectionTest{Customers: []CustomerView{}}
+	if isBroken {
+		out.State, out.Check = string(crm.Unknown), broken.LastError
+		return out, nil
+	}
+	number := h.number(in.Number)
+	if in.Number != "" && number.E164 == "" {
+		return ConnectionTest{}, invalid("number", "this is no number that could be looked up; write it like +971501234567")
+	}
+	start := h.Config.Now()
+	check, answer, ok := h.Directory.Test(ctx, name, number)
+	if !ok {
+		return ConnectionTest{}, fmt.Errorf("connection %q: %w", shorten(name), storage.ErrNotFound)
+	}
+	now := h.Config.Now()
+	out.State, out.SearchURL, out.Milliseconds = string(answer.State), answer.SearchURL, int(now.Sub(start).Milliseconds())
+	for _, c := range answer.Customers {
+		out.Customers = append(out.Customers, viewCustomer(name, c))
+	}
+	if check != nil {
+		out.Check = viewFailure(&crm.Failure{At: now, Err: check})
+	}
+	if answer.Err != nil {
+		out.Error = viewFailure(&crm.Failure{At: now, Err: answer.Err})
+	}
+	out.OK = check == nil && answer.Err == nil
+	return out, nil
+}
+
+// number reads a number as the trackers do, when they agree.
+func (h *Connections) number(text string) phone.Number {
+	region := ""
+	if live := h.Config.Live(); live != nil {
+		if regions := live.Set.Regions(); len(regions) == 1 {
+			region = regions[0]
+		}
+	}
+	return phone.Parse(text, region)
+}
+
+func viewCustomer(connection string, c crm.Customer) CustomerView {
+	return CustomerView{Connection: connection, ID: c.ID, Name: c.Name, URL: c.URL, MatchedBy: c.MatchedBy}
+}

@@ -1,0 +1,60 @@
+package rules_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"calltracker/rules"
+)
+
+// books is a driver that wants a shelf and knows a key.
+var books = rules.Driver{Name: "books", Secrets: []string{"code"}, Check: func(settings map[string]string) []rules.SettingProblem {
+	var problems []rules.SettingProblem
+	if settings["shelf"] == "" {
+		problems = append(problems, rules.SettingProblem{Setting: "shelf", Message: "books needs shelf"})
+	}
+	for name := range settings {
+		if name != "shelf" && name != "code" {
+			problems = append(problems, rules.SettingProblem{Setting: name, Message: "books has no such setting"})
+		}
+	}
+	return problems
+}}
+
+func TestDriversCheckTheSettingsOfConnections(t *testing.T) {
+	document := func(connections string) string {
+		return "trackers:\n  t: {keys: {start: open, end: open}, routes: [{id: all, voicemail: true}]}\nconnections:\n" + connections
+	}
+	resolve := func(_, name string) (string, error) {
+		if name == "GONE" {
+			return "", fmt.Errorf("the environment variable %s is not set", name)
+		}
+		return "from-" + name, nil
+	}
+	for _, tt := range []struct{ name, connections, want string }{
+		{"fine", "  a:\n    driver: books\n    settings: {shelf: top, code: \"${env:CODE}\"}\n", ""},
+		{"unknown driver", "  a:\n    driver: boks\n", `5:13 connections.a.driver: unknown driver "boks"; did you mean "books"?`},
+		{"missing", "  a:\n    driver: books\n    settings: {code: \"${env:CODE}\"}\n", "6:15 connections.a.settings.shelf: books needs shelf"},
+		{"no settings at all", "  a:\n    driver: books\n", "5:5 connections.a.settings.shelf: books needs shelf"},
+		{"unknown setting", "  a:\n    driver: books\n    settings:\n      shelf: top\n      color: red\n", "8:14 connections.a.settings.color: books has no such setting"},
+		{"unresolved is told once", "  a:\n    driver: books\n    settings: {shelf: \"${env:GONE}\"}\n", "6:23 connections.a.settings.shelf: ${env:GONE}: the environment variable GONE is not set"},
+		{"literal secret", "  a:\n    driver: books\n    settings: {shelf: top, code: abc}\n", "6:34 connections.a.settings.code: a secret stands in the document; ${env:NAME} or ${secret:NAME} keeps it out"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, problems := rules.Load([]byte(document(tt.connections)), rules.YAML, resolve, books)
+			var got []string
+			for _, p := range problems {
+				if strings.HasPrefix(p.Path, "connections") {
+					got = append(got, fmt.Sprintf("%d:%d %s: %s", p.Line, p.Column, p.Path, p.Message))
+				}
+			}
+			if strings.Join(got, "\n") != tt.want {
+				t.Errorf("problems\n%s\nwant\n%s", strings.Join(got, "\n"), tt.want)
+			}
+		})
+	}
+	if set, _ := rules.Load([]byte(document("  a: {driver: anything, settings: {x: \"1\"}}\n")), rules.YAML, resolve); set == nil {
+		t.Error("without drivers, settings are looked at")
+	}
+}
