@@ -21,7 +21,6 @@ import (
 
 // callStore is what CallTracker needs of a store.
 type callStore interface {
-	SaveCall(ctx context.Context, r storage.Report) (storage.Saved, error)
 	RecordDecisions(ctx context.Context, decisions []storage.Decision) error
 }
 
@@ -36,6 +35,7 @@ type counter interface {
 type CallTracker struct {
 	Config     *Config
 	Store      callStore
+	Keeper     *Keeper
 	Counter    counter
 	Numbers    *Numbers
 	Decisions  *Queue[Decided]
@@ -59,9 +59,6 @@ const (
 	wrongKeys      = 30
 	wrongKeyWindow = time.Minute
 )
-
-// saveTimeout bounds how long Ziwo waits for us to keep a record.
-const saveTimeout = 5 * time.Second
 
 // Line is a tracker whose key was right, in the configuration of that moment.
 type Line struct {
@@ -213,13 +210,13 @@ type Record struct {
 
 // Kept tells what became of a Record.
 type Kept struct {
-	Saved    storage.Saved
-	Warnings []string // for the sender
+	Saved    storage.Saved // zero when it was spooled
+	Warnings []string      // for the sender
 }
 
 // End keeps the record of a finished call; when it returns without an error,
-// the record is safe on disk. A body that is no record is kept as well and
-// warned of. Errors: ErrEmptyBody, storage.ErrUnavailable.
+// the record is safe on disk: in the database, or in the spool. A body that is no
+// record is kept as well and warned of. Errors: ErrEmptyBody, ErrNotKept.
 //
 //	@Summary		Ziwo reports a finished call
 //	@Description	200 means that the record is safe on disk. A body that is no call record is kept as well, with a warning in info.
@@ -324,13 +321,10 @@ func (h *CallTracker) keep(ctx context.Context, in Record, source storage.Source
 		call.Key = "sha256:" + digest(raw)
 	}
 	call.ReceivedAt = h.Now().UTC().Truncate(time.Microsecond)
-	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
-	defer cancel()
-	out.Saved, err = h.Store.SaveCall(ctx, storage.Report{Call: call, Source: source, Raw: raw})
+	out.Saved, _, err = h.Keeper.Keep(ctx, storage.Report{Call: call, Source: source, Raw: raw})
 	if err != nil {
-		return Kept{}, fmt.Errorf("save call: %w", err)
+		return Kept{}, fmt.Errorf("keep call: %w", err)
 	}
-	h.Metrics.Stored(call.Result, out.Saved)
 	return out, nil
 }
 

@@ -320,12 +320,21 @@ type part struct {
 
 // readiness tells whether calls are served.
 type readiness struct {
-	Status        string `json:"status" enums:"ready,failing"`
-	StartCalls    bool   `json:"startCalls"` // they can be answered
-	EndCalls      bool   `json:"endCalls"`   // they can be kept
-	Configuration part   `json:"configuration"`
-	Database      part   `json:"database"`
-	Redis         *part  `json:"redis,omitempty"` // only with CALLTRACKER_REDIS_URL
+	Status        string    `json:"status" enums:"ready,failing"`
+	StartCalls    bool      `json:"startCalls"` // they can be answered
+	EndCalls      bool      `json:"endCalls"`   // they can be kept, in the database or in the spool
+	Configuration part      `json:"configuration"`
+	Database      part      `json:"database"`
+	Spool         spoolPart `json:"spool"`
+	Redis         *part     `json:"redis,omitempty"` // only with CALLTRACKER_REDIS_URL
+}
+
+// spoolPart is the state of the spool, and what waits in it for the database.
+type spoolPart struct {
+	part
+	Records int        `json:"records"`
+	Bytes   int64      `json:"bytes"`
+	Oldest  *time.Time `json:"oldest,omitempty" format:"date-time"` // since when the oldest of them waits
 }
 
 // healthz tells that the process is alive.

@@ -20,6 +20,7 @@ const (
 	adminTokenFile = "admin-token"
 	secretKeyFile  = "secret.key"
 	lastGoodFile   = "last-good.json"
+	spoolFolder    = "spool"
 
 	secretKeyBytes  = 32
 	adminTokenBytes = 24

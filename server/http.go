@@ -99,6 +99,8 @@ func status(err error) (code int, reason string) {
 		return http.StatusUnprocessableEntity, "invalid"
 	case errors.Is(err, storage.ErrConflict):
 		return http.StatusConflict, "conflict"
+	case errors.Is(err, handlers.ErrNotKept):
+		return http.StatusServiceUnavailable, "not_kept"
 	case errors.Is(err, storage.ErrUnavailable):
 		return http.StatusServiceUnavailable, "database_away"
 	case errors.As(err, &plain):
@@ -112,6 +114,8 @@ func status(err error) (code int, reason string) {
 func told(err error, code int) string {
 	var plain *echo.HTTPError
 	switch {
+	case errors.Is(err, handlers.ErrNotKept):
+		return "the record cannot be kept now: neither the database nor the disk takes it; send it again"
 	case code == http.StatusServiceUnavailable:
 		return "the database cannot be reached now; try again"
 	case code == http.StatusInternalServerError:

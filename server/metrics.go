@@ -10,6 +10,7 @@ import (
 
 	"calltracker/handlers"
 	"calltracker/storage"
+	"calltracker/storage/spool"
 )
 
 // requestMetrics times requests by route. Labels are fixed when the route is
@@ -95,6 +96,30 @@ func registerState(registry prometheus.Registerer, config *handlers.Config,
 		counter("calltracker_queue_dropped_total", "Records lost since the queue was full or the database away.", labels, func() float64 { return float64(q.Dropped()) })
 		counter("calltracker_queue_written_total", "Records written.", labels, func() float64 { return float64(q.Written()) })
 	}
+}
+
+// registerSpool exposes what waits in the spool, and what became of the rest.
+func registerSpool(registry prometheus.Registerer, stats func() spool.Stats, spooled func() int64) {
+	gauge := func(name, help string, read func(spool.Stats) float64) {
+		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "calltracker_spool_" + name, Help: help},
+			func() float64 { return read(stats()) }))
+	}
+	counter := func(name, help string, read func() int64) {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "calltracker_spool_" + name, Help: help},
+			func() float64 { return float64(read()) }))
+	}
+	gauge("records", "Records on the local disk that wait for the database.", func(s spool.Stats) float64 { return float64(s.Frames) })
+	gauge("bytes", "Bytes that those records take.", func(s spool.Stats) float64 { return float64(s.Bytes) })
+	gauge("oldest_seconds", "How long the oldest of them has waited; 0 when none waits.", func(s spool.Stats) float64 {
+		if s.Oldest.IsZero() {
+			return 0
+		}
+		return max(time.Since(s.Oldest).Seconds(), 0)
+	})
+	counter("spooled_total", "Records that went to the spool.", spooled)
+	counter("drained_total", "Records that were brought from there into the database.", func() int64 { return stats().Drained })
+	counter("quarantined_total", "Files set aside in the spool's quarantine: broken parts, and records that the database refuses.",
+		func() int64 { return stats().Quarantined })
 }
 
 // registerRedis exposes whether Redis is in use.

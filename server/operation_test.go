@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -133,14 +134,21 @@ func TestWithoutADatabaseTheLastGoodConfigurationAnswers(t *testing.T) {
 	if body := h.startCall("sales", "sealed-start-key", "didCalled", "061234567").want(t, 200).body; body != officeAnswer {
 		t.Errorf("answers %s", body)
 	}
-	if r := h.endCall("sales", "end-key-old", cdr2016).want(t, 503); r.header.Get("Retry-After") == "" {
-		t.Errorf("no Retry-After: %v", r.header)
+	h.endCall("sales", "end-key-old", cdr2016).want(t, 200)
+	h.endCall("sales", "end-key-old", spooledCDR).want(t, 200)
+	h.endCall("sales", "end-key-old", "no record at all").want(t, 200)
+	state := into[readiness](t, h.do(request{method: "GET", path: "/readyz"}).want(t, 200))
+	if !state.StartCalls || !state.EndCalls || state.Database.State != "failing" || state.Spool.State != "ok" || state.Spool.Records != 3 {
+		t.Errorf("readiness is %+v", state)
 	}
-	if got := into[readiness](t, h.do(request{method: "GET", path: "/readyz"}).want(t, 503)); !got.StartCalls || got.EndCalls {
-		t.Errorf("readiness is %+v", got)
-	}
+	h.metricsHave("calltracker_spool_records 3", "calltracker_spool_spooled_total 3", "calltracker_database_up 0")
 	h.get("/api/v1/calls").want(t, 503)
 	h.putConfig("", "*", "application/yaml", document).want(t, 503)
+
+	// What is spooled outlives the process.
+	h.stop()
+	h = serveIn(t, dir, "")
+	h.metricsHave("calltracker_spool_records 3", "calltracker_spool_spooled_total 0")
 
 	// The database comes back while the server runs.
 	if err := os.Remove(database); err != nil {
@@ -150,11 +158,39 @@ func TestWithoutADatabaseTheLastGoodConfigurationAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "using the database again", func() bool {
-		return h.do(request{method: "GET", path: "/readyz"}).status == 200
+		state := into[readiness](t, h.do(request{method: "GET", path: "/readyz"}))
+		return state.Database.State == "ok" && state.Spool.Records == 0
 	})
+	h.metricsHave("calltracker_spool_drained_total 3", "calltracker_spool_oldest_seconds 0", "calltracker_database_up 1")
 	h.endCall("sales", "end-key-old", cdr2026).want(t, 200)
-	if calls := h.calls(""); len(calls) != 2 {
-		t.Errorf("%d calls", len(calls))
+	calls := h.calls("")
+	if len(calls) != 4 {
+		t.Fatalf("%d calls", len(calls))
+	}
+	for _, call := range calls {
+		if call.CallID == "spooled-1" {
+			got := into[struct{ Raw any }](t, h.get("/api/v1/calls/"+call.ID).want(t, 200))
+			var want any
+			if err := json.Unmarshal([]byte(spooledCDR), &want); err != nil || !reflect.DeepEqual(got.Raw, want) {
+				t.Errorf("the body is %v, %v", got.Raw, err)
+			}
+			if call.Tracker != "sales" || call.Campaign != "outdoor" || call.Duration != 9 {
+				t.Errorf("the call is %+v", call)
+			}
+		}
+	}
+}
+
+const spooledCDR = `{"callID":"spooled-1","didCalled":"+97142345678","callerIDNumber":"0501234567","startedAt":"2026-11-20T08:00:00Z","duration":9,"more":[1,{"a":"b"}]}`
+
+// metricsHave looks for whole lines.
+func (h *harness) metricsHave(lines ...string) {
+	h.t.Helper()
+	got := strings.Split(h.do(request{method: "GET", path: "/metrics"}).want(h.t, 200).body, "\n")
+	for _, line := range lines {
+		if !slices.Contains(got, line) {
+			h.t.Errorf("no %s in the metrics", line)
+		}
 	}
 }
 

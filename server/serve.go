@@ -20,6 +20,7 @@ import (
 	"calltracker/rules"
 	"calltracker/storage"
 	"calltracker/storage/cache"
+	"calltracker/storage/spool"
 	"calltracker/storage/sqlstore"
 )
 
@@ -50,6 +51,9 @@ type server struct {
 	registry *prometheus.Registry
 
 	applyLater *handlers.ConfigInput // nil unless the database was away when it was to be applied
+
+	outbox *outbox
+	keeper *handlers.Keeper
 
 	calls        *handlers.CallTracker
 	decisions    *handlers.Queue[handlers.Decided]
@@ -121,12 +125,13 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 		if s.redis, err = cache.NewRedis(set.redisURL, set.redis); err != nil {
 			return nil, fmt.Errorf("redis: %w", err)
 		}
+		redis := s.redis
 		defer func() {
 			if err != nil {
-				err = errors.Join(err, s.redis.Close())
+				err = errors.Join(err, redis.Close())
 			}
 		}()
-		s.cache = s.redis
+		s.cache = redis
 		s.redis.Probe(ctx)
 	}
 	if s.schemaText, err = rules.Schema(); err != nil {
@@ -144,11 +149,19 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	s.registry.MustRegister(newCRMState(s.directory))
 	s.connections = &handlers.Connections{Drivers: set.drivers, Directory: s.directory, Transport: s.crmTransport, Config: s.config}
 	s.config.Connections = s.connections
+	spooled := newOutbox(set.path(spoolFolder), logger)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, spooled.Close())
+		}
+	}()
+	s.outbox = spooled
+	s.keeper = &handlers.Keeper{Store: store, Spool: s.outbox, Metrics: counts, Now: time.Now, Logger: logger}
 	numbers := handlers.NewNumbers()
 	s.refused = handlers.NewQueue("rejections", rejectionQueue, logger, store.RecordRejections)
 	s.rejections = &handlers.Rejections{Store: store, Queue: s.refused, Metrics: counts, Now: time.Now}
 	s.calls = &handlers.CallTracker{
-		Config: s.config, Store: store, Counter: s.cache, Numbers: numbers, Metrics: counts, Now: time.Now,
+		Config: s.config, Store: store, Keeper: s.keeper, Counter: s.cache, Numbers: numbers, Metrics: counts, Now: time.Now,
 	}
 	s.decisions = handlers.NewQueue("decisions", decisionQueue, logger, s.calls.RecordDecisions)
 	s.calls.Decisions = s.decisions
@@ -158,7 +171,8 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	s.simulator = &handlers.Simulator{Config: s.config, Numbers: numbers, VoicemailField: set.voicemailField, Now: time.Now}
 	s.embeds = &handlers.Embeds{Config: s.config, PublicURL: set.publicURL, Now: time.Now}
 	s.requests = newRequestMetrics(s.registry)
-	registerState(s.registry, s.config, s.decisions, s.refused, store.Ready)
+	registerState(s.registry, s.config, s.decisions, s.refused, func() bool { return store.Ready() && !s.keeper.Away() })
+	registerSpool(s.registry, s.outbox.Stats, s.keeper.Spooled)
 	if s.redis != nil {
 		registerRedis(s.registry, s.redis.Up)
 	}
@@ -226,6 +240,11 @@ func (s *server) run(ctx context.Context) error {
 	background.Go(func() { _ = s.refused.Run(queues) })   // always nil
 	background.Go(func() { s.prepareLater(ctx) })
 	background.Go(func() { _ = s.directory.Run(queues) }) // always nil
+	background.Go(func() { // outlives the requests that wait for the database with it
+		if err := s.outbox.Run(queues, s.keeper.Drain); err != nil {
+			s.logger.Error("the spool is not drained", slog.Any("error", err))
+		}
+	})
 	if s.redis != nil {
 		background.Go(func() { _ = s.redis.Run(queues) }) // always nil
 	}
@@ -249,7 +268,7 @@ func (s *server) run(ctx context.Context) error {
 	stopQueues()
 	background.Wait()
 	s.crmTransport.CloseIdleConnections()
-	err = errors.Join(err, s.store.Close())
+	err = errors.Join(err, s.outbox.Close(), s.store.Close())
 	if s.redis != nil {
 		err = errors.Join(err, s.redis.Close())
 	}
@@ -312,6 +331,21 @@ func (s *server) ipExtractor() echo.IPExtractor {
 	return echo.ExtractIPFromXFFHeader(trust...)
 }
 
+// notReady is what anybody may read of why the database is not ready; the log
+// has the rest.
+func notReady(err error) string {
+	switch {
+	case errors.Is(err, errTakesNothing):
+		return errTakesNothing.Error()
+	case errors.Is(err, spool.ErrFull):
+		return "the disk is full"
+	default:
+		return told(err, http.StatusServiceUnavailable)
+	}
+}
+
+var errTakesNothing = errors.New("the database answers, but takes no records")
+
 func (s *server) readiness(c echo.Context) readiness {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), pingTimeout)
 	defer cancel()
@@ -325,12 +359,35 @@ func (s *server) readiness(c echo.Context) readiness {
 			r.Redis = &part{State: "failing", Error: "it does not answer; this process counts on its own"}
 		}
 	}
-	if err := s.store.Ping(ctx); err != nil {
-		s.logger.Error("not ready", slog.Any("error", err))
-		r.Database = part{State: "failing", Error: told(err, http.StatusServiceUnavailable)}
-		r.EndCalls = false
+	spooled := s.outbox.Stats()
+	r.Spool = spoolPart{part: part{State: "ok"}, Records: spooled.Frames, Bytes: spooled.Bytes}
+	if spooled.Frames > 0 {
+		r.Spool.Oldest = &spooled.Oldest
+	}
+	unspooled := s.outbox.Check()
+	if unspooled != nil {
+		s.logger.Error("the spool is not ready", slog.Any("error", unspooled))
+		r.Spool.part = part{State: "failing", Error: "the data directory cannot be written to"}
+		if errors.Is(unspooled, spool.ErrFull) {
+			r.Spool.Error = "the disk is full"
+		}
+	}
+	err := s.store.Ping(ctx)
+	switch {
+	case err != nil:
+	case s.keeper.Away():
+		err = errTakesNothing
+	case s.settings.databaseURL == "" && errors.Is(unspooled, spool.ErrFull):
+		err = unspooled // SQLite answers, but its file is on the same disk
+	}
+	if err != nil {
+		s.logger.Error("the database is not ready", slog.Any("error", err))
+		r.Database = part{State: "failing", Error: notReady(err)}
 		// Without the database an empty configuration may be one that could not be read.
 		r.StartCalls = r.Configuration.State == "ok"
+	}
+	r.EndCalls = (err == nil || unspooled == nil) && !s.keeper.Refusing()
+	if !r.StartCalls || !r.EndCalls {
 		r.Status = "failing"
 	}
 	return r

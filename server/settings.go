@@ -21,7 +21,7 @@ import (
 // are all text, so that everything wrong with them can be said in one message.
 type options struct {
 	Listen         string `name:"listen" env:"CALLTRACKER_LISTEN" default:":8080" help:"Address of the HTTP server."`
-	DataDir        string `name:"data-dir" env:"CALLTRACKER_DATA_DIR" default:"data" help:"SQLite file, last good configuration, generated secrets."`
+	DataDir        string `name:"data-dir" env:"CALLTRACKER_DATA_DIR" default:"data" help:"SQLite file, spool, last good configuration, generated secrets."`
 	DatabaseURL    string `name:"database-url" env:"CALLTRACKER_DATABASE_URL" help:"Empty for the SQLite file in the data directory."`
 	RedisURL       string `name:"redis-url" env:"CALLTRACKER_REDIS_URL" help:"redis://… that all replicas share; empty for counters and caches in this process."`
 	AdminToken     string `name:"admin-token" env:"CALLTRACKER_ADMIN_TOKEN" help:"Bearer token of the admin API; generated into the data directory when empty."`

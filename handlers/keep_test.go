@@ -1,0 +1,370 @@
+package handlers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"calltracker/storage"
+)
+
+// database is a store that can be away, hang, and dislike a record.
+type database struct {
+	mu    sync.Mutex
+	away  error         // of every save
+	takes time.Duration // a save
+	saved []string      // keys
+	asked int
+}
+
+func (d *database) SaveCall(ctx context.Context, r storage.Report) (storage.Saved, error) {
+	d.mu.Lock()
+	away, takes := d.away, d.takes
+	d.asked++
+	d.mu.Unlock()
+	if takes > 0 {
+		select {
+		case <-time.After(takes):
+		case <-ctx.Done():
+			return storage.Saved{}, fmt.Errorf("%w: %w", storage.ErrUnavailable, ctx.Err())
+		}
+	}
+	if away != nil {
+		return storage.Saved{}, away
+	}
+	if strings.HasPrefix(r.Call.Key, "poison") {
+		return storage.Saved{}, errors.New("refused for its own sake")
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.saved = append(d.saved, r.Call.Key+string(r.Raw))
+	return storage.Saved{ID: r.Call.Key, Created: true}, nil
+}
+
+func (d *database) Ping(context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.away
+}
+
+func (d *database) set(away error, takes time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.away, d.takes = away, takes
+}
+
+// shelf is a spool that can be full.
+type shelf struct {
+	mu      sync.Mutex
+	full    error
+	records [][]byte
+}
+
+func (s *shelf) Append(_ context.Context, record []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.full != nil {
+		return s.full
+	}
+	s.records = append(s.records, record)
+	return nil
+}
+
+func newKeeper(log io.Writer) (*Keeper, *database, *shelf) {
+	d, s := &database{}, &shelf{}
+	return &Keeper{
+		Store: d, Spool: s, Metrics: NewMetrics(prometheus.NewRegistry()), Now: time.Now, Logger: slog.New(slog.NewTextHandler(log, nil)),
+	}, d, s
+}
+
+func reportOf(key string) storage.Report {
+	return storage.Report{Call: storage.Call{Key: key, CallID: key, Result: storage.Missed}, Source: storage.FromEndCall, Raw: []byte("!")}
+}
+
+func TestRecordsGoToTheSpoolWhileTheDatabaseIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		k, d, s := newKeeper(&log)
+		keep := func(key string, spooled bool, takes time.Duration) {
+			t.Helper()
+			start := time.Now()
+			saved, got, err := k.Keep(t.Context(), reportOf(key))
+			if err != nil || got != spooled || (saved.ID == "") != spooled {
+				t.Errorf("%s: %+v, spooled %t, %v", key, saved, got, err)
+			}
+			if took := time.Since(start); took != takes {
+				t.Errorf("%s took %s, want %s", key, took, takes)
+			}
+		}
+		keep("1", false, 0)
+		d.set(fmt.Errorf("gone: %w", storage.ErrUnavailable), 0)
+		for range 10 {
+			keep("2", true, 0)
+		}
+		if !k.Away() || k.Spooled() != 10 || d.asked != 11 {
+			t.Errorf("away %t, spooled %d, asked %d: an error costs nothing, so every record asks", k.Away(), k.Spooled(), d.asked)
+		}
+		if n := strings.Count(log.String(), "\n"); n != 1 {
+			t.Errorf("the outage was logged %d times: %s", n, &log)
+		}
+		d.set(nil, 0)
+		keep("3", false, 0)
+		if k.Away() {
+			t.Error("away after a save")
+		}
+
+		d.set(nil, time.Hour)
+		for range latesToOpen {
+			keep("late", true, saveTimeout)
+		}
+		for range 100 {
+			keep("not asked", true, 0)
+		}
+		<-time.After(probeEvery)
+		keep("probe", true, saveTimeout)
+		keep("not asked", true, 0)
+		d.set(nil, time.Second)
+		<-time.After(probeEvery)
+		keep("probe", false, time.Second)
+		keep("4", false, time.Second)
+		if got := len(s.records); got != 10+latesToOpen+100+2 {
+			t.Errorf("%d records spooled", got)
+		}
+	})
+}
+
+func TestADrainedRecordClosesTheCircuit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, d, s := newKeeper(io.Discard)
+		d.set(nil, time.Hour)
+		for range latesToOpen + 1 {
+			if _, spooled, err := k.Keep(t.Context(), reportOf("a")); err != nil || !spooled {
+				t.Fatal(spooled, err)
+			}
+		}
+		d.set(nil, saveTimeout+time.Second) // too slow for requests, and drained all the same
+		if err := k.Drain(t.Context(), s.records[:1]); err != nil {
+			t.Error(err)
+		}
+		if !k.Away() {
+			t.Error("a save that was too slow for a request counts as good")
+		}
+		d.set(nil, 0)
+		if err := k.Drain(t.Context(), s.records[1:]); err != nil {
+			t.Error(err)
+		}
+		if _, spooled, err := k.Keep(t.Context(), reportOf("b")); err != nil || spooled || k.Away() {
+			t.Error("still open", spooled, err)
+		}
+	})
+}
+
+func TestWithNoSafePlaceLeftARecordIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, d, s := newKeeper(io.Discard)
+		s.full = errors.New("disk full")
+		d.set(fmt.Errorf("%w: hangs", storage.ErrUnavailable), time.Hour)
+		for range latesToOpen + 2 {
+			if _, _, err := k.Keep(t.Context(), reportOf("a")); !errors.Is(err, ErrNotKept) || !errors.Is(err, s.full) {
+				t.Error(err)
+			}
+		}
+		if !k.Refusing() {
+			t.Error("it does not say that it refuses")
+		}
+		d.set(nil, 0) // the circuit is open, but the spool is no way out
+		if _, spooled, err := k.Keep(t.Context(), reportOf("b")); err != nil || spooled || k.Refusing() {
+			t.Error(spooled, err, k.Refusing())
+		}
+		d.set(storage.ErrUnavailable, 0)
+		if _, _, err := k.Keep(t.Context(), reportOf("c")); !errors.Is(err, ErrNotKept) {
+			t.Error(err)
+		}
+		<-time.After(refusalCounts)
+		if k.Refusing() {
+			t.Error("one refusal counts for ever")
+		}
+	})
+}
+
+func TestARecordThatTheDatabaseDislikesIsNotLost(t *testing.T) {
+	var log bytes.Buffer
+	k, d, s := newKeeper(&log)
+	if _, spooled, err := k.Keep(t.Context(), reportOf("poison")); err != nil || !spooled {
+		t.Fatal(spooled, err)
+	}
+	if k.Away() || !strings.Contains(log.String(), "refused for its own sake") {
+		t.Errorf("away %t, log %s", k.Away(), &log)
+	}
+	d.set(storage.ErrUnavailable, 0)
+	for range 3 * lastRefusal {
+		if err := k.Drain(t.Context(), s.records); !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, ErrRefused) {
+			t.Fatal(err)
+		}
+	}
+	d.set(nil, 0)
+	for try := 1; try <= lastRefusal; try++ {
+		if err := k.Drain(t.Context(), s.records); err == nil || errors.Is(err, ErrRefused) != (try == lastRefusal) {
+			t.Errorf("try %d: %v", try, err)
+		}
+	}
+	if err := k.Drain(t.Context(), [][]byte{[]byte("{}")}); !errors.Is(err, ErrRefused) {
+		t.Errorf("a record that cannot be read: %v", err)
+	}
+}
+
+func TestDrainKeepsTheOrderOfEachCall(t *testing.T) {
+	k, d, _ := newKeeper(io.Discard)
+	var records [][]byte
+	want := map[string][]string{}
+	for i := range 60 {
+		r := reportOf(fmt.Sprint("call-", i%7, "-"))
+		r.Raw = fmt.Append(nil, i)
+		record, err := appendSpooled(nil, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		records = append(records, record)
+		want[r.Call.Key] = append(want[r.Call.Key], fmt.Sprint(i))
+	}
+	if err := k.Drain(t.Context(), records); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string][]string{}
+	for _, saved := range d.saved {
+		i := strings.LastIndex(saved, "-") + 1
+		got[saved[:i]] = append(got[saved[:i]], saved[i:])
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	d.set(storage.ErrUnavailable, 0)
+	if err := k.Drain(t.Context(), records); !errors.Is(err, storage.ErrUnavailable) {
+		t.Error(err)
+	}
+}
+
+// filled sets every field of a struct to something that is not its zero value.
+func filled(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Struct:
+		if at, ok := v.Addr().Interface().(*time.Time); ok {
+			*at = time.Date(2026, 11, 25, 3, 30, 1, 123456000, time.UTC)
+			return
+		}
+		for i := range v.NumField() {
+			filled(v.Field(i))
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		for i := range 2 {
+			filled(v.Index(i))
+		}
+	case reflect.Map:
+		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		filled(key)
+		filled(value)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(key, value)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		filled(v.Elem())
+	case reflect.String:
+		v.SetString("line\nof " + "\u2028\"text\"")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		v.SetInt(61)
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		v.SetUint(62)
+	default:
+		panic("teach this test to fill a " + v.Kind().String())
+	}
+}
+
+// TestASpooledRecordHoldsEverything fails when a report has a field that does
+// not survive the spool.
+func TestASpooledRecordHoldsEverything(t *testing.T) {
+	var r storage.Report
+	filled(reflect.ValueOf(&r).Elem())
+	r.Raw = []byte("{\"a\":\n\xff\x00}\n")
+	record, err := appendSpooled(nil, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := readSpooled(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(r, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// spooledBefore is a record as version 1 wrote it: whatever the program becomes,
+// it has to read this, or a spool would not survive an upgrade.
+const spooledBefore = `{"Version":1,"Report":{"Call":{"ID":"","ContactCenter":"aldebaran","Key":"c-1","Tracker":"sales","CallID":"c-1",` +
+	`"Direction":"inbound","DID":"+97161234567","RawDID":"061234567","StartedAt":"2026-11-25T03:30:01.5Z","AnsweredAt":"0001-01-01T00:00:00Z",` +
+	`"Duration":28,"Result":"answered","Flags":["time_without_zone"],"ReceivedAt":"2026-11-25T03:31:00.000001Z"},"Source":"endCall","Raw":null}}` +
+	"\n" + `{"callID":"c-1"}`
+
+func TestRecordsOfEarlierVersionsAreRead(t *testing.T) {
+	got, err := readSpooled([]byte(spooledBefore))
+	want := storage.Report{
+		Call: storage.Call{
+			ContactCenter: "aldebaran", Key: "c-1", Tracker: "sales", CallID: "c-1", Direction: "inbound", DID: "+97161234567", RawDID: "061234567",
+			StartedAt: time.Date(2026, 11, 25, 3, 30, 1, 500_000_000, time.UTC), Duration: 28, Result: storage.Answered,
+			Flags: []string{"time_without_zone"}, ReceivedAt: time.Date(2026, 11, 25, 3, 31, 0, 1000, time.UTC),
+		},
+		Source: storage.FromEndCall, Raw: []byte(`{"callID":"c-1"}`),
+	}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+	for _, bad := range []string{
+		"", "\n", "{}\nbody", `{"Version":2}` + "\nbody", `{"Version":1,"Report":{"Unheard":1}}` + "\nbody", `{"Version":1}`, "no json\nbody",
+	} {
+		if r, err := readSpooled([]byte(bad)); err == nil {
+			t.Errorf("%q was read as %+v", bad, r)
+		}
+	}
+}
+
+func FuzzReadSpooled(f *testing.F) {
+	f.Add([]byte(spooledBefore))
+	f.Add([]byte(`{"Version":1,"Report":{}}` + "\n"))
+	f.Add([]byte("\n\n"))
+	f.Fuzz(func(t *testing.T, record []byte) {
+		r, err := readSpooled(bytes.Clone(record))
+		if err != nil {
+			return
+		}
+		again, err := appendSpooled(nil, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same, err := readSpooled(again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if twice, err := appendSpooled(nil, same); err != nil || !slices.Equal(again, twice) {
+			t.Errorf("%q became %q, %v", again, twice, err)
+		}
+		if !bytes.Equal(r.Raw, same.Raw) {
+			t.Errorf("the body %q became %q", r.Raw, same.Raw)
+		}
+	})
+}
