@@ -37,6 +37,7 @@ type CallTracker struct {
 	Store      callStore
 	Keeper     *Keeper
 	Counter    counter
+	Customers  directory // nil: nobody is looked up
 	Numbers    *Numbers
 	Decisions  *Queue[Decided]
 	Rejections *Rejections
@@ -110,9 +111,10 @@ type StartAnswer struct {
 	ID        string // of the decision
 }
 
-// Start answers a start call. It never waits for a database or a CRM, and it
-// answers a DID that the tracker does not list like any other, flagged. The
-// decision is recorded in the background.
+// Start answers a start call. It never waits for a database, and for a CRM only
+// when a route of the tracker looks at the customer, for as long as the tracker
+// allows. A DID that the tracker does not list is answered like any other, and
+// flagged. The decision is recorded in the background.
 //
 //	@Summary		Ziwo asks where a call goes
 //	@Description	Also takes application/json, x-www-form-urlencoded and query parameters. The key goes into X-API-Key or is the password of HTTP Basic.
@@ -138,8 +140,12 @@ type StartAnswer struct {
 //	@Security	TrackerBasic
 //	@x-any-body	true
 //	@Router			/callTrackers/{tracker}/startCall [post]
-func (h *CallTracker) Start(line Line, in ziwo.Start) StartAnswer {
+func (h *CallTracker) Start(ctx context.Context, line Line, in ziwo.Start) StartAnswer {
 	facts := factsOf(in, line.router, h.Numbers, h.Now())
+	if wait, reads := line.router.CustomerWait(); reads {
+		facts.Caller = h.Numbers.Parse(in.Caller, line.router.Region())
+		facts.Customer = customerOf(ctx, h.Customers, facts.Caller, wait)
+	}
 	decision := line.router.Decide(facts)
 	if decision.Rotating {
 		decision = decision.Turn(h.Counter.Next(line.router.ID() + "/" + decision.Route))

@@ -25,7 +25,22 @@ type SimulateInput struct {
 	Tracker  string         `json:"tracker" validate:"required" example:"sales"`
 	At       *time.Time     `json:"at,omitempty" format:"date-time" example:"2026-11-22T20:00:00+04:00"` // now when absent
 	Call     map[string]any `json:"call" validate:"required" swaggertype:"object"`                       // what Ziwo sends: didCalled, callerIDNumber, ...
+	Customer *CustomerFacts `json:"customer,omitempty"`                                                  // what a CRM knows of the caller; nobody is looked up
 	Document string         `json:"document,omitempty"`                                                  // a document to try instead of the one in force, YAML or JSON
+}
+
+// CustomerFacts is what a CRM knows of a caller, as far as routes look at it.
+type CustomerFacts struct {
+	Found      bool     `json:"found"`
+	Connection string   `json:"connection,omitempty" example:"kustomer"`
+	Tags       []string `json:"tags,omitempty" example:"vip"`
+}
+
+func (c *CustomerFacts) facts() *rules.Customer {
+	if c == nil {
+		return nil
+	}
+	return &rules.Customer{Found: c.Found, Connection: c.Connection, Tags: c.Tags}
 }
 
 // Simulation is what would happen to a call.
@@ -81,7 +96,7 @@ func (h *Simulator) SimulateIn(set *rules.Set, in SimulateInput) (Simulation, er
 	if in.At != nil {
 		at = *in.At
 	}
-	return simulate(router, start, h.Numbers, at, h.VoicemailField), nil
+	return simulate(router, start, h.Numbers, at, in.Customer.facts(), h.VoicemailField), nil
 }
 
 func (h *Simulator) set(document string) (*rules.Set, error) {
@@ -121,8 +136,10 @@ func startOf(call map[string]any) (ziwo.Start, error) {
 	return start, nil
 }
 
-func simulate(router *rules.Router, start ziwo.Start, numbers *Numbers, at time.Time, voicemailField string) Simulation {
-	decision, trace := router.Explain(factsOf(start, router, numbers, at))
+func simulate(router *rules.Router, start ziwo.Start, numbers *Numbers, at time.Time, customer *rules.Customer, voicemailField string) Simulation {
+	facts := factsOf(start, router, numbers, at)
+	facts.Customer = customer
+	decision, trace := router.Explain(facts)
 	return Simulation{
 		Route: decision.Route, Rules: decision.Rules, Voicemail: decision.Voicemail,
 		Flags: append([]string{}, slices.Concat(decision.Flags, start.Notes)...), Trace: trace,
@@ -164,7 +181,7 @@ func RunTests(set *rules.Set) []TestResult {
 			continue
 		}
 		router, _ := set.Router(test.Tracker) // compile has checked that it exists
-		got := simulate(router, start, numbers, test.At, "")
+		got := simulate(router, start, numbers, test.At, (*CustomerFacts)(test.Customer).facts(), "")
 		results[i].Trace = got.Trace
 		results[i].Failures = unmet(test.Expect, got)
 	}

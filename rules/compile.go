@@ -186,19 +186,23 @@ func unknown[V any](c *compiler, path, what, name string, known map[string]V) {
 
 func keysOf[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
+// usualCustomerWait is how long calls wait for the CRMs unless a tracker says otherwise.
+const usualCustomerWait = 150 * time.Millisecond
+
 // reserved is the id of the demonstration endpoints that Ziwo documents.
 const reserved = "example"
 
 // trackerCompiler compiles one tracker.
 type trackerCompiler struct {
 	*compiler
-	doc         Tracker
-	path        string
-	router      *Router
-	scheduleAt  map[string]int  // index in the router
-	requestAt   map[string]int  // index in the router
-	dids        map[string]*did // under every usual spelling
-	readsCaller bool
+	doc           Tracker
+	path          string
+	router        *Router
+	scheduleAt    map[string]int  // index in the router
+	requestAt     map[string]int  // index in the router
+	dids          map[string]*did // under every usual spelling
+	readsCaller   bool
+	readsCustomer bool
 }
 
 func (c *compiler) tracker(id string, doc Tracker) *Router {
@@ -224,7 +228,14 @@ func (c *compiler) tracker(id string, doc Tracker) *Router {
 	t.numbers()
 	t.routes()
 	t.pack()
-	t.router.readsCaller = t.readsCaller
+	t.router.readsCaller, t.router.readsCustomer = t.readsCaller, t.readsCustomer
+	t.router.customerWait = usualCustomerWait
+	if doc.CustomerWait != nil {
+		t.router.customerWait = time.Duration(*doc.CustomerWait)
+		if !t.readsCustomer && !c.reported(t.path+".customer_wait") {
+			c.warn(t.path+".customer_wait", "no route of this tracker looks at the customer, so no call waits")
+		}
+	}
 	return t.router
 }
 

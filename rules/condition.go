@@ -118,6 +118,9 @@ func factOf(field string) (fact, string) {
 // ofCaller tells whether the fact is read from the caller's number.
 func (f fact) ofCaller() bool { return f == factCaller || f == factCountry || f == factType }
 
+// ofCustomer tells whether the fact is read from what a CRM knows.
+func (f fact) ofCustomer() bool { return f == factFound || f == factTags || f == factConnection }
+
 // evaluation is one decision in the making: the facts and what was worked out
 // from them. It lives on the stack, which a pointer to the facts would not.
 type evaluation struct {
@@ -181,11 +184,11 @@ func (e *evaluation) read(slot uint32) textFact {
 		case factCampaign:
 			text, there = e.campaign, e.campaign != ""
 		case factFound:
-			if there = e.Customer != nil; there {
+			if there = e.known(); there {
 				text = strconv.FormatBool(e.Customer.Found)
 			}
 		case factConnection:
-			if e.Customer != nil {
+			if e.known() {
 				text = e.Customer.Connection
 			}
 			there = text != ""
@@ -238,8 +241,8 @@ func (c *condition) holds(e *evaluation) bool {
 	case factTags:
 		switch {
 		case c.by == byPresence:
-			return (e.Customer != nil) != c.not
-		case e.Customer == nil:
+			return e.known() != c.not
+		case !e.known():
 			return false
 		}
 		return slices.ContainsFunc(e.Customer.Tags, c.compares) != c.not
@@ -328,7 +331,7 @@ func (c *condition) why(e *evaluation) string {
 	case factDate:
 		shown = e.now().date.String()
 	case factTags:
-		if e.Customer == nil {
+		if !e.known() {
 			return c.field + ": " + c.absent(e)
 		}
 		shown = "[" + strings.Join(e.Customer.Tags, ", ") + "]"
@@ -357,7 +360,9 @@ func (c *condition) absent(e *evaluation) string {
 		return "the country of the caller is not known"
 	case c.of == factCampaign:
 		return "the number dialled has no campaign"
-	case c.of == factFound, c.of == factTags, c.of == factConnection:
+	case c.of.ofCustomer() && e.Customer != nil && e.Customer.Unknown != "":
+		return "no customer known (" + e.Customer.Unknown + ")"
+	case c.of.ofCustomer():
 		return "no customer known"
 	case c.of == factRequest:
 		return "it was not sent"
@@ -392,6 +397,7 @@ func (c *compiler) condition(t *trackerCompiler, doc Condition, path string) (co
 	}
 	out := condition{field: c.intern(doc.Field), of: of, by: comparisons[doc.Op], not: doc.Not, slot: t.slot(of, request)}
 	t.readsCaller = t.readsCaller || of.ofCaller()
+	t.readsCustomer = t.readsCustomer || of.ofCustomer()
 	values, ok := c.values(doc, path)
 	if !ok {
 		return condition{}, false

@@ -49,12 +49,16 @@ type Facts struct {
 	Caller   phone.Number      // zero when Ziwo sent none
 	CallID   string            // empty when Ziwo sent none
 	Request  map[string]string // every field that Ziwo sent, under lower-case names; may be nil
-	Customer *Customer         // nil when nobody was looked up, or the answer came too late
+	Customer *Customer         // nil when nobody was looked up
 }
+
+// known tells whether a CRM has said who the caller is.
+func (f *Facts) known() bool { return f.Customer != nil && f.Customer.Unknown == "" }
 
 // Customer is what a CRM knew of the caller.
 type Customer struct {
 	Found      bool
 	Connection string
 	Tags       []string
+	Unknown    string // why nobody knows, such as an answer that came too late; the rest is nothing then
 }

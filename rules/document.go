@@ -52,6 +52,7 @@ type Tracker struct {
 	Numbers       []DID   `json:"numbers" jsonschema_description:"The DIDs of this tracker."`
 	CallerID      string  `json:"caller_id" jsonschema_description:"Number shown to destinations unless a step says otherwise."`
 	Blocked       bool    `json:"blocked" jsonschema_description:"Refuse start calls with 403."`
+	CustomerWait  *Wait   `json:"customer_wait" jsonschema_description:"How long a call waits for the CRMs when a route looks at the customer; 150ms when absent, 0s takes only what is known already."`
 	Routes        []Route `json:"routes" jsonschema:"required,minItems=1" jsonschema_description:"The first that matches is taken; the last must have no conditions."`
 }
 
@@ -227,7 +228,16 @@ type Test struct {
 	Tracker string           `json:"tracker" jsonschema:"required"`
 	At      time.Time        `json:"at" jsonschema:"required" jsonschema_description:"RFC 3339, with an offset."`
 	Call    map[string]Value `json:"call" jsonschema:"required" jsonschema_description:"What Ziwo sends: didCalled, callerIDNumber, ..."`
-	Expect  Expectation      `json:"expect" jsonschema:"required"`
+	// Customer is who the caller is; without it nobody was looked up.
+	Customer *TestCustomer `json:"customer" jsonschema_description:"What a CRM knows of the caller; without it nobody was looked up."`
+	Expect   Expectation   `json:"expect" jsonschema:"required"`
+}
+
+// TestCustomer is what a CRM knows of a Test's caller.
+type TestCustomer struct {
+	Found      bool     `json:"found"`
+	Connection string   `json:"connection"`
+	Tags       []string `json:"tags"`
 }
 
 // Expectation is the part of an answer that a Test holds.

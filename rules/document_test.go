@@ -18,7 +18,7 @@ import (
 
 func TestParseReadsEveryKey(t *testing.T) {
 	office := rules.Date{Year: 2026, Month: time.December, Day: 2}
-	no := false
+	no, wait := false, rules.Wait(150*time.Millisecond)
 	whole := func(n int) *int { return &n }
 	route, numbers := "shares", []string{"045550001"}
 	five := rules.Text("5")
@@ -40,7 +40,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 			Keys:   rules.Keys{Start: rules.KeyList{Keys: []rules.Secret{rules.NewSecret("k-1"), rules.NewSecret("k-3")}}, End: rules.KeyList{Open: true}},
 			Region: "AE", Timezone: "Europe/London",
 			Numbers:  []rules.DID{{DID: "061234567"}, {DID: "+97143001234", Label: "Billboard", Campaign: "outdoor"}},
-			CallerID: "042789926", Blocked: true,
+			CallerID: "042789926", Blocked: true, CustomerWait: &wait,
 			Routes: []rules.Route{
 				{
 					ID: "office-hours", During: []string{"office"},
@@ -84,8 +84,9 @@ func TestParseReadsEveryKey(t *testing.T) {
 		}},
 		Tests: []rules.Test{{
 			Name: "Sunday evening", Tracker: "sales", At: time.Date(2026, time.November, 22, 16, 0, 0, 0, time.UTC),
-			Call:   map[string]rules.Value{"didCalled": rules.Text("061234567"), "callerIDNumber": rules.Text("+33176431400"), "score": rules.Text("4")},
-			Expect: rules.Expectation{Route: &route, Numbers: &numbers, Voicemail: &no},
+			Call:     map[string]rules.Value{"didCalled": rules.Text("061234567"), "callerIDNumber": rules.Text("+33176431400"), "score": rules.Text("4")},
+			Customer: &rules.TestCustomer{Found: true, Connection: "shop", Tags: []string{"gold"}},
+			Expect:   rules.Expectation{Route: &route, Numbers: &numbers, Voicemail: &no},
 		}},
 	}
 	yaml := readFile(t, "testdata/whole.yaml")

@@ -107,7 +107,9 @@ type Router struct {
 	zone          *time.Location // of weekday, time and date; nil when no condition reads them
 	requests      []string       // names of the request's fields that conditions read
 	readsCaller   bool
+	readsCustomer bool
 	blocked       bool
+	customerWait  time.Duration
 	id            string
 	label         string
 	contactCenter string
@@ -183,6 +185,12 @@ func (r *Router) EndKeys() KeyRing { return r.end }
 // ReadsCaller tells whether a decision may depend on the caller: when none does,
 // there is no need to parse the number before deciding.
 func (r *Router) ReadsCaller() bool { return r.readsCaller }
+
+// CustomerWait tells whether a decision may depend on who the caller is, and how
+// long a call may wait to learn that; 0 is not at all.
+func (r *Router) CustomerWait() (wait time.Duration, reads bool) {
+	return r.customerWait, r.readsCustomer
+}
 
 // Listed finds a number of the tracker by a usual spelling without parsing it.
 func (r *Router) Listed(raw string) (phone.Number, bool) {

@@ -47,6 +47,8 @@ func notation(t reflect.Type) *jsonschema.Schema {
 		return &jsonschema.Schema{Type: "string", Pattern: `^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$`}
 	case reflect.TypeFor[Seconds]():
 		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(h|m|s))+$`, Examples: []any{"20s", "1m30s"}}
+	case reflect.TypeFor[Wait]():
+		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(s|ms))+$`, Examples: []any{"150ms", "0s"}}
 	case reflect.TypeFor[Weekday]():
 		return oneOfWords("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 	case reflect.TypeFor[Op]():

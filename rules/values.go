@@ -176,6 +176,28 @@ func (s *Seconds) decodeNode(dec *decoder, n *node, path string) {
 	}
 }
 
+// Wait is how long a call may wait for something, written like 150ms.
+type Wait time.Duration
+
+// longestWait is as long as Ziwo may be kept waiting beside all the rest.
+const longestWait = 2 * time.Second
+
+func (w *Wait) decodeNode(dec *decoder, n *node, path string) {
+	if n.kind != kindText && (n.kind != kindNumber || n.text != "0") {
+		dec.report(n, path, "expected a duration like 150ms, found %s", n.found())
+		return
+	}
+	duration, err := time.ParseDuration(n.text)
+	switch {
+	case err != nil:
+		dec.report(n, path, "%q is no duration; write it like 150ms or 0s", clip(n.text))
+	case duration < 0 || duration > longestWait:
+		dec.report(n, path, "%s is out of range; it must be from 0s to %s", n.text, longestWait)
+	default:
+		*w = Wait(duration)
+	}
+}
+
 // Secret is a value that is kept out of answers and logs: it prints as "***".
 // The zero value is empty.
 type Secret struct {

@@ -161,7 +161,8 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	s.refused = handlers.NewQueue("rejections", rejectionQueue, logger, store.RecordRejections)
 	s.rejections = &handlers.Rejections{Store: store, Queue: s.refused, Metrics: counts, Now: time.Now}
 	s.calls = &handlers.CallTracker{
-		Config: s.config, Store: store, Keeper: s.keeper, Counter: s.cache, Numbers: numbers, Metrics: counts, Now: time.Now,
+		Config: s.config, Store: store, Keeper: s.keeper, Counter: s.cache, Customers: s.directory,
+		Numbers: numbers, Metrics: counts, Now: time.Now,
 	}
 	s.decisions = handlers.NewQueue("decisions", decisionQueue, logger, s.calls.RecordDecisions)
 	s.calls.Decisions = s.decisions

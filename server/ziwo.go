@@ -48,7 +48,7 @@ func (s *server) startCall(c echo.Context) error {
 		s.answerZiwoError(c, err, int64(len(body)))
 		return nil
 	}
-	answer := s.calls.Start(line, start)
+	answer := s.calls.Start(req.Context(), line, start)
 	text := handlers.AppendAnswer(body[:0], answer.DIDCalled, answer.Decision, s.settings.voicemailField)
 	*pooled = text[:0]
 	header := c.Response().Header()
