@@ -18,6 +18,10 @@ type Metrics struct {
 	reports    *prometheus.CounterVec
 	rejections *prometheus.CounterVec
 
+	reconciliations *prometheus.CounterVec
+	reconciled      *prometheus.CounterVec
+	reached         *prometheus.GaugeVec
+
 	mu      sync.Mutex
 	tallies map[string][]*tally // by tracker
 }
@@ -35,8 +39,17 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "calltracker_rejections_total", Help: "Requests of Ziwo refused, or kept without being understood, by reason.",
 		}, []string{"reason"}),
+		reconciliations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "calltracker_reconciliations_total", Help: "Comparisons with Ziwo's call history, by contact center and state.",
+		}, []string{"contact_center", "state"}),
+		reconciled: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "calltracker_reconciled_calls_total", Help: "Calls that such a comparison stored, completed or found to differ.",
+		}, []string{"contact_center", "kind"}),
+		reached: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "calltracker_reconciled_until_seconds", Help: "Unix time up to which the calls of a contact center were compared with Ziwo's.",
+		}, []string{"contact_center"}),
 	}
-	registry.MustRegister(m, m.calls, m.reports, m.rejections)
+	registry.MustRegister(m, m.calls, m.reports, m.rejections, m.reconciliations, m.reconciled, m.reached)
 	return m
 }
 
@@ -99,5 +112,16 @@ func (m *Metrics) Stored(result storage.Result, saved storage.Saved) {
 		m.reports.WithLabelValues("revision").Inc()
 	default:
 		m.reports.WithLabelValues("repeat").Inc()
+	}
+}
+
+// Reconciled counts a reconciliation.
+func (m *Metrics) Reconciled(r storage.Reconciliation) {
+	m.reconciliations.WithLabelValues(r.ContactCenter, string(r.State)).Inc()
+	for kind, n := range map[string]int{"backfilled": r.Figures.Backfilled, "enriched": r.Figures.Enriched, "differing": r.Figures.Differing} {
+		m.reconciled.WithLabelValues(r.ContactCenter, kind).Add(float64(n))
+	}
+	if r.Trigger == storage.Scheduled && !r.Reached.IsZero() {
+		m.reached.WithLabelValues(r.ContactCenter).Set(float64(r.Reached.Unix()))
 	}
 }

@@ -192,3 +192,13 @@ func (h *Secrets) Delete(ctx context.Context, name string) error {
 	}
 	return nil
 }
+
+// Secret opens a secret that the last good document refers to; storage.ErrNotFound
+// when it refers to none of that name.
+func (l LastGood) Secret(v *Vault, name string) (string, error) {
+	sealed, ok := l.sealed()[name]
+	if !ok {
+		return "", fmt.Errorf("secret %q: %w", shorten(name), storage.ErrNotFound)
+	}
+	return v.open(name, sealed)
+}

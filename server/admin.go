@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"log/slog"
 	"mime"
@@ -397,4 +399,31 @@ func (s *server) schema(c echo.Context) error {
 //	@Router		/openapi.json [get]
 func (s *server) specification(c echo.Context) error {
 	return c.Blob(http.StatusOK, echo.MIMEApplicationJSON, s.openapiText)
+}
+
+func (s *server) listReconciliations(c echo.Context) error {
+	q := queryOf(c)
+	page := q.page()
+	if err := q.err(); err != nil {
+		return err
+	}
+	return answer(c)(s.reconciler.List(c.Request().Context(), page))
+}
+
+// reconcilePatience is how long a comparison that was asked for may take.
+const reconcilePatience = 20 * time.Minute
+
+// reconcile answers when it is done, which may take longer than other answers.
+func (s *server) reconcile(c echo.Context) error {
+	var in handlers.ReconciliationInput
+	if err := readJSON(c, &in); err != nil {
+		return err
+	}
+	control := http.NewResponseController(c.Response())
+	if err := errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Now().Add(reconcilePatience+writeTimeout))); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Request().Context(), reconcilePatience)
+	defer cancel()
+	return answer(c)(s.reconciler.Reconcile(ctx, in))
 }

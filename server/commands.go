@@ -58,6 +58,7 @@ type commands struct {
 	Check       checkCommand    `cmd:"" help:"Validate a configuration and run its tests."`
 	Simulate    simulateCommand `cmd:"" help:"Show where a call would go, and why."`
 	Apply       applyCommand    `cmd:"" help:"Put a configuration into a running server."`
+	Ziwo        ziwoCommands    `cmd:"" help:"Set Ziwo up, look what is wrong, fetch what was missed."`
 	Migrate     migrateCommand  `cmd:"" help:"Bring the database schema up to date and exit."`
 	Version     versionCommand  `cmd:"" help:"Print version, commit and Go version."`
 	Healthcheck healthCommand   `cmd:"" hidden:"" help:"Ask a running server whether it is alive."`
@@ -295,13 +296,9 @@ func (cmd *applyCommand) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	token := cmd.Token
-	if token == "" {
-		content, err := os.ReadFile(filepath.Join(cmd.DataDir, adminTokenFile))
-		if err != nil {
-			return fmt.Errorf("no admin token: give --token or set %s (%w)", tokenVariable, err)
-		}
-		token = strings.TrimSpace(string(content))
+	token, err := adminToken(cmd.Token, cmd.DataDir)
+	if err != nil {
+		return err
 	}
 	target, err := url.Parse(strings.TrimSuffix(cmd.Server, "/") + "/api/v1/config")
 	if err != nil {

@@ -67,6 +67,8 @@ type server struct {
 	crmTransport *http.Transport
 	simulator    *handlers.Simulator
 	embeds       *handlers.Embeds
+	centers      *handlers.Centers
+	reconciler   *handlers.Reconciler
 
 	schemaText  []byte
 	openapiText []byte
@@ -171,6 +173,11 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	s.secrets = &handlers.Secrets{Store: store, Vault: vault, Config: s.config, Now: time.Now}
 	s.simulator = &handlers.Simulator{Config: s.config, Numbers: numbers, VoicemailField: set.voicemailField, Now: time.Now}
 	s.embeds = &handlers.Embeds{Config: s.config, PublicURL: set.publicURL, Now: time.Now}
+	s.centers = &handlers.Centers{Config: s.config}
+	s.reconciler = handlers.NewReconciler(handlers.Reconciler{
+		Centers: s.centers, Config: s.config, Calls: s.calls, Store: store, Metrics: counts, Now: time.Now, Logger: logger,
+		Every: set.reconcileEvery,
+	})
 	s.requests = newRequestMetrics(s.registry)
 	registerState(s.registry, s.config, s.decisions, s.refused, func() bool { return store.Ready() && !s.keeper.Away() })
 	registerSpool(s.registry, s.outbox.Stats, s.keeper.Spooled)
@@ -246,6 +253,11 @@ func (s *server) run(ctx context.Context) error {
 			s.logger.Error("the spool is not drained", slog.Any("error", err))
 		}
 	})
+	reconciling, stopReconciling := context.WithCancel(ctx)
+	defer stopReconciling()
+	if s.settings.reconcileEvery > 0 {
+		background.Go(func() { _ = s.reconciler.Run(reconciling) }) // always nil
+	}
 	if s.redis != nil {
 		background.Go(func() { _ = s.redis.Run(queues) }) // always nil
 	}
@@ -267,9 +279,11 @@ func (s *server) run(ctx context.Context) error {
 		err = errors.Join(err, ended(<-served))
 	}
 	stopQueues()
+	stopReconciling()
 	background.Wait()
 	s.crmTransport.CloseIdleConnections()
 	err = errors.Join(err, s.outbox.Close(), s.store.Close())
+	s.centers.Close()
 	if s.redis != nil {
 		err = errors.Join(err, s.redis.Close())
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"calltracker/crm"
 	"calltracker/crm/builtin"
@@ -28,6 +29,7 @@ type options struct {
 	SecretKey      string `name:"secret-key" env:"CALLTRACKER_SECRET_KEY" help:"Base64 of 32 bytes that encrypt stored secrets; generated into the data directory when empty."`
 	PublicURL      string `name:"public-url" env:"CALLTRACKER_PUBLIC_URL" default:"http://localhost:8080" help:"How the outside reaches this server."`
 	VoicemailField string `name:"voicemail-field" env:"CALLTRACKER_VOICEMAIL_FIELD" default:"voicemail" help:"Name of the voicemail flag in answers to Ziwo; empty leaves it out."`
+	ReconcileEvery string `name:"reconcile-every" env:"CALLTRACKER_RECONCILE_EVERY" default:"5m" help:"How often stored calls are compared with Ziwo's call history; 0 turns it off."`
 	TrustedProxies string `name:"trusted-proxies" env:"CALLTRACKER_TRUSTED_PROXIES" help:"Networks of the load balancers whose X-Forwarded-For is believed, such as 10.0.0.0/8; comma-separated."`
 	LogFormat      string `name:"log-format" env:"CALLTRACKER_LOG_FORMAT" help:"text or json; text on a terminal when empty."`
 	LogLevel       string `name:"log-level" env:"CALLTRACKER_LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
@@ -44,11 +46,19 @@ type settings struct {
 	secretKey      []byte        // nil: generate
 	publicURL      string        // without a slash at the end
 	voicemailField string
+	reconcileEvery time.Duration // 0: never
 	trustedProxies []netip.Prefix
 	drivers        []crm.Driver // the CRMs that connections may name
 	logFormat      string       // text or json
 	logLevel       slog.Level
 }
+
+// Bounds of how often calls are compared with Ziwo's: every time costs Ziwo some
+// requests.
+const (
+	leastReconcile = 10 * time.Second
+	mostReconcile  = 24 * time.Hour
+)
 
 // leastToken keeps tokens that can be guessed out.
 const leastToken = 16
@@ -94,6 +104,13 @@ func (o options) check(terminal bool) (settings, error) {
 	}
 	if o.VoicemailField == "didCalled" || o.VoicemailField == "rules" {
 		complain("CALLTRACKER_VOICEMAIL_FIELD", "%q is taken by another part of the answer", o.VoicemailField)
+	}
+	if o.ReconcileEvery != "" {
+		every, err := time.ParseDuration(o.ReconcileEvery)
+		if err != nil || every < 0 || every > 0 && every < leastReconcile || every > mostReconcile {
+			complain("CALLTRACKER_RECONCILE_EVERY", "%q must be from %s to %s, or 0 for never", o.ReconcileEvery, leastReconcile, mostReconcile)
+		}
+		s.reconcileEvery = every
 	}
 	for _, text := range strings.FieldsFunc(o.TrustedProxies, func(r rune) bool { return r == ',' || r == ' ' }) {
 		prefix, err := netip.ParsePrefix(text)

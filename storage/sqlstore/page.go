@@ -35,6 +35,8 @@ const (
 	decisionList   listKind = 'd'
 	rejectionList  listKind = 'r'
 	configVersions listKind = 'v'
+
+	reconciliationList listKind = 'a'
 )
 
 func (c cursor) encode(kind listKind) string {

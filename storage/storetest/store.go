@@ -89,6 +89,12 @@ func Everything(ctx context.Context, s Store) map[string]error {
 	_, _, errs["ConfigVersions"] = s.ConfigVersions(ctx, storage.Page{})
 	errs["PutSecret"] = s.PutSecret(ctx, storage.Secret{Name: "everything"})
 	errs["DeleteSecret"] = s.DeleteSecret(ctx, "everything")
+	_, errs["CallsByKey"] = s.CallsByKey(ctx, []string{""}, []string{"everything"})
+	_, _, errs["OpenDecisions"] = s.OpenDecisions(ctx, []string{"sales"}, noon, noon.Add(time.Hour), 10)
+	errs["RecordReconciliation"] = s.RecordReconciliation(ctx, storage.Reconciliation{ID: newID(), StartedAt: noon})
+	_, _, errs["Reconciliations"] = s.Reconciliations(ctx, storage.Page{})
+	_, _, errs["LastReconciliation"] = s.LastReconciliation(ctx, "aldebaran")
+	_, errs["ClaimReconciliation"] = s.ClaimReconciliation(ctx, "aldebaran", "a", noon, noon.Add(time.Minute))
 	_, errs["Secrets"] = s.Secrets(ctx)
 	return errs
 }

@@ -41,6 +41,13 @@ type Store interface {
 	ConfigVersion(ctx context.Context, n int64) (storage.ConfigVersion, error)
 	ConfigVersions(ctx context.Context, p storage.Page) ([]storage.ConfigVersion, string, error)
 
+	CallsByKey(ctx context.Context, contactCenters, keys []string) ([]storage.Call, error)
+	OpenDecisions(ctx context.Context, trackers []string, from, to time.Time, limit int) (int, []string, error)
+	RecordReconciliation(ctx context.Context, r storage.Reconciliation) error
+	Reconciliations(ctx context.Context, p storage.Page) ([]storage.Reconciliation, string, error)
+	LastReconciliation(ctx context.Context, contactCenter string) (reached, done time.Time, err error)
+	ClaimReconciliation(ctx context.Context, contactCenter, holder string, now, until time.Time) (bool, error)
+
 	PutSecret(ctx context.Context, secret storage.Secret) error
 	DeleteSecret(ctx context.Context, name string) error
 	Secrets(ctx context.Context) ([]storage.Secret, error)
@@ -61,6 +68,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"rejections", rejectionTests()},
 		{"config", configTests()},
 		{"secrets", secretTests()},
+		{"reconciliations", reconciliationTests()},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()

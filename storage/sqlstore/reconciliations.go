@@ -1,0 +1,188 @@
+package sqlstore
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"calltracker/storage"
+)
+
+// keptReconciliations is how many stay: some weeks of one every few minutes.
+const keptReconciliations = 10_000
+
+// reconciliationRow is a row of reconciliations.
+type reconciliationRow struct {
+	ID            string `gorm:"column:id;primaryKey"`
+	AtUS          int64  `gorm:"column:at_us"`
+	EndedUS       int64  `gorm:"column:ended_us"`
+	ContactCenter string `gorm:"column:contact_center"`
+	CausedBy      string `gorm:"column:caused_by"`
+	FromUS        int64  `gorm:"column:from_us"`
+	ToUS          int64  `gorm:"column:to_us"`
+	ReachedUS     int64  `gorm:"column:reached_us"`
+	State         string `gorm:"column:state"`
+	Error         string `gorm:"column:error"`
+	Notes         string `gorm:"column:notes"`
+	Figures       string `gorm:"column:figures"`
+}
+
+func (reconciliationRow) TableName() string { return "reconciliations" }
+
+// RecordReconciliation stores a reconciliation and forgets all but the newest
+// 10,000. One that is stored already is left as it is.
+func (s *Store) RecordReconciliation(ctx context.Context, r storage.Reconciliation) error {
+	figures, err := json.Marshal(r.Figures)
+	if err != nil {
+		return fmt.Errorf("record reconciliation: %w", err)
+	}
+	notes, err := list(r.Notes)
+	if err != nil {
+		return fmt.Errorf("record reconciliation: %w", err)
+	}
+	row := reconciliationRow{
+		ID: indexed(r.ID), AtUS: micros(r.StartedAt), EndedUS: micros(r.EndedAt), ContactCenter: indexed(r.ContactCenter),
+		CausedBy: text(string(r.Trigger)), FromUS: micros(r.From), ToUS: micros(r.To), ReachedUS: micros(r.Reached),
+		State: text(string(r.State)), Error: text(r.Error), Notes: notes, Figures: string(figures),
+	}
+	return s.do("record reconciliation", func(db *database) error {
+		return db.writeGorm.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+			if err := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&row).Error; err != nil {
+				return err
+			}
+			return tx.Exec(`DELETE FROM reconciliations WHERE (at_us, id) <
+				(SELECT at_us, id FROM reconciliations ORDER BY at_us DESC, id DESC LIMIT 1 OFFSET ?)`, keptReconciliations-1).Error
+		})
+	})
+}
+
+// Reconciliations lists reconciliations, newest first, and the cursor of the
+// next page, empty on the last. It returns storage.ErrBadCursor for a cursor
+// that is not its own.
+func (s *Store) Reconciliations(ctx context.Context, p storage.Page) (runs []storage.Reconciliation, next string, err error) {
+	err = s.do("list reconciliations", func(db *database) error {
+		after, err := decodeCursor(reconciliationList, p.Cursor)
+		if err != nil {
+			return err
+		}
+		size := pageSize(p.Limit)
+		var rows []reconciliationRow
+		if err := newestFirst(db.readGorm.WithContext(ctx), after, size+1).Find(&rows).Error; err != nil {
+			return err
+		}
+		rows, next = cut(reconciliationList, rows, size, func(r reconciliationRow) cursor { return cursor{at: r.AtUS, id: r.ID} })
+		for _, row := range rows {
+			r, err := row.reconciliation()
+			if err != nil {
+				return err
+			}
+			runs = append(runs, r)
+		}
+		return nil
+	})
+	return runs, next, err
+}
+
+func (r reconciliationRow) reconciliation() (storage.Reconciliation, error) {
+	out := storage.Reconciliation{
+		ID: r.ID, ContactCenter: r.ContactCenter, Trigger: storage.Trigger(r.CausedBy), From: instant(r.FromUS), To: instant(r.ToUS),
+		Reached: instant(r.ReachedUS), StartedAt: instant(r.AtUS), EndedAt: instant(r.EndedUS),
+		State: storage.ReconciliationState(r.State), Error: r.Error,
+	}
+	var err error
+	if out.Notes, err = unlist[string](r.Notes); err != nil {
+		return out, err
+	}
+	if err := json.Unmarshal([]byte(r.Figures), &out.Figures); err != nil {
+		return out, fmt.Errorf("decode figures: %w", err)
+	}
+	return out, nil
+}
+
+// LastReconciliation tells of the scheduled reconciliations of a contact center
+// how far the farthest reached and when the newest that is done ended; zero when
+// there was none.
+func (s *Store) LastReconciliation(ctx context.Context, contactCenter string) (reached, done time.Time, err error) {
+	err = s.do("load last reconciliation", func(db *database) error {
+		var row struct{ Reached, Done int64 }
+		err := db.readGorm.WithContext(ctx).Model(&reconciliationRow{}).
+			Select("COALESCE(MAX(reached_us), 0) AS reached, COALESCE(MAX(CASE WHEN state = ? THEN ended_us ELSE 0 END), 0) AS done", string(storage.ReconciliationDone)).
+			Where("contact_center = ? AND caused_by = ?", indexed(contactCenter), string(storage.Scheduled)).Scan(&row).Error
+		reached, done = instant(row.Reached), instant(row.Done)
+		return err
+	})
+	return reached, done, err
+}
+
+// ClaimReconciliation takes a contact center for a holder until an instant, as
+// the clock now shows, or prolongs that; false when another holds it. An until
+// that is not after now gives it back.
+func (s *Store) ClaimReconciliation(ctx context.Context, contactCenter, holder string, now, until time.Time) (claimed bool, err error) {
+	err = s.do("claim reconciliation", func(db *database) error {
+		result := db.writeGorm.WithContext(ctx).Exec(`INSERT INTO reconciliation_claims (contact_center, holder, until_us) VALUES (?, ?, ?)
+			ON CONFLICT (contact_center) DO UPDATE SET holder = excluded.holder, until_us = excluded.until_us
+			WHERE reconciliation_claims.holder = excluded.holder OR reconciliation_claims.until_us <= ?`,
+			indexed(contactCenter), text(holder), micros(until), micros(now))
+		claimed = result.RowsAffected > 0
+		return result.Error
+	})
+	return claimed, err
+}
+
+// maxKeys bounds the values of one statement.
+const maxKeys = 500
+
+// CallsByKey returns the calls with any of the keys in any of the contact
+// centers, in no order. Keys that are not there are left out.
+func (s *Store) CallsByKey(ctx context.Context, contactCenters, keys []string) ([]storage.Call, error) {
+	var calls []storage.Call
+	err := s.do("load calls by key", func(db *database) error {
+		calls = calls[:0]
+		stored := make([]string, len(keys))
+		for i, k := range keys {
+			stored[i] = key(k)
+		}
+		slices.Sort(stored)
+		for chunk := range slices.Chunk(slices.Compact(stored), maxKeys) {
+			rows, err := db.readGorm.WithContext(ctx).Table("calls").Select(callColumns).
+				Where("call_key IN ? AND contact_center IN ?", chunk, distinct(contactCenters)).Rows()
+			if err != nil {
+				return err
+			}
+			if calls, err = appendCalls(calls, rows); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return calls, nil
+}
+
+// OpenDecisions counts the decisions of trackers in a span of time whose call is
+// not known, and returns the ids of the newest, at most limit.
+func (s *Store) OpenDecisions(ctx context.Context, trackers []string, from, to time.Time, limit int) (n int, newest []string, err error) {
+	if len(trackers) == 0 {
+		return 0, nil, nil
+	}
+	err = s.do("count open decisions", func(db *database) error {
+		q := func() *gorm.DB {
+			return db.readGorm.WithContext(ctx).Model(&decisionRow{}).
+				Where("linked_call = '' AND at_us >= ? AND at_us < ? AND tracker IN ?", micros(from), micros(to), trackers)
+		}
+		var all int64
+		if err := q().Count(&all).Error; err != nil {
+			return err
+		}
+		n = int(all)
+		return q().Order("at_us DESC, id DESC").Limit(limit).Pluck("id", &newest).Error
+	})
+	return n, newest, err
+}

@@ -1,0 +1,155 @@
+package storetest
+
+import (
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"calltracker/storage"
+)
+
+func reconciliationTests() []test {
+	return []test{
+		{"come back whole, newest first, over pages", func(t *testing.T, s Store) {
+			var all []storage.Reconciliation
+			for n := range 7 {
+				at := noon.Add(time.Duration(n/2) * time.Minute)
+				r := storage.Reconciliation{
+					ID: newID(), ContactCenter: "aldebaran", Trigger: storage.Scheduled, From: at.Add(-time.Hour), To: at, Reached: at,
+					StartedAt: at, EndedAt: at.Add(time.Second), State: storage.ReconciliationDone, Notes: []string{"a note"},
+					Figures: storage.Figures{Requests: n, Found: 9, Present: 7, Backfilled: 2, Enriched: 1, Differing: 3, Unended: 4, Open: []string{"x"}},
+				}
+				if err := s.RecordReconciliation(t.Context(), r); err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, r)
+			}
+			if err := s.RecordReconciliation(t.Context(), all[3]); err != nil { // again, and none
+				t.Fatal(err)
+			}
+			slices.Reverse(all)
+			got, next, err := s.Reconciliations(t.Context(), storage.Page{})
+			if err != nil || next != "" {
+				t.Fatalf("next %q, %v", next, err)
+			}
+			equal(t, "reconciliations", all, got)
+			equalPages(t, len(all), 2, func(p storage.Page) ([]string, string, error) {
+				page, next, err := s.Reconciliations(t.Context(), p)
+				return ids(page, func(r storage.Reconciliation) string { return r.ID }), next, err
+			})
+		}},
+		{"the last one is that of the schedule, by contact center", func(t *testing.T, s Store) {
+			put := func(center string, trigger storage.Trigger, state storage.ReconciliationState, reached, ended time.Duration) {
+				t.Helper()
+				if err := s.RecordReconciliation(t.Context(), storage.Reconciliation{
+					ID: newID(), ContactCenter: center, Trigger: trigger, State: state, Reached: noon.Add(reached), StartedAt: noon, EndedAt: noon.Add(ended),
+				}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			put("a", storage.Scheduled, storage.ReconciliationDone, time.Hour, 2*time.Hour)
+			put("a", storage.Scheduled, storage.ReconciliationDelayed, 3*time.Hour, 4*time.Hour)
+			put("a", storage.Requested, storage.ReconciliationDone, 9*time.Hour, 9*time.Hour)
+			put("b", storage.Scheduled, storage.ReconciliationDone, 8*time.Hour, 8*time.Hour)
+			reached, done, err := s.LastReconciliation(t.Context(), "a")
+			if err != nil || !reached.Equal(noon.Add(3*time.Hour)) || !done.Equal(noon.Add(2*time.Hour)) {
+				t.Errorf("reached %s, done %s, %v", reached, done, err)
+			}
+			if reached, done, err = s.LastReconciliation(t.Context(), "none"); err != nil || !reached.IsZero() || !done.IsZero() {
+				t.Errorf("of none: reached %s, done %s, %v", reached, done, err)
+			}
+		}},
+		{"one holder claims a contact center, until its time is over", func(t *testing.T, s Store) {
+			claim := func(center, holder string, now, until time.Duration) bool {
+				t.Helper()
+				claimed, err := s.ClaimReconciliation(t.Context(), center, holder, noon.Add(now), noon.Add(until))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return claimed
+			}
+			for i, step := range []struct {
+				center, holder string
+				now, until     time.Duration
+				want           bool
+			}{
+				{"a", "one", 0, time.Minute, true},
+				{"a", "two", 0, time.Minute, false},
+				{"b", "two", 0, time.Minute, true},
+				{"a", "one", 30 * time.Second, 2 * time.Minute, true},
+				{"a", "two", time.Minute, 3 * time.Minute, false},
+				{"a", "two", 2 * time.Minute, 3 * time.Minute, true},
+				{"a", "one", 2 * time.Minute, 4 * time.Minute, false},
+				{"a", "two", 2 * time.Minute, 0, true}, // given back
+				{"a", "one", 2 * time.Minute, 4 * time.Minute, true},
+			} {
+				if got := claim(step.center, step.holder, step.now, step.until); got != step.want {
+					t.Errorf("step %d: claimed is %v", i, got)
+				}
+			}
+			var all sync.WaitGroup
+			winners := make(chan string, 16)
+			for n := range cap(winners) {
+				all.Go(func() {
+					holder := string(rune('A' + n))
+					claimed, err := s.ClaimReconciliation(t.Context(), "c", holder, noon, noon.Add(time.Hour))
+					if err != nil {
+						t.Error(err)
+					}
+					if claimed {
+						winners <- holder
+					}
+				})
+			}
+			all.Wait()
+			if len(winners) != 1 {
+				t.Errorf("%d of 16 claimed it", len(winners))
+			}
+		}},
+		{"calls are found by their keys", func(t *testing.T, s Store) {
+			other := body("k2", 0)
+			other.Call.ContactCenter = "b"
+			for _, r := range []storage.Report{body("k1", 0), body("k2", 0), other, body("k3", 0)} {
+				save(t, s, r)
+			}
+			many := []string{"k1", "k2", "k2", "none"}
+			for range 1500 {
+				many = append(many, newID())
+			}
+			calls, err := s.CallsByKey(t.Context(), []string{"", "c"}, many)
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys := ids(calls, func(c storage.Call) string { return c.ContactCenter + "/" + c.Key })
+			slices.Sort(keys)
+			equal(t, "keys", []string{"/k1", "/k2"}, keys)
+			if calls, err = s.CallsByKey(t.Context(), []string{"", "b"}, []string{"k2"}); err != nil || len(calls) != 2 {
+				t.Errorf("%d calls in two contact centers, %v", len(calls), err)
+			}
+			if calls, err = s.CallsByKey(t.Context(), nil, []string{"k2"}); err != nil || len(calls) != 0 {
+				t.Errorf("%d calls in no contact center, %v", len(calls), err)
+			}
+		}},
+		{"decisions without a call are counted", func(t *testing.T, s Store) {
+			linked, open, later, elsewhere := decision(0), decision(time.Minute), decision(2*time.Minute), decision(3*time.Minute)
+			linked.CallID, elsewhere.Tracker = "k1", "support"
+			for _, d := range []*storage.Decision{&open, &later} {
+				d.Caller, d.DID = "+971559990001", "+97148889999"
+			}
+			record(t, s, linked, open, later, elsewhere)
+			save(t, s, body("k1", 0))
+			n, newest, err := s.OpenDecisions(t.Context(), []string{"sales"}, noon, noon.Add(time.Hour), 1)
+			if err != nil || n != 2 {
+				t.Fatalf("%d open, %v", n, err)
+			}
+			equal(t, "newest", []string{later.ID}, newest)
+			if n, _, err = s.OpenDecisions(t.Context(), []string{"sales"}, noon, noon.Add(2*time.Minute), 9); err != nil || n != 1 {
+				t.Errorf("%d open before the end of the span, %v", n, err)
+			}
+			if n, _, err = s.OpenDecisions(t.Context(), nil, noon, noon.Add(time.Hour), 9); err != nil || n != 0 {
+				t.Errorf("%d open of no tracker, %v", n, err)
+			}
+		}},
+	}
+}
