@@ -170,7 +170,7 @@ func fields(t *testing.T, record, like any) map[string]any {
 
 func TestReconciliationClosesEveryGapThatFaultsLeave(t *testing.T) {
 	r := withZiwo(t, ziwotest.Options{Seed: 11})
-	report := r.live(ziwotest.Simulation{Length: 4 * time.Hour, Calls: 400, Faults: ziwotest.EveryFault(0.06)})
+	report := r.live(ziwotest.Simulation{Length: 4 * time.Hour, Calls: 300, Faults: ziwotest.EveryFault(0.06)})
 	lost := 0
 	for _, c := range r.ziwo.Truth() {
 		if !c.Delivered() {
@@ -178,12 +178,13 @@ func TestReconciliationClosesEveryGapThatFaultsLeave(t *testing.T) {
 		}
 	}
 	run := r.reconcile(t)
-	if run.State != "done" || run.Found != 400 || run.Backfilled != lost || lost == 0 || run.Present != 400-lost || run.Enriched == 0 {
+	if run.State != "done" || run.Found != 300 || run.Present+run.Backfilled != 300 || run.Enriched == 0 ||
+		run.Backfilled < report.Faults["dropped"] || run.Backfilled > lost { // a record may be safe although its answer came too late
 		t.Errorf("%d were lost, and the run is %+v (%v)", lost, run, report.Faults)
 	}
 	r.equalTruth(t)
 	again := r.reconcile(t)
-	if again.Backfilled != 0 || again.Enriched != 0 || again.Differing != 0 || again.Present != 400 {
+	if again.Backfilled != 0 || again.Enriched != 0 || again.Differing != 0 || again.Present != 300 {
 		t.Errorf("the second run still found something: %+v", again)
 	}
 	for id, call := range r.stored(t) {
@@ -192,7 +193,7 @@ func TestReconciliationClosesEveryGapThatFaultsLeave(t *testing.T) {
 		}
 	}
 	list := into[handlers.ReconciliationList](t, r.do(request{method: "GET", path: "/api/v1/reconciliation", admin: true}).want(t, 200))
-	if len(list.Runs) != 2 || list.Runs[0].ID != again.ID || list.Runs[1].Backfilled != lost {
+	if len(list.Runs) != 2 || list.Runs[0].ID != again.ID || list.Runs[1].Backfilled != run.Backfilled {
 		t.Errorf("the last runs are %+v", list.Runs)
 	}
 }
@@ -223,7 +224,7 @@ func TestReconciliationRacesEndCall(t *testing.T) {
 			runs++
 		}
 	})
-	r.live(ziwotest.Simulation{Length: time.Hour, Calls: 300, Faults: ziwotest.Faults{Duplicate: 0.3, Reorder: 0.5}})
+	r.live(ziwotest.Simulation{Length: time.Hour, Calls: 120, Faults: ziwotest.Faults{Duplicate: 0.3, Reorder: 0.5}})
 	cancel()
 	compared.Wait()
 	if runs == 0 {
@@ -356,7 +357,7 @@ func TestAnOutageOfHoursIsClosedByItself(t *testing.T) {
 
 // dayOfCalls is how many calls the day has. CALLTRACKER_TEST_CALLS=50000 makes a
 // measurement of the test.
-const dayOfCalls = 2000
+const dayOfCalls = 1500
 
 // TestADayOfCallsIsReconciled prints how long a day takes, and holds how many
 // requests it costs Ziwo.
@@ -370,13 +371,11 @@ func TestADayOfCallsIsReconciled(t *testing.T) {
 	}
 	r := withZiwo(t, ziwotest.Options{Seed: 15})
 	from := time.Now().UTC().Add(-26 * time.Hour).Truncate(time.Second)
-	report := r.live(ziwotest.Simulation{From: from, Length: 24 * time.Hour, Calls: calls, Profile: ziwotest.BusinessDay(), Faults: ziwotest.Faults{Drop: 0.2}})
-	t.Logf("simulated %d calls in %.1f s: %.0f calls/s", report.Calls, report.Took.Seconds(), float64(report.Calls)/report.Took.Seconds())
-	missing := report.Faults["dropped"]
+	r.live(ziwotest.Simulation{From: from, Length: 24 * time.Hour, Calls: calls, Profile: ziwotest.BusinessDay(), Silent: true})
 	for _, round := range []struct {
 		name       string
 		backfilled int
-	}{{"missing", missing}, {"present", 0}} {
+	}{{"missing", calls}, {"present", 0}} {
 		before, began := r.ziwo.Requests(""), time.Now()
 		run := r.reconcile(t)
 		if run.State != "done" || run.Found != calls || run.Backfilled != round.backfilled || run.Differing != 0 {

@@ -248,7 +248,7 @@ func (s *server) run(ctx context.Context) error {
 	background.Go(func() { _ = s.refused.Run(queues) })   // always nil
 	background.Go(func() { s.prepareLater(ctx) })
 	background.Go(func() { _ = s.directory.Run(queues) }) // always nil
-	background.Go(func() { // outlives the requests that wait for the database with it
+	background.Go(func() {                                // outlives the requests that wait for the database with it
 		if err := s.outbox.Run(queues, s.keeper.Drain); err != nil {
 			s.logger.Error("the spool is not drained", slog.Any("error", err))
 		}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -409,13 +410,19 @@ const (
 	certificate   = 14 * 24 * time.Hour // that a certificate should last, still
 )
 
-// ask sends one request of the doctor and reads a little of the answer.
-func ask(ctx context.Context, method, target, key string, body []byte) (*http.Response, []byte, error) {
+// looked is the head of an answer that the doctor got.
+type looked struct {
+	status      int
+	certificate *x509.Certificate // nil without TLS
+}
+
+// look sends one request without a body.
+func look(ctx context.Context, method, target, key string) (looked, error) {
 	ctx, cancel := context.WithTimeout(ctx, doctorTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, target, http.NoBody)
 	if err != nil {
-		return nil, nil, err
+		return looked{}, err
 	}
 	if key != "" {
 		req.Header.Set("X-Api-Key", key)
@@ -426,18 +433,20 @@ func ask(ctx context.Context, method, target, key string, body []byte) (*http.Re
 		if errors.As(err, &at) {
 			err = at.Err
 		}
-		return nil, nil, err
+		return looked{}, err
 	}
 	defer res.Body.Close()
-	const some = 64 << 10
-	text, err := io.ReadAll(io.LimitReader(res.Body, some))
-	return res, text, err
+	out := looked{status: res.StatusCode}
+	if res.TLS != nil && len(res.TLS.PeerCertificates) > 0 {
+		out.certificate = res.TLS.PeerCertificates[0]
+	}
+	return out, nil
 }
 
 // publicURL looks at the server from here. That Ziwo sees the same, only Ziwo's
 // own test can tell.
 func (cmd *doctorCommand) publicURL(ctx context.Context, f *findings) {
-	res, _, err := ask(ctx, http.MethodGet, cmd.PublicURL+"/healthz", "", nil)
+	got, err := look(ctx, http.MethodGet, cmd.PublicURL+"/healthz", "")
 	var wrong *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &wrong):
@@ -446,14 +455,14 @@ func (cmd *doctorCommand) publicURL(ctx context.Context, f *findings) {
 	case err != nil:
 		f.fail("%s cannot be reached from here: %v", cmd.PublicURL, err)
 		return
-	case res.StatusCode != http.StatusOK:
-		f.fail("%s/healthz answers %s: is this calltracker?", cmd.PublicURL, res.Status)
+	case got.status != http.StatusOK:
+		f.fail("%s/healthz answers %d: is this calltracker?", cmd.PublicURL, got.status)
 		return
 	}
 	f.ok("%s can be reached from here", cmd.PublicURL)
-	if res.TLS == nil {
+	if got.certificate == nil {
 		f.warning("%s is not https: keys and callers' numbers travel in the clear", cmd.PublicURL)
-	} else if left := time.Until(res.TLS.PeerCertificates[0].NotAfter); left < certificate {
+	} else if left := time.Until(got.certificate.NotAfter); left < certificate {
 		f.warning("its certificate ends in %d days", int(left.Hours()/24))
 	} else {
 		f.ok("TLS: its certificate is good for %d days", int(left.Hours()/24))
@@ -486,18 +495,18 @@ func (cmd *doctorCommand) keys(ctx context.Context, f *findings, set *rules.Set)
 					continue
 				}
 			}
-			res, _, err := ask(ctx, http.MethodPost, cmd.PublicURL+"/callTrackers/"+url.PathEscape(id)+side.path, key, nil)
+			got, err := look(ctx, http.MethodPost, cmd.PublicURL+"/callTrackers/"+url.PathEscape(id)+side.path, key)
 			switch {
 			case err != nil:
 				f.fail("%s: %v", at, err)
-			case res.StatusCode == http.StatusBadRequest, res.StatusCode == http.StatusForbidden && doc.Blocked:
+			case got.status == http.StatusBadRequest, got.status == http.StatusForbidden && doc.Blocked:
 				f.ok("%s: the server takes it", at)
-			case res.StatusCode == http.StatusUnauthorized:
+			case got.status == http.StatusUnauthorized:
 				f.fail("%s: the server refuses it; is this file in force there? (calltracker apply)", at)
-			case res.StatusCode == http.StatusNotFound:
+			case got.status == http.StatusNotFound:
 				f.fail("trackers.%s: the server does not have it; is this file in force there? (calltracker apply)", id)
 			default:
-				f.fail("%s: the server answers %s", at, res.Status)
+				f.fail("%s: the server answers %d", at, got.status)
 			}
 		}
 	}
