@@ -16,6 +16,7 @@ import (
 	"calltracker/crm"
 	"calltracker/crm/builtin"
 	"calltracker/storage/cache"
+	"calltracker/storage/sqlstore"
 )
 
 // options are the settings as they come from flags and the environment. They
@@ -23,7 +24,7 @@ import (
 type options struct {
 	Listen         string `name:"listen" env:"CALLTRACKER_LISTEN" default:":8080" help:"Address of the HTTP server."`
 	DataDir        string `name:"data-dir" env:"CALLTRACKER_DATA_DIR" default:"data" help:"SQLite file, spool, last good configuration, generated secrets."`
-	DatabaseURL    string `name:"database-url" env:"CALLTRACKER_DATABASE_URL" help:"Empty for the SQLite file in the data directory."`
+	DatabaseURL    string `name:"database-url" env:"CALLTRACKER_DATABASE_URL" help:"postgres://user:password@host:5432/name; empty for the SQLite file in the data directory."`
 	RedisURL       string `name:"redis-url" env:"CALLTRACKER_REDIS_URL" help:"redis://… that all replicas share; empty for counters and caches in this process."`
 	AdminToken     string `name:"admin-token" env:"CALLTRACKER_ADMIN_TOKEN" help:"Bearer token of the admin API; generated into the data directory when empty."`
 	SecretKey      string `name:"secret-key" env:"CALLTRACKER_SECRET_KEY" help:"Base64 of 32 bytes that encrypt stored secrets; generated into the data directory when empty."`
@@ -81,8 +82,10 @@ func (o options) check(terminal bool) (settings, error) {
 		complain("CALLTRACKER_DATA_DIR", "is empty; name a folder")
 	}
 	if o.DatabaseURL != "" {
-		// The URL may hold a password: it is not shown.
-		complain("CALLTRACKER_DATABASE_URL", "this version keeps its data in SQLite only; leave it empty")
+		// Its errors show no password.
+		if err := sqlstore.CheckURL(o.DatabaseURL); err != nil {
+			complain("CALLTRACKER_DATABASE_URL", "%v", err)
+		}
 	}
 	if o.RedisURL != "" {
 		if err := cache.CheckURL(o.RedisURL); err != nil {

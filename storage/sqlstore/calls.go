@@ -125,11 +125,11 @@ func (s *Store) EachCall(ctx context.Context, f storage.CallFilter, use func(sto
 func (s *Store) Call(ctx context.Context, id string) (call storage.Call, revisions []storage.Revision, err error) {
 	err = s.do("load call "+id, func(db *database) (err error) {
 		id := text(id)
-		row := db.statements.call.QueryRowContext(ctx, id)
+		row := db.statements.call.rowOn(ctx, db.read, id)
 		if call, err = scanCall(row.Scan); err != nil {
 			return err
 		}
-		rows, err := db.statements.revisions.QueryContext(ctx, id)
+		rows, err := db.statements.revisions.rowsOn(ctx, db.read, id)
 		if err != nil {
 			return err
 		}
@@ -160,7 +160,7 @@ func (db *database) calls(ctx context.Context, f storage.CallFilter, after *curs
 	var calls []storage.Call
 	parts := split(f)
 	for _, part := range parts {
-		q := newestFirst(narrowCalls(db.readGorm.WithContext(ctx).Table("calls").Select(callColumns), part), after, limit)
+		q := newestFirst(db.narrowCalls(db.readGorm.WithContext(ctx).Table("calls").Select(callColumns), part), after, limit)
 		rows, err := q.Rows()
 		if err != nil {
 			return nil, err
@@ -251,13 +251,13 @@ func distinct(numbers []string) []string {
 	return slices.Compact(tidied)
 }
 
-func narrowCalls(q *gorm.DB, f storage.CallFilter) *gorm.DB {
+func (db *database) narrowCalls(q *gorm.DB, f storage.CallFilter) *gorm.DB {
 	leads := leading(f)
 	column := func(name string) string {
 		if name == leads {
 			return name
 		}
-		return unindexed(name)
+		return db.dialect.unindexed(name)
 	}
 	if !f.From.IsZero() {
 		q = q.Where("at_us >= ?", micros(f.From))

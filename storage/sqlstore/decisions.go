@@ -64,6 +64,11 @@ func (s *Store) RecordDecisions(ctx context.Context, decisions []storage.Decisio
 	}
 	return s.do("record decisions", func(db *database) error {
 		return db.transactionOn(ctx, db.record, func(tx *sql.Tx) error {
+			if db.dialect.sessions { // the lenient connection of SQLite is lenient by itself
+				if _, err := tx.ExecContext(ctx, `SET LOCAL synchronous_commit = off`); err != nil {
+					return err
+				}
+			}
 			for chunk := range slices.Chunk(decisions, decisionChunk) {
 				if err := db.insertDecisions(ctx, tx, chunk); err != nil {
 					return err
@@ -100,9 +105,9 @@ func (db *database) insertDecisions(ctx context.Context, tx *sql.Tx, decisions [
 	}
 	var err error
 	if len(decisions) == decisionChunk {
-		_, err = tx.StmtContext(ctx, db.statements.insertDecisions).ExecContext(ctx, values...)
+		_, err = db.statements.insertDecisions.exec(ctx, tx, values...)
 	} else {
-		_, err = tx.ExecContext(ctx, insertDecisionsSQL(len(decisions)), values...)
+		_, err = tx.ExecContext(ctx, db.dialect.sql(insertDecisionsSQL(len(decisions))), values...)
 	}
 	if err != nil {
 		return fmt.Errorf("insert decisions: %w", err)

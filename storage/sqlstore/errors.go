@@ -26,7 +26,7 @@ func translate(err error) error {
 		errors.Is(err, sql.ErrConnDone), poolClosed(err):
 		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}
-	return translateDriver(err)
+	return translatePostgres(translateSQLite(err))
 }
 
 // poolClosed knows the error of a pool that was closed meanwhile, which

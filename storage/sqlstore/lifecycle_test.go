@@ -27,9 +27,12 @@ func TestNewChecksOptions(t *testing.T) {
 	}{
 		{"SQLite", Options{DataDir: "data"}, ""},
 		{"no directory", Options{}, "no data directory"},
-		{"another database", Options{URL: "postgres://u:hunter2@db/calls", DataDir: "data"}, `scheme "postgres"`},
-		{"no scheme", Options{URL: "calls.db", DataDir: "data"}, `scheme "none"`},
-		{"no URL", Options{URL: "\x7f:", DataDir: "data"}, `scheme "none"`},
+		{"PostgreSQL", Options{URL: "postgres://u:hunter2@db/calls"}, ""},
+		{"PostgreSQL with a slip", Options{URL: "postgres://u:hunter2@db:port/calls"}, "cannot be read"},
+		{"PostgreSQL with a bad option", Options{URL: "postgres://u:hunter2@db/calls?sslmode=perhaps"}, "sslmode is invalid"},
+		{"another database", Options{URL: "mysql://u:hunter2@db/calls", DataDir: "data"}, `scheme "mysql"`},
+		{"no scheme", Options{URL: "calls.db", DataDir: "data"}, `scheme ""`},
+		{"no URL", Options{URL: "\x7f:", DataDir: "data"}, "cannot be read"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := New(tt.options)

@@ -69,14 +69,14 @@ func (db *database) claimDecision(ctx context.Context, tx *sql.Tx, c storage.Cal
 	told, heard := began(c, source)
 	err = sql.ErrNoRows
 	if c.CallID != "" {
-		err = tx.StmtContext(ctx, db.statements.decisionByCallID).
-			QueryRowContext(ctx, c.CallID, c.Tracker, c.Tracker, micros(told)).Scan(&id, &route)
+		err = db.statements.decisionByCallID.
+			row(ctx, tx, c.CallID, c.Tracker, c.Tracker, micros(told)).Scan(&id, &route)
 	}
 	for _, at := range []time.Time{told, heard} {
 		if !errors.Is(err, sql.ErrNoRows) || c.DID == "" || at.IsZero() {
 			break
 		}
-		err = tx.StmtContext(ctx, db.statements.decisionNear).QueryRowContext(ctx,
+		err = db.statements.decisionNear.row(ctx, tx,
 			c.DID, micros(at.Add(-linkWithin)), micros(at.Add(linkWithin)), c.Tracker, c.Tracker,
 			c.Caller, micros(at.Add(-linkCallerless)), micros(at.Add(linkCallerless)),
 			c.Caller, micros(at)).Scan(&id, &route)
@@ -87,7 +87,7 @@ func (db *database) claimDecision(ctx context.Context, tx *sql.Tx, c storage.Cal
 	if err != nil {
 		return "", "", fmt.Errorf("find decision: %w", err)
 	}
-	claimed, err := changed(tx.StmtContext(ctx, db.statements.linkDecision).ExecContext(ctx, c.ID, id))
+	claimed, err := changed(db.statements.linkDecision.exec(ctx, tx, c.ID, id))
 	if err != nil {
 		return "", "", fmt.Errorf("link decision: %w", err)
 	}
@@ -105,15 +105,15 @@ func (db *database) linkLate(ctx context.Context, tx *sql.Tx, decisions []storag
 		return err
 	}
 	for _, l := range matches(calls, decisions) {
-		claimed, err := changed(tx.StmtContext(ctx, db.statements.linkDecisionLate).ExecContext(ctx, l.call.ID, l.decision.ID))
+		claimed, err := changed(db.statements.linkDecisionLate.exec(ctx, tx, l.call.ID, l.decision.ID))
 		if err != nil {
 			return fmt.Errorf("link decision: %w", err)
 		}
 		if !claimed { // recorded and linked before
 			continue
 		}
-		if _, err := tx.StmtContext(ctx, db.statements.linkLate).
-			ExecContext(ctx, l.decision.ID, l.decision.Route, l.call.ID); err != nil {
+		if _, err := db.statements.linkLate.
+			exec(ctx, tx, l.decision.ID, l.decision.Route, l.call.ID); err != nil {
 			return fmt.Errorf("link call: %w", err)
 		}
 	}
@@ -143,7 +143,7 @@ func (db *database) unlinkedCalls(ctx context.Context, tx *sql.Tx, decisions []s
 	}
 	var calls []storage.Call
 	if len(callIDs) > 0 {
-		rows, err := tx.QueryContext(ctx, unlinkedByCallIDSQL(len(callIDs)), slices.Concat(callIDs, []any{maxLateLinks})...)
+		rows, err := tx.QueryContext(ctx, db.dialect.sql(unlinkedByCallIDSQL(len(callIDs), db.dialect.keyed)), slices.Concat(callIDs, []any{maxLateLinks})...)
 		if err != nil {
 			return nil, fmt.Errorf("find calls by callID: %w", err)
 		}
@@ -155,7 +155,7 @@ func (db *database) unlinkedCalls(ctx context.Context, tx *sql.Tx, decisions []s
 		if len(dids) == 0 {
 			break
 		}
-		rows, err := tx.QueryContext(ctx, unlinkedByDIDSQL(column, len(dids)),
+		rows, err := tx.QueryContext(ctx, db.dialect.sql(unlinkedByDIDSQL(column, len(dids))),
 			slices.Concat(dids, []any{micros(first.Add(-linkWithin)), micros(last.Add(linkWithin)), maxLateLinks})...)
 		if err != nil {
 			return nil, fmt.Errorf("find calls by DID: %w", err)
@@ -168,7 +168,11 @@ func (db *database) unlinkedCalls(ctx context.Context, tx *sql.Tx, decisions []s
 }
 
 // unlinkedByCallIDSQL reads by the key, which is the callID where there is one.
-func unlinkedByCallIDSQL(callIDs int) string {
+func unlinkedByCallIDSQL(callIDs int, keyed bool) string {
+	if keyed {
+		return `SELECT id, call_id, tracker, did, caller, began_us FROM calls WHERE decision_id = ''
+			AND (id, at_us) IN (SELECT id, at_us FROM call_keys WHERE call_key IN (` + marks(callIDs) + `)) ORDER BY began_us DESC, id LIMIT ?`
+	}
 	return `SELECT id, call_id, tracker, did, caller, began_us FROM calls
 		WHERE decision_id = '' AND call_key IN (` + marks(callIDs) + `) ORDER BY began_us DESC, id LIMIT ?`
 }

@@ -21,18 +21,61 @@ const identityColumns = 3
 const (
 	callSQL = `SELECT ` + callColumns + ` FROM calls WHERE id = ?`
 
-	lockCallSQL = `SELECT ` + callColumns + `, revisions FROM calls WHERE call_key = ? AND contact_center = ?` + lockRow
-
 	insertRevisionSQL = `INSERT INTO call_revisions (of_call, number, received_us, source, sha256, raw)
 		VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (of_call, sha256) DO NOTHING`
 
 	revisionsSQL = `SELECT number, received_us, source, raw FROM call_revisions WHERE of_call = ? ORDER BY number, sha256`
 )
 
-func insertCallSQL() string {
+// insertCallSQL inserts a call unless its key is taken.
+func insertCallSQL(keyed bool) string {
 	columns := strings.Count(callColumns, ",") + 1
+	if keyed {
+		return `WITH fresh AS (INSERT INTO call_keys (call_key, contact_center, id, at_us) VALUES (?, ?, ?, ?)
+				ON CONFLICT (call_key, contact_center) DO NOTHING RETURNING id)
+			INSERT INTO calls (` + callColumns + `, at_us, began_us, heard_us, revisions)
+			SELECT ` + typedMarks() + `, ?::bigint, ?::bigint, ?::bigint, 1 FROM fresh`
+	}
 	return `INSERT INTO calls (` + callColumns + `, at_us, began_us, heard_us, revisions)
 		VALUES (` + marks(columns+3) + `, 1) ON CONFLICT (call_key, contact_center) DO NOTHING`
+}
+
+// typedMarks are marks for callColumns, with the types that PostgreSQL cannot
+// tell where they are not next to the columns.
+func typedMarks() string {
+	columns := strings.Split(callColumns, ",")
+	for i, column := range columns {
+		columns[i] = "?::text"
+		if name := strings.TrimSpace(column); strings.HasSuffix(name, "_us") || strings.HasSuffix(name, "_time") || name == "duration" {
+			columns[i] = "?::bigint"
+		}
+	}
+	return strings.Join(columns, ", ")
+}
+
+// lockKeySQL finds a call by its key, and keeps others from changing it; "" where
+// writers come one after another in any case.
+func lockKeySQL(keyed bool) string {
+	if keyed {
+		return `SELECT id, at_us FROM call_keys WHERE call_key = ? AND contact_center = ? FOR UPDATE`
+	}
+	return ""
+}
+
+func lockCallSQL(keyed bool) string {
+	if keyed {
+		return `SELECT ` + callColumns + `, revisions FROM calls WHERE id = ? AND at_us = ?`
+	}
+	return `SELECT ` + callColumns + `, revisions FROM calls WHERE call_key = ? AND contact_center = ?`
+}
+
+// moveKeySQL follows a call whose time has changed, and with it maybe its
+// partition.
+func moveKeySQL(keyed bool) string {
+	if keyed {
+		return `UPDATE call_keys SET at_us = ? WHERE call_key = ? AND contact_center = ?`
+	}
+	return ""
 }
 
 func updateCallSQL() string {
@@ -79,8 +122,12 @@ func (db *database) save(ctx context.Context, tx *sql.Tx, r storage.Report) (sto
 		return storage.Saved{}, err
 	}
 	told, heard := began(call, r.Source)
-	created, err := changed(tx.StmtContext(ctx, db.statements.insertCall).
-		ExecContext(ctx, append(values, micros(call.At()), micros(told), micros(heard))...))
+	at := micros(call.At())
+	values = append(values, at, micros(told), micros(heard))
+	if db.dialect.keyed {
+		values = append([]any{call.Key, call.ContactCenter, call.ID, at}, values...)
+	}
+	created, err := changed(db.statements.insertCall.exec(ctx, tx, values...))
 	if err != nil {
 		return storage.Saved{}, fmt.Errorf("insert call: %w", err)
 	}
@@ -95,7 +142,7 @@ func (db *database) save(ctx context.Context, tx *sql.Tx, r storage.Report) (sto
 		return storage.Saved{}, err
 	}
 	if decision != "" {
-		if _, err := tx.StmtContext(ctx, db.statements.linkCall).ExecContext(ctx, decision, route, call.ID); err != nil {
+		if _, err := db.statements.linkCall.exec(ctx, tx, decision, route, call.ID); err != nil {
 			return storage.Saved{}, fmt.Errorf("link call: %w", err)
 		}
 	}
@@ -105,8 +152,7 @@ func (db *database) save(ctx context.Context, tx *sql.Tx, r storage.Report) (sto
 // saveAgain merges a report into the call that is there.
 func (db *database) saveAgain(ctx context.Context, tx *sql.Tx, r storage.Report) (storage.Saved, error) {
 	var revisions int
-	row := tx.StmtContext(ctx, db.statements.lockCall).QueryRowContext(ctx, r.Call.Key, r.Call.ContactCenter)
-	known, err := scanCall(row.Scan, &revisions)
+	known, err := db.lockCall(ctx, tx, r.Call.Key, r.Call.ContactCenter, &revisions)
 	if err != nil {
 		return storage.Saved{}, fmt.Errorf("read call: %w", err)
 	}
@@ -139,10 +185,33 @@ func (db *database) saveAgain(ctx context.Context, tx *sql.Tx, r storage.Report)
 	}
 	told, heard := began(merged, r.Source)
 	values := append(after[identityColumns:], micros(merged.At()), micros(told), micros(heard), revisions, merged.ID)
-	if _, err := tx.StmtContext(ctx, db.statements.updateCall).ExecContext(ctx, values...); err != nil {
+	if _, err := db.statements.updateCall.exec(ctx, tx, values...); err != nil {
 		return storage.Saved{}, fmt.Errorf("update call: %w", err)
 	}
+	if at := micros(merged.At()); db.dialect.keyed && at != micros(known.At()) {
+		if _, err := db.statements.moveKey.exec(ctx, tx, at, merged.Key, merged.ContactCenter); err != nil {
+			return storage.Saved{}, fmt.Errorf("move key: %w", err)
+		}
+	}
 	return saved, nil
+}
+
+// lockCall reads a call that is there and keeps other writers from it until the
+// transaction ends. The row is read after the lock was had: what it was before
+// another writer let go of it does not count.
+func (db *database) lockCall(ctx context.Context, tx *sql.Tx, key, contactCenter string, revisions *int) (storage.Call, error) {
+	row := func() *sql.Row { return db.statements.lockCall.row(ctx, tx, key, contactCenter) }
+	if db.dialect.keyed {
+		var (
+			id string
+			at int64
+		)
+		if err := db.statements.lockKey.row(ctx, tx, key, contactCenter).Scan(&id, &at); err != nil {
+			return storage.Call{}, err
+		}
+		row = func() *sql.Row { return db.statements.lockCall.row(ctx, tx, id, at) }
+	}
+	return scanCall(row().Scan, revisions)
 }
 
 // addRevision stores a body, and tells whether it was new to the call.
@@ -152,8 +221,8 @@ func (db *database) addRevision(ctx context.Context, tx *sql.Tx, call string, nu
 	if raw == nil {
 		raw = []byte{}
 	}
-	added, err := changed(tx.StmtContext(ctx, db.statements.insertRevision).
-		ExecContext(ctx, call, number, micros(r.Call.ReceivedAt), text(string(r.Source)), digest[:], raw))
+	added, err := changed(db.statements.insertRevision.
+		exec(ctx, tx, call, number, micros(r.Call.ReceivedAt), text(string(r.Source)), digest[:], raw))
 	if err != nil {
 		return false, fmt.Errorf("insert revision: %w", err)
 	}

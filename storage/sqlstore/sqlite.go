@@ -14,7 +14,6 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/callbacks"
 	"gorm.io/gorm/clause"
-	"gorm.io/gorm/logger"
 	"gorm.io/gorm/schema"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -24,19 +23,15 @@ import (
 
 // This file is all that knows SQLite.
 
-// dialect is the database's name among migrations.
-const dialect = goose.DialectSQLite3
-
-// lockRow ends a SELECT whose row the transaction will change. SQLite knows no
-// row locks and needs none: its writing transactions come one after another.
-const lockRow = ""
-
-// unindexed writes a column so that a condition on it does not choose an index.
-// Without statistics SQLite takes all indexes to be equally good, and would walk
-// all calls of a tracker for the two of one caller
-// (https://www.sqlite.org/optoverview.html, "Disqualifying WHERE Clause Terms
-// Using Unary +").
-func unindexed(column string) string { return "+" + column }
+// sqliteDialect: SQLite knows no row locks and needs none, since its writing
+// transactions come one after another. Without statistics it takes all indexes
+// to be equally good, and would walk all calls of a tracker for the two of one
+// caller (https://www.sqlite.org/optoverview.html, "Disqualifying WHERE Clause
+// Terms Using Unary +").
+var sqliteDialect = dialect{
+	name: "sqlite", goose: goose.DialectSQLite3,
+	unindexed: func(column string) string { return "+" + column },
+}
 
 // readers is the size of the reading pool.
 const readers = 4
@@ -68,9 +63,9 @@ func openSQLite(path string) (*database, error) {
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
 
-	db := &database{write: write, record: record, read: read, turn: make(chan struct{}, 1)}
-	if db.writeGorm, err = openGorm(write); err == nil {
-		db.readGorm, err = openGorm(read)
+	db := &database{dialect: &sqliteDialect, write: write, record: record, read: read, turn: make(chan struct{}, 1)}
+	if db.writeGorm, err = openGorm(dialector{write}); err == nil {
+		db.readGorm, err = openGorm(dialector{read})
 	}
 	if err != nil {
 		return nil, errors.Join(err, db.close())
@@ -123,17 +118,6 @@ func dsn(path string, kind access) string {
 	return uri.String()
 }
 
-// openGorm puts gorm over a pool. It logs nothing: errors go to the caller, and
-// statements would show personal data.
-func openGorm(pool *sql.DB) (*gorm.DB, error) {
-	return gorm.Open(dialector{pool}, &gorm.Config{
-		SkipDefaultTransaction: true,
-		TranslateError:         true,
-		DisableAutomaticPing:   true,
-		Logger:                 logger.Discard,
-	})
-}
-
 // dialector tells gorm how to write SQL for SQLite. gorm.io/driver/sqlite is
 // not used because it brings a second, cgo driver into the build and translates
 // that one's error codes, not those of modernc.org/sqlite.
@@ -171,11 +155,11 @@ func (dialector) Explain(sql string, _ ...any) string { return sql }
 // Translate is how gorm asks for its own errors (TranslateError).
 func (dialector) Translate(err error) error { return translate(err) }
 
-// translateDriver gives SQLite's result codes
+// translateSQLite gives SQLite's result codes
 // (https://www.sqlite.org/rescode.html) the meaning that callers act on. A
 // damaged file counts as unavailable: nothing is wrong with the record, and it
 // can be kept elsewhere until the file is mended.
-func translateDriver(err error) error {
+func translateSQLite(err error) error {
 	var failure *sqlite.Error
 	if !errors.As(err, &failure) {
 		return err

@@ -89,7 +89,7 @@ func TestPlans(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			q := db.readGorm.Session(&gorm.Session{DryRun: true}).Table("calls").Select(callColumns)
-			statement := newestFirst(narrowCalls(q, tt.filter), after, 51).Find(&[]map[string]any{}).Statement
+			statement := newestFirst(db.narrowCalls(q, tt.filter), after, 51).Find(&[]map[string]any{}).Statement
 			plan := explain(t, db, statement.SQL.String(), statement.Vars...)
 			if !strings.Contains(plan, "SEARCH calls USING INDEX "+tt.index) || strings.Contains(plan, "TEMP B-TREE FOR ORDER BY") {
 				t.Errorf("plan:\n%s", plan)
@@ -99,7 +99,7 @@ func TestPlans(t *testing.T) {
 	for name, tt := range map[string]struct{ statement, index string }{
 		"decision by callID":      {decisionByCallIDSQL, "decisions_unlinked"},
 		"decision by DID":         {decisionNearSQL, "decisions_did (did=? AND at_us>? AND at_us<?)"},
-		"calls by callID":         {unlinkedByCallIDSQL(3), "calls_key"},
+		"calls by callID":         {unlinkedByCallIDSQL(3, false), "calls_key"},
 		"calls by DID":            {unlinkedByDIDSQL("began_us", 3), "calls_unlinked (did=? AND began_us>? AND began_us<?)"},
 		"calls by DID, our clock": {unlinkedByDIDSQL("heard_us", 3), "calls_unlinked_heard (did=? AND heard_us>? AND heard_us<?)"},
 	} {

@@ -1,13 +1,17 @@
 package sqlstore
 
 import (
+	"context"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
 
 	"calltracker/storage/storetest"
+	"calltracker/storage/storetest/postgrestest"
 )
 
 func TestMain(m *testing.M) {
@@ -39,6 +43,69 @@ func unprepared(t testing.TB, dir string) *Store {
 			t.Errorf("close: %v", err)
 		}
 	})
+	return s
+}
+
+func TestBehaviourOnPostgreSQL(t *testing.T) {
+	server := postgrestest.Address(t)
+	// Making a database takes PostgreSQL a second: tests that run side by side
+	// have one each, and leave it empty to those that follow.
+	stores := make(chan *Store, runtime.GOMAXPROCS(0))
+	for range cap(stores) {
+		stores <- openURL(t, postgrestest.Database(t, server))
+	}
+	storetest.Run(t, func(t *testing.T) storetest.Store {
+		s := <-stores
+		t.Cleanup(func() {
+			empty(t, s)
+			stores <- s
+		})
+		return s
+	})
+}
+
+// empty deletes every record.
+func empty(t *testing.T, s *Store) {
+	t.Helper()
+	db := s.db.Load()
+	rows, err := db.write.QueryContext(context.WithoutCancel(t.Context()), `SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE nspname = 'public' AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> 'goose_db_version' ORDER BY relname`)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer func() { _ = rows.Close() }()
+	var statements []string
+	for rows.Next() {
+		var table string
+		if err := rows.Scan(&table); err != nil {
+			t.Error(err)
+		}
+		statements = append(statements, "DELETE FROM "+table)
+	}
+	if err := rows.Err(); err != nil {
+		t.Error(err)
+	}
+	if _, err := db.write.ExecContext(context.WithoutCancel(t.Context()), strings.Join(statements, "; ")); err != nil {
+		t.Error(err)
+	}
+}
+
+// openURL is a prepared store on PostgreSQL, closed when the test ends.
+func openURL(t testing.TB, address string) *Store {
+	t.Helper()
+	s, err := New(Options{URL: address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	if err := s.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 

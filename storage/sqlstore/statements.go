@@ -7,34 +7,35 @@ import (
 	"strings"
 )
 
-// statements are prepared once for the paths that every call takes. They use
-// "?" for values; a database that numbers its parameters rewrites them where
-// they are prepared.
+// statements are those of the paths that every call takes.
 type statements struct {
 	// On the writing connection.
-	insertCall, lockCall, updateCall *sql.Stmt
-	insertRevision                   *sql.Stmt
-	decisionByCallID, decisionNear   *sql.Stmt
-	linkDecision, linkCall           *sql.Stmt
+	insertCall, lockKey, lockCall, updateCall, moveKey query
+	insertRevision                                     query
+	decisionByCallID, decisionNear                     query
+	linkDecision, linkCall                             query
 
 	// On the recording connection.
-	insertDecisions            *sql.Stmt
-	linkDecisionLate, linkLate *sql.Stmt
+	insertDecisions            query
+	linkDecisionLate, linkLate query
 
 	// On the reading pool.
-	call, revisions *sql.Stmt
+	call, revisions query
 }
 
 func (db *database) prepareStatements(ctx context.Context) error {
 	s := &db.statements
+	d := db.dialect
 	for _, p := range []struct {
-		to   **sql.Stmt
+		to   *query
 		pool *sql.DB
 		sql  string
 	}{
-		{&s.insertCall, db.write, insertCallSQL()},
-		{&s.lockCall, db.write, lockCallSQL},
+		{&s.insertCall, db.write, insertCallSQL(d.keyed)},
+		{&s.lockKey, db.write, lockKeySQL(d.keyed)},
+		{&s.lockCall, db.write, lockCallSQL(d.keyed)},
 		{&s.updateCall, db.write, updateCallSQL()},
+		{&s.moveKey, db.write, moveKeySQL(d.keyed)},
 		{&s.insertRevision, db.write, insertRevisionSQL},
 		{&s.decisionByCallID, db.write, decisionByCallIDSQL},
 		{&s.decisionNear, db.write, decisionNearSQL},
@@ -46,8 +47,12 @@ func (db *database) prepareStatements(ctx context.Context) error {
 		{&s.call, db.read, callSQL},
 		{&s.revisions, db.read, revisionsSQL},
 	} {
+		p.to.text = d.sql(p.sql)
+		if d.numbered || p.sql == "" { // pgx prepares and remembers by itself
+			continue
+		}
 		var err error
-		if *p.to, err = p.pool.PrepareContext(ctx, p.sql); err != nil {
+		if p.to.prepared, err = p.pool.PrepareContext(ctx, p.to.text); err != nil {
 			return fmt.Errorf("prepare %.40q: %w", p.sql, err)
 		}
 	}

@@ -1,6 +1,6 @@
 // Package sqlstore keeps calltracker's records in a SQL database: SQLite in the
-// data directory. What only SQLite does stands in sqlite.go; the rest is SQL
-// that PostgreSQL takes as well.
+// data directory, or PostgreSQL. What only one of them does stands in sqlite.go
+// and postgres.go, and what they do not have in common in dialect.go.
 //
 // Instants are stored as BIGINT, microseconds since 1970 in UTC with 0 for
 // "none": every database sorts and compares those alike, and no driver has to
@@ -23,17 +23,20 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/pressly/goose/v3"
 	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
 
 	"calltracker/storage"
 )
 
 // Options say where the records are.
 type Options struct {
-	URL     string       // empty: a SQLite file in DataDir; no other database yet
-	DataDir string       // made when it is missing
+	URL     string       // postgres://…; empty: a SQLite file in DataDir
+	DataDir string       // made when it is missing, for SQLite
 	Logger  *slog.Logger // nil: silent
 }
 
@@ -45,8 +48,10 @@ const fileName = "calltracker.db"
 // after Close, and whenever the database does not do its part; a later call
 // may succeed. It runs nothing in the background.
 type Store struct {
-	path   string
-	logger *slog.Logger
+	name     string // of the database, for messages
+	path     string // of the SQLite file; empty for PostgreSQL
+	postgres *pgxpool.Config
+	logger   *slog.Logger
 
 	mu     sync.Mutex // held by Prepare and Close
 	closed bool
@@ -55,24 +60,45 @@ type Store struct {
 
 // database is an open, migrated database.
 type database struct {
+	dialect             *dialect
 	write, read         *sql.DB
 	record              *sql.DB       // for what need not survive a power failure
-	turn                chan struct{} // holds a token while a transaction writes
+	turn                chan struct{} // holds a token while a transaction writes; nil where many may
+	pool                *pgxpool.Pool // under all of them, on PostgreSQL
 	writeGorm, readGorm *gorm.DB
 	schema              *goose.Provider
 	statements          statements
 }
 
+// CheckURL tells what is wrong with the URL of a database. Its errors show no
+// password.
+func CheckURL(address string) error {
+	_, err := New(Options{URL: address})
+	return err
+}
+
 // New checks the options. It touches neither disk nor network: that is for
 // Prepare.
 func New(o Options) (*Store, error) {
+	logger := o.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
 	if o.URL != "" {
-		scheme := "none"
-		if u, err := url.Parse(o.URL); err == nil && u.Scheme != "" {
-			scheme = u.Scheme
+		// Never the URL itself in an error: it holds a password.
+		u, err := url.Parse(o.URL)
+		if err != nil {
+			return nil, errUnreadableURL
 		}
-		// Never the URL itself: it holds a password.
-		return nil, fmt.Errorf("database URL with scheme %q is not supported: leave it empty for SQLite", scheme)
+		if u.Scheme != "postgres" && u.Scheme != "postgresql" {
+			return nil, fmt.Errorf("database URL with scheme %q is not supported: write postgres://…, or leave it empty for SQLite", u.Scheme)
+		}
+		config, err := parsePostgres(o.URL)
+		if err != nil {
+			return nil, err
+		}
+		name := fmt.Sprintf("%s on %s", config.ConnConfig.Database, config.ConnConfig.Host)
+		return &Store{name: name, postgres: config, logger: logger}, nil
 	}
 	if o.DataDir == "" {
 		return nil, errors.New("no data directory for the SQLite database")
@@ -81,11 +107,8 @@ func New(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", o.DataDir, err)
 	}
-	logger := o.Logger
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
-	}
-	return &Store{path: filepath.Join(dir, fileName), logger: logger}, nil
+	path := filepath.Join(dir, fileName)
+	return &Store{name: path, path: path, logger: logger}, nil
 }
 
 // Prepare opens the database and brings its schema up to date. After a failure
@@ -103,7 +126,7 @@ func (s *Store) Prepare(ctx context.Context) error {
 	}
 	db, err := s.open(ctx)
 	if err != nil {
-		return fmt.Errorf("prepare database %s: %w", s.path, translate(err))
+		return fmt.Errorf("prepare database %s: %w", s.name, translate(err))
 	}
 	s.db.Store(db)
 	return nil
@@ -111,17 +134,27 @@ func (s *Store) Prepare(ctx context.Context) error {
 
 // open opens, migrates and makes ready. Nothing stays open after a failure.
 func (s *Store) open(ctx context.Context) (_ *database, err error) {
-	db, err := openSQLite(s.path)
+	var db *database
+	if s.postgres != nil {
+		db, err = openPostgres(ctx, s.postgres, s.logger)
+	} else {
+		db, err = openSQLite(s.path)
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			db.close()
+			err = errors.Join(err, db.close())
 		}
 	}()
 	if err := db.migrate(ctx, s.logger); err != nil {
 		return nil, err
+	}
+	if db.dialect.keyed {
+		if err := db.ensurePartitions(ctx, time.Now()); err != nil {
+			return nil, err
+		}
 	}
 	if err := db.read.PingContext(ctx); err != nil {
 		return nil, err
@@ -187,14 +220,16 @@ func (db *database) transaction(ctx context.Context, work func(*sql.Tx) error) e
 	return db.transactionOn(ctx, db.write, work)
 }
 
-// transactionOn is transaction on one of the writing pools. They take turns:
+// transactionOn is transaction on one of the writing pools. SQLite's take turns:
 // left to themselves they would wait for each other by sleeping.
 func (db *database) transactionOn(ctx context.Context, pool *sql.DB, work func(*sql.Tx) error) error {
-	select {
-	case db.turn <- struct{}{}:
-		defer func() { <-db.turn }()
-	case <-ctx.Done():
-		return ctx.Err()
+	if db.turn != nil {
+		select {
+		case db.turn <- struct{}{}:
+			defer func() { <-db.turn }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	tx, err := pool.BeginTx(ctx, nil)
 	if err != nil {
@@ -212,5 +247,20 @@ func (db *database) transactionOn(ctx context.Context, pool *sql.DB, work func(*
 }
 
 func (db *database) close() error {
-	return errors.Join(db.read.Close(), db.record.Close(), db.write.Close())
+	err := errors.Join(db.read.Close(), db.record.Close(), db.write.Close())
+	if db.pool != nil {
+		db.pool.Close()
+	}
+	return err
+}
+
+// openGorm puts gorm over a database. It logs nothing: errors go to the caller, and
+// statements would show personal data.
+func openGorm(d gorm.Dialector) (*gorm.DB, error) {
+	return gorm.Open(d, &gorm.Config{
+		SkipDefaultTransaction: true,
+		TranslateError:         true,
+		DisableAutomaticPing:   true,
+		Logger:                 logger.Discard,
+	})
 }
