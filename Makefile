@@ -3,13 +3,16 @@
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT   ?= $(shell git rev-parse --verify --short=12 HEAD 2>/dev/null || echo unknown)
 FUZZTIME ?= 20s
+MINUTES  ?= 10
+RATE     ?= 100
+FLAGS    ?=
 LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint generate bench fuzz clean
+.PHONY: help run build test lint generate bench crash-test soak fuzz clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## start the server with the example configuration
 	go run ./server --apply examples/quickstart.yaml
@@ -33,6 +36,13 @@ generate: ## regenerate openapi/openapi.json and the served scripts of web/
 
 bench: ## measure the call path against its two baselines
 	go run ./server/bench
+
+crash-test: ## break everything around the server for some minutes, and look for what it acknowledged
+	@.ci/setup
+	go run ./server/endurance/run crash $(FLAGS)
+
+soak: ## serve calls for MINUTES (default 10) at RATE a second (default 100), and watch what it takes up
+	go run ./server/endurance/run soak -minutes $(MINUTES) -rate $(RATE) $(FLAGS)
 
 fuzz: ## run every fuzz target for FUZZTIME (default 20s) each
 	@.ci/fuzz $(FUZZTIME)

@@ -120,7 +120,7 @@ func (k *Keeper) save(ctx context.Context, r storage.Report, timeout time.Durati
 }
 
 func (k *Keeper) spool(ctx context.Context, r storage.Report, cause error) error {
-	record, err := appendSpooled(nil, r)
+	record, err := encodeSpooled(r)
 	if err != nil {
 		return err
 	}
@@ -286,14 +286,14 @@ type spooledHead struct {
 	Report  storage.Report // without Raw
 }
 
-func appendSpooled(dst []byte, r storage.Report) ([]byte, error) {
+func encodeSpooled(r storage.Report) ([]byte, error) {
 	raw := r.Raw
 	r.Raw = nil
 	head, err := json.Marshal(spooledHead{Version: spooledVersion, Report: r})
 	if err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
 	}
-	return append(append(append(dst, head...), '\n'), raw...), nil
+	return append(append(head, '\n'), raw...), nil
 }
 
 // readSpooled takes a record apart. Fields that it does not know are an error:

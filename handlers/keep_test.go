@@ -233,7 +233,7 @@ func TestDrainKeepsTheOrderOfEachCall(t *testing.T) {
 	for i := range 60 {
 		r := reportOf(fmt.Sprint("call-", i%7, "-"))
 		r.Raw = fmt.Append(nil, i)
-		record, err := appendSpooled(nil, r)
+		record, err := encodeSpooled(r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -261,12 +261,12 @@ func TestDrainKeepsTheOrderOfEachCall(t *testing.T) {
 func filled(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Struct:
-		if at, ok := v.Addr().Interface().(*time.Time); ok {
+		if at, ok := reflect.TypeAssert[*time.Time](v.Addr()); ok {
 			*at = time.Date(2026, 11, 25, 3, 30, 1, 123456000, time.UTC)
 			return
 		}
-		for i := range v.NumField() {
-			filled(v.Field(i))
+		for _, field := range v.Fields() {
+			filled(field)
 		}
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
@@ -301,7 +301,7 @@ func TestASpooledRecordHoldsEverything(t *testing.T) {
 	var r storage.Report
 	filled(reflect.ValueOf(&r).Elem())
 	r.Raw = []byte("{\"a\":\n\xff\x00}\n")
-	record, err := appendSpooled(nil, r)
+	record, err := encodeSpooled(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,7 +352,7 @@ func FuzzReadSpooled(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := appendSpooled(nil, r)
+		again, err := encodeSpooled(r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -360,7 +360,7 @@ func FuzzReadSpooled(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if twice, err := appendSpooled(nil, same); err != nil || !slices.Equal(again, twice) {
+		if twice, err := encodeSpooled(same); err != nil || !slices.Equal(again, twice) {
 			t.Errorf("%q became %q, %v", again, twice, err)
 		}
 		if !bytes.Equal(r.Raw, same.Raw) {

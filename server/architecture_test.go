@@ -29,7 +29,7 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"storage/storetest/postgrestest": {},
 		"handlers":                       {"storage", "rules", "ziwo", "crm", "phone", "openapi", "web"},
 	}
-	anything := []string{"server", "server/bench", "openapi/generate", "openapi/openapitest", "web/generate"} // programs, and what serves tests
+	anything := []string{"server", "server/bench", "server/endurance", "server/endurance/run", "openapi/generate", "openapi/openapitest", "web/generate"} // programs, and what serves tests
 	only := map[string][]string{
 		"gorm.io/gorm":               {"storage/sqlstore"},
 		"modernc.org/sqlite":         {"storage/sqlstore"},

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"calltracker/server/endurance"
+)
+
+// TestNothingAcknowledgedIsLost is the short form of `make crash-test`: the real
+// program is killed and stopped, locked out of its database and without room on
+// the disk, while clients post.
+func TestNothingAcknowledgedIsLost(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdict, err := endurance.Crash(t.Context(), endurance.CrashOptions{
+		Program:  endurance.Program{Command: []string{self}, Environment: []string{asProgram + "=1"}},
+		Database: endurance.SQLite, Duration: 10 * time.Second, Seed: uint64(time.Now().UnixNano()), Dir: t.TempDir(), Log: t.Output(), Writers: 4,
+	})
+	t.Logf("\n%s", verdict)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !verdict.OK() {
+		t.Error("a promise was broken")
+	}
+	if verdict.Kills == 0 || verdict.Spooled == 0 {
+		t.Error("the trial tried nothing")
+	}
+}

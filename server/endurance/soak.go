@@ -1,0 +1,307 @@
+package endurance
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"text/tabwriter"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// SoakOptions say what Soak does. Program is mandatory.
+type SoakOptions struct {
+	Program     Program
+	Duration    time.Duration
+	Rate        float64 // calls a second; each is a start call, and an end call after it
+	DatabaseURL string
+	Dir         string
+	Log         io.Writer // a line for each sample, for people
+}
+
+// sample is what the server takes up at one moment.
+type sample struct {
+	at                                time.Duration
+	resident, heap, goroutines, files float64 // heap is what lived after a collection, or is not yet collected
+}
+
+// Report is the outcome of Soak.
+type Report struct {
+	Calls              int64
+	Failed             int64 // answers other than 200, and none
+	Missed             int64 // not sent, since too many waited: the server was too slow
+	Dropped            int64 // decisions that were answered and not recorded
+	Left               int64 // records in the spool at the end
+	StartP50, StartP99 time.Duration
+	EndP50, EndP99     time.Duration
+	EarlyP99, LateP99  time.Duration // of end calls, in the second and the last quarter
+	Early, Late        Usage         // means of the second and the last quarter
+	Samples            int
+	Growths            []string // of what must not grow, and did
+	stopped            error
+}
+
+// Usage is a mean of samples: bytes, and numbers.
+type Usage struct{ Resident, Heap, Goroutines, Files float64 }
+
+// OK tells whether every call was served and nothing grew.
+func (r Report) OK() bool {
+	return r.Calls > 0 && r.Failed+r.Missed+r.Dropped+r.Left == 0 && len(r.Growths) == 0 && r.stopped == nil
+}
+
+func (r Report) String() string {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "calls %d, failed %d, not sent in time %d, decisions dropped %d, left in the spool %d\n", r.Calls, r.Failed, r.Missed, r.Dropped, r.Left)
+	fmt.Fprintf(&b, "start calls: p50 %v, p99 %v; end calls: p50 %v, p99 %v\n", r.StartP50, r.StartP99, r.EndP50, r.EndP99)
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "mean of\tresident\theap\tgoroutines\tfiles\tend calls p99\t")
+	for _, row := range []struct {
+		name string
+		u    Usage
+		p99  time.Duration
+	}{{"second quarter", r.Early, r.EarlyP99}, {"last quarter", r.Late, r.LateP99}} {
+		fmt.Fprintf(t, "%s\t%.1f MiB\t%.1f MiB\t%.0f\t%.0f\t%v\t\n", row.name, row.u.Resident/mebibyte, row.u.Heap/mebibyte, row.u.Goroutines, row.u.Files, row.p99)
+	}
+	_ = t.Flush() // to memory
+	for _, g := range r.Growths {
+		fmt.Fprintln(&b, "grew:", g)
+	}
+	if r.stopped != nil {
+		fmt.Fprintln(&b, r.stopped)
+	}
+	if r.OK() {
+		fmt.Fprintln(&b, "verdict: ok")
+	} else {
+		fmt.Fprintln(&b, "verdict: NOT ok")
+	}
+	return b.String()
+}
+
+const (
+	mebibyte   = 1 << 20
+	mostAtOnce = 512 // calls under way; beyond it the server is too slow for the rate
+	samplings  = 40  // of a run
+)
+
+// What may grow from the second quarter to the last, beyond noise: a share, and
+// so much on top. A latency is what the machine makes of it, too.
+const (
+	growthShare   = 0.2
+	latencyShare  = 1.0
+	growthMemory  = 24 * mebibyte
+	growthCount   = 40
+	growthLatency = 20 * time.Millisecond
+)
+
+// soak is one run.
+type soak struct {
+	SoakOptions
+	server *process
+	client *http.Client
+	failed atomic.Int64
+
+	mu     sync.Mutex
+	starts *hdrhistogram.Histogram
+	ends   [4]*hdrhistogram.Histogram // by quarter
+}
+
+// Soak serves calls at a rate for a while. The moments at which calls come do not
+// depend on the answers, and a latency counts from the moment at which the
+// request should have gone out.
+func Soak(ctx context.Context, o SoakOptions) (report Report, err error) {
+	s := &soak{SoakOptions: o, starts: newHistogram()}
+	for i := range s.ends {
+		s.ends[i] = newHistogram()
+	}
+	s.client = &http.Client{Timeout: askLimit, Transport: &http.Transport{MaxIdleConnsPerHost: mostAtOnce}}
+	defer s.client.CloseIdleConnections()
+	if s.server, err = o.Program.launch(o.Dir, filepath.Join(o.Dir, "data"), "CALLTRACKER_DATABASE_URL="+o.DatabaseURL); err != nil {
+		return report, err
+	}
+	watching, stopWatching := context.WithCancel(ctx)
+	var samples []sample
+	var watch error
+	var watcher sync.WaitGroup
+	start := time.Now()
+	watcher.Go(func() { samples, watch = s.watch(watching, start) })
+	report.Calls, report.Missed = s.calls(ctx, start)
+	stopWatching()
+	watcher.Wait()
+	if watch != nil {
+		_ = s.server.kill()
+		return report, watch
+	}
+	err = s.server.settled(ctx, settleLimit)
+	m, unread := s.server.metrics(ctx)
+	if unread == nil {
+		report.Dropped = int64(m[`calltracker_queue_dropped_total{queue="decisions"}`])
+		report.Left = int64(m["calltracker_spool_records"])
+	}
+	if err == nil {
+		err = unread
+	}
+	report.stopped = s.server.terminate()
+	s.conclude(&report, samples)
+	return report, err
+}
+
+func newHistogram() *hdrhistogram.Histogram {
+	return hdrhistogram.New(1, time.Hour.Microseconds(), 3)
+}
+
+// calls sends them, each at its moment, and waits for the last.
+func (s *soak) calls(ctx context.Context, start time.Time) (sent, missed int64) {
+	every := time.Duration(float64(time.Second) / s.Rate)
+	room := make(chan struct{}, mostAtOnce)
+	var under sync.WaitGroup
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for n := int64(0); ; n++ {
+		due := start.Add(time.Duration(n) * every)
+		if due.Sub(start) >= s.Duration {
+			break
+		}
+		if wait := time.Until(due); wait > 0 {
+			next.Reset(wait)
+			select {
+			case <-next.C:
+			case <-ctx.Done():
+			}
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		select {
+		case room <- struct{}{}:
+		default:
+			missed++
+			continue
+		}
+		sent++
+		under.Go(func() {
+			defer func() { <-room }()
+			s.call(ctx, n, start, due)
+		})
+	}
+	under.Wait()
+	return sent, missed
+}
+
+// call is a start call and the end call of the same call.
+func (s *soak) call(ctx context.Context, n int64, start, due time.Time) {
+	callID := fmt.Sprintf("soak-%d-%d", start.UnixNano(), n)
+	caller := fmt.Sprintf("+9715%08d", n%90_000_000)
+	body := fmt.Appendf(nil, `{"didCalled":"+97142345678","callerIDNumber":%q,"callID":%q}`, caller, callID)
+	if !s.post(ctx, "startCall", startKey, body) {
+		return
+	}
+	s.mu.Lock()
+	_ = s.starts.RecordValue(time.Since(due).Microseconds()) // up to an hour
+	s.mu.Unlock()
+	begun := time.Now()
+	if !s.post(ctx, "endCall", endKey, record(callID, 1500, "")) {
+		return
+	}
+	quarter := min(len(s.ends)-1, int(due.Sub(start)*time.Duration(len(s.ends))/s.Duration))
+	s.mu.Lock()
+	_ = s.ends[quarter].RecordValue(time.Since(begun).Microseconds()) // up to an hour
+	s.mu.Unlock()
+}
+
+func (s *soak) post(ctx context.Context, side, key string, body []byte) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.server.base+"/callTrackers/"+trackerID+"/"+side, bytes.NewReader(body))
+	if err != nil {
+		return false
+	}
+	req.Header.Set("X-Api-Key", key)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := s.client.Do(req)
+	if err == nil {
+		_, err = io.Copy(io.Discard, res.Body)
+		_ = res.Body.Close()
+	}
+	if err != nil || res.StatusCode != http.StatusOK {
+		s.failed.Add(1)
+		return false
+	}
+	return true
+}
+
+// watch takes samples until ctx ends.
+func (s *soak) watch(ctx context.Context, start time.Time) ([]sample, error) {
+	every := time.NewTicker(max(s.Duration/samplings, 100*time.Millisecond))
+	defer every.Stop()
+	var samples []sample
+	for {
+		select {
+		case <-ctx.Done():
+			return samples, nil
+		case <-every.C:
+		}
+		m, err := s.server.metrics(ctx)
+		if ctx.Err() != nil {
+			return samples, nil
+		}
+		if err != nil {
+			return samples, err
+		}
+		one := sample{
+			at: time.Since(start), resident: m["process_resident_memory_bytes"], heap: m["go_memstats_heap_alloc_bytes"],
+			goroutines: m["go_goroutines"], files: m["process_open_fds"],
+		}
+		samples = append(samples, one)
+		if s.Log != nil {
+			fmt.Fprintf(s.Log, "%6.0f s: resident %6.1f MiB, heap %6.1f MiB, goroutines %4.0f, files %4.0f\n",
+				one.at.Seconds(), one.resident/mebibyte, one.heap/mebibyte, one.goroutines, one.files)
+		}
+	}
+}
+
+// conclude compares the second quarter with the last: the first is for warming up.
+func (s *soak) conclude(r *Report, samples []sample) {
+	r.Failed, r.Samples = s.failed.Load(), len(samples)
+	at := func(h *hdrhistogram.Histogram, percentile float64) time.Duration {
+		return time.Duration(h.ValueAtPercentile(percentile)) * time.Microsecond
+	}
+	all := newHistogram()
+	for _, h := range s.ends {
+		all.Merge(h)
+	}
+	r.StartP50, r.StartP99, r.EndP50, r.EndP99 = at(s.starts, 50), at(s.starts, 99), at(all, 50), at(all, 99)
+	r.EarlyP99, r.LateP99 = at(s.ends[1], 99), at(s.ends[3], 99)
+	r.Early, r.Late = s.mean(samples, 1), s.mean(samples, 3)
+	grew := func(what string, early, late, share, most float64) {
+		if late > early*(1+share)+most {
+			r.Growths = append(r.Growths, fmt.Sprintf("%s, from %.0f to %.0f", what, early, late))
+		}
+	}
+	grew("resident memory", r.Early.Resident, r.Late.Resident, growthShare, growthMemory)
+	grew("heap", r.Early.Heap, r.Late.Heap, growthShare, growthMemory)
+	grew("goroutines", r.Early.Goroutines, r.Late.Goroutines, growthShare, growthCount)
+	grew("open files", r.Early.Files, r.Late.Files, growthShare, growthCount)
+	grew("p99 of end calls in microseconds", float64(r.EarlyP99.Microseconds()), float64(r.LateP99.Microseconds()), latencyShare, float64(growthLatency.Microseconds()))
+	if r.Early == (Usage{}) || r.Late == (Usage{}) {
+		r.Growths = append(r.Growths, "too few samples to tell")
+	}
+}
+
+func (s *soak) mean(samples []sample, quarter int) (u Usage) {
+	n := 0.0
+	for _, one := range samples {
+		if int(one.at*4/s.Duration) == quarter {
+			n++
+			u.Resident, u.Heap = u.Resident+one.resident, u.Heap+one.heap
+			u.Goroutines, u.Files = u.Goroutines+one.goroutines, u.Files+one.files
+		}
+	}
+	if n > 0 {
+		u = Usage{u.Resident / n, u.Heap / n, u.Goroutines / n, u.Files / n}
+	}
+	return u
+}
