@@ -92,7 +92,7 @@ type CallDetail struct {
 type RevisionView struct {
 	Number     int             `json:"number"`
 	ReceivedAt time.Time       `json:"receivedAt" format:"date-time"`
-	Source     string          `json:"source" enums:"endCall,callHistory"`
+	Source     string          `json:"source" enums:"endCall,callHistory,reconciliation"`
 	Raw        json.RawMessage `json:"raw" swaggertype:"object"`
 }
 

@@ -390,3 +390,79 @@ func TestADayOfCallsIsReconciled(t *testing.T) {
 }
 
 func newRegistry() *prometheus.Registry { return prometheus.NewRegistry() }
+
+func TestTwoStoriesOfOneCall(t *testing.T) {
+	r := withZiwo(t, ziwotest.Options{})
+	r.ziwo.SetNow(time.Now())
+	at := time.Now().UTC().Add(-3 * time.Hour).Truncate(time.Second)
+	call := ziwotest.Call{
+		ContactCenter: "aldebaran", Tracker: "sales", CallID: "told-twice", Direction: "inbound", DID: "+97142345678", RawDID: "042345678",
+		Caller: "+971501234567", RawCaller: "0501234567", CallerName: "0501234567", StartedAt: at, AnsweredAt: at.Add(5 * time.Second),
+		EndedAt: at.Add(30 * time.Second), Duration: 30, RingTime: 5, TalkTime: 25, Result: "answered", HangupCause: "NORMAL_CLEARING",
+		HangupBy: "originator", Position: "0501112233", RecordingFile: "told-twice.mp3",
+	}
+	stamp := func(t time.Time) string { return t.Format(time.RFC3339) }
+	// The end call knew less, had a number written in another way and another
+	// duration, and was written earlier.
+	r.endCall("sales", "end-key-1", fmt.Sprintf(`{"callID":"told-twice","direction":"inbound","didCalled":"+97142345678","callerIDNumber":"0501234567",
+		"startedAt":%q,"answeredAt":%q,"endedAt":%q,"duration":29,"talkTime":25,"updatedAt":%q,"hangupCause":"NORMAL_CLEARING"}`,
+		stamp(at), stamp(at.Add(5*time.Second)), stamp(at.Add(30*time.Second)), stamp(at.Add(30*time.Second)))).want(t, 200)
+	r.ziwo.AddCalls(call)
+	if run := r.reconcile(t); run.Present != 1 || run.Differing != 1 || run.Enriched != 1 || run.Backfilled != 0 {
+		t.Errorf("the run is %+v", run)
+	}
+	r.equalTruth(t)
+	if run := r.reconcile(t); run.Differing != 0 || run.Enriched != 0 {
+		t.Errorf("the next run is %+v", run)
+	}
+	stored := r.stored(t)["told-twice"]
+	details := into[handlers.CallDetail](t, r.do(request{method: "GET", path: "/api/v1/calls/" + stored.ID, admin: true}).want(t, 200))
+	if len(details.Revisions) != 2 || details.Revisions[1].Source != "reconciliation" {
+		t.Errorf("revisions are %+v", details.Revisions)
+	}
+}
+
+// claims tells of every claim that is given back.
+type claims struct {
+	signalling
+	given chan string
+}
+
+func (c claims) ClaimReconciliation(ctx context.Context, contactCenter, holder string, now, until time.Time) (bool, error) {
+	claimed, err := c.signalling.ClaimReconciliation(ctx, contactCenter, holder, now, until)
+	if !until.After(now) {
+		c.given <- holder
+	}
+	return claimed, err
+}
+
+func TestOneReplicaReconciles(t *testing.T) {
+	r := withZiwo(t, ziwotest.Options{})
+	r.ziwo.SetNow(time.Now())
+	recorded, given := make(chan storage.Reconciliation, 10), make(chan string, 10)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	now := time.Now()
+	replica := func() chan error {
+		reconciler := handlers.NewReconciler(handlers.Reconciler{
+			Centers: r.s.centers, Config: r.s.config, Calls: r.s.calls, Store: claims{signalling{r.s.store, recorded}, given},
+			Metrics: handlers.NewMetrics(newRegistry()), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Every: time.Hour,
+		})
+		ended := make(chan error, 1)
+		go func() { ended <- reconciler.Run(ctx) }()
+		return ended
+	}
+	first := replica()
+	<-given
+	second := replica()
+	<-given
+	cancel()
+	for _, ended := range []chan error{first, second} {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	if len(recorded) != 1 {
+		t.Errorf("two replicas reconciled %d times", len(recorded))
+	}
+}
