@@ -13,7 +13,7 @@ import (
 // globals are what a script may use without declaring it: the browser's, and
 // what boot.js has for every part of a bundle.
 var globals = strings.Fields(`
-	AbortSignal Array Boolean CSSStyleSheet CustomEvent Date Error JSON Map Math MutationObserver NodeFilter Number Object Promise
+	AbortSignal Array Boolean CSSStyleSheet CustomEvent Date Error JSON Map Math MutationObserver NodeFilter RegExp Number Object Promise
 	Set String Symbol URL URLSearchParams clearTimeout console document fetch isNaN localStorage location navigator
 	setTimeout undefined window
 	boot language direction load`)
@@ -105,7 +105,7 @@ func (l *linter) Exit(js.INode) {}
 
 func (l *linter) scope(s js.Scope) {
 	for _, v := range s.Declared {
-		if name := string(v.Data); v.Uses < 2 && !slices.Contains(l.own, name) && v.Decl != js.ExprDecl {
+		if name := string(v.Data); v.Uses < 2 && !slices.Contains(l.own, name) && v.Decl != js.ExprDecl && name != "_" {
 			l.say("%s is declared and never used", name)
 		}
 	}
