@@ -206,7 +206,7 @@ type (
 		Server string `json:"server"`
 
 		Texts   map[string]map[string]string `json:"texts,omitempty"` // by language
-		Changes []hoursChange                `json:"changes,omitempty"`
+		Changes []hoursChange                `json:"changes,omitzero"`
 		Popup   *popupConfig                 `json:"popup,omitempty"`
 		Calls   *callsConfig                 `json:"calls,omitempty"`
 	}

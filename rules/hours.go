@@ -74,3 +74,11 @@ func (s *schedule) edge(at time.Time) time.Time {
 	}
 	return first.UTC()
 }
+
+// Zone is the time zone of the first schedule, UTC when there is none.
+func (h Hours) Zone() *time.Location {
+	if len(h.schedules) == 0 {
+		return time.UTC
+	}
+	return h.schedules[0].zone
+}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -155,6 +157,50 @@ func (s *server) release(c echo.Context, kind web.Kind) error {
 		return s.complain(c, err)
 	}
 	return serveAsset(c, asset, typeScript, cacheForever)
+}
+
+// sitePage serves the page for a site's owner.
+//
+//	@Summary	A page for the owner of a site: the lines to paste, the button as it is now, what is missing
+//	@ID		sitePage
+//	@Tags		browsers
+//	@Produce	html
+//	@Param		site	path		string	true	"Site"
+//	@Success	200		{string}	string
+//	@Failure	404		{object}	handlers.Problem
+//	@Failure	500		{object}	handlers.Problem
+//	@Router		/sites/{site} [get]
+func (s *server) sitePage(c echo.Context) error {
+	shown, err := s.embeds.Page(c.Param("site"))
+	if err != nil {
+		return err
+	}
+	var body bytes.Buffer
+	if err := shown.Write(&body); err != nil {
+		return fmt.Errorf("page of site %s: %w", shown.Site, err)
+	}
+	header := c.Response().Header()
+	header.Set(echo.HeaderContentSecurityPolicy, "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	header.Set(echo.HeaderXContentTypeOptions, "nosniff")
+	header.Set(echo.HeaderCacheControl, "no-store") // it says what is now
+	return c.HTMLBlob(http.StatusOK, body.Bytes())
+}
+
+// pageAsset serves the styles and scripts of our own pages.
+func pageAsset(c echo.Context) error {
+	name := c.Param("file")
+	body, ok := web.Asset(name)
+	if !ok {
+		return echo.ErrNotFound
+	}
+	contentType := typeScript
+	if strings.HasSuffix(name, ".css") {
+		contentType = "text/css; charset=utf-8"
+	}
+	header := c.Response().Header()
+	header.Set(echo.HeaderCacheControl, cacheForever)
+	header.Set(echo.HeaderXContentTypeOptions, "nosniff")
+	return c.Blob(http.StatusOK, contentType, body)
 }
 
 // complain answers a script that is not there with one that says so.

@@ -383,3 +383,46 @@ func TestScriptsAreSmallAndStrict(t *testing.T) {
 		}
 	}
 }
+
+func TestSitePage(t *testing.T) {
+	h := serve(t, embedDocument)
+	release := web.WebCallback.Release()
+	for path, want := range map[string][]string{
+		"/sites/shop": {
+			`&lt;script src=&#34;http://localhost:8080/webcallback/shop.js&#34; async&gt;&lt;/script&gt;`, release.Version, "http://localhost:8080", "Ring me", "Sonnez-moi", `dir="rtl"`,
+			"It takes the place of the element with the id &#34;call-us&#34;", "always: no schedule closes it", "callerIDNumber", "offline_outside: is empty", "33176431477",
+		},
+		"/sites/half-days":  {"by the schedule noon", `<time datetime="20`, "(Asia/Dubai)", "The button shows as closed outside of noon", "There is one extension only"},
+		"/sites/closed-now": {`<span class="state off">Closed</span>`, "do not open within a year"},
+		"/sites/crm":        {"/jorel/crm.js", "data-token", "/popup/crm.js", "Numbers on the page can be clicked", "There is a key"},
+		"/sites/v1.2":       {"It stands at top-left mine."},
+	} {
+		got := h.do(request{method: "GET", path: path}).want(t, 200)
+		for _, part := range want {
+			if !strings.Contains(got.body, strings.ReplaceAll(part, "+", "&#43;")) {
+				t.Errorf("%s does not have %q", path, part)
+			}
+		}
+		if strings.Contains(got.body, "hush") || strings.Contains(got.body, h.token) {
+			t.Errorf("%s tells a secret", path)
+		}
+		if policy := got.header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
+			t.Errorf("%s has the policy %q", path, policy)
+		}
+		assets := regexp.MustCompile(`/assets/[a-z0-9.-]+`).FindAllString(got.body, -1)
+		if len(assets) != 2 {
+			t.Errorf("%s loads %q", path, assets)
+		}
+		for _, asset := range assets {
+			if got := h.packed(request{path: asset}); got.status != 200 || !strings.Contains(got.header.Get("Cache-Control"), "immutable") {
+				t.Errorf("%s answers %d, %v", asset, got.status, got.header)
+			}
+		}
+	}
+	if got := h.do(request{method: "GET", path: "/sites/nobody"}).want(t, 404); !strings.Contains(got.body, "there is no site") {
+		t.Errorf("an unknown site answers %q", got.body)
+	}
+	if got := h.packed(request{path: "/assets/site-0000.js"}); got.status != 404 {
+		t.Errorf("an unknown asset answers %d", got.status)
+	}
+}

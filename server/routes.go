@@ -30,6 +30,8 @@ func (s *server) routes(e *echo.Echo) {
 	open(http.MethodGet, "/jorel/:site/:file", s.jorelRelease)
 	open(http.MethodGet, "/popup/:file", s.popup)
 	open(http.MethodGet, "/popup/:site/:file", s.popupRelease)
+	open(http.MethodGet, "/sites/:site", s.sitePage)
+	open(http.MethodGet, "/assets/:file", pageAsset)
 
 	// The admin API.
 	admin(http.MethodGet, "/api/v1/config", s.getConfig)

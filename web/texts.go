@@ -1,5 +1,10 @@
 package web
 
+import (
+	"slices"
+	"strings"
+)
+
 // TextKeys are the texts of Ziwo's button that a site may change, by Ziwo's
 // names (https://www.ziwo.io/api-integration-developers/).
 func TextKeys() []string {
@@ -47,4 +52,13 @@ func Texts() map[string]map[string]string {
 			"failureMessage":       "تعذر الوصول إليك. تحقق من الرقم ثم حاول مرة أخرى.",
 		},
 	}
+}
+
+// Direction is that in which a language is written: "ltr" or "rtl".
+func Direction(language string) string {
+	base, _, _ := strings.Cut(strings.ToLower(language), "-")
+	if slices.Contains([]string{"ar", "dv", "fa", "he", "ku", "ps", "ug", "ur", "yi"}, base) {
+		return "rtl"
+	}
+	return "ltr"
 }

@@ -10,6 +10,9 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"html/template"
+	"io"
+	"strings"
 )
 
 //go:generate go run ./generate -dir .
@@ -81,4 +84,84 @@ func Complaint(message string) ([]byte, error) {
 		return nil, err
 	}
 	return append(append([]byte("console.error("), quoted...), ");\n"...), nil
+}
+
+//go:embed site.html
+var siteHTML string
+
+var siteTemplate = template.Must(template.New("site").Parse(siteHTML))
+
+// SitePage is what the page for a site's owner shows.
+type SitePage struct {
+	Site   string
+	Embeds []SiteEmbed
+	Button *SiteButton // nil for a site without one
+	Checks []SiteCheck
+}
+
+// SiteEmbed is a line to paste.
+type SiteEmbed struct {
+	Title, About, Line, Pinned string
+	Policy                     string // what a Content-Security-Policy has to allow
+}
+
+// SiteButton is the call-me-back button as it is now.
+type SiteButton struct {
+	Corner     string // a class of the page's stylesheet
+	Place      string // the same in words
+	Offline    bool
+	Why        string
+	Next       string // RFC 3339; "" when nothing changes
+	NextText   string
+	NextState  string
+	Extensions []string
+	Languages  []SiteLanguage
+}
+
+// SiteLanguage is the texts of the button in one language.
+type SiteLanguage struct {
+	Code, Name, Direction string
+	Shown                 bool
+	Texts                 map[string]string
+}
+
+// Text is one of the texts, by Ziwo's name for it.
+func (l SiteLanguage) Text(name string) string { return l.Texts[name] }
+
+// SiteCheck is one thing that a site needs, and whether it is there.
+type SiteCheck struct {
+	OK   bool
+	Text string
+}
+
+// Write renders the page.
+func (p SitePage) Write(w io.Writer) error {
+	style, script := assetName("site.css"), assetName("site.js")
+	return siteTemplate.Execute(w, struct {
+		SitePage
+		Style, Script string
+	}{p, style, script})
+}
+
+// Asset is a style or script of the pages, by the name that they use for it,
+// which changes with the content.
+func Asset(name string) (body []byte, ok bool) {
+	for _, file := range []string{"site.css", "site.js"} {
+		if name == assetName(file) {
+			body, err := served.ReadFile("served/" + file)
+			return body, err == nil
+		}
+	}
+	return nil, false
+}
+
+func assetName(file string) string {
+	body, err := served.ReadFile("served/" + file)
+	if err != nil {
+		panic("web: no file " + file) // the name stands in this package
+	}
+	sum := sha256.Sum256(body)
+	const shown = 8
+	kind := file[strings.LastIndexByte(file, '.'):]
+	return strings.TrimSuffix(file, kind) + "-" + hex.EncodeToString(sum[:shown]) + kind
 }

@@ -43,8 +43,8 @@ const (
 //
 //   - the server is the one that served the document;
 //   - an API key in the Authorization header is a bearer token;
-//   - errors are JSON whatever the operation produces, and problem+json below
-//     /api/v1/, where any operation may also answer 401, 429 and 500;
+//   - errors are JSON whatever the operation produces, and problem+json where they are a
+//     Problem, as all are below /api/v1/, where any operation may also answer 401, 429 and 500;
 //   - an operation may read bodies of any type (@x-any-body true);
 //   - an operation may serve scripts and JSON, and its errors in both ways, as a
 //     script that complains and as a problem (@x-script true).
@@ -121,7 +121,11 @@ func complete(doc *openapi3.T, method, path string, operation *openapi3.Operatio
 			continue
 		}
 		if schema := described(response.Value); schema != nil {
-			response.Value.Content = openapi3.Content{errorMedia: openapi3.NewMediaType().WithSchemaRef(schema)}
+			media := errorMedia
+			if schema.Ref == "#/components/schemas/"+problemSchema {
+				media = mediaProblem
+			}
+			response.Value.Content = openapi3.Content{media: openapi3.NewMediaType().WithSchemaRef(schema)}
 		} else if errorMedia == mediaProblem {
 			return fmt.Errorf("the answer %s has no {object}", status)
 		}

@@ -13,7 +13,7 @@ import (
 // globals are what a script may use without declaring it: the browser's, and
 // what boot.js has for every part of a bundle.
 var globals = strings.Fields(`
-	AbortSignal Array Boolean CSSStyleSheet CustomEvent Date Error JSON Map Math MutationObserver NodeFilter RegExp Number Object Promise
+	AbortSignal Array Boolean CSSStyleSheet CustomEvent Date Error JSON Map Math Element MutationObserver NodeFilter RegExp Number Object Promise
 	Set String Symbol URL URLSearchParams clearTimeout console document fetch isNaN localStorage location navigator
 	setTimeout undefined window
 	boot language direction load`)

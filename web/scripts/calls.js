@@ -7,7 +7,7 @@ function calls(config) {
 
   // international form of a number, or "" when there is no telling.
   const international = (written) => {
-    const digits = written.replace(/^tel:/i, "").split(";")[0].replace(/\(0\)/, "").replace(/[^\d+]/g, "");
+    const digits = written.replace(/%20/g, " ").replace(/%2b/gi, "+").replace(/^tel:/i, "").split(";")[0].replace(/\(0\)/, "").replace(/[^\d+]/g, "");
     const { code, trunk } = options;
     let number = "";
     if (digits.startsWith("+")) {
