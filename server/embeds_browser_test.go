@@ -512,6 +512,9 @@ func popupBlocked(t *testing.T, w *world) {
 	if got := eval[string](arabic, cardText); !strings.Contains(got, "مكالمة واردة") {
 		t.Errorf("the Arabic card says %q", got)
 	}
+	if widths := eval[[]float64](arabic, "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"); widths[0] > widths[1] {
+		t.Errorf("the card makes the page %v px wide, in a window of %v", widths[0], widths[1])
+	}
 	arabic.shoot("card-arabic")
 }
 
@@ -717,7 +720,7 @@ func siteOwnersPage(t *testing.T, w *world) {
 	// The clipboard may be closed to a page; then the line is selected.
 	tab.run(`window.copied = ""; Object.defineProperty(navigator, "clipboard", { value: { writeText: async (text) => { window.copied = text } }, configurable: true }); document.querySelector(".copy").click();`)
 	tab.wait(`copied === '<script src="http://localhost:8080/webcallback/shop.js" async></'+'script>'`)
-	tab.run(`Object.defineProperty(navigator, "clipboard", { value: { writeText: async () => { throw new Error("no") } } }); document.querySelectorAll(".copy")[1].click();`)
+	tab.run(`Object.defineProperty(navigator, "clipboard", { value: { writeText: async () => { throw new Error("no") } } }); document.querySelector("details").open = true; document.querySelectorAll(".copy")[1].click();`)
 	tab.wait(`getSelection().toString().includes("integrity=")`)
 	tab.fine()
 	crm := w.tab(t)
