@@ -29,6 +29,16 @@ type (
 		Calendars map[string][]string `json:"calendars"`
 		Schedules map[string]schedule `json:"schedules"`
 		Trackers  map[string]tracker  `json:"trackers"`
+		Sites     map[string]site     `json:"sites"`
+	}
+	site struct {
+		Origins        []string    `json:"origins"`
+		WebCallback    webCallback `json:"webcallback"`
+		OfflineOutside []string    `json:"offline_outside"`
+	}
+	webCallback struct {
+		ContactCenterName string   `json:"contactCenterName"`
+		Extensions        []string `json:"extensions"`
 	}
 	schedule struct {
 		Timezone string   `json:"timezone"`
@@ -85,6 +95,9 @@ func document(trackers, routes int) ([]byte, error) {
 			"weekend": {"Asia/Riyadh", []window{{weekend, "08:00", "20:00"}}, nil},
 		},
 		Trackers: make(map[string]tracker, trackers),
+		Sites: map[string]site{benchSite: {
+			Origins: []string{"https://shop.example.com"}, WebCallback: webCallback{"aldebaran", []string{"33176431477"}}, OfflineOutside: []string{"office"},
+		}},
 	}
 	for t := range trackers {
 		doc.Trackers[trackerID(t)] = newTracker(t, routes)

@@ -59,7 +59,7 @@ const longestOver = time.Minute
 const checkEvery = 64
 
 // load has the clients send for a duration, or every request once when it is 0,
-// and measures. A status other than 200, or a body that check refuses, ends it
+// and measures. A status other than 200 and 304, or a body that check refuses, ends it
 // with an error.
 func load(ctx context.Context, address string, clients []*client, during time.Duration, check func(request, []byte) error) (result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -158,11 +158,14 @@ func readAnswer(from *bufio.Reader, dst []byte) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	refused := ""
-	if !bytes.HasPrefix(status, []byte("HTTP/1.1 200 ")) {
+	refused, length := "", -1
+	switch {
+	case bytes.HasPrefix(status, []byte("HTTP/1.1 200 ")):
+	case bytes.HasPrefix(status, []byte("HTTP/1.1 304 ")):
+		length = 0 // it never has a body, and need not say so
+	default:
 		refused = string(bytes.TrimSpace(status))
 	}
-	length := -1
 	for {
 		line, err := from.ReadSlice('\n')
 		if err != nil {
