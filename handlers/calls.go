@@ -23,6 +23,7 @@ type callReader interface {
 type Calls struct {
 	Store  callReader
 	Config *Config
+	Soon   func(storage.Call) bool // whether a call that nobody has looked up will be; nil: none will
 }
 
 // CallView is a stored call as it is shown. Absent instants are null.
@@ -130,9 +131,9 @@ type CallQuery struct {
 //	@Security	Bearer
 //	@Router		/api/v1/calls [get]
 func (h *Calls) List(ctx context.Context, q CallQuery, page storage.Page) (CallList, error) {
-	filter, none, err := h.filter(q)
-	if err != nil || none {
-		return CallList{Calls: []CallView{}}, err
+	filter, err := h.filter(q)
+	if err != nil {
+		return CallList{}, err
 	}
 	calls, next, err := h.Store.Calls(ctx, filter, page)
 	if err != nil {
@@ -140,7 +141,7 @@ func (h *Calls) List(ctx context.Context, q CallQuery, page storage.Page) (CallL
 	}
 	out := CallList{Calls: make([]CallView, len(calls)), Next: next}
 	for i, c := range calls {
-		out.Calls[i] = viewCall(c)
+		out.Calls[i] = h.view(c)
 	}
 	return out, nil
 }
@@ -167,11 +168,11 @@ func (h *Calls) List(ctx context.Context, q CallQuery, page storage.Page) (CallL
 //	@Security	Bearer
 //	@Router		/api/v1/calls.csv [get]
 func (h *Calls) Each(ctx context.Context, q CallQuery, visit func(CallView) error) error {
-	filter, none, err := h.filter(q)
-	if err != nil || none {
+	filter, err := h.filter(q)
+	if err != nil {
 		return err
 	}
-	if err := h.Store.EachCall(ctx, filter, func(c storage.Call) error { return visit(viewCall(c)) }); err != nil {
+	if err := h.Store.EachCall(ctx, filter, func(c storage.Call) error { return visit(h.view(c)) }); err != nil {
 		return fmt.Errorf("read calls: %w", err)
 	}
 	return nil
@@ -195,7 +196,7 @@ func (h *Calls) Get(ctx context.Context, id string) (CallDetail, error) {
 	if err != nil {
 		return CallDetail{}, fmt.Errorf("load call %q: %w", shorten(id), err)
 	}
-	out := CallDetail{CallView: viewCall(call), Raw: json.RawMessage("null"), Revisions: make([]RevisionView, len(revisions))}
+	out := CallDetail{CallView: h.view(call), Raw: json.RawMessage("null"), Revisions: make([]RevisionView, len(revisions))}
 	for i, r := range revisions {
 		out.Revisions[i] = RevisionView{Number: r.Number, ReceivedAt: r.ReceivedAt, Source: string(r.Source), Raw: ziwo.MaskSecrets(r.Raw)}
 	}
@@ -205,20 +206,19 @@ func (h *Calls) Get(ctx context.Context, id string) (CallDetail, error) {
 	return out, nil
 }
 
-// filter turns a query into the store's terms; none is true when no call can
-// match it.
-func (h *Calls) filter(q CallQuery) (f storage.CallFilter, none bool, err error) {
+// filter turns a query into the store's terms.
+func (h *Calls) filter(q CallQuery) (f storage.CallFilter, err error) {
 	if q.Result != "" && !slices.Contains(storage.Results(), storage.Result(q.Result)) {
-		return f, false, invalid("result", "%q is none of %v", shorten(q.Result), storage.Results())
+		return f, invalid("result", "%q is none of %v", shorten(q.Result), storage.Results())
 	}
 	if !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To) {
-		return f, false, invalid("to", "must be after from")
+		return f, invalid("to", "must be after from")
 	}
 	f = storage.CallFilter{
 		From: q.From, To: q.To, Tracker: q.Tracker, DIDs: h.spellings(q.DID), Callers: h.spellings(q.Caller),
-		Result: storage.Result(q.Result), Campaign: q.Campaign,
+		Result: storage.Result(q.Result), Campaign: q.Campaign, Customer: q.Customer,
 	}
-	return f, q.Customer != "", nil // no call has a customer as long as no connection is asked
+	return f, nil
 }
 
 // spellings is every number that somebody who types this can mean: as it
@@ -240,8 +240,8 @@ func spellings(config *Config, number string) []string {
 	return out
 }
 
-func viewCall(c storage.Call) CallView {
-	return CallView{
+func (h *Calls) view(c storage.Call) CallView {
+	out := CallView{
 		ID: c.ID, ContactCenter: c.ContactCenter, Tracker: c.Tracker, CallID: c.CallID, Direction: c.Direction,
 		DID: c.DID, RawDID: c.RawDID, Caller: c.Caller, RawCaller: c.RawCaller, CallerName: c.CallerName,
 		StartedAt: instant(c.StartedAt), AnsweredAt: instant(c.AnsweredAt), EndedAt: instant(c.EndedAt),
@@ -249,8 +249,15 @@ func viewCall(c storage.Call) CallView {
 		Result: string(c.Result), HangupCause: c.HangupCause, HangupBy: c.HangupBy,
 		Agent: c.Agent, Position: c.Position, RecordingFile: c.RecordingFile, Campaign: c.Campaign,
 		Route: c.Route, Decision: c.Decision, Flags: append([]string{}, c.Flags...), ReceivedAt: c.ReceivedAt,
-		Customers: []CustomerView{}, Enrichment: Enrichment{State: "none"},
+		Customers: make([]CustomerView, len(c.Customers)), Enrichment: viewEnrichment(c.Enrichment),
 	}
+	for i, customer := range c.Customers {
+		out.Customers[i] = CustomerView(customer)
+	}
+	if c.Enrichment.State == "" && h.Soon != nil && h.Soon(c) {
+		out.Enrichment.State = string(storage.EnrichmentPending)
+	}
+	return out
 }
 
 func instant(t time.Time) *time.Time {

@@ -29,6 +29,14 @@ func (s *server) testConnection(c echo.Context) error {
 	return answer(c)(s.connections.Test(c.Request().Context(), c.Param("name"), in))
 }
 
+func (s *server) enrichCall(c echo.Context) error {
+	state, err := s.enricher.Enrich(c.Request().Context(), c.Param("id"))
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusAccepted, state)
+}
+
 // cacheKey makes keys of numbers in the shared cache. It is the same on every
 // replica, and the secret key cannot be told from it.
 func cacheKey(secretKey []byte) []byte {

@@ -129,3 +129,76 @@ tests:
 		t.Errorf("%d requests", n)
 	}
 }
+
+func TestStoredCallsGetTheirCustomers(t *testing.T) {
+	a := newBooks(t)
+	h := serveBooks(t, withBooks(a))
+	h.endCall("sales", "end-key-old", `{"callID":"known","direction":"inbound","didCalled":"061234567","callerIDNumber":"0501234567"}`).want(t, 200)
+	h.endCall("sales", "end-key-old", `{"callID":"stranger","direction":"inbound","didCalled":"061234567","callerIDNumber":"0509999999"}`).want(t, 200)
+	h.endCall("sales", "end-key-old", `{"callID":"withheld","direction":"inbound","didCalled":"061234567","callerIDNumber":"anonymous"}`).want(t, 200)
+	byID := func() map[string]handlers.CallView {
+		out := map[string]handlers.CallView{}
+		for _, c := range h.calls("") {
+			out[c.CallID] = c
+		}
+		return out
+	}
+	for _, c := range byID() {
+		if s := c.Enrichment.State; c.CallID != "withheld" && s != "pending" && s != "found" && s != "none" {
+			t.Errorf("%s is %s", c.CallID, s)
+		}
+	}
+	eventually(t, "looking the calls up", func() bool {
+		calls := byID()
+		return calls["known"].Enrichment.State == "found" && calls["stranger"].Enrichment == handlers.Enrichment{State: "none", Attempts: 1}
+	})
+	calls := byID()
+	layla := handlers.CustomerView{Connection: "a", ID: "c-1", Name: "Layla", URL: "https://books.example/c-1", MatchedBy: "phone"}
+	if c := calls["known"]; len(c.Customers) != 1 || c.Customers[0] != layla || c.Enrichment.Attempts != 1 {
+		t.Errorf("the call is of %+v (%+v)", c.Customers, c.Enrichment)
+	}
+	if c := calls["withheld"]; c.Enrichment != (handlers.Enrichment{State: "none"}) || len(c.Customers) != 0 {
+		t.Errorf("a withheld number: %+v", c.Enrichment)
+	}
+	detail := into[handlers.CallDetail](t, h.get("/api/v1/calls/"+calls["known"].ID).want(t, 200))
+	if len(detail.Customers) != 1 || detail.Enrichment.State != "found" {
+		t.Errorf("one call: %+v", detail.CallView)
+	}
+	if got := h.calls("?customer=c-1"); len(got) != 1 || got[0].CallID != "known" {
+		t.Errorf("calls of the customer: %+v", got)
+	}
+	if got := h.calls("?customer=c-2"); len(got) != 0 {
+		t.Errorf("calls of another: %+v", got)
+	}
+	if csv := h.get("/api/v1/calls.csv?customer=c-1").want(t, 200).body; strings.Count(csv, "\n") != 2 || !strings.Contains(csv, "known") {
+		t.Errorf("as CSV: %s", csv)
+	}
+
+	// Layla changes her number: asked again, nothing comes from the cache.
+	a.becomes(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`[]`)) })
+	enrich := func(id string, status int) response {
+		t.Helper()
+		return h.do(request{method: "POST", path: "/api/v1/calls/" + id + "/enrich", admin: true}).want(t, status)
+	}
+	if got := into[handlers.Enrichment](t, enrich(calls["known"].ID, 202)); got.State != "pending" {
+		t.Errorf("asked again: %+v", got)
+	}
+	eventually(t, "looking the call up again", func() bool { return byID()["known"].Enrichment.State == "none" })
+	if got := h.calls("?customer=c-1"); len(got) != 0 {
+		t.Errorf("calls of the customer that is no more: %+v", got)
+	}
+	if got := into[handlers.Enrichment](t, enrich(calls["withheld"].ID, 202)); got.State != "none" {
+		t.Errorf("a withheld number, asked again: %+v", got)
+	}
+	enrich("0190aaaa-0000-7000-8000-000000000000", 404)
+}
+
+func TestWithoutConnectionsNobodyIsLookedFor(t *testing.T) {
+	h := serveBooks(t, document)
+	h.endCall("sales", "end-key-old", `{"callID":"known","direction":"inbound","didCalled":"061234567","callerIDNumber":"0501234567"}`).want(t, 200)
+	call := h.calls("")[0]
+	if call.Enrichment.State != "none" || call.Customers == nil {
+		t.Errorf("the call is %+v", call)
+	}
+	h.do(request{method: "POST", path: "/api/v1/calls/" + call.ID + "/enrich", admin: true}).want(t, 422)
+}

@@ -43,6 +43,7 @@ func (s *server) routes(e *echo.Echo) {
 	admin(http.MethodGet, "/api/v1/calls", s.listCalls)
 	admin(http.MethodGet, "/api/v1/calls.csv", s.exportCalls)
 	admin(http.MethodGet, "/api/v1/calls/:id", s.getCall)
+	admin(http.MethodPost, "/api/v1/calls/:id/enrich", s.enrichCall)
 	admin(http.MethodGet, "/api/v1/decisions", s.listDecisions)
 	admin(http.MethodGet, "/api/v1/decisions/:id", s.getDecision)
 	admin(http.MethodGet, "/api/v1/rejections", s.listRejections)

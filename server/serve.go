@@ -63,6 +63,7 @@ type server struct {
 	decided      *handlers.Decisions
 	secrets      *handlers.Secrets
 	directory    *crm.Directory
+	enricher     *handlers.Enricher
 	connections  *handlers.Connections
 	crmTransport *http.Transport
 	simulator    *handlers.Simulator
@@ -168,7 +169,8 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	}
 	s.decisions = handlers.NewQueue("decisions", decisionQueue, logger, s.calls.RecordDecisions)
 	s.calls.Decisions = s.decisions
-	s.stored = &handlers.Calls{Store: store, Config: s.config}
+	s.enricher = &handlers.Enricher{Store: store, Directory: s.directory, Now: time.Now, Logger: logger}
+	s.stored = &handlers.Calls{Store: store, Config: s.config, Soon: s.enricher.Soon}
 	s.decided = &handlers.Decisions{Store: store, Config: s.config}
 	s.secrets = &handlers.Secrets{Store: store, Vault: vault, Config: s.config, Now: time.Now}
 	s.simulator = &handlers.Simulator{Config: s.config, Numbers: numbers, VoicemailField: set.voicemailField, Now: time.Now}
@@ -248,6 +250,7 @@ func (s *server) run(ctx context.Context) error {
 	background.Go(func() { _ = s.refused.Run(queues) })   // always nil
 	background.Go(func() { s.prepareLater(ctx) })
 	background.Go(func() { _ = s.directory.Run(queues) }) // always nil
+	background.Go(func() { _ = s.enricher.Run(ctx) })     // always nil
 	background.Go(func() {                                // outlives the requests that wait for the database with it
 		if err := s.outbox.Run(queues, s.keeper.Drain); err != nil {
 			s.logger.Error("the spool is not drained", slog.Any("error", err))

@@ -76,6 +76,10 @@ type Call struct {
 	Flags         []string  // what was odd about the CDR; sorted, unique
 	RevisedAt     time.Time // the CDR's own time of writing, orders its revisions
 	ReceivedAt    time.Time // when the first body came
+
+	// What SaveCall does not store: whose call it was.
+	Customers  []Customer
+	Enrichment Enrichment
 }
 
 // At is the instant by which calls are ordered and filtered: when the call
@@ -193,6 +197,7 @@ type CallFilter struct {
 	Callers  []string // any of these
 	Result   Result
 	Campaign string
+	Customer string // id of a customer that the call was found to be of
 }
 
 // DecisionFilter narrows a list of decisions. Zero fields do not narrow.

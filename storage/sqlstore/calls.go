@@ -83,8 +83,11 @@ func (s *Store) Calls(ctx context.Context, f storage.CallFilter, p storage.Page)
 		}
 		size := pageSize(p.Limit)
 		rows, err := db.calls(ctx, f, after, size+1)
+		if err != nil {
+			return err
+		}
 		calls, next = cut(callList, rows, size, placeOfCall)
-		return err
+		return db.addCustomers(ctx, calls)
 	})
 	return calls, next, err
 }
@@ -101,8 +104,10 @@ func (s *Store) EachCall(ctx context.Context, f storage.CallFilter, use func(sto
 	for {
 		var calls []storage.Call
 		err := s.do("stream calls", func(db *database) (err error) {
-			calls, err = db.calls(ctx, f, after, streamPage)
-			return err
+			if calls, err = db.calls(ctx, f, after, streamPage); err != nil {
+				return err
+			}
+			return db.addCustomers(ctx, calls)
 		})
 		if err != nil {
 			return err
@@ -145,7 +150,13 @@ func (s *Store) Call(ctx context.Context, id string) (call storage.Call, revisio
 			r.ReceivedAt = instant(received)
 			revisions = append(revisions, r)
 		}
-		return rows.Err()
+		if err := rows.Err(); err != nil {
+			return err
+		}
+		one := []storage.Call{call}
+		err = db.addCustomers(ctx, one)
+		call = one[0]
+		return err
 	})
 	return call, revisions, err
 }
@@ -226,6 +237,8 @@ func split(f storage.CallFilter) []storage.CallFilter {
 // the fewest calls pass.
 func leading(f storage.CallFilter) string {
 	switch {
+	case f.Customer != "":
+		return "id"
 	case len(f.Callers) > 0:
 		return "caller"
 	case len(f.DIDs) > 0:
@@ -264,6 +277,9 @@ func (db *database) narrowCalls(q *gorm.DB, f storage.CallFilter) *gorm.DB {
 	}
 	if !f.To.IsZero() {
 		q = q.Where("at_us < ?", micros(f.To))
+	}
+	if f.Customer != "" {
+		q = q.Where("id IN (SELECT of_call FROM call_customers WHERE customer_id = ?)", indexed(f.Customer))
 	}
 	if f.Tracker != "" {
 		q = q.Where(column("tracker")+" = ?", indexed(f.Tracker))

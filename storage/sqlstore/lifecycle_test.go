@@ -128,7 +128,7 @@ func TestMigrationIsLogged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := strings.Count(log.String(), "schema migrated"); n != 1 || !strings.Contains(log.String(), "from=0 to=4") {
+	if n := strings.Count(log.String(), "schema migrated"); n != 1 || !strings.Contains(log.String(), "from=0 to=7") {
 		t.Errorf("logged %d times:\n%s", n, log.String())
 	}
 }

@@ -33,6 +33,11 @@ type Store interface {
 	Decisions(ctx context.Context, f storage.DecisionFilter, p storage.Page) ([]storage.Decision, string, error)
 	Decision(ctx context.Context, id string) (storage.Decision, error)
 
+	QueueLookups(ctx context.Context, since, now time.Time) (int, error)
+	ClaimLookups(ctx context.Context, now, until time.Time, most int) ([]storage.Lookup, error)
+	SettleLookups(ctx context.Context, settled []storage.Settled) (lost int, err error)
+	RequestLookup(ctx context.Context, id string, now time.Time) (storage.Enrichment, error)
+
 	RecordRejections(ctx context.Context, rejections []storage.Rejection) error
 	Rejections(ctx context.Context, p storage.Page) ([]storage.Rejection, string, error)
 
@@ -65,6 +70,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"calls", callTests()},
 		{"links", linkTests()},
 		{"lists", listTests()},
+		{"customers", customerTests()},
 		{"rejections", rejectionTests()},
 		{"config", configTests()},
 		{"secrets", secretTests()},

@@ -1,0 +1,204 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"calltracker/storage"
+)
+
+// lookupRow is a row of call_lookups.
+type lookupRow struct {
+	OfCall   string `gorm:"column:of_call;primaryKey"`
+	Number   string `gorm:"column:number"`
+	State    string `gorm:"column:state"`
+	Attempts int    `gorm:"column:attempts"`
+	Error    string `gorm:"column:error"`
+	Anew     int64  `gorm:"column:anew"`
+}
+
+func (lookupRow) TableName() string { return "call_lookups" }
+
+// customerRow is a row of call_customers.
+type customerRow struct {
+	OfCall     string `gorm:"column:of_call;primaryKey"`
+	Number     int    `gorm:"column:number;primaryKey"`
+	Connection string `gorm:"column:connection"`
+	CustomerID string `gorm:"column:customer_id"`
+	Name       string `gorm:"column:name"`
+	URL        string `gorm:"column:url"`
+	MatchedBy  string `gorm:"column:matched_by"`
+}
+
+func (customerRow) TableName() string { return "call_customers" }
+
+// customerNumber is the customer's side of a call, when it is a public number.
+const customerNumber = `CASE WHEN c.direction = 'outbound' THEN c.did ELSE c.caller END`
+
+// unqueued are the calls saved since an id that have no look-up yet. Ids begin
+// with the time of saving, so that a call that came late is among them.
+const unqueued = ` FROM calls c WHERE c.id >= ? AND ` + customerNumber + ` LIKE '+%'
+	AND NOT EXISTS (SELECT 1 FROM call_lookups l WHERE l.of_call = c.id)`
+
+// queueSize bounds one transaction of QueueLookups.
+const queueSize = 1000
+
+// QueueLookups makes a look-up, due now, for each call that was saved since then,
+// has the number of a customer and none yet; at most a thousand at a time. It
+// returns how many.
+func (s *Store) QueueLookups(ctx context.Context, since, now time.Time) (queued int, err error) {
+	first := firstID(since)
+	err = s.do("queue look-ups", func(db *database) error {
+		var some []int
+		if err := db.readGorm.WithContext(ctx).Raw(`SELECT 1`+unqueued+` LIMIT 1`, first).Scan(&some).Error; err != nil || len(some) == 0 {
+			return err
+		}
+		done := db.writeGorm.WithContext(ctx).Exec(`INSERT INTO call_lookups (of_call, number, at_us, state, attempts, error, anew, due_us)
+			SELECT c.id, `+customerNumber+`, c.at_us, 'pending', 0, '', 0, CAST(? AS BIGINT)`+unqueued+`
+			ORDER BY c.id LIMIT ? ON CONFLICT (of_call) DO NOTHING`, micros(now), first, queueSize)
+		queued = int(done.RowsAffected)
+		return done.Error
+	})
+	return queued, err
+}
+
+// firstID is less than every id made at an instant or later.
+func firstID(at time.Time) string {
+	ms := at.UnixMilli()
+	return fmt.Sprintf("%08x-%04x-0000-0000-000000000000", ms>>16, ms&0xffff)
+}
+
+// ClaimLookups hands out look-ups that are due, each to one claimer until the
+// instant that is given: who has not settled it by then has lost it.
+func (s *Store) ClaimLookups(ctx context.Context, now, until time.Time, most int) (claimed []storage.Lookup, err error) {
+	err = s.do("claim look-ups", func(db *database) error {
+		var some []int
+		if err := db.readGorm.WithContext(ctx).Raw(`SELECT 1 FROM call_lookups WHERE due_us <> 0 AND due_us <= ? LIMIT 1`, micros(now)).
+			Scan(&some).Error; err != nil || len(some) == 0 {
+			return err
+		}
+		// The outer condition counts when two claim at once: the second one sees
+		// that the row is no longer due.
+		var rows []lookupRow
+		if err := db.writeGorm.WithContext(ctx).Raw(`UPDATE call_lookups SET due_us = ?
+			WHERE due_us <> 0 AND due_us <= ? AND of_call IN (
+				SELECT of_call FROM call_lookups WHERE due_us <> 0 AND due_us <= ? ORDER BY due_us, of_call LIMIT ?)
+			RETURNING of_call, number, state, attempts, error, anew`, micros(until), micros(now), micros(now), most).Scan(&rows).Error; err != nil {
+			return err
+		}
+		for _, r := range rows {
+			claimed = append(claimed, storage.Lookup{Call: r.OfCall, Number: r.Number, Enrichment: enrichmentOf(r), Anew: r.Anew != 0, Until: instant(micros(until))})
+		}
+		return nil
+	})
+	return claimed, err
+}
+
+// SettleLookups stores what look-ups found, all in one transaction, and returns
+// how many were lost: their claim had ended, or they were asked for again
+// meanwhile. Those change nothing.
+func (s *Store) SettleLookups(ctx context.Context, settled []storage.Settled) (lost int, err error) {
+	err = s.do("settle look-ups", func(db *database) error {
+		return db.writeGorm.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+			lost = 0
+			for _, l := range settled {
+				ours, err := settle(tx, l)
+				if err != nil {
+					return err
+				}
+				if !ours {
+					lost++
+				}
+			}
+			return nil
+		})
+	})
+	return lost, err
+}
+
+func settle(tx *gorm.DB, l storage.Settled) (ours bool, err error) {
+	anew := 0
+	if l.Anew && !l.Due.IsZero() {
+		anew = 1
+	}
+	done := tx.Exec(`UPDATE call_lookups SET state = ?, attempts = ?, error = ?, anew = ?, due_us = ? WHERE of_call = ? AND due_us = ?`,
+		string(l.Enrichment.State), l.Enrichment.Attempts, text(l.Enrichment.Error), anew, micros(l.Due), l.Call, micros(l.Until))
+	if done.Error != nil || done.RowsAffected == 0 {
+		return false, done.Error
+	}
+	if err := tx.Exec(`DELETE FROM call_customers WHERE of_call = ?`, l.Call).Error; err != nil || len(l.Found) == 0 {
+		return true, err
+	}
+	rows := make([]customerRow, len(l.Found))
+	for i, c := range l.Found {
+		rows[i] = customerRow{
+			OfCall: l.Call, Number: i + 1, Connection: text(c.Connection), CustomerID: indexed(c.ID),
+			Name: text(c.Name), URL: text(c.URL), MatchedBy: text(c.MatchedBy),
+		}
+	}
+	return true, tx.Create(&rows).Error
+}
+
+// RequestLookup makes a call's look-up due now, whatever became of an earlier
+// one, and returns its state: zero when the call has no number of a customer. It
+// returns storage.ErrNotFound when there is no such call.
+func (s *Store) RequestLookup(ctx context.Context, id string, now time.Time) (e storage.Enrichment, err error) {
+	err = s.do("request look-up of call "+id, func(db *database) error {
+		var numbers []string
+		if err := db.readGorm.WithContext(ctx).Raw(`SELECT `+customerNumber+` FROM calls c WHERE c.id = ?`, text(id)).Scan(&numbers).Error; err != nil {
+			return err
+		}
+		switch {
+		case len(numbers) == 0:
+			return storage.ErrNotFound
+		case len(numbers[0]) == 0 || numbers[0][0] != '+':
+			return nil
+		}
+		var rows []lookupRow
+		if err := db.writeGorm.WithContext(ctx).Raw(`INSERT INTO call_lookups (of_call, number, at_us, state, attempts, error, anew, due_us)
+			SELECT c.id, `+customerNumber+`, c.at_us, 'pending', 0, '', 1, CAST(? AS BIGINT) FROM calls c WHERE c.id = ?
+			ON CONFLICT (of_call) DO UPDATE SET number = excluded.number, state = 'pending', error = '', anew = 1, due_us = excluded.due_us
+			RETURNING of_call, number, state, attempts, error, anew`, micros(now), text(id)).Scan(&rows).Error; err != nil || len(rows) == 0 {
+			return err
+		}
+		e = enrichmentOf(rows[0])
+		return nil
+	})
+	return e, err
+}
+
+func enrichmentOf(r lookupRow) storage.Enrichment {
+	return storage.Enrichment{State: storage.EnrichmentState(r.State), Attempts: r.Attempts, Error: r.Error}
+}
+
+// addCustomers completes calls with their customers and how far the search is.
+func (db *database) addCustomers(ctx context.Context, calls []storage.Call) error {
+	if len(calls) == 0 {
+		return nil
+	}
+	ids, at := make([]string, len(calls)), make(map[string]*storage.Call, len(calls))
+	for i := range calls {
+		ids[i] = calls[i].ID
+		at[calls[i].ID] = &calls[i]
+	}
+	var lookups []lookupRow
+	if err := db.readGorm.WithContext(ctx).Where("of_call IN ?", ids).Find(&lookups).Error; err != nil || len(lookups) == 0 {
+		return err
+	}
+	for _, r := range lookups {
+		at[r.OfCall].Enrichment = enrichmentOf(r)
+	}
+	var customers []customerRow
+	if err := db.readGorm.WithContext(ctx).Where("of_call IN ?", ids).Order("of_call, number").Find(&customers).Error; err != nil {
+		return err
+	}
+	for _, r := range customers {
+		at[r.OfCall].Customers = append(at[r.OfCall].Customers, storage.Customer{
+			Connection: r.Connection, ID: r.CustomerID, Name: r.Name, URL: r.URL, MatchedBy: r.MatchedBy,
+		})
+	}
+	return nil
+}

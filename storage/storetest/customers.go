@@ -1,0 +1,262 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"calltracker/storage"
+)
+
+func customerTests() []test {
+	return []test{
+		{"each call with a customer's number is looked up once", queuedOnce},
+		{"a claim is one's own until its time is over", claimedApart},
+		{"what was found is shown and searched by", foundIsShown},
+		{"a look-up that has to wait keeps what is known", waitingKeepsWhatIsKnown},
+		{"a lost claim changes nothing", lostClaim},
+		{"a look-up that is asked for again begins anew", requestedAgain},
+		{"a request for a call without a number of a customer is none", requestedInVain},
+	}
+}
+
+// longAgo is before every call was saved.
+var longAgo = time.Date(2020, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+func queue(t *testing.T, s Store, want int) {
+	t.Helper()
+	if n, err := s.QueueLookups(t.Context(), longAgo, noon); err != nil || n != want {
+		t.Fatalf("%d look-ups queued, want %d: %v", n, want, err)
+	}
+}
+
+func claim(t *testing.T, s Store, now time.Time, most, want int) []storage.Lookup {
+	t.Helper()
+	got, err := s.ClaimLookups(t.Context(), now, now.Add(time.Minute), most)
+	if err != nil || len(got) != want {
+		t.Fatalf("%d look-ups claimed, want %d: %v", len(got), want, err)
+	}
+	return got
+}
+
+func settle(t *testing.T, s Store, l storage.Lookup, state storage.EnrichmentState, found ...storage.Customer) {
+	t.Helper()
+	l.Enrichment.State = state
+	l.Enrichment.Attempts++
+	settleAs(t, s, l, time.Time{}, 0, found...)
+}
+
+func settleAs(t *testing.T, s Store, l storage.Lookup, due time.Time, lost int, found ...storage.Customer) {
+	t.Helper()
+	if n, err := s.SettleLookups(t.Context(), []storage.Settled{{Lookup: l, Found: found, Due: due}}); err != nil || n != lost {
+		t.Fatalf("settled, %d lost and not %d: %v", n, lost, err)
+	}
+}
+
+var layla = storage.Customer{Connection: "desk", ID: "c-1", Name: "Layla", URL: "https://desk.example/c-1", MatchedBy: "phone"}
+
+func queuedOnce(t *testing.T, s Store) {
+	in := save(t, s, body("inbound", 0))
+	out := save(t, s, with(body("outbound", time.Minute), func(c *storage.Call) { c.Direction = "outbound" }))
+	save(t, s, with(body("withheld", 0), func(c *storage.Call) { c.Caller, c.RawCaller = "anonymous", "anonymous" }))
+	save(t, s, with(body("internal", 0), func(c *storage.Call) { c.Caller, c.RawCaller = "0026", "0026" }))
+	save(t, s, with(body("nobody", 0), func(c *storage.Call) { c.Caller, c.RawCaller = "", "" }))
+	if n, err := s.QueueLookups(t.Context(), time.Now().Add(24*time.Hour), noon); err != nil || n != 0 {
+		t.Errorf("%d look-ups of calls that were not saved yet: %v", n, err)
+	}
+	if call, _ := load(t, s, in.ID); call.Enrichment != (storage.Enrichment{}) {
+		t.Errorf("before it is queued: %+v", call.Enrichment)
+	}
+	queue(t, s, 2)
+	queue(t, s, 0)
+	numbers := map[string]string{}
+	for _, l := range claim(t, s, noon, 10, 2) {
+		numbers[l.Call] = l.Number
+		if l.Enrichment.State != storage.EnrichmentPending || l.Anew {
+			t.Errorf("claimed %+v", l)
+		}
+	}
+	if numbers[in.ID] != "+971551230001" || numbers[out.ID] != "+97148880001" {
+		t.Errorf("numbers to look up: %v", numbers)
+	}
+	save(t, s, body("inbound", 0)) // the same again
+	queue(t, s, 0)
+	if call, _ := load(t, s, in.ID); call.Enrichment.State != storage.EnrichmentPending {
+		t.Errorf("a call that waits: %+v", call.Enrichment)
+	}
+}
+
+func claimedApart(t *testing.T, s Store) {
+	const calls, claimers = 40, 4
+	for i := range calls {
+		save(t, s, body(fmt.Sprint("c", i), time.Duration(i)*time.Second))
+	}
+	queue(t, s, calls)
+	claim(t, s, noon.Add(-time.Second), 10, 0)
+	var mutex sync.Mutex
+	seen := map[string]int{}
+	var all sync.WaitGroup
+	for range claimers {
+		all.Go(func() {
+			for {
+				got, err := s.ClaimLookups(t.Context(), noon, noon.Add(time.Minute), 3)
+				if err != nil {
+					t.Error(err)
+				}
+				if len(got) == 0 {
+					return
+				}
+				mutex.Lock()
+				for _, l := range got {
+					seen[l.Call]++
+				}
+				mutex.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	if len(seen) != calls {
+		t.Errorf("%d of %d were claimed", len(seen), calls)
+	}
+	for id, n := range seen {
+		if n != 1 {
+			t.Errorf("%s was claimed %d times", id, n)
+		}
+	}
+	claim(t, s, noon.Add(59*time.Second), 100, 0)
+	claim(t, s, noon.Add(time.Minute), 100, calls) // whoever had them is gone
+}
+
+func foundIsShown(t *testing.T, s Store) {
+	first, second := save(t, s, body("first", 0)), save(t, s, body("second", time.Minute))
+	third := save(t, s, body("third", 2*time.Minute))
+	queue(t, s, 3)
+	other := storage.Customer{Connection: "shop", ID: "c-2", Name: "L. H.", URL: "", MatchedBy: "shared phone"}
+	for _, l := range claim(t, s, noon, 10, 3) {
+		switch l.Call {
+		case first.ID:
+			settle(t, s, l, storage.EnrichmentFound, layla)
+		case second.ID:
+			settle(t, s, l, storage.EnrichmentFound, other, layla)
+		default:
+			settle(t, s, l, storage.EnrichmentNone)
+		}
+	}
+	claim(t, s, noon.Add(time.Hour), 10, 0)
+	calls, _, err := s.Calls(t.Context(), storage.CallFilter{}, storage.Page{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := [][]storage.Customer{nil, {other, layla}, {layla}} // newest first
+	for i, c := range calls {
+		if diff := cmp.Diff(want[i], c.Customers); diff != "" {
+			t.Errorf("call %s: %s", c.Key, diff)
+		}
+		if c.Enrichment.Attempts != 1 || (c.Enrichment.State == storage.EnrichmentFound) != (want[i] != nil) {
+			t.Errorf("call %s: %+v", c.Key, c.Enrichment)
+		}
+	}
+	of := func(customer string, f storage.CallFilter, want ...string) {
+		t.Helper()
+		f.Customer = customer
+		listed, _, err := s.Calls(t.Context(), f, storage.Page{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got, streamed []string
+		for _, c := range listed {
+			got = append(got, c.ID)
+		}
+		if err := s.EachCall(t.Context(), f, func(c storage.Call) error {
+			streamed = append(streamed, c.ID)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got, want) || !slices.Equal(streamed, want) {
+			t.Errorf("calls of %s: %v, streamed %v, want %v", customer, got, streamed, want)
+		}
+	}
+	of("c-1", storage.CallFilter{}, second.ID, first.ID)
+	of("c-2", storage.CallFilter{}, second.ID)
+	of("c-1", storage.CallFilter{To: noon.Add(time.Minute), Callers: []string{"+971551230001"}, DIDs: []string{"+97148880001"}}, first.ID)
+	of("c-1", storage.CallFilter{Tracker: "another"})
+	of("nobody", storage.CallFilter{})
+	if call, _ := load(t, s, third.ID); call.Enrichment.State != storage.EnrichmentNone {
+		t.Errorf("a call of nobody: %+v", call.Enrichment)
+	}
+}
+
+func waitingKeepsWhatIsKnown(t *testing.T, s Store) {
+	saved := save(t, s, body("call", 0))
+	queue(t, s, 1)
+	l := claim(t, s, noon, 1, 1)[0]
+	l.Enrichment.Error = "shop: it is away"
+	settleAs(t, s, l, noon.Add(time.Hour), 0, layla)
+	call, _ := load(t, s, saved.ID)
+	if call.Enrichment.State != storage.EnrichmentPending || call.Enrichment.Error != "shop: it is away" || call.Enrichment.Attempts != 0 || len(call.Customers) != 1 {
+		t.Errorf("a call that waits: %+v %+v", call.Enrichment, call.Customers)
+	}
+	claim(t, s, noon.Add(time.Hour-time.Second), 1, 0)
+	settle(t, s, claim(t, s, noon.Add(time.Hour), 1, 1)[0], storage.EnrichmentNone)
+	if call, _ := load(t, s, saved.ID); call.Customers != nil {
+		t.Errorf("what is no longer found is still shown: %+v", call.Customers)
+	}
+}
+
+func lostClaim(t *testing.T, s Store) {
+	saved := save(t, s, body("call", 0))
+	queue(t, s, 1)
+	slow := claim(t, s, noon, 1, 1)[0]
+	quick := claim(t, s, noon.Add(time.Hour), 1, 1)[0]
+	slow.Enrichment.State = storage.EnrichmentNone
+	settleAs(t, s, slow, time.Time{}, 1)
+	settle(t, s, quick, storage.EnrichmentFound, layla)
+	if call, _ := load(t, s, saved.ID); call.Enrichment.State != storage.EnrichmentFound || len(call.Customers) != 1 {
+		t.Errorf("after it: %+v", call.Enrichment)
+	}
+}
+
+func requestedAgain(t *testing.T, s Store) {
+	saved := save(t, s, body("call", 0))
+	request := func() {
+		t.Helper()
+		if e, err := s.RequestLookup(t.Context(), saved.ID, noon); err != nil || e.State != storage.EnrichmentPending {
+			t.Fatalf("requested: %+v, %v", e, err)
+		}
+	}
+	request() // before it was queued
+	queue(t, s, 0)
+	first := claim(t, s, noon, 1, 1)[0]
+	if !first.Anew {
+		t.Error("a request is answered from the cache")
+	}
+	request() // while it is looked up
+	first.Enrichment.State = storage.EnrichmentNone
+	settleAs(t, s, first, time.Time{}, 1) // what was found before the request
+	settle(t, s, claim(t, s, noon, 1, 1)[0], storage.EnrichmentFound, layla)
+	request() // afterwards
+	if call, _ := load(t, s, saved.ID); call.Enrichment.State != storage.EnrichmentPending || len(call.Customers) != 1 {
+		t.Errorf("requested again: %+v %+v", call.Enrichment, call.Customers)
+	}
+	settle(t, s, claim(t, s, noon, 1, 1)[0], storage.EnrichmentFound, layla)
+	if call, _ := load(t, s, saved.ID); call.Enrichment.Attempts != 2 {
+		t.Errorf("%d attempts", call.Enrichment.Attempts)
+	}
+}
+
+func requestedInVain(t *testing.T, s Store) {
+	hidden := save(t, s, with(body("withheld", 0), func(c *storage.Call) { c.Caller, c.RawCaller = "anonymous", "anonymous" }))
+	if e, err := s.RequestLookup(t.Context(), hidden.ID, noon); err != nil || e != (storage.Enrichment{}) {
+		t.Errorf("a withheld number: %+v, %v", e, err)
+	}
+	claim(t, s, noon.Add(time.Hour), 1, 0)
+	if _, err := s.RequestLookup(t.Context(), newID(), noon); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("a call that is not there: %v", err)
+	}
+}
