@@ -32,6 +32,9 @@ func Open(name, label, fingerprint string, driver Driver, settings Settings, bas
 	if base == nil {
 		base = http.DefaultTransport
 	}
+	if driver.BudgetsFor != nil {
+		driver.Budgets = driver.BudgetsFor(settings)
+	}
 	if driver.Budgets == nil {
 		driver.Budgets = []Budget{{Name: "requests", Requests: 300, Per: time.Minute}}
 	}

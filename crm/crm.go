@@ -92,7 +92,11 @@ type Driver struct {
 	Name, Label string
 	Fields      []Field  // validates, documents, redacts, draws the form
 	Budgets     []Budget // what the CRM allows; empty: 300 requests a minute
-	Open        func(Settings, *http.Client) (Client, error)
+	// BudgetsFor are the budgets where they depend on the settings; nil: Budgets.
+	BudgetsFor func(Settings) []Budget
+	// Validate tells what is wrong with settings that fit their fields; nil: nothing.
+	Validate func(Settings) []Problem
+	Open     func(Settings, *http.Client) (Client, error)
 }
 
 // Budget is how many requests a CRM takes, at most, in any span of time.

@@ -59,5 +59,8 @@ func (d Driver) Check(given Settings) (Settings, []Problem) {
 			problems = append(problems, Problem{name, fmt.Sprintf("%s has no such setting; it takes %s", d.Name, strings.Join(names, ", "))})
 		}
 	}
+	if d.Validate != nil && len(problems) == 0 {
+		problems = d.Validate(complete)
+	}
 	return complete, problems
 }

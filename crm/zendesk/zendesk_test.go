@@ -1,0 +1,91 @@
+package zendesk_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"calltracker/crm"
+	"calltracker/crm/crmtest"
+	"calltracker/crm/zendesk"
+	"calltracker/phone"
+)
+
+const token = "token-of-the-tests"
+
+func withToken(base string) crm.Settings {
+	return crm.Settings{"base_url": base, "email": "bot@example.com", "api_token": token, "ui_url": "https://acme.zendesk.com"}
+}
+
+func TestBehaviourWithAnAPIToken(t *testing.T) {
+	fake := &crmtest.Zendesk{Email: "bot@example.com", Token: token}
+	crmtest.Run(t, crmtest.Subject{
+		Driver: zendesk.Driver(), Upstream: &fake.Upstream, Handler: fake, Settings: withToken, Secret: "api_token", Pages: "https://acme.zendesk.com/agent/",
+	})
+}
+
+func TestBehaviourWithOAuth(t *testing.T) {
+	fake := &crmtest.Zendesk{AccessToken: token}
+	crmtest.Run(t, crmtest.Subject{
+		Driver: zendesk.Driver(), Upstream: &fake.Upstream, Handler: fake, Secret: "access_token", Pages: "https://acme.zendesk.com/agent/",
+		Settings: func(base string) crm.Settings {
+			return crm.Settings{"base_url": base, "access_token": token, "ui_url": "https://acme.zendesk.com"}
+		},
+	})
+}
+
+func TestEveryHitIsCompared(t *testing.T) {
+	fake := &crmtest.Zendesk{Email: "bot@example.com", Token: token}
+	fake.Put(
+		crmtest.Person{ID: "1", Name: "Formatted", Phones: []string{"(050) 222-3344"}},
+		crmtest.Person{ID: "2", Name: "Ends alike", Phones: []string{"+44 20 7050 2223344"}},
+		crmtest.Person{ID: "3", Name: "By another number", Phones: []string{"+97143330000", "+971 50 222 3344"}},
+	)
+	server := httptest.NewServer(fake)
+	defer server.Close()
+	connection, err := crm.Open("z", "", "", zendesk.Driver(), withToken(server.URL), http.DefaultTransport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := connection.Client.FindCustomers(t.Context(), phone.Parse("0502223344", "AE"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range found {
+		got = append(got, c.ID+" "+c.MatchedBy)
+	}
+	if strings.Join(got, ", ") != "1 phone, 3 identity" {
+		t.Errorf("found %v", got)
+	}
+	if first := fake.Requests()[0]; first != "GET /api/v2/search.json?query=role%3Aend-user%20phone%3A%2A502223344&per_page=25" {
+		t.Errorf("asked %s", first)
+	}
+}
+
+func TestSettings(t *testing.T) {
+	for name, s := range map[string]crm.Settings{
+		"no credentials":     {"base_url": "https://acme.zendesk.com"},
+		"half of them":       {"base_url": "https://acme.zendesk.com", "email": "a@example.com"},
+		"two kinds":          {"base_url": "https://acme.zendesk.com", "email": "a@example.com", "api_token": "x", "access_token": "y"},
+		"in the clear":       {"base_url": "http://acme.zendesk.com", "access_token": "y"},
+		"pages in the clear": {"base_url": "https://acme.zendesk.com", "access_token": "y", "ui_url": "http://acme.zendesk.com"},
+		"no such plan":       {"base_url": "https://acme.zendesk.com", "access_token": "y", "plan": "gold"},
+	} {
+		if _, problems := zendesk.Driver().Check(s); len(problems) == 0 {
+			t.Errorf("%s: no problem", name)
+		}
+	}
+	complete, problems := zendesk.Driver().Check(crm.Settings{"base_url": "https://acme.zendesk.com", "access_token": "y", "plan": "enterprise"})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	connection, err := crm.Open("z", "", "", zendesk.Driver(), complete, http.DefaultTransport)
+	if err != nil || connection.Driver.Budgets[0].Requests != 700 {
+		t.Errorf("budgets %+v, %v", connection.Driver.Budgets, err)
+	}
+	if url := connection.Client.SearchURL(phone.Parse("0502223344", "AE")); url != "https://acme.zendesk.com/agent/search/1?type=user&q=phone%3A%2A502223344" {
+		t.Errorf("search at %s", url)
+	}
+}
