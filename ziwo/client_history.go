@@ -30,6 +30,8 @@ type HistoryPage struct {
 	Items      int // records on the page, those that could not be read included
 	Unreadable int
 	Total      int // -1 when Ziwo does not say
+
+	first string // the first item as it came, readable or not
 }
 
 // maxHistoryPage is the largest page that integrators ask for.
@@ -59,6 +61,9 @@ func (c *Client) CallHistory(ctx context.Context, q HistoryQuery) (HistoryPage, 
 func historyPageOf(a answer) HistoryPage {
 	items := a.items("callID", "id")
 	page := HistoryPage{Records: make([]HistoryRecord, 0, len(items)), Items: len(items), Total: a.total()}
+	if len(items) > 0 {
+		page.first = string(items[0].raw)
+	}
 	for _, item := range items {
 		record, ok := historyRecordOf(item)
 		if !ok {
@@ -169,7 +174,7 @@ func (w *walker) walk(ctx context.Context) error {
 	if w.finished(page, page.Items) {
 		return nil
 	}
-	return w.rest(ctx, page.Items, firstRaw(page))
+	return w.rest(ctx, page.Items, page.first)
 }
 
 // rest reads pages from an offset on.
@@ -182,11 +187,10 @@ func (w *walker) rest(ctx context.Context, skip int, before string) error {
 		if page.Items == 0 {
 			return nil
 		}
-		first := firstRaw(page)
-		if first != "" && first == before {
+		if page.first == before {
 			return nil // it gives the same page whatever is asked
 		}
-		before = first
+		before = page.first
 		w.inOrder(page)
 		if err := w.give(page); err != nil {
 			return err
@@ -280,11 +284,4 @@ func lastTime(page HistoryPage) time.Time {
 		}
 	}
 	return time.Time{}
-}
-
-func firstRaw(page HistoryPage) string {
-	if len(page.Records) == 0 {
-		return ""
-	}
-	return string(page.Records[0].Raw)
 }

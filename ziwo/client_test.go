@@ -466,6 +466,20 @@ func TestAHistoryThatKnowsNoOffsetsEnds(t *testing.T) {
 	}
 }
 
+func TestAHistoryOfOtherThingsEnds(t *testing.T) {
+	requests := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		requests++
+		_, _ = io.WriteString(w, `{"result":true,"content":[{"weather":"fine"}],"info":{}}`)
+	}))
+	t.Cleanup(server.Close)
+	c := clientOf(t, server.URL, nil, func(o *ziwo.ClientOptions) { o.Credentials = ziwo.Credentials{AccessToken: "t"} })
+	walk, err := c.WalkHistory(t.Context(), noon, noon.Add(time.Hour), func([]ziwo.HistoryRecord) error { return nil })
+	if err != nil || requests > 3 || walk.Unreadable == 0 {
+		t.Errorf("%d requests, %+v, %v", requests, walk, err)
+	}
+}
+
 func TestCallsThatArriveMeanwhileHideNone(t *testing.T) {
 	calls := invent(5000, -time.Minute) // newest first
 	arrived := 0
