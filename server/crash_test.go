@@ -16,18 +16,22 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	verdict, err := endurance.Crash(t.Context(), endurance.CrashOptions{
-		Program:  endurance.Program{Command: []string{self}, Environment: []string{asProgram + "=1"}},
-		Database: endurance.SQLite, Duration: 10 * time.Second, Seed: uint64(time.Now().UnixNano()), Dir: t.TempDir(), Log: t.Output(), Writers: 4,
-	})
-	t.Logf("\n%s", verdict)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !verdict.OK() {
-		t.Error("a promise was broken")
-	}
-	if verdict.Kills == 0 || verdict.Spooled == 0 {
-		t.Error("the trial tried nothing")
+	for _, database := range endurance.Databases() {
+		t.Run(database, func(t *testing.T) {
+			verdict, err := endurance.Crash(t.Context(), endurance.CrashOptions{
+				Program:  endurance.Program{Command: []string{self}, Environment: []string{asProgram + "=1"}},
+				Database: database, Duration: 6 * time.Second, Seed: uint64(time.Now().UnixNano()), Dir: t.TempDir(), Log: t.Output(), Writers: 4,
+			})
+			t.Logf("\n%s", verdict)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !verdict.OK() {
+				t.Error("a promise was broken")
+			}
+			if verdict.Cycles == 0 || verdict.Spooled == 0 {
+				t.Error("the trial tried nothing")
+			}
+		})
 	}
 }

@@ -109,7 +109,7 @@ func Crash(ctx context.Context, o CrashOptions) (verdict Verdict, err error) {
 		return c.verdict, err
 	}
 	defer closeLater(c.redis.Close)()
-	if c.base, err = c.openDatabase(); err != nil {
+	if c.base, err = c.openDatabase(ctx); err != nil {
 		return c.verdict, err
 	}
 	defer closeLater(c.base.close)()

@@ -83,14 +83,19 @@ type database interface {
 	close() error
 }
 
-// SQLite is the database for those who configure none.
-const SQLite = "sqlite"
+// The databases; SQLite is that of those who configure none.
+const (
+	SQLite   = "sqlite"
+	Postgres = "postgres"
+)
 
 // Databases lists what Crash can be told to use.
-func Databases() []string { return []string{SQLite} }
+func Databases() []string { return []string{SQLite, Postgres} }
 
-func (c *crash) openDatabase() (database, error) {
+func (c *crash) openDatabase(ctx context.Context) (database, error) {
 	switch c.Database {
+	case Postgres:
+		return newPostgres(ctx)
 	case SQLite:
 		return sqlite{}, nil
 	default:
@@ -168,15 +173,18 @@ func (d *disk) kind() string {
 	return "a limit on the size of files, since no tmpfs could be mounted"
 }
 
-// fill leaves no room: the file system shrinks to what is used. While files grow
-// that may take a few tries.
+// fillStep is what each try of filling a disk leaves free beyond the last.
+const fillStep = 64 << 10
+
+// fill leaves hardly any room: the file system shrinks to what is used. Files
+// that grow fast may have to be given a little more.
 func (d *disk) fill(ctx context.Context) (err error) {
-	for range 100 {
+	for free := int64(0); free < 100*fillStep; free += fillStep {
 		var used syscall.Statfs_t
 		if err := syscall.Statfs(d.dir, &used); err != nil {
 			return err
 		}
-		if err = d.resize(ctx, strconv.FormatInt(int64(used.Blocks-used.Bfree)*used.Bsize, 10)); err == nil {
+		if err = d.resize(ctx, strconv.FormatInt(int64(used.Blocks-used.Bfree)*used.Bsize+free, 10)); err == nil {
 			return nil
 		}
 	}

@@ -101,11 +101,12 @@ const (
 // dsn names the file for a kind of connection (https://www.sqlite.org/uri.html).
 // Durable is FULL, because in WAL mode anything less may forget the last commits
 // when the power fails (https://www.sqlite.org/pragma.html#pragma_synchronous).
-// Checkpoints come at 8,000 pages and not at 1,000: one makes everybody wait for
+// A writer waits for another program's lock less long than a record may take: SQLite
+// does not hear of deadlines meanwhile. Checkpoints come at 8,000 pages and not at 1,000: one makes everybody wait for
 // the disk twice.
 func dsn(path string, kind access) string {
 	settings := url.Values{"mode": {"rw"}, "_txlock": {"immediate"}}
-	pragmas := []string{"journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(8000)", "busy_timeout(5000)", "foreign_keys(1)"}
+	pragmas := []string{"journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(8000)", "busy_timeout(1500)", "foreign_keys(1)"}
 	switch kind {
 	case readOnly:
 		settings = url.Values{"mode": {"ro"}}

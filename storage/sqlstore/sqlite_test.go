@@ -23,7 +23,7 @@ func TestPragmas(t *testing.T) {
 	}{
 		{"writer", db.write, "journal_mode", "wal"},
 		{"writer", db.write, "synchronous", "2"}, // FULL
-		{"writer", db.write, "busy_timeout", "5000"},
+		{"writer", db.write, "busy_timeout", "1500"},
 		{"writer", db.write, "foreign_keys", "1"},
 		{"writer", db.write, "query_only", "0"},
 		{"readers", db.read, "journal_mode", "wal"},

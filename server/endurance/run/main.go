@@ -40,10 +40,6 @@ func run(ctx context.Context, arguments []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// PostgreSQL runs as a user of its own, who has to pass here.
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // see above
-		return err
-	}
 	switch arguments[0] {
 	case "crash":
 		err = crash(ctx, dir, arguments[1:], out)
