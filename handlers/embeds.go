@@ -185,14 +185,14 @@ func newAsset(body []byte, origins []string) (*Asset, error) {
 		return nil, err
 	}
 	_, err = zipper.Write(body)
-	if err = errors.Join(err, zipper.Close()); err != nil {
+	if err := errors.Join(err, zipper.Close()); err != nil {
 		return nil, err
 	}
 	a.Gzip = slices.Clone(small.Bytes())
 	small.Reset()
 	squeezer := brotli.NewWriterLevel(&small, brotli.BestCompression)
 	_, err = squeezer.Write(body)
-	if err = errors.Join(err, squeezer.Close()); err != nil {
+	if err := errors.Join(err, squeezer.Close()); err != nil {
 		return nil, err
 	}
 	a.Brotli = slices.Clone(small.Bytes())

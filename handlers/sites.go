@@ -32,20 +32,20 @@ func (e *Embeds) Page(site string) (web.SitePage, error) {
 		button := e.button(live.Set, doc)
 		page.Button = &button
 	}
-	token := ""
+	attribute := ""
 	if doc.Popup != nil {
-		token = ` data-token="…"`
+		attribute = ` data-token="…"`
 	}
 	if doc.Jorel != nil {
 		about := "Paste this line into the pages that your agents work in."
 		if doc.Popup != nil {
 			about += " It also opens the caller’s page. Your page puts a fresh token in place of the dots, from POST /api/v1/sites/" + site + "/token; on pages that only agents can open, data-key with the site’s key does as well."
 		}
-		page.Embeds = append(page.Embeds, e.line(web.Jorel, site, "Web phone", about, token, "https://jorel.ziwo.io"))
+		page.Embeds = append(page.Embeds, e.line(web.Jorel, site, "Web phone", about, attribute, "https://jorel.ziwo.io"))
 	}
 	if doc.Popup != nil {
 		about := "For pages that have Ziwo’s phone already."
-		page.Embeds = append(page.Embeds, e.line(web.Popup, site, "Pop-up alone", about, token, ""))
+		page.Embeds = append(page.Embeds, e.line(web.Popup, site, "Pop-up alone", about, attribute, ""))
 	}
 	page.Checks = e.checks(live.Set, doc)
 	return page, nil

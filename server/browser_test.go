@@ -37,7 +37,7 @@ const (
 type world struct {
 	h       *harness
 	web     *httptest.Server
-	browser context.Context
+	browser context.Context //nolint:containedctx // the browser is its context: that is how chromedp has it
 
 	mutex    sync.Mutex
 	pages    map[string]sitePage // by host and path
@@ -131,10 +131,11 @@ func (w *world) serve(out http.ResponseWriter, req *http.Request) {
 	}
 }
 
-func (w *world) requests(path string) int {
+// asked counts the requests to the resolver.
+func (w *world) asked() int {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
-	return w.served[path]
+	return w.served["calls.example.com/crm/url"]
 }
 
 // answer sets what /crm/url answers: a status and a body, after release is closed.
@@ -194,7 +195,7 @@ window["_jorel-callPhoneNumber"] = (number) => window.called.push(number);
 type tab struct {
 	t   *testing.T
 	w   *world
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // the tab is its context: that is how chromedp has it
 
 	mutex    sync.Mutex
 	messages []string // of the console
@@ -389,10 +390,10 @@ func (tb *tab) shoot(name string) {
 		if err != nil {
 			tb.t.Fatal(err)
 		}
-		if err := os.MkdirAll("../artifacts", 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join("..", "artifacts"), 0o755); err != nil {
 			tb.t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join("../artifacts", name+"-"+scheme+".png"), picture, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join("..", "artifacts", name+"-"+scheme+".png"), picture, 0o644); err != nil {
 			tb.t.Fatal(err)
 		}
 	}

@@ -134,6 +134,7 @@ func (b *bench) names() string {
 func (b *bench) measurements() []measurement {
 	return []measurement{
 		{"startCall", b.startCall},
+		{"embeds", b.embeds},
 		{"growth", b.growth},
 		{"decide", b.decide},
 		{"start", b.start},
