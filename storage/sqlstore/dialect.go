@@ -24,6 +24,9 @@ type dialect struct {
 	// keyed: calls are unique by the table call_keys, and not by themselves.
 	keyed bool
 
+	// lanes is how many batches of calls are committed at the same time.
+	lanes int
+
 	// unindexed writes a column so that a condition on it does not choose an index.
 	unindexed func(column string) string
 }
@@ -67,6 +70,13 @@ func (q query) row(ctx context.Context, tx *sql.Tx, values ...any) *sql.Row {
 		return tx.StmtContext(ctx, q.prepared).QueryRowContext(ctx, values...)
 	}
 	return tx.QueryRowContext(ctx, q.text, values...)
+}
+
+func (q query) rows(ctx context.Context, tx *sql.Tx, values ...any) (*sql.Rows, error) {
+	if q.prepared != nil {
+		return tx.StmtContext(ctx, q.prepared).QueryContext(ctx, values...)
+	}
+	return tx.QueryContext(ctx, q.text, values...)
 }
 
 func (q query) rowOn(ctx context.Context, pool *sql.DB, values ...any) *sql.Row {

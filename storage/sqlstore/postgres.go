@@ -26,7 +26,7 @@ import (
 // postgresDialect: its planner has statistics, so that no column has to be
 // hidden from it.
 var postgresDialect = dialect{
-	name: "postgres", goose: goose.DialectPostgres, sessions: true, numbered: true, keyed: true,
+	name: "postgres", goose: goose.DialectPostgres, sessions: true, numbered: true, keyed: true, lanes: 2,
 	unindexed: func(column string) string { return column },
 }
 
@@ -76,6 +76,7 @@ func openPostgres(ctx context.Context, config *pgxpool.Config, logger *slog.Logg
 	db := &database{dialect: &postgresDialect, pool: pool}
 	db.write = stdlib.OpenDBFromPool(pool)
 	db.read, db.record = db.write, db.write
+	db.batch = postgresBatch{db}
 	if db.writeGorm, err = openGorm(postgres.New(postgres.Config{Conn: db.write})); err != nil {
 		return nil, errors.Join(err, db.close())
 	}
@@ -173,6 +174,13 @@ func (db *database) ensurePartition(ctx context.Context, month time.Time) error 
 		}
 	}
 	return tx.Commit()
+}
+
+// passing tells whether a transaction failed only because of another one, and
+// may be begun again.
+func passing(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && (refused.Code == "40001" || refused.Code == "40P01")
 }
 
 // translatePostgres gives PostgreSQL's codes

@@ -29,7 +29,7 @@ import (
 // caller (https://www.sqlite.org/optoverview.html, "Disqualifying WHERE Clause
 // Terms Using Unary +").
 var sqliteDialect = dialect{
-	name: "sqlite", goose: goose.DialectSQLite3,
+	name: "sqlite", goose: goose.DialectSQLite3, lanes: 1,
 	unindexed: func(column string) string { return "+" + column },
 }
 
@@ -64,6 +64,7 @@ func openSQLite(path string) (*database, error) {
 	read.SetMaxIdleConns(readers)
 
 	db := &database{dialect: &sqliteDialect, write: write, record: record, read: read, turn: make(chan struct{}, 1)}
+	db.batch = sqliteBatch{db}
 	if db.writeGorm, err = openGorm(dialector{write}); err == nil {
 		db.readGorm, err = openGorm(dialector{read})
 	}

@@ -10,10 +10,18 @@ import (
 // statements are those of the paths that every call takes.
 type statements struct {
 	// On the writing connection.
-	insertCall, lockKey, lockCall, updateCall, moveKey query
-	insertRevision                                     query
-	decisionByCallID, decisionNear                     query
-	linkDecision, linkCall                             query
+	updateCall                     query
+	decisionByCallID, decisionNear query
+	linkDecision                   query
+
+	// On that of SQLite.
+	callByKey, callsByKey, hasBody  query
+	insertCall, insertCalls         query
+	insertRevision, insertRevisions query
+
+	// On that of PostgreSQL.
+	moveKey  query
+	addCalls string
 
 	// On the recording connection.
 	insertDecisions            query
@@ -25,22 +33,25 @@ type statements struct {
 
 func (db *database) prepareStatements(ctx context.Context) error {
 	s := &db.statements
+	s.addCalls = addCallsSQL()
 	d := db.dialect
 	for _, p := range []struct {
 		to   *query
 		pool *sql.DB
 		sql  string
 	}{
-		{&s.insertCall, db.write, insertCallSQL(d.keyed)},
-		{&s.lockKey, db.write, lockKeySQL(d.keyed)},
-		{&s.lockCall, db.write, lockCallSQL(d.keyed)},
+		{&s.callByKey, db.write, callsByKeySQL(1)},
+		{&s.callsByKey, db.write, callsByKeySQL(searchRows)},
+		{&s.hasBody, db.write, hasBodySQL},
+		{&s.insertCall, db.write, insertCallsSQL(1)},
+		{&s.insertCalls, db.write, insertCallsSQL(insertRows)},
+		{&s.insertRevision, db.write, insertRevisionsSQL(1)},
+		{&s.insertRevisions, db.write, insertRevisionsSQL(insertRows)},
 		{&s.updateCall, db.write, updateCallSQL()},
 		{&s.moveKey, db.write, moveKeySQL(d.keyed)},
-		{&s.insertRevision, db.write, insertRevisionSQL},
 		{&s.decisionByCallID, db.write, decisionByCallIDSQL},
 		{&s.decisionNear, db.write, decisionNearSQL},
 		{&s.linkDecision, db.write, linkDecisionSQL},
-		{&s.linkCall, db.write, linkCallSQL},
 		{&s.insertDecisions, db.record, insertDecisionsSQL(decisionChunk)},
 		{&s.linkDecisionLate, db.record, linkDecisionSQL},
 		{&s.linkLate, db.record, linkCallSQL},

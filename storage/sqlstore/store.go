@@ -68,6 +68,8 @@ type database struct {
 	writeGorm, readGorm *gorm.DB
 	schema              *goose.Provider
 	statements          statements
+	batch               batcher
+	committer           *committer
 }
 
 // CheckURL tells what is wrong with the URL of a database. Its errors show no
@@ -162,6 +164,7 @@ func (s *Store) open(ctx context.Context) (_ *database, err error) {
 	if err := db.prepareStatements(ctx); err != nil {
 		return nil, err
 	}
+	db.committer = newCommitter(db.dialect.lanes, db.turn, db.commitBatch)
 	return db, nil
 }
 
@@ -231,6 +234,11 @@ func (db *database) transactionOn(ctx context.Context, pool *sql.DB, work func(*
 			return ctx.Err()
 		}
 	}
+	return committed(ctx, pool, work)
+}
+
+// committed is transactionOn for who has the turn.
+func committed(ctx context.Context, pool *sql.DB, work func(*sql.Tx) error) error {
 	tx, err := pool.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -247,6 +255,9 @@ func (db *database) transactionOn(ctx context.Context, pool *sql.DB, work func(*
 }
 
 func (db *database) close() error {
+	if db.committer != nil { // else it was never made ready
+		db.committer.close()
+	}
 	err := errors.Join(db.read.Close(), db.record.Close(), db.write.Close())
 	if db.pool != nil {
 		db.pool.Close()

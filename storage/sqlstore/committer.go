@@ -1,0 +1,197 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"calltracker/storage"
+)
+
+// Limits of a batch. What is over them waits for the next one.
+const (
+	batchReports = 256
+	batchBytes   = 4 << 20 // of bodies
+)
+
+// drainLimit is how long close waits for reports that were accepted, before it
+// gives them up.
+const drainLimit = 10 * time.Second
+
+// A committer gives reports that arrive together one transaction: a commit
+// costs a wait for the disk, and one is enough for all of them. A report that
+// arrives alone is committed at once, nothing waits for company; while a batch
+// is being committed, the next one gathers.
+//
+// Its goroutines live as long as there are reports, and close waits for them.
+type committer struct {
+	turn   chan struct{} // as in database; a batch is taken once it is its turn
+	lanes  int           // batches that may be committed at the same time
+	commit func(ctx context.Context, batch []*pending)
+
+	mu      sync.Mutex
+	queue   []*pending // in the order of arrival
+	busy    int        // lanes
+	batches map[*batch]bool
+	closed  bool
+	gaveUp  bool
+
+	running sync.WaitGroup
+}
+
+// pending is a report on its way to the disk.
+type pending struct {
+	report storage.Report
+	digest digest        // of its body
+	done   chan struct{} // closed when saved and err are final
+	saved  storage.Saved
+	err    error
+
+	batch *batch // that took it; nil while it waits. Guarded by the committer.
+}
+
+// batch is reports that are being committed. When all who asked for them have
+// gone, nobody waits for the database.
+type batch struct {
+	reports []*pending
+	waiting int // guarded by the committer
+	cancel  context.CancelFunc
+}
+
+func newCommitter(lanes int, turn chan struct{}, commit func(context.Context, []*pending)) *committer {
+	return &committer{turn: turn, lanes: lanes, commit: commit, batches: make(map[*batch]bool, lanes)}
+}
+
+// save commits a report and tells what became of it. It returns when the context
+// ends: then a report that waited was not saved, and one that was being
+// committed may be.
+func (c *committer) save(ctx context.Context, r storage.Report) (storage.Saved, error) {
+	if err := ctx.Err(); err != nil {
+		return storage.Saved{}, err
+	}
+	p := &pending{report: r, done: make(chan struct{})}
+	if !c.enqueue(p) {
+		return storage.Saved{}, fmt.Errorf("%w: closed", storage.ErrUnavailable)
+	}
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		if !c.leave(p) {
+			return storage.Saved{}, ctx.Err()
+		}
+	}
+	return p.saved, p.err
+}
+
+func (c *committer) enqueue(p *pending) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.queue = append(c.queue, p)
+	if c.busy < c.lanes {
+		c.busy++
+		c.running.Go(c.run)
+	}
+	return true
+}
+
+// leave withdraws a report whose sender is going, unless it is done already.
+func (c *committer) leave(p *pending) (done bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-p.done:
+		return true
+	default:
+	}
+	if p.batch == nil {
+		for i, other := range c.queue {
+			if other == p {
+				c.queue = append(c.queue[:i], c.queue[i+1:]...)
+				break
+			}
+		}
+		return false
+	}
+	if p.batch.waiting--; p.batch.waiting == 0 {
+		p.batch.cancel()
+	}
+	return false
+}
+
+// run commits batches until none is left.
+func (c *committer) run() {
+	for c.runOnce() {
+	}
+}
+
+func (c *committer) runOnce() bool {
+	// The batch is taken when its transaction can begin: until then it grows.
+	if c.turn != nil {
+		c.turn <- struct{}{} // who holds it has a deadline
+		defer func() { <-c.turn }()
+	}
+	ctx, cancel := context.WithCancel(context.Background()) // of many requests, and of none
+	defer cancel()
+	b := c.take(cancel)
+	if b == nil {
+		return false
+	}
+	c.commit(ctx, b.reports)
+	c.mu.Lock()
+	delete(c.batches, b)
+	c.mu.Unlock()
+	for _, p := range b.reports {
+		close(p.done)
+	}
+	return true
+}
+
+// take is the next batch; nil, and one lane less, when nothing waits.
+func (c *committer) take(cancel context.CancelFunc) *batch {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) == 0 {
+		c.busy--
+		return nil
+	}
+	n, bytes := 0, 0
+	for n < len(c.queue) && n < batchReports && (n == 0 || bytes+len(c.queue[n].report.Raw) <= batchBytes) {
+		bytes += len(c.queue[n].report.Raw)
+		n++
+	}
+	b := &batch{reports: c.queue[:n:n], waiting: n, cancel: cancel}
+	for _, p := range b.reports {
+		p.batch = b
+	}
+	if c.queue = c.queue[n:]; len(c.queue) == 0 {
+		c.queue = nil // let go of what was taken
+	}
+	if c.batches[b] = true; c.gaveUp {
+		cancel()
+	}
+	return b
+}
+
+// close accepts nothing more and waits until what was accepted is committed. If
+// the database does not let that happen in time, the rest is given up.
+func (c *committer) close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	limit := time.AfterFunc(drainLimit, c.giveUp)
+	defer limit.Stop()
+	c.running.Wait()
+}
+
+func (c *committer) giveUp() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gaveUp = true
+	for b := range c.batches {
+		b.cancel()
+	}
+}

@@ -1,0 +1,228 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"calltracker/storage"
+)
+
+// recordingCommitter commits to nowhere, a second for each batch, and notes the
+// keys of each.
+func recordingCommitter(lanes int, turn chan struct{}) (*committer, func() [][]string) {
+	var batches [][]string
+	commit := func(ctx context.Context, batch []*pending) {
+		var keys []string
+		for _, p := range batch {
+			keys = append(keys, p.report.Call.Key)
+		}
+		batches = append(batches, keys)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+		for _, p := range batch {
+			p.saved, p.err = storage.Saved{ID: p.report.Call.Key}, ctx.Err()
+		}
+	}
+	return newCommitter(lanes, turn, commit), func() [][]string { return batches }
+}
+
+func keyed(n int) storage.Report { return storage.Report{Call: storage.Call{Key: fmt.Sprint(n)}} }
+
+func TestCommitterGathersWhileItCommits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, batches := recordingCommitter(1, nil)
+		started := time.Now()
+		answers := make(chan error, batchReports+10)
+		send := func(n int) {
+			go func() {
+				saved, err := c.save(t.Context(), keyed(n))
+				if err == nil && saved.ID != fmt.Sprint(n) {
+					err = fmt.Errorf("%d was answered for %s", n, saved.ID)
+				}
+				answers <- err
+			}()
+			synctest.Wait()
+		}
+		for n := range batchReports + 10 {
+			send(n)
+		}
+		for range cap(answers) {
+			if err := <-answers; err != nil {
+				t.Error(err)
+			}
+		}
+		var sizes []int
+		var order []string
+		for _, batch := range batches() {
+			sizes, order = append(sizes, len(batch)), append(order, batch...)
+		}
+		if want := []int{1, batchReports, 9}; !slices.Equal(sizes, want) {
+			t.Errorf("batches of %v, want %v", sizes, want)
+		}
+		for n, key := range order {
+			if key != fmt.Sprint(n) {
+				t.Fatalf("committed %s at place %d, want the order of arrival", key, n)
+			}
+		}
+		if took := time.Since(started); took != 3*time.Second {
+			t.Errorf("took %v, want 3s: one alone waits for nobody", took)
+		}
+		c.close()
+	})
+}
+
+func TestCommitterBoundsTheBytesOfABatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turn := make(chan struct{}, 1)
+		turn <- struct{}{} // until all have arrived
+		c, batches := recordingCommitter(1, turn)
+		for _, size := range []int{batchBytes + 1, batchBytes - 1, 1, 1} {
+			r := keyed(size)
+			r.Raw = make([]byte, size)
+			go func() { _, _ = c.save(t.Context(), r) }()
+			synctest.Wait()
+		}
+		<-turn
+		c.close()
+		want := [][]string{{fmt.Sprint(batchBytes + 1)}, {fmt.Sprint(batchBytes - 1), "1"}, {"1"}}
+		if got := batches(); !slices.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("batches %v, want %v", got, want)
+		}
+	})
+}
+
+func TestCommitterLanesRunSideBySide(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, batches := recordingCommitter(2, nil)
+		started := time.Now()
+		for n := range 2 {
+			go func() { _, _ = c.save(t.Context(), keyed(n)) }()
+			synctest.Wait()
+		}
+		c.close()
+		if took := time.Since(started); took != time.Second || len(batches()) != 2 {
+			t.Errorf("%d batches in %v, want 2 in 1s", len(batches()), took)
+		}
+	})
+}
+
+func TestCommitterLetsGoAtTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, batches := recordingCommitter(1, nil)
+		started := time.Now()
+		results := make(chan error, 3)
+		for n, limit := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, time.Hour} {
+			go func() {
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
+				defer cancel()
+				_, err := c.save(ctx, keyed(n))
+				if n < 2 && time.Since(started) != limit {
+					err = fmt.Errorf("answered after %v, want %v", time.Since(started), limit)
+				}
+				results <- err
+			}()
+			synctest.Wait()
+		}
+		// The first is alone in its batch, which ends with it; the batch of the
+		// second goes on for the third.
+		for _, want := range []error{context.DeadlineExceeded, context.DeadlineExceeded, nil} {
+			if err := <-results; !errors.Is(err, want) {
+				t.Errorf("error %v, want %v", err, want)
+			}
+		}
+		if got, want := batches(), [][]string{{"0"}, {"1", "2"}}; !slices.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("batches %v, want %v", got, want)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := c.save(ctx, keyed(9)); !errors.Is(err, context.Canceled) || len(batches()) != 2 {
+			t.Errorf("save with a cancelled context: %v, %d batches", err, len(batches()))
+		}
+		c.close()
+	})
+}
+
+func TestCommitterForgetsWhoLeftTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turn := make(chan struct{}, 1)
+		turn <- struct{}{}
+		c, batches := recordingCommitter(1, turn)
+		ctx, cancel := context.WithCancel(t.Context())
+		left := make(chan error)
+		for n := range 3 {
+			go func() {
+				if n != 1 {
+					_, _ = c.save(t.Context(), keyed(n))
+					return
+				}
+				_, err := c.save(ctx, keyed(n))
+				left <- err
+			}()
+			synctest.Wait()
+		}
+		cancel()
+		if err := <-left; !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v, want context.Canceled", err)
+		}
+		<-turn
+		c.close()
+		if got, want := batches(), [][]string{{"0", "2"}}; !slices.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("batches %v, want %v", got, want)
+		}
+	})
+}
+
+func TestCommitterDrainsAndGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var committing context.Context
+		hangs := newCommitter(1, nil, func(ctx context.Context, batch []*pending) {
+			committing = ctx
+			<-ctx.Done()
+			for _, p := range batch {
+				p.err = ctx.Err()
+			}
+		})
+		for name, tt := range map[string]struct {
+			c    *committer
+			want time.Duration
+			err  error
+		}{
+			"answers":  {first(recordingCommitter(1, nil)), 2 * time.Second, nil},
+			"does not": {hangs, drainLimit, context.Canceled},
+		} {
+			started := time.Now()
+			results := make(chan error, 2)
+			for n := range 2 {
+				go func() {
+					_, err := tt.c.save(t.Context(), keyed(n))
+					results <- err
+				}()
+				synctest.Wait()
+			}
+			tt.c.close()
+			if took := time.Since(started); took != tt.want {
+				t.Errorf("a database that %s: closed after %v, want %v", name, took, tt.want)
+			}
+			for range 2 {
+				if err := <-results; !errors.Is(err, tt.err) {
+					t.Errorf("a database that %s: error %v, want %v", name, err, tt.err)
+				}
+			}
+			if _, err := tt.c.save(t.Context(), keyed(2)); !errors.Is(err, storage.ErrUnavailable) {
+				t.Errorf("save when closed: %v, want storage.ErrUnavailable", err)
+			}
+		}
+		if committing.Err() == nil {
+			t.Error("the last batch was not given up")
+		}
+	})
+}
+
+func first(c *committer, _ func() [][]string) *committer { return c }
