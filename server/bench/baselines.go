@@ -41,6 +41,10 @@ func baseline(name string) (http.Handler, error) {
 		return constantHandler()
 	case echoBaseline:
 		return ordinaryHandler(), nil
+	case pgxBaseline:
+		return pgxHandler(context.Background())
+	case sqliteBaseline:
+		return sqliteHandler(context.Background())
 	default:
 		return nil, fmt.Errorf("%q is no baseline", name)
 	}

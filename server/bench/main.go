@@ -45,6 +45,7 @@ type bench struct {
 	rounds   int
 	during   time.Duration // a turn of one contender
 	trackers int
+	calls    int            // in the lists
 	only     *regexp.Regexp // names of the measurements to make
 	dir      string         // for everything that the run writes; goes with it
 	binary   string         // calltracker
@@ -61,6 +62,7 @@ func main() {
 	flag.IntVar(&b.rounds, "rounds", 7, "rounds, in each of which every contender has its turn")
 	seconds := flag.Float64("seconds", 3, "how long a turn takes")
 	flag.IntVar(&b.trackers, "trackers", 1000, fmt.Sprintf("trackers of %d routes each, at most %d", routesPerTracker, mostTrackers))
+	flag.IntVar(&b.calls, "calls", 5_000_000, "calls in the database whose lists are measured")
 	only := flag.String("only", "", "make only the measurements whose name this regular expression matches: "+b.names())
 	flag.Parse()
 	var err error
@@ -69,7 +71,7 @@ func main() {
 		os.Exit(2)
 	}
 	b.during = time.Duration(*seconds * float64(time.Second))
-	if flag.NArg() > 0 || b.rounds < 1 || b.during <= 0 || b.trackers < 1 || b.trackers > mostTrackers {
+	if flag.NArg() > 0 || b.rounds < 1 || b.during <= 0 || b.trackers < 1 || b.trackers > mostTrackers || b.calls < 1000 {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -100,11 +102,11 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	fmt.Fprintf(b.out, `%s %s/%s, %d cores. Each server is a process of its own with GOMAXPROCS=1, on the first core; the load comes
-from this process with GOMAXPROCS=%d on the others, over %d keep-alive connections on loopback, each of which sends as soon as it is answered.
-After a warm-up of %d requests each, the contenders take turns of %v in %d rounds; those that wait stand still.
+from this process with GOMAXPROCS=%d on the others, over %d keep-alive connections on loopback (end calls: %d), each of which sends as soon as it is answered.
+PostgreSQL has all cores. After a warm-up of every request, the contenders take turns of %v in %d rounds; those that wait stand still.
 Figures are medians of the rounds, ratios are medians of the ratios within a round.
 
-`, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.GOMAXPROCS(0), connections, callerPool, b.during, b.rounds)
+`, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.GOMAXPROCS(0), connections, endConnections, b.during, b.rounds)
 	for _, m := range b.measurements() {
 		if !b.only.MatchString(m.name) {
 			continue
@@ -138,6 +140,9 @@ func (b *bench) measurements() []measurement {
 		{"growth", b.growth},
 		{"decide", b.decide},
 		{"start", b.start},
+		{"endCallPostgreSQL", b.endCallPostgres},
+		{"endCallSQLite", b.endCallSQLite},
+		{"lists", b.lists},
 	}
 }
 

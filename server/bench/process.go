@@ -115,18 +115,28 @@ func (p *process) signal(ctx context.Context, signal string) error {
 
 // server starts calltracker in a data directory of its own.
 func (b *bench) server(ctx context.Context, arguments ...string) (*process, error) {
+	return b.serverOn(ctx, "", arguments...)
+}
+
+// serverOn is server on a PostgreSQL database; SQLite for none.
+func (b *bench) serverOn(ctx context.Context, database string, arguments ...string) (*process, error) {
 	data, err := os.MkdirTemp(b.dir, "data-")
 	if err != nil {
 		return nil, err
 	}
 	return launch(ctx, []string{
 		"CALLTRACKER_LISTEN=127.0.0.1:0", "CALLTRACKER_DATA_DIR=" + data, "CALLTRACKER_LOG_FORMAT=json", "CALLTRACKER_ADMIN_TOKEN=" + adminToken,
-		keyVariable + "=" + startKey, oldKeyVariable + "=" + oldStartKey,
+		"CALLTRACKER_DATABASE_URL=" + database, keyVariable + "=" + startKey, oldKeyVariable + "=" + oldStartKey,
 	}, b.binary, append([]string{"serve"}, arguments...)...)
 }
 
 // loaded starts calltracker with a generated document in force.
 func (b *bench) loaded(ctx context.Context, trackers, routes int) (*process, error) {
+	return b.loadedOn(ctx, "", trackers, routes)
+}
+
+// loadedOn is loaded on a PostgreSQL database; SQLite for none.
+func (b *bench) loadedOn(ctx context.Context, database string, trackers, routes int) (*process, error) {
 	text, err := document(trackers, routes)
 	if err != nil {
 		return nil, err
@@ -135,7 +145,7 @@ func (b *bench) loaded(ctx context.Context, trackers, routes int) (*process, err
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		return nil, err
 	}
-	p, err := b.server(ctx)
+	p, err := b.serverOn(ctx, database)
 	if err != nil {
 		return nil, err
 	}
@@ -148,12 +158,12 @@ func (b *bench) loaded(ctx context.Context, trackers, routes int) (*process, err
 }
 
 // baseline starts this program again, as one of the baselines.
-func (b *bench) baseline(ctx context.Context, name string) (*process, error) {
+func (b *bench) baseline(ctx context.Context, name string, environment ...string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	return launch(ctx, nil, self, baselineCommand, name)
+	return launch(ctx, environment, self, baselineCommand, name)
 }
 
 // recorder is what /metrics tells of the queue that records decisions.
