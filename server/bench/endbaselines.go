@@ -85,8 +85,8 @@ func sqliteHandler(ctx context.Context) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	db.SetMaxOpenConns(1) // SQLite has one writer at a time; more only get in each other's way
-	insert, err := db.PrepareContext(ctx, plainInsert("calls", func(int) string { return "?" }))
+	db.SetMaxOpenConns(1)                                                                        // SQLite has one writer at a time; more only get in each other's way
+	insert, err := db.PrepareContext(ctx, plainInsert("calls", func(int) string { return "?" })) //nolint:sqlclosecheck // it lasts as long as the process
 	if err != nil {
 		return nil, err
 	}

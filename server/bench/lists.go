@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -73,9 +74,7 @@ func (b *bench) lists(ctx context.Context) error {
 		}
 		far, err := p.timePages(ctx, func(int) (url.Values, error) {
 			q := url.Values{"cursor": {cursor}}
-			for name, value := range filter {
-				q[name] = value
-			}
+			maps.Copy(q, filter)
 			return q, nil
 		})
 		if err != nil {
@@ -119,9 +118,7 @@ func (p *process) walk(ctx context.Context, filter url.Values) (cursor string, p
 	page = 1
 	for page < farPage {
 		q := url.Values{"limit": {fmt.Sprint(min(longestListPage, (farPage-page)*listPage))}}
-		for name, value := range filter {
-			q[name] = value
-		}
+		maps.Copy(q, filter)
 		if cursor != "" {
 			q.Set("cursor", cursor)
 		}

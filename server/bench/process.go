@@ -83,7 +83,7 @@ func leaveFirstProcessor(ctx context.Context) error {
 	n := runtime.NumCPU()
 	taskset, err := exec.LookPath("taskset")
 	if err != nil || n == 1 {
-		return nil // they share
+		return nil //nolint:nilerr // without taskset they share
 	}
 	said, err := exec.CommandContext(ctx, taskset, "--all-tasks", "--cpu-list", "--pid", fmt.Sprintf("1-%d", n-1), strconv.Itoa(os.Getpid())).CombinedOutput()
 	if err != nil {

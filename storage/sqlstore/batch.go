@@ -238,42 +238,26 @@ func (r revision) values(call string) []any {
 	return []any{call, int64(r.number), micros(c.Call.ReceivedAt), text(string(c.Source)), r.report.digest[:], raw}
 }
 
-// eachKnown reads calls with the number of their revisions.
-func eachKnown(rows *sql.Rows, use func(known storage.Call, revisions int)) error {
-	return eachRow(rows, func() error {
+// known reads a call with the number of its revisions, for query.each.
+func known(use func(call storage.Call, revisions int)) func(scan func(...any) error) error {
+	return func(scan func(...any) error) error {
 		var revisions int
-		known, err := scanCall(rows.Scan, &revisions)
+		call, err := scanCall(scan, &revisions)
 		if err == nil {
-			use(known, revisions)
+			use(call, revisions)
 		}
 		return err
-	})
-}
-
-// eachRow calls use at every row, and closes them.
-func eachRow(rows *sql.Rows, use func() error) error {
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		if err := use(); err != nil {
-			return err
-		}
 	}
-	return rows.Err()
 }
 
-// each reads rows of one column.
-func each(use func(string)) func(*sql.Rows, error) error {
-	return func(rows *sql.Rows, err error) error {
-		if err != nil {
-			return err
+// single reads the only column of a row, for query.each.
+func single(use func(string)) func(scan func(...any) error) error {
+	return func(scan func(...any) error) error {
+		var value string
+		err := scan(&value)
+		if err == nil {
+			use(value)
 		}
-		return eachRow(rows, func() error {
-			var value string
-			err := rows.Scan(&value)
-			if err == nil {
-				use(value)
-			}
-			return err
-		})
+		return err
 	}
 }

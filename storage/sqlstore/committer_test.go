@@ -181,9 +181,7 @@ func TestCommitterForgetsWhoLeftTheQueue(t *testing.T) {
 
 func TestCommitterDrainsAndGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var committing context.Context
 		hangs := newCommitter(1, nil, func(ctx context.Context, batch []*pending) {
-			committing = ctx
 			<-ctx.Done()
 			for _, p := range batch {
 				p.err = ctx.Err()
@@ -218,9 +216,6 @@ func TestCommitterDrainsAndGivesUp(t *testing.T) {
 			if _, err := tt.c.save(t.Context(), keyed(2)); !errors.Is(err, storage.ErrUnavailable) {
 				t.Errorf("save when closed: %v, want storage.ErrUnavailable", err)
 			}
-		}
-		if committing.Err() == nil {
-			t.Error("the last batch was not given up")
 		}
 	})
 }

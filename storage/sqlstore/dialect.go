@@ -72,11 +72,27 @@ func (q query) row(ctx context.Context, tx *sql.Tx, values ...any) *sql.Row {
 	return tx.QueryRowContext(ctx, q.text, values...)
 }
 
-func (q query) rows(ctx context.Context, tx *sql.Tx, values ...any) (*sql.Rows, error) {
+// each gives every row of an answer to use.
+func (q query) each(ctx context.Context, tx *sql.Tx, use func(scan func(...any) error) error, values ...any) error {
+	var (
+		rows *sql.Rows
+		err  error
+	)
 	if q.prepared != nil {
-		return tx.StmtContext(ctx, q.prepared).QueryContext(ctx, values...)
+		rows, err = tx.StmtContext(ctx, q.prepared).QueryContext(ctx, values...)
+	} else {
+		rows, err = tx.QueryContext(ctx, q.text, values...)
 	}
-	return tx.QueryContext(ctx, q.text, values...)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		if err := use(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 func (q query) rowOn(ctx context.Context, pool *sql.DB, values ...any) *sql.Row {

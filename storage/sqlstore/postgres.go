@@ -145,7 +145,8 @@ func (db *database) ensurePartition(ctx context.Context, month time.Time) error 
 		err = row.Scan(&there)
 		return there, err
 	}
-	const look = `SELECT to_regclass($1) IS NOT NULL`
+	// Not to_regclass: within a transaction it may remember that there was none.
+	const look = `SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename = $1)`
 	if there, err := exists(db.write.QueryRowContext(ctx, look, name)); err != nil || there {
 		return err
 	}

@@ -81,48 +81,41 @@ func (b postgresBatch) reserve(ctx context.Context, tx *sql.Tx, calls []*saving)
 		ids, ats = append(ids, c.call.ID), append(ats, c.placed)
 	}
 	fresh := make(map[string]bool, len(calls))
-	err := each(func(id string) { fresh[id] = true })(tx.QueryContext(ctx, reserveKeysSQL, keys, contactCenters, ids, ats))
+	err := query{text: reserveKeysSQL}.each(ctx, tx, single(func(id string) { fresh[id] = true }), keys, contactCenters, ids, ats)
 	if err != nil || len(fresh) == len(calls) {
 		return err
 	}
 	type identity struct{ key, contactCenter string }
-	known := make(map[identity]*saving)
+	taken := make(map[identity]*saving)
 	keys, contactCenters, ids, ats = nil, nil, nil, nil
 	for _, c := range calls {
 		if !fresh[c.call.ID] {
-			known[identity{c.call.Key, c.call.ContactCenter}] = c
+			taken[identity{c.call.Key, c.call.ContactCenter}] = c
 			keys, contactCenters = append(keys, c.call.Key), append(contactCenters, c.call.ContactCenter)
 		}
 	}
-	rows, err := tx.QueryContext(ctx, lockKeysSQL, keys, contactCenters)
-	if err != nil {
-		return err
-	}
-	err = eachRow(rows, func() error {
+	err = query{text: lockKeysSQL}.each(ctx, tx, func(scan func(...any) error) error {
 		var id string
 		var at int64
-		err := rows.Scan(&id, &at)
+		err := scan(&id, &at)
 		ids, ats = append(ids, id), append(ats, at)
 		return err
-	})
+	}, keys, contactCenters)
 	if err != nil {
 		return err
 	}
 	// Read after the locks were had: what was before does not count.
-	if rows, err = tx.QueryContext(ctx, lockedCallsSQL, ids, ats); err != nil {
-		return err
-	}
-	byID := make(map[string]*saving, len(known))
-	err = eachKnown(rows, func(call storage.Call, revisions int) {
-		c := known[identity{call.Key, call.ContactCenter}]
+	byID := make(map[string]*saving, len(taken))
+	err = query{text: lockedCallsSQL}.each(ctx, tx, known(func(call storage.Call, revisions int) {
+		c := taken[identity{call.Key, call.ContactCenter}]
 		c.found(call, revisions)
 		byID[call.ID] = c
-	})
+	}), ids, ats)
 	if err != nil {
 		return err
 	}
-	if len(byID) != len(known) {
-		return fmt.Errorf("%d of %d calls are not where their keys say", len(known)-len(byID), len(known))
+	if len(byID) != len(taken) {
+		return fmt.Errorf("%d of %d calls are not where their keys say", len(taken)-len(byID), len(taken))
 	}
 	return b.knownBodies(ctx, tx, byID)
 }
@@ -135,21 +128,17 @@ func (b postgresBatch) knownBodies(ctx context.Context, tx *sql.Tx, byID map[str
 			of, digests = append(of, id), append(digests, p.digest[:])
 		}
 	}
-	rows, err := tx.QueryContext(ctx, hasBodiesSQL, of, digests)
-	if err != nil {
-		return err
-	}
-	return eachRow(rows, func() error {
+	return query{text: hasBodiesSQL}.each(ctx, tx, func(scan func(...any) error) error {
 		var id string
 		var sum []byte
-		if err := rows.Scan(&id, &sum); err != nil {
+		if err := scan(&id, &sum); err != nil {
 			return err
 		}
 		if len(sum) == len(digest{}) {
 			byID[id].bodies[digest(sum)] = true
 		}
 		return nil
-	})
+	}, of, digests)
 }
 
 func (b postgresBatch) link(ctx context.Context, tx *sql.Tx, calls []*saving) error {
@@ -176,7 +165,7 @@ func (b postgresBatch) link(ctx context.Context, tx *sql.Tx, calls []*saving) er
 		if len(ids) == 0 {
 			return nil
 		}
-		err := each(func(id string) { taken[id].linked(id, found[taken[id]].route) })(tx.QueryContext(ctx, linkDecisionsSQL, ids, linked))
+		err := query{text: linkDecisionsSQL}.each(ctx, tx, single(func(id string) { taken[id].linked(id, found[taken[id]].route) }), ids, linked)
 		if err != nil {
 			return fmt.Errorf("link decisions: %w", err)
 		}
@@ -190,17 +179,15 @@ type decisionFound struct{ id, route string }
 // it claims nothing.
 func (b postgresBatch) findDecisions(ctx context.Context, tx *sql.Tx, calls []*saving, found map[*saving]decisionFound) error {
 	search := func(statement string, wanted []*saving, values ...any) error {
-		rows, err := tx.QueryContext(ctx, statement, values...)
-		if err != nil {
-			return err
-		}
-		return eachRow(rows, func() error {
+		return query{text: statement}.each(ctx, tx, func(scan func(...any) error) error {
 			var n int
 			var d decisionFound
-			err := rows.Scan(&n, &d.id, &d.route)
-			found[wanted[n-1]] = d
+			err := scan(&n, &d.id, &d.route)
+			if err == nil {
+				found[wanted[n-1]] = d
+			}
 			return err
-		})
+		}, values...)
 	}
 	var wanted []*saving
 	var callIDs, trackers []string

@@ -61,13 +61,9 @@ func (b sqliteBatch) reserve(ctx context.Context, tx *sql.Tx, calls []*saving) e
 		for len(chunk) > 1 && len(keys) < 2*searchRows { // the same again finds nothing more
 			keys = append(keys, chunk[0].call.Key, chunk[0].call.ContactCenter)
 		}
-		rows, err := search.rows(ctx, tx, keys...)
-		if err != nil {
-			return err
-		}
-		err = eachKnown(rows, func(known storage.Call, revisions int) {
-			byKey[identity{known.Key, known.ContactCenter}].found(known, revisions)
-		})
+		err := search.each(ctx, tx, known(func(call storage.Call, revisions int) {
+			byKey[identity{call.Key, call.ContactCenter}].found(call, revisions)
+		}), keys...)
 		if err != nil {
 			return err
 		}

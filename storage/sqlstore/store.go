@@ -46,7 +46,8 @@ const fileName = "calltracker.db"
 // Store keeps records. Its methods are safe for concurrent use, honour their
 // context, and return storage.ErrUnavailable before Prepare has succeeded,
 // after Close, and whenever the database does not do its part; a later call
-// may succeed. It runs nothing in the background.
+// may succeed. Nothing runs in the background but the commits that SaveCall
+// waits for.
 type Store struct {
 	name     string // of the database, for messages
 	path     string // of the SQLite file; empty for PostgreSQL
@@ -192,7 +193,8 @@ func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 	return version, err
 }
 
-// Close closes the database. What is running may fail with
+// Close closes the database, once the calls that SaveCall accepted are saved or
+// ten seconds are over. What else is running may fail with
 // storage.ErrUnavailable. Closing twice does no harm.
 func (s *Store) Close() error {
 	s.mu.Lock()
