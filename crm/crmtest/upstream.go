@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -88,11 +89,8 @@ func (u *Upstream) owners(fits func(number string) bool, shared bool) []Person {
 		if shared {
 			numbers = append(append([]string(nil), numbers...), p.Shared...)
 		}
-		for _, number := range numbers {
-			if fits(number) {
-				out = append(out, p)
-				break
-			}
+		if slices.ContainsFunc(numbers, fits) {
+			out = append(out, p)
 		}
 	}
 	return out

@@ -53,7 +53,7 @@ func (z *Zendesk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // whatever digits a number has.
 func (z *Zendesk) search(w http.ResponseWriter, r *http.Request) {
 	end := ""
-	for _, word := range strings.Fields(r.URL.Query().Get("query")) {
+	for word := range strings.FieldsSeq(r.URL.Query().Get("query")) {
 		if number, ok := strings.CutPrefix(word, "phone:"); ok {
 			star := strings.HasPrefix(number, "*")
 			end = strings.TrimPrefix(number, "*")

@@ -53,7 +53,7 @@ func TestSearchesOnlyForNumbersWithoutAnOwner(t *testing.T) {
 		t.Errorf("requests %q", got)
 	}
 	for path, counts := range map[string]bool{"/v1/customers/phone=%2B971501110001": false, "/v1/customers/search?page=1": true} {
-		req := httptest.NewRequest(http.MethodGet, path, nil)
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil)
 		if got := kustomer.Driver().Budgets[1].Counts(req); got != counts {
 			t.Errorf("%s counts as a search: %t", path, got)
 		}
