@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"calltracker/phone"
 )
 
 // API sends requests to a CRM that speaks JSON, and tells its failures apart. It
@@ -208,6 +210,34 @@ func Page(base, path string) string {
 		return ""
 	}
 	return u.String()
+}
+
+// CreateField is the setting of drivers for the page on which people add a
+// customer.
+func CreateField() Field {
+	return Field{
+		Name: "create_url", Label: "page that adds a customer; {number} is replaced by the caller's", Pattern: `https://[A-Za-z0-9.:-]+/[^\s"'<>]*`,
+		Help: "a page of the same host as ui_url, such as https://acme.example.com/new?phone={number}",
+	}
+}
+
+// CreatePage fills a create_url in; "" when there is none, or it is not on the host
+// of base.
+func CreatePage(base, template string, n phone.Number) string {
+	path, ok := strings.CutPrefix(strings.ReplaceAll(template, "{number}", url.QueryEscape(n.E164)), strings.TrimRight(hostOf(base), "/")+"/")
+	if template == "" || !ok {
+		return ""
+	}
+	return Page(hostOf(base), "/"+path)
+}
+
+// hostOf is an address without its path.
+func hostOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return address
+	}
+	return u.Scheme + "://" + u.Host
 }
 
 // NotFound tells whether an error says that there is no such thing.

@@ -29,6 +29,12 @@ type Checker interface {
 	Check(ctx context.Context) error
 }
 
+// Creator is a Client that has a page on which a person adds a customer with the
+// number; "" when it has none.
+type Creator interface {
+	CreateURL(n phone.Number) string
+}
+
 // Customer is a person that a CRM knows.
 type Customer struct {
 	ID        string   `json:"id"`

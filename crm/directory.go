@@ -154,6 +154,7 @@ type Answer struct {
 	Stale      bool      // the account said so a while ago and is asked again
 	Err        *Error    // why it is unavailable, else nil
 	SearchURL  string
+	CreateURL  string // "" when the CRM has no page for that
 }
 
 // Complete tells whether every connection answered.
@@ -256,6 +257,9 @@ func (d *Directory) await(ctx context.Context, a *account, f *flight, q Query) A
 
 func (a *account) answer(n phone.Number, customers []Customer, at time.Time, err *Error) Answer {
 	out := Answer{Connection: a.Name, State: stateOf(len(customers)), Customers: customers, At: at, Err: err, SearchURL: a.Client.SearchURL(n)}
+	if creator, ok := a.Client.(Creator); ok {
+		out.CreateURL = creator.CreateURL(n)
+	}
 	if err != nil {
 		out.State = Unknown
 	}

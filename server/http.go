@@ -57,6 +57,7 @@ func status(err error) (code int, reason string) {
 	var (
 		tracker *handlers.UnknownTracker
 		embed   *handlers.UnknownEmbed
+		site    *handlers.UnknownSite
 		guesser *handlers.TooManyWrongKeys
 		invalid *handlers.Invalid
 		read    *ziwo.ReadError
@@ -67,6 +68,10 @@ func status(err error) (code int, reason string) {
 		return http.StatusNotFound, "unknown_tracker"
 	case errors.As(err, &embed):
 		return http.StatusNotFound, "unknown_embed"
+	case errors.As(err, &site):
+		return http.StatusNotFound, "unknown_site"
+	case errors.Is(err, handlers.ErrNoOrigin):
+		return http.StatusForbidden, "no_origin"
 	case errors.As(err, &guesser):
 		return http.StatusTooManyRequests, "too_many_wrong_keys"
 	case errors.As(err, &invalid):
@@ -156,7 +161,9 @@ func (s *server) answerProblem(c echo.Context, err error) {
 		problem.Errors = []handlers.FieldError{{Path: "cursor", Message: storage.ErrBadCursor.Error()}}
 	}
 	setRetryAfter(c, err, code)
-	if code == http.StatusUnauthorized {
+	if code == http.StatusUnauthorized && strings.HasPrefix(c.Path(), "/crm/") {
+		problem.Detail = "send a key of the site as X-Embed-Key or key=, or a token of POST /api/v1/sites/{site}/token as token="
+	} else if code == http.StatusUnauthorized {
 		problem.Detail = "send the admin token: Authorization: Bearer …; without CALLTRACKER_ADMIN_TOKEN it is in the file admin-token of the data directory"
 		c.Response().Header().Set(echo.HeaderWWWAuthenticate, `Bearer realm="calltracker"`)
 	}

@@ -30,6 +30,9 @@ func (s *server) routes(e *echo.Echo) {
 	open(http.MethodGet, "/jorel/:site/:file", s.jorelRelease)
 	open(http.MethodGet, "/popup/:file", s.popup)
 	open(http.MethodGet, "/popup/:site/:file", s.popupRelease)
+	open(http.MethodGet, "/crm/url", s.crmURL)
+	open(http.MethodOptions, "/crm/url", s.crmPreflight)
+	open(http.MethodGet, "/crm/open", s.crmOpen)
 	open(http.MethodGet, "/sites/:site", s.sitePage)
 	open(http.MethodGet, "/assets/:file", pageAsset)
 
@@ -47,6 +50,7 @@ func (s *server) routes(e *echo.Echo) {
 	admin(http.MethodGet, "/api/v1/decisions", s.listDecisions)
 	admin(http.MethodGet, "/api/v1/decisions/:id", s.getDecision)
 	admin(http.MethodGet, "/api/v1/rejections", s.listRejections)
+	admin(http.MethodPost, "/api/v1/sites/:site/token", s.siteToken)
 	admin(http.MethodGet, "/api/v1/connections", s.listConnections)
 	admin(http.MethodPost, "/api/v1/connections/:name/test", s.testConnection)
 	admin(http.MethodGet, "/api/v1/reconciliation", s.listReconciliations)

@@ -33,6 +33,7 @@ func Driver() crm.Driver {
 				Pattern: `[!-~]+`, Help: "the key as Kustomer showed it once",
 			},
 			{Name: "ui_url", Label: "where agents open Kustomer", Pattern: crm.PagePattern, Help: "https://acme.kustomerapp.com; needed outside of the United States"},
+			crm.CreateField(),
 		},
 		// For the whole organisation, and of that for searches by API keys
 		// (https://developer.kustomer.com/docs/concepts/rate-limits).
@@ -48,10 +49,11 @@ func Driver() crm.Driver {
 
 const searchPath = "/v1/customers/search"
 
-// client is a crm.Client and crm.Checker.
+// client is a crm.Client, crm.Checker and crm.Creator.
 type client struct {
-	api *crm.API
-	ui  string
+	api    *crm.API
+	ui     string
+	create string
 }
 
 func open(settings crm.Settings, web *http.Client) (crm.Client, error) {
@@ -60,7 +62,7 @@ func open(settings crm.Settings, web *http.Client) (crm.Client, error) {
 		ui = "https://" + settings["org"] + ".kustomerapp.com"
 	}
 	key := settings["api_key"]
-	return &client{ui: ui, api: crm.NewAPI(settings["base_url"], web, func(req *http.Request) {
+	return &client{ui: ui, create: settings["create_url"], api: crm.NewAPI(settings["base_url"], web, func(req *http.Request) {
 		req.Header.Set("Authorization", "Bearer "+key)
 	})}, nil
 }
@@ -164,6 +166,9 @@ func (c *client) read(list customers, n phone.Number) []crm.Customer {
 
 // SearchURL is the start page: Kustomer documents none that searches.
 func (c *client) SearchURL(phone.Number) string { return crm.Page(c.ui, "/app") }
+
+// CreateURL is the page of create_url.
+func (c *client) CreateURL(n phone.Number) string { return crm.CreatePage(c.ui, c.create, n) }
 
 // Check asks Kustomer about the key, which any good key may.
 func (c *client) Check(ctx context.Context) error {

@@ -35,6 +35,7 @@ func Driver() crm.Driver {
 				Help: "team, growth, professional, enterprise or enterprise_plus",
 			},
 			{Name: "ui_url", Label: "where agents open Zendesk; base_url when absent", Pattern: crm.PagePattern, Help: "https://acme.zendesk.com"},
+			crm.CreateField(),
 		},
 		Validate: func(s crm.Settings) []crm.Problem {
 			switch {
@@ -56,10 +57,11 @@ func Driver() crm.Driver {
 	}
 }
 
-// client is a crm.Client and crm.Checker.
+// client is a crm.Client, crm.Checker and crm.Creator.
 type client struct {
-	api *crm.API
-	ui  string
+	api    *crm.API
+	ui     string
+	create string
 }
 
 func open(settings crm.Settings, web *http.Client) (crm.Client, error) {
@@ -71,7 +73,7 @@ func open(settings crm.Settings, web *http.Client) (crm.Client, error) {
 	if token := settings["access_token"]; token != "" {
 		sign = func(req *http.Request) { req.Header.Set("Authorization", "Bearer "+token) }
 	}
-	return &client{ui: ui, api: crm.NewAPI(settings["base_url"], web, sign)}, nil
+	return &client{ui: ui, create: settings["create_url"], api: crm.NewAPI(settings["base_url"], web, sign)}, nil
 }
 
 // user is what counts of Zendesk's object. Any of it may be null.
@@ -183,6 +185,9 @@ func escape(query string) string { return strings.ReplaceAll(url.QueryEscape(que
 func (c *client) SearchURL(n phone.Number) string {
 	return crm.Page(c.ui, "/agent/search/1?type=user&q="+escape("phone:*"+significant(n)))
 }
+
+// CreateURL is the page of create_url.
+func (c *client) CreateURL(n phone.Number) string { return crm.CreatePage(c.ui, c.create, n) }
 
 // Check asks who we are. Zendesk answers strangers as well: with nobody.
 func (c *client) Check(ctx context.Context) error {

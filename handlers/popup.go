@@ -1,0 +1,289 @@
+package handlers
+
+import (
+	"cmp"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"calltracker/crm"
+	"calltracker/phone"
+	"calltracker/rules"
+)
+
+// finder is what Popup needs of a directory.
+type finder interface {
+	Find(ctx context.Context, q crm.Query) crm.Result
+}
+
+// Popup finds the page that an agent's browser opens for a caller. It is safe for
+// concurrent use.
+type Popup struct {
+	Config    *Config
+	Directory finder
+	Counter   counter
+	Key       []byte // signs tokens; replicas have the same
+	Now       func() time.Time
+}
+
+// UnknownSite is a site that is not configured, or has no pop-up.
+type UnknownSite struct{ Name string }
+
+func (e *UnknownSite) Error() string {
+	return fmt.Sprintf("no site %q with a pop-up is configured", shorten(e.Name))
+}
+
+// Life of a token.
+const (
+	tokenLife    = time.Hour
+	leastLife    = time.Minute
+	longestLife  = 12 * time.Hour
+	longestAsked = 64 // bytes of a number
+)
+
+// Pass is what a browser presents: a key of the site, or a token.
+type Pass struct{ Key, Token string }
+
+// SiteLine is a site whose pass was good, in the configuration of that moment.
+type SiteLine struct {
+	name string
+	live *Live
+	site rules.Site
+}
+
+// Name is the site's.
+func (l SiteLine) Name() string { return l.name }
+
+// Site finds a site that has a pop-up. Errors: *UnknownSite.
+func (h *Popup) Site(name string) (SiteLine, error) {
+	if live := h.Config.Live(); live != nil {
+		if site, ok := live.Set.Document().Sites[name]; ok && site.Popup != nil {
+			return SiteLine{name: name, live: live, site: site}, nil
+		}
+	}
+	return SiteLine{}, &UnknownSite{Name: name}
+}
+
+// Admit checks what a browser presented for a site. Errors: ErrUnauthorized,
+// *TooManyWrongKeys. A good pass is never refused for another's bad ones.
+func (h *Popup) Admit(line SiteLine, pass Pass, address string) error {
+	if pass.Token != "" && h.signed(line.name, pass.Token) {
+		return nil
+	}
+	if pass.Key != "" {
+		given, admitted := sha256.Sum256([]byte(pass.Key)), 0
+		for _, key := range line.site.Keys {
+			if value := key.Reveal(); value != "" { // an empty one would let everyone in
+				want := sha256.Sum256([]byte(value))
+				admitted |= subtle.ConstantTimeCompare(given[:], want[:])
+			}
+		}
+		if admitted == 1 {
+			return nil
+		}
+	}
+	return wrongKey(h.Counter, cmp.Or(pass.Key, pass.Token), address)
+}
+
+// SiteToken is a signed pass for one site.
+type SiteToken struct {
+	Token     string    `json:"token"`
+	ExpiresAt time.Time `json:"expiresAt"`
+}
+
+// Token makes a token for a site that is good for life; 0 is an hour. Errors:
+// *UnknownSite, *Invalid.
+//
+//	@Summary		A signed token for the scripts of a site
+//	@Description	For data-token of the script, so that no key has to stand in the page. It opens this site's look-ups only.
+//	@ID		createSiteToken
+//	@Tags			sites
+//	@Produce		json
+//	@Param			site	path		string	true	"Site"
+//	@Param			ttl		query		integer	false	"How long it is good, in seconds, from 60 to 43200; an hour when absent"
+//	@Success		200		{object}	SiteToken
+//	@Failure		401		{object}	Problem
+//	@Failure		404		{object}	Problem
+//	@Failure		422		{object}	Problem
+//	@Security		Bearer
+//	@Router			/api/v1/sites/{site}/token [post]
+func (h *Popup) Token(site string, life time.Duration) (SiteToken, error) {
+	if _, err := h.Site(site); err != nil {
+		return SiteToken{}, err
+	}
+	life = cmp.Or(life, tokenLife)
+	if life < leastLife || life > longestLife {
+		return SiteToken{}, invalid("ttl", "must be from %d to %d seconds", int(leastLife.Seconds()), int(longestLife.Seconds()))
+	}
+	expires := h.Now().Add(life).UTC().Truncate(time.Second)
+	return SiteToken{Token: h.sign(site, expires), ExpiresAt: expires}, nil
+}
+
+// sign makes a token: when it ends, and a signature of that and the site.
+func (h *Popup) sign(site string, expires time.Time) string {
+	until := strconv.FormatInt(expires.Unix(), 36)
+	mac := hmac.New(sha256.New, h.Key)
+	_, _ = fmt.Fprintf(mac, "site token 1\n%s\n%s", until, site) // never fails
+	return until + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+func (h *Popup) signed(site, token string) bool {
+	until, _, _ := strings.Cut(token, ".")
+	seconds, err := strconv.ParseInt(until, 36, 64)
+	if err != nil {
+		return false
+	}
+	expires := time.Unix(seconds, 0)
+	return hmac.Equal([]byte(h.sign(site, expires)), []byte(token)) && h.Now().Before(expires)
+}
+
+// CallerPage is the answer to a browser that asks whose number it is.
+type CallerPage struct {
+	Status    crm.State      `json:"status" enums:"found,many,none,skipped,unavailable"`
+	URL       string         `json:"url" example:"https://acme.zendesk.com/agent/users/7236"`
+	Number    string         `json:"number" example:"+971501234567"`
+	Customers []CustomerView `json:"customers"`
+
+	searches []CRMPage
+	creates  []CRMPage
+}
+
+// CRMPage is a page of a connection.
+type CRMPage struct{ Connection, URL string }
+
+// Searches are the pages on which a person goes on looking for the number.
+func (p CallerPage) Searches() []CRMPage { return p.searches }
+
+// Creates are the pages that add a customer with the number.
+func (p CallerPage) Creates() []CRMPage { return p.creates }
+
+// Find tells whose number it is, and which page to open: "" when that is none.
+// It answers within 1.5 s, whatever the CRMs do. Errors: *Invalid.
+//
+//	@Summary		Whose number is it, and which page opens
+//	@Description	Takes the key of the site (X-Embed-Key, or key=) or a token (token=). CORS only for the site's origins.
+//	@ID		crmURL
+//	@Tags			browsers
+//	@Produce		json
+//	@Param			site		query		string	true	"Site"
+//	@Param			number		query		string	true	"The caller, in any form"
+//	@Param			token		query		string	false	"A signed token"
+//	@Param			key			query		string	false	"A key of the site"
+//	@Param			X-Embed-Key	header		string	false	"A key of the site"
+//	@Success		200			{object}	CallerPage
+//	@Failure		401			{object}	Problem
+//	@Failure		404			{object}	Problem
+//	@Failure		422			{object}	Problem
+//	@Failure		429			{object}	Problem
+//	@Router			/crm/url [get]
+func (h *Popup) Find(ctx context.Context, line SiteLine, number string) (CallerPage, error) {
+	if strings.HasPrefix(number, " ") { // a + that was not encoded
+		number = "+" + number[1:]
+	}
+	switch {
+	case strings.TrimSpace(number) == "":
+		return CallerPage{}, invalid("number", "is missing: whose page is it to be?")
+	case len(number) > longestAsked:
+		return CallerPage{}, invalid("number", "is no number: it has more than %d bytes", longestAsked)
+	}
+	read := phone.Parse(number, line.region())
+	out := CallerPage{Number: cmp.Or(read.E164, read.Key()), Customers: []CustomerView{}}
+	result := h.Directory.Find(ctx, crm.Query{Number: read, Connections: line.site.Popup.Connections})
+	out.Status = result.State
+	hosts := map[string]string{}
+	for _, a := range result.Answers {
+		hosts[a.Connection] = hostOf(a.SearchURL)
+		if safe(a.SearchURL, hosts[a.Connection]) {
+			out.searches = append(out.searches, CRMPage{a.Connection, a.SearchURL})
+		}
+		if safe(a.CreateURL, hosts[a.Connection]) {
+			out.creates = append(out.creates, CRMPage{a.Connection, a.CreateURL})
+		}
+	}
+	for _, c := range result.Customers {
+		view := viewCustomer(c.Connection, c.Customer)
+		if !safe(view.URL, hosts[c.Connection]) {
+			view.URL = ""
+		}
+		out.Customers = append(out.Customers, view)
+	}
+	out.URL = out.opens(line.site.Popup)
+	return out, nil
+}
+
+// opens is the page to open, as the site has it.
+func (p CallerPage) opens(popup *rules.Popup) string {
+	first := func(pages []CRMPage) string {
+		if len(pages) == 0 {
+			return ""
+		}
+		return pages[0].URL
+	}
+	choice := ""
+	switch p.Status {
+	case crm.Found:
+		return p.Customers[0].URL
+	case crm.Many:
+		if popup.Many == "first" {
+			return p.Customers[0].URL
+		}
+		choice = popup.Many
+	case crm.None:
+		if popup.None == "create" && len(p.creates) > 0 {
+			return first(p.creates)
+		}
+		choice = popup.None
+	case crm.Unknown:
+		choice = popup.Unavailable
+	default:
+		return ""
+	}
+	if choice == "nothing" {
+		return ""
+	}
+	return first(p.searches)
+}
+
+// region is how the site's numbers are read: as its web phone does, else as all
+// trackers do, when they agree.
+func (l SiteLine) region() string {
+	if l.site.Jorel != nil && l.site.Jorel.DefaultRegionCode != "" {
+		return strings.ToUpper(l.site.Jorel.DefaultRegionCode)
+	}
+	if regions := l.live.Set.Regions(); len(regions) == 1 {
+		return regions[0]
+	}
+	return ""
+}
+
+func hostOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
+// safe tells whether an agent's browser may be sent to an address: https, and on
+// the connection's own host.
+func safe(address, host string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Scheme == "https" && u.User == nil && u.Host != "" && u.Host == host
+}
+
+// ErrNoOrigin refuses a preflight of a page that the site does not name.
+var ErrNoOrigin = errors.New("the site does not name this origin")
+
+// Allows tells whether pages of an origin may read the answers.
+func (l SiteLine) Allows(origin string) bool {
+	return origin != "" && slices.Contains(l.site.Origins, origin)
+}
