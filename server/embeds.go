@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -247,6 +248,7 @@ func serveAsset(c echo.Context, a *handlers.Asset, contentType, cache string) er
 	if encoding != "" {
 		header[echo.HeaderContentEncoding] = []string{encoding}
 	}
+	header[echo.HeaderContentLength] = []string{strconv.Itoa(len(body))} // or net/http would send it in chunks
 	return c.Blob(http.StatusOK, contentType, body)
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -216,6 +217,9 @@ func TestEmbedsAreCachedAndCompressed(t *testing.T) {
 			got := h.packed(request{path: path, header: map[string]string{"Accept-Encoding": accepted}}).want(t, 200)
 			if got.header.Get("Content-Encoding") != encoding {
 				t.Errorf("%s with %q is encoded as %q", path, accepted, got.header.Get("Content-Encoding"))
+			}
+			if length := got.header.Get("Content-Length"); length != strconv.Itoa(len(got.body)) {
+				t.Errorf("%s says the length %q, and has %d", path, length, len(got.body))
 			}
 			if unpacked := unpack(t, encoding, got.body); unpacked != plain.body {
 				t.Errorf("%s in %q unpacks to something else", path, encoding)
