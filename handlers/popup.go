@@ -228,7 +228,7 @@ func (p CallerPage) opens(popup *rules.Popup) string {
 		}
 		return pages[0].URL
 	}
-	choice := ""
+	var choice string
 	switch p.Status {
 	case crm.Found:
 		return p.Customers[0].URL

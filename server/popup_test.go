@@ -142,7 +142,7 @@ func TestOpenRedirectsOrShowsAPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	if got := res.Header.Get("Location"); res.StatusCode != 302 || got != "https://acme.kustomerapp.com/app/customers/501" {
+	if got := res.Header.Get("Location"); res.StatusCode != http.StatusFound || got != "https://acme.kustomerapp.com/app/customers/501" {
 		t.Errorf("%d, sent to %s", res.StatusCode, got)
 	}
 	for number, want := range map[string][]string{
