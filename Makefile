@@ -34,7 +34,7 @@ lint: .bin/golangci-lint ## check formatting, go vet, golangci-lint and the brow
 generate: ## regenerate openapi/openapi.json and the served scripts of web/
 	go generate ./...
 
-bench: ## measure the call path against its two baselines
+bench: ## measure the call path against plain handlers, and lists of calls
 	go run ./server/bench
 
 crash-test: ## break everything around the server for some minutes, and look for what it acknowledged
