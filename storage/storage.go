@@ -113,6 +113,7 @@ type Report struct {
 	Call   Call // without ID, Route and Decision: the store finds those
 	Source Source
 	Raw    []byte
+	Jobs   []NewJob // made with the first body of the call and with every one that brings news, never with a repeat
 }
 
 // Saved tells what became of a Report.

@@ -35,6 +35,7 @@ const (
 	decisionList   listKind = 'd'
 	rejectionList  listKind = 'r'
 	configVersions listKind = 'v'
+	jobList        listKind = 'j'
 
 	reconciliationList listKind = 'a'
 )

@@ -1,0 +1,356 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"calltracker/storage"
+)
+
+const jobColumns = `id, kind, job_key, payload, state, priority, attempts, run_us, lease_us, claim, error, at_us, changed_us`
+
+// insertJobSQL leaves a job that is there as it is.
+const insertJobSQL = `INSERT INTO jobs (id, kind, job_key, payload, state, again, priority, attempts, run_us, lease_us, claim, error, at_us, changed_us)
+	VALUES (?, ?, ?, ?, 'waiting', false, ?, 0, ?, 0, '', '', ?, ?) ON CONFLICT (job_key, kind) DO `
+
+// insertJobAgainSQL starts it afresh; one that runs is told to run once more,
+// since it may have read what has changed meanwhile.
+const insertJobAgainSQL = insertJobSQL + `UPDATE SET
+	again = (jobs.state = 'running'),
+	state = CASE WHEN jobs.state = 'running' THEN jobs.state ELSE 'waiting' END,
+	attempts = CASE WHEN jobs.state = 'running' THEN jobs.attempts ELSE 0 END,
+	run_us = CASE WHEN jobs.state = 'running' THEN jobs.run_us ELSE excluded.run_us END,
+	payload = CASE WHEN jobs.state = 'running' THEN jobs.payload ELSE excluded.payload END,
+	changed_us = excluded.changed_us`
+
+// claimJobsSQL takes the jobs that are due. SQLite has one writer at a time;
+// PostgreSQL leaves out those that another worker is about to take, and looks at
+// the state once more after it has waited for one.
+func claimJobsSQL(kinds int, skipLocked bool) string {
+	skip := ""
+	if skipLocked {
+		skip = ` FOR UPDATE SKIP LOCKED`
+	}
+	return `UPDATE jobs SET state = 'running', attempts = attempts + 1, lease_us = ?, claim = ?, changed_us = ?
+		WHERE state = 'waiting' AND id IN (SELECT id FROM jobs WHERE state = 'waiting' AND run_us <= ? AND kind IN (` + marks(kinds) + `)
+			ORDER BY priority DESC, run_us, id LIMIT ?` + skip + `)
+		RETURNING ` + jobColumns
+}
+
+// AddJobs asks for jobs, all or none. It is for jobs that no call causes: those
+// of a call come with its Report.
+func (s *Store) AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJob) error {
+	return s.do("add jobs", func(db *database) error {
+		return db.transaction(ctx, func(tx *sql.Tx) error { return db.insertJobs(ctx, tx, "", now, jobs) })
+	})
+}
+
+// insertJobs adds the jobs of a call within the transaction of its record.
+func (db *database) insertJobs(ctx context.Context, tx *sql.Tx, call string, now time.Time, jobs []storage.NewJob) error {
+	for _, j := range jobs {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return fmt.Errorf("make id: %w", err)
+		}
+		key := indexed(j.Key)
+		if key == "" {
+			key = call
+		}
+		if j.Kind == "" || key == "" {
+			return errors.New("a job needs a kind and a key")
+		}
+		due := j.RunAt
+		if due.IsZero() {
+			due = now
+		}
+		statement := insertJobSQL + `NOTHING`
+		if j.Again {
+			statement = insertJobAgainSQL
+		}
+		if _, err := tx.ExecContext(ctx, db.dialect.sql(statement), id.String(), indexed(j.Kind), key, payload(j.Payload),
+			j.Priority, micros(due), micros(now), micros(now)); err != nil {
+			return fmt.Errorf("insert job: %w", err)
+		}
+	}
+	return nil
+}
+
+func payload(p []byte) []byte {
+	if p == nil {
+		return []byte{}
+	}
+	return p
+}
+
+// ClaimJobs takes jobs that are due, those of the highest priority first, and of
+// these the one that has been due for longest. Nobody else gets them before the
+// lease ends.
+func (s *Store) ClaimJobs(ctx context.Context, c storage.JobClaim) (jobs []storage.Job, err error) {
+	if len(c.Kinds) == 0 || c.Limit <= 0 {
+		return nil, nil
+	}
+	claim, err := uuid.NewRandom()
+	if err != nil {
+		return nil, fmt.Errorf("make claim: %w", err)
+	}
+	values := []any{micros(c.Until), claim.String(), micros(c.Now), micros(c.Now)}
+	for _, kind := range c.Kinds {
+		values = append(values, indexed(kind))
+	}
+	values = append(values, c.Limit)
+	err = s.do("claim jobs", func(db *database) error {
+		if waiting, err := db.due(ctx, c.Now); err != nil || !waiting {
+			return err
+		}
+		return db.transaction(ctx, func(tx *sql.Tx) error {
+			rows, err := tx.QueryContext(ctx, db.dialect.sql(claimJobsSQL(len(c.Kinds), db.dialect.sessions)), values...)
+			if err != nil {
+				return err
+			}
+			jobs, err = scanJobs(rows)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(jobs, func(a, b storage.Job) int { // a database returns them in any order
+		if a.Priority != b.Priority {
+			return b.Priority - a.Priority
+		}
+		if c := a.RunAt.Compare(b.RunAt); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return jobs, nil
+}
+
+// due looks whether any job waits, without the turn of a writer: mostly none does.
+func (db *database) due(ctx context.Context, now time.Time) (bool, error) {
+	var one int
+	err := db.read.QueryRowContext(ctx, db.dialect.sql(`SELECT 1 FROM jobs WHERE state = 'waiting' AND run_us <= ? LIMIT 1`), micros(now)).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func scanJobs(rows *sql.Rows) (jobs []storage.Job, err error) {
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var (
+			j                           storage.Job
+			due, leased, made, changed_ int64
+		)
+		if err := rows.Scan(&j.ID, &j.Kind, &j.Key, &j.Payload, &j.State, &j.Priority, &j.Attempts,
+			&due, &leased, &j.Claim, &j.Error, &made, &changed_); err != nil {
+			return nil, err
+		}
+		j.RunAt, j.LeaseEnds, j.At, j.ChangedAt = instant(due), instant(leased), instant(made), instant(changed_)
+		jobs = append(jobs, j)
+	}
+	return jobs, rows.Err()
+}
+
+// SettleJob says what became of a claimed job. It returns storage.ErrConflict
+// when the claim does not hold any more: the lease has ended, and the job is, or
+// will be, somebody else's. A job that was asked for again while it ran waits
+// once more instead of being done.
+func (s *Store) SettleJob(ctx context.Context, j storage.Job, with storage.Settlement) error {
+	uncounted := 0
+	if with.Uncounted {
+		uncounted = 1
+	}
+	next := j.Payload
+	if with.Payload != nil {
+		next = with.Payload
+	}
+	due := with.RunAt
+	if due.IsZero() {
+		due = with.Now
+	}
+	return s.do("settle job "+j.ID, func(db *database) error {
+		return db.transaction(ctx, func(tx *sql.Tx) error {
+			settled, err := changed(tx.ExecContext(ctx, db.dialect.sql(`UPDATE jobs SET
+				state = CASE WHEN again THEN 'waiting' ELSE ? END,
+				attempts = CASE WHEN again THEN 0 ELSE attempts - ? END,
+				again = false, run_us = ?, payload = ?, error = ?, changed_us = ?, lease_us = 0, claim = ''
+				WHERE id = ? AND state = 'running' AND claim = ?`),
+				string(with.State), uncounted, micros(due), payload(next), text(with.Error), micros(with.Now), text(j.ID), text(j.Claim)))
+			if err == nil && !settled {
+				err = fmt.Errorf("%w: the claim does not hold any more", storage.ErrConflict)
+			}
+			return err
+		})
+	})
+}
+
+// ReapJobs makes jobs wait again whose lease has ended, and tells how many: their
+// worker is gone. The try that it began counts.
+func (s *Store) ReapJobs(ctx context.Context, now time.Time) (n int, err error) {
+	err = s.do("reap jobs", func(db *database) error {
+		var one int
+		err := db.read.QueryRowContext(ctx, db.dialect.sql(`SELECT 1 FROM jobs WHERE state = 'running' AND lease_us <= ? LIMIT 1`), micros(now)).Scan(&one)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return db.transaction(ctx, func(tx *sql.Tx) error {
+			reaped, err := tx.ExecContext(ctx, db.dialect.sql(`UPDATE jobs SET state = 'waiting', again = false, lease_us = 0, claim = '',
+				run_us = ?, error = 'its worker went away', changed_us = ? WHERE state = 'running' AND lease_us <= ?`), micros(now), micros(now), micros(now))
+			if err != nil {
+				return err
+			}
+			count, err := reaped.RowsAffected()
+			n = int(count)
+			return err
+		})
+	})
+	return n, err
+}
+
+// PruneJobs deletes jobs that were done before an instant, at most limit of
+// them, and tells how many.
+func (s *Store) PruneJobs(ctx context.Context, before time.Time, limit int) (n int, err error) {
+	err = s.do("prune jobs", func(db *database) error {
+		return db.transaction(ctx, func(tx *sql.Tx) error {
+			pruned, err := tx.ExecContext(ctx, db.dialect.sql(`DELETE FROM jobs WHERE state = 'done' AND id IN
+				(SELECT id FROM jobs WHERE state = 'done' AND changed_us < ? ORDER BY changed_us LIMIT ?)`), micros(before), limit)
+			if err != nil {
+				return err
+			}
+			count, err := pruned.RowsAffected()
+			n = int(count)
+			return err
+		})
+	})
+	return n, err
+}
+
+// Jobs lists jobs, those that were made last first, and the cursor of the next
+// page, empty on the last. It returns storage.ErrBadCursor for a cursor that is
+// not its own.
+func (s *Store) Jobs(ctx context.Context, f storage.JobFilter, p storage.Page) (jobs []storage.Job, next string, err error) {
+	err = s.do("list jobs", func(db *database) error {
+		after, err := decodeCursor(jobList, p.Cursor)
+		if err != nil {
+			return err
+		}
+		size := pageSize(p.Limit)
+		q := db.readGorm.WithContext(ctx).Table("jobs").Select(jobColumns)
+		if f.State != "" {
+			q = q.Where("state = ?", text(string(f.State)))
+		}
+		if f.Kind != "" {
+			q = q.Where("kind = ?", indexed(f.Kind))
+		}
+		rows, err := newestFirst(q, after, size+1).Rows()
+		if err != nil {
+			return err
+		}
+		if jobs, err = scanJobs(rows); err != nil {
+			return err
+		}
+		jobs, next = cut(jobList, jobs, size, func(j storage.Job) cursor { return cursor{at: micros(j.At), id: j.ID} })
+		return nil
+	})
+	return jobs, next, err
+}
+
+// RetryJob makes a job run now, with all its tries before it. It returns
+// storage.ErrNotFound, and storage.ErrConflict for one that is running.
+func (s *Store) RetryJob(ctx context.Context, id string, now time.Time) (job storage.Job, err error) {
+	err = s.do("retry job "+id, func(db *database) error {
+		return db.transaction(ctx, func(tx *sql.Tx) error {
+			retried, err := changed(tx.ExecContext(ctx, db.dialect.sql(`UPDATE jobs SET state = 'waiting', attempts = 0, run_us = ?, changed_us = ?
+				WHERE id = ? AND state <> 'running'`), micros(now), micros(now), text(id)))
+			if err != nil {
+				return err
+			}
+			rows, err := tx.QueryContext(ctx, db.dialect.sql(`SELECT `+jobColumns+` FROM jobs WHERE id = ?`), text(id))
+			if err != nil {
+				return err
+			}
+			jobs, err := scanJobs(rows)
+			switch {
+			case err != nil:
+				return err
+			case len(jobs) == 0:
+				return storage.ErrNotFound
+			case !retried:
+				return fmt.Errorf("%w: it is running", storage.ErrConflict)
+			}
+			job = jobs[0]
+			return nil
+		})
+	})
+	return job, err
+}
+
+// CountJobs counts jobs by kind and state, but for those that are done.
+func (s *Store) CountJobs(ctx context.Context) (counts []storage.JobCount, err error) {
+	err = s.do("count jobs", func(db *database) error {
+		for _, state := range []storage.JobState{storage.JobWaiting, storage.JobRunning, storage.JobDead} {
+			rows, err := db.read.QueryContext(ctx, `SELECT kind, state, COUNT(*), MIN(run_us) FROM jobs WHERE state = '`+string(state)+`' GROUP BY kind, state ORDER BY kind`)
+			if err != nil {
+				return err
+			}
+			if counts, err = appendCounts(counts, rows); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return counts, err
+}
+
+func appendCounts(counts []storage.JobCount, rows *sql.Rows) ([]storage.JobCount, error) {
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var (
+			c      storage.JobCount
+			oldest int64
+		)
+		if err := rows.Scan(&c.Kind, &c.State, &c.Count, &oldest); err != nil {
+			return nil, err
+		}
+		c.Oldest = instant(oldest)
+		counts = append(counts, c)
+	}
+	return counts, rows.Err()
+}
+
+// Lease makes holder the one that does what name stands for, until an instant,
+// and tells whether it is. Who holds the lease may prolong it; others get it once
+// it has ended. Clocks of holders must agree better than leases are long.
+func (s *Store) Lease(ctx context.Context, name, holder string, now, until time.Time) (held bool, err error) {
+	err = s.do("lease "+name, func(db *database) error {
+		return db.transaction(ctx, func(tx *sql.Tx) (err error) {
+			held, err = changed(tx.ExecContext(ctx, db.dialect.sql(`INSERT INTO leases (name, holder, until_us) VALUES (?, ?, ?)
+				ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_us = excluded.until_us
+				WHERE leases.holder = excluded.holder OR leases.until_us <= ?`), indexed(name), text(holder), micros(until), micros(now)))
+			return err
+		})
+	})
+	return held, err
+}
+
+// Release ends a lease early, if holder has it.
+func (s *Store) Release(ctx context.Context, name, holder string) error {
+	return s.do("release "+name, func(db *database) error {
+		return db.transaction(ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, db.dialect.sql(`DELETE FROM leases WHERE name = ? AND holder = ?`), indexed(name), text(holder))
+			return err
+		})
+	})
+}
