@@ -48,6 +48,7 @@ type Keeper struct {
 	Metrics *Metrics
 	Now     func() time.Time
 	Logger  *slog.Logger
+	Wake    func() // told when a record that caused jobs was saved; nil: nobody is
 
 	circuit circuit
 	spooled atomic.Int64
@@ -110,6 +111,9 @@ func (k *Keeper) save(ctx context.Context, r storage.Report, timeout time.Durati
 	}
 	k.Metrics.Stored(r.Call.Result, saved)
 	k.refusal.Store(0)
+	if k.Wake != nil && len(r.Jobs) > 0 && (saved.Created || saved.Revised) {
+		k.Wake()
+	}
 	if took < saveTimeout {
 		k.circuit.close()
 		if k.away.CompareAndSwap(true, false) {

@@ -55,6 +55,8 @@ func (s *server) routes(e *echo.Echo) {
 	admin(http.MethodPost, "/api/v1/connections/:name/test", s.testConnection)
 	admin(http.MethodGet, "/api/v1/reconciliation", s.listReconciliations)
 	admin(http.MethodPost, "/api/v1/reconciliation", s.reconcile)
+	admin(http.MethodGet, "/api/v1/jobs", s.listJobs)
+	admin(http.MethodPost, "/api/v1/jobs/:id/retry", s.retryJob)
 	admin(http.MethodGet, "/api/v1/secrets", s.listSecrets)
 	admin(http.MethodGet, "/api/v1/secrets/:name", s.getSecret)
 	admin(http.MethodPut, "/api/v1/secrets/:name", s.putSecret)

@@ -69,6 +69,9 @@ type server struct {
 	simulator    *handlers.Simulator
 	embeds       *handlers.Embeds
 	popups       *handlers.Popup
+	runner       *handlers.Runner
+	jobs         *handlers.Jobs
+	tasks        *handlers.Tasks
 	centers      *handlers.Centers
 	reconciler   *handlers.Reconciler
 
@@ -182,6 +185,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 		Centers: s.centers, Config: s.config, Calls: s.calls, Store: store, Metrics: counts, Now: time.Now, Logger: logger,
 		Every: set.reconcileEvery,
 	})
+	s.prepareJobs(counts)
 	s.requests = newRequestMetrics(s.registry)
 	registerState(s.registry, s.config, s.decisions, s.refused, func() bool { return store.Ready() && !s.keeper.Away() })
 	registerSpool(s.registry, s.outbox.Stats, s.keeper.Spooled)
@@ -251,6 +255,8 @@ func (s *server) run(ctx context.Context) error {
 	background.Go(func() { _ = s.decisions.Run(queues) }) // always nil
 	background.Go(func() { _ = s.refused.Run(queues) })   // always nil
 	background.Go(func() { s.prepareLater(ctx) })
+	background.Go(func() { _ = s.runner.Run(ctx) })       // always nil
+	background.Go(func() { _ = s.tasks.Run(ctx) })        // always nil
 	background.Go(func() { _ = s.directory.Run(queues) }) // always nil
 	background.Go(func() { _ = s.enricher.Run(ctx) })     // always nil
 	background.Go(func() {                                // outlives the requests that wait for the database with it

@@ -31,17 +31,18 @@ const insertJobAgainSQL = insertJobSQL + `UPDATE SET
 	changed_us = excluded.changed_us`
 
 // claimJobsSQL takes the jobs that are due. SQLite has one writer at a time;
-// PostgreSQL leaves out those that another worker is about to take, and looks at
-// the state once more after it has waited for one.
+// PostgreSQL leaves out those that another worker is about to take. It is told to
+// look for them once: within the UPDATE it may look again for every row, and find
+// others, however few were asked for.
 func claimJobsSQL(kinds int, skipLocked bool) string {
 	skip := ""
 	if skipLocked {
 		skip = ` FOR UPDATE SKIP LOCKED`
 	}
-	return `UPDATE jobs SET state = 'running', attempts = attempts + 1, lease_us = ?, claim = ?, changed_us = ?
-		WHERE state = 'waiting' AND id IN (SELECT id FROM jobs WHERE state = 'waiting' AND run_us <= ? AND kind IN (` + marks(kinds) + `)
+	return `WITH due AS MATERIALIZED (SELECT id FROM jobs WHERE state = 'waiting' AND run_us <= ? AND kind IN (` + marks(kinds) + `)
 			ORDER BY priority DESC, run_us, id LIMIT ?` + skip + `)
-		RETURNING ` + jobColumns
+		UPDATE jobs SET state = 'running', attempts = attempts + 1, lease_us = ?, claim = ?, changed_us = ?
+		WHERE state = 'waiting' AND id IN (SELECT id FROM due) RETURNING ` + jobColumns
 }
 
 // AddJobs asks for jobs, all or none. It is for jobs that no call causes: those
@@ -50,6 +51,19 @@ func (s *Store) AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJo
 	return s.do("add jobs", func(db *database) error {
 		return db.transaction(ctx, func(tx *sql.Tx) error { return db.insertJobs(ctx, tx, "", now, jobs) })
 	})
+}
+
+// causeJobs adds the jobs of a report that was saved in the same transaction; a
+// repeat causes none.
+func (db *database) causeJobs(ctx context.Context, tx *sql.Tx, saved storage.Saved, r storage.Report) error {
+	if len(r.Jobs) == 0 || !saved.Created && !saved.Revised {
+		return nil
+	}
+	now := r.Call.ReceivedAt
+	if now.IsZero() {
+		now = time.Now()
+	}
+	return db.insertJobs(ctx, tx, saved.ID, now, r.Jobs)
 }
 
 // insertJobs adds the jobs of a call within the transaction of its record.
@@ -100,11 +114,11 @@ func (s *Store) ClaimJobs(ctx context.Context, c storage.JobClaim) (jobs []stora
 	if err != nil {
 		return nil, fmt.Errorf("make claim: %w", err)
 	}
-	values := []any{micros(c.Until), claim.String(), micros(c.Now), micros(c.Now)}
+	values := []any{micros(c.Now)}
 	for _, kind := range c.Kinds {
 		values = append(values, indexed(kind))
 	}
-	values = append(values, c.Limit)
+	values = append(values, c.Limit, micros(c.Until), claim.String(), micros(c.Now))
 	err = s.do("claim jobs", func(db *database) error {
 		if waiting, err := db.due(ctx, c.Now); err != nil || !waiting {
 			return err

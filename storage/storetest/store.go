@@ -96,6 +96,16 @@ func Everything(ctx context.Context, s Store) map[string]error {
 	_, _, errs["LastReconciliation"] = s.LastReconciliation(ctx, "aldebaran")
 	_, errs["ClaimReconciliation"] = s.ClaimReconciliation(ctx, "aldebaran", "a", noon, noon.Add(time.Minute))
 	_, errs["Secrets"] = s.Secrets(ctx)
+	errs["AddJobs"] = s.AddJobs(ctx, noon, []storage.NewJob{{Kind: "everything", Key: "k"}})
+	_, errs["ClaimJobs"] = s.ClaimJobs(ctx, storage.JobClaim{Kinds: []string{"everything"}, Now: noon, Until: noon.Add(time.Minute), Limit: 1})
+	errs["SettleJob"] = s.SettleJob(ctx, storage.Job{ID: newID()}, storage.Settlement{State: storage.JobDone, Now: noon})
+	_, errs["ReapJobs"] = s.ReapJobs(ctx, noon)
+	_, errs["PruneJobs"] = s.PruneJobs(ctx, noon, 1)
+	_, _, errs["Jobs"] = s.Jobs(ctx, storage.JobFilter{}, storage.Page{})
+	_, errs["RetryJob"] = s.RetryJob(ctx, newID(), noon)
+	_, errs["CountJobs"] = s.CountJobs(ctx)
+	_, errs["Lease"] = s.Lease(ctx, "everything", "a", noon, noon.Add(time.Minute))
+	errs["Release"] = s.Release(ctx, "everything", "a")
 	return errs
 }
 

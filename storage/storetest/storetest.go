@@ -56,6 +56,17 @@ type Store interface {
 	PutSecret(ctx context.Context, secret storage.Secret) error
 	DeleteSecret(ctx context.Context, name string) error
 	Secrets(ctx context.Context) ([]storage.Secret, error)
+
+	AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJob) error
+	ClaimJobs(ctx context.Context, c storage.JobClaim) ([]storage.Job, error)
+	SettleJob(ctx context.Context, j storage.Job, with storage.Settlement) error
+	ReapJobs(ctx context.Context, now time.Time) (int, error)
+	PruneJobs(ctx context.Context, before time.Time, limit int) (int, error)
+	Jobs(ctx context.Context, f storage.JobFilter, p storage.Page) ([]storage.Job, string, error)
+	RetryJob(ctx context.Context, id string, now time.Time) (storage.Job, error)
+	CountJobs(ctx context.Context) ([]storage.JobCount, error)
+	Lease(ctx context.Context, name, holder string, now, until time.Time) (bool, error)
+	Release(ctx context.Context, name, holder string) error
 }
 
 // Run tests the stores that open gives: each empty, prepared, and closed by a
@@ -74,6 +85,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"rejections", rejectionTests()},
 		{"config", configTests()},
 		{"secrets", secretTests()},
+		{"jobs", jobTests()},
 		{"reconciliations", reconciliationTests()},
 	} {
 		t.Run(group.name, func(t *testing.T) {

@@ -29,6 +29,3 @@ CREATE TABLE leases (
     holder   TEXT   NOT NULL,
     until_us BIGINT NOT NULL
 );
-
--- What retention took away from a call: 1 its bodies, 2 personal fields as well.
-ALTER TABLE calls ADD COLUMN forgotten BIGINT NOT NULL DEFAULT 0;

@@ -1,0 +1,288 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"calltracker/storage"
+)
+
+const lease = time.Minute
+
+// claim takes up to n jobs of a kind at an instant.
+func claim(t *testing.T, s Store, now time.Time, n int, kinds ...string) []storage.Job {
+	t.Helper()
+	jobs, err := s.ClaimJobs(t.Context(), storage.JobClaim{Kinds: kinds, Now: now, Until: now.Add(lease), Limit: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return jobs
+}
+
+func claimOne(t *testing.T, s Store, now time.Time, kind string) storage.Job {
+	t.Helper()
+	jobs := claim(t, s, now, 10, kind)
+	if len(jobs) != 1 {
+		t.Fatalf("claimed %d jobs, want 1", len(jobs))
+	}
+	return jobs[0]
+}
+
+func addJobs(t *testing.T, s Store, now time.Time, jobs ...storage.NewJob) {
+	t.Helper()
+	if err := s.AddJobs(t.Context(), now, jobs); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func settle(t *testing.T, s Store, j storage.Job, with storage.Settlement) {
+	t.Helper()
+	if err := s.SettleJob(t.Context(), j, with); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func listJobs(t *testing.T, s Store, f storage.JobFilter) []storage.Job {
+	t.Helper()
+	jobs, _, err := s.Jobs(t.Context(), f, storage.Page{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return jobs
+}
+
+func jobTests() []test {
+	enrich := func(r storage.Report, again bool) storage.Report {
+		r.Jobs = []storage.NewJob{{Kind: "enrich", Payload: []byte("p"), Again: again}}
+		return r
+	}
+	done := storage.Settlement{State: storage.JobDone, Now: noon}
+	return []test{
+		{"of a call are made with its record, once", func(t *testing.T, s Store) {
+			first := enrich(body("c1", 0), false)
+			saved := save(t, s, first)
+			save(t, s, first)
+			save(t, s, enrich(with(body("c1", 0), func(c *storage.Call) { c.Agent = "0018" }), false))
+			jobs := listJobs(t, s, storage.JobFilter{})
+			if len(jobs) != 1 || jobs[0].Key != saved.ID || jobs[0].Kind != "enrich" || string(jobs[0].Payload) != "p" ||
+				jobs[0].State != storage.JobWaiting || !jobs[0].At.Equal(first.Call.ReceivedAt) {
+				t.Errorf("jobs %+v", jobs)
+			}
+		}},
+		{"news of a call start a finished job again when they ask for it, repeats do not", func(t *testing.T, s Store) {
+			now := noon.Add(time.Hour)
+			first := enrich(body("c1", 0), true)
+			save(t, s, first)
+			settle(t, s, claimOne(t, s, now, "enrich"), done)
+			save(t, s, first)
+			if jobs := claim(t, s, now, 1, "enrich"); len(jobs) > 0 {
+				t.Error("a repeat started it again")
+			}
+			save(t, s, enrich(with(body("c1", 0), func(c *storage.Call) { c.Agent = "0018" }), false))
+			if jobs := claim(t, s, now, 1, "enrich"); len(jobs) > 0 {
+				t.Error("news started it again that did not ask for it")
+			}
+			save(t, s, enrich(with(body("c1", 0), func(c *storage.Call) { c.Agent = "0019" }), true))
+			running := claimOne(t, s, now, "enrich")
+			if running.Attempts != 1 {
+				t.Errorf("attempt %d, want 1", running.Attempts)
+			}
+			// News that come while it runs may have come too late for it.
+			save(t, s, enrich(with(body("c1", 0), func(c *storage.Call) { c.Agent = "0020" }), true))
+			if jobs := claim(t, s, now, 1, "enrich"); len(jobs) > 0 {
+				t.Error("it runs twice")
+			}
+			settle(t, s, running, done)
+			settle(t, s, claimOne(t, s, now, "enrich"), done)
+			if jobs := listJobs(t, s, storage.JobFilter{State: storage.JobDone}); len(jobs) != 1 {
+				t.Errorf("jobs %+v, want one that is done", jobs)
+			}
+		}},
+		{"are not made when the record is not", func(t *testing.T, s Store) {
+			r := body("c1", 0)
+			r.Jobs = []storage.NewJob{{Kind: ""}}
+			if _, err := s.SaveCall(t.Context(), r); err == nil {
+				t.Fatal("a job without a kind was taken")
+			}
+			empty(t, s)
+		}},
+		{"two claimers never get the same", func(t *testing.T, s Store) {
+			const jobs = 100
+			for n := range jobs {
+				addJobs(t, s, noon, storage.NewJob{Kind: "k", Key: fmt.Sprint(n)})
+			}
+			var (
+				mu  sync.Mutex
+				got = map[string]int{}
+				wg  sync.WaitGroup
+			)
+			for range 8 {
+				wg.Go(func() {
+					for {
+						claimed, err := s.ClaimJobs(t.Context(), storage.JobClaim{Kinds: []string{"k"}, Now: noon, Until: noon.Add(lease), Limit: 3})
+						if err != nil {
+							t.Error(err)
+						}
+						if len(claimed) == 0 {
+							return
+						}
+						mu.Lock()
+						for _, j := range claimed {
+							got[j.ID]++
+						}
+						mu.Unlock()
+					}
+				})
+			}
+			wg.Wait()
+			// Who finds all that is left being taken by others stops early.
+			for _, j := range claim(t, s, noon, jobs, "k") {
+				got[j.ID]++
+			}
+			for id, times := range got {
+				if times != 1 {
+					t.Errorf("job %s was claimed %d times", id, times)
+				}
+			}
+			if len(got) != jobs {
+				t.Errorf("%d jobs were claimed, want %d", len(got), jobs)
+			}
+		}},
+		{"one whose worker went away is claimed again after the lease", func(t *testing.T, s Store) {
+			addJobs(t, s, noon, storage.NewJob{Kind: "k", Key: "1"})
+			lost := claimOne(t, s, noon, "k")
+			if n, err := s.ReapJobs(t.Context(), noon.Add(lease-time.Second)); err != nil || n != 0 {
+				t.Errorf("reaped %d, %v before the lease ended", n, err)
+			}
+			if n, err := s.ReapJobs(t.Context(), noon.Add(lease)); err != nil || n != 1 {
+				t.Errorf("reaped %d, %v; want 1", n, err)
+			}
+			again := claimOne(t, s, noon.Add(lease), "k")
+			if again.ID != lost.ID || again.Attempts != 2 {
+				t.Errorf("claimed %+v, want the second attempt of %s", again, lost.ID)
+			}
+			if err := s.SettleJob(t.Context(), lost, done); !errors.Is(err, storage.ErrConflict) {
+				t.Errorf("the first worker settled it: %v, want storage.ErrConflict", err)
+			}
+			settle(t, s, again, done)
+			if err := s.SettleJob(t.Context(), again, done); !errors.Is(err, storage.ErrConflict) {
+				t.Errorf("it was settled twice: %v, want storage.ErrConflict", err)
+			}
+		}},
+		{"are claimed by priority, then by the time they are due", func(t *testing.T, s Store) {
+			addJobs(t, s, noon, storage.NewJob{Kind: "k", Key: "late", RunAt: noon.Add(2 * time.Second)},
+				storage.NewJob{Kind: "k", Key: "early", RunAt: noon.Add(time.Second)},
+				storage.NewJob{Kind: "k", Key: "urgent", RunAt: noon.Add(3 * time.Second), Priority: 5},
+				storage.NewJob{Kind: "k", Key: "future", RunAt: noon.Add(time.Hour), Priority: 9},
+				storage.NewJob{Kind: "other", Key: "early", Priority: 9})
+			var got []string
+			for _, j := range claim(t, s, noon.Add(time.Minute), 10, "k", "unknown") {
+				got = append(got, j.Key)
+			}
+			equal(t, "order", []string{"urgent", "early", "late"}, got)
+			if n := len(claim(t, s, noon.Add(time.Minute), 10)); n != 0 {
+				t.Errorf("claimed %d jobs of no kind", n)
+			}
+		}},
+		{"wait for another try, with or without counting this one, and die", func(t *testing.T, s Store) {
+			addJobs(t, s, noon, storage.NewJob{Kind: "k", Key: "1"})
+			next := noon.Add(time.Minute)
+			settle(t, s, claimOne(t, s, noon, "k"), storage.Settlement{
+				State: storage.JobWaiting, RunAt: next, Error: "first", Payload: []byte("half way"), Now: noon,
+			})
+			if n := len(claim(t, s, next.Add(-time.Microsecond), 1, "k")); n != 0 {
+				t.Error("claimed before it was due")
+			}
+			j := claimOne(t, s, next, "k")
+			if j.Attempts != 2 || j.Error != "first" || string(j.Payload) != "half way" {
+				t.Errorf("second try %+v", j)
+			}
+			settle(t, s, j, storage.Settlement{State: storage.JobWaiting, RunAt: next, Uncounted: true, Now: next})
+			j = claimOne(t, s, next, "k")
+			if j.Attempts != 2 || string(j.Payload) != "half way" {
+				t.Errorf("third try %+v, want it counted as the second", j)
+			}
+			settle(t, s, j, storage.Settlement{State: storage.JobDead, Error: "hopeless\x00", Now: next})
+			if n := len(claim(t, s, next.Add(time.Hour), 1, "k")); n != 0 {
+				t.Error("a dead job was claimed")
+			}
+			dead := listJobs(t, s, storage.JobFilter{State: storage.JobDead, Kind: "k"})
+			if len(dead) != 1 || dead[0].Error != "hopeless" || !dead[0].ChangedAt.Equal(next) {
+				t.Fatalf("dead %+v", dead)
+			}
+			if retried, err := s.RetryJob(t.Context(), j.ID, next); err != nil || retried.State != storage.JobWaiting || retried.Attempts != 0 {
+				t.Errorf("retried %+v, %v", retried, err)
+			}
+			if j = claimOne(t, s, next, "k"); j.Attempts != 1 {
+				t.Errorf("attempt %d after a retry, want 1", j.Attempts)
+			}
+			if _, err := s.RetryJob(t.Context(), j.ID, next); !errors.Is(err, storage.ErrConflict) {
+				t.Errorf("retry of a running one: %v, want storage.ErrConflict", err)
+			}
+			if _, err := s.RetryJob(t.Context(), newID(), next); !errors.Is(err, storage.ErrNotFound) {
+				t.Errorf("retry of none: %v, want storage.ErrNotFound", err)
+			}
+		}},
+		{"are listed newest first, counted and pruned", func(t *testing.T, s Store) {
+			const jobs = 7
+			var keys []string
+			for n := range jobs {
+				keys = append([]string{fmt.Sprint(n)}, keys...)
+				addJobs(t, s, noon.Add(time.Duration(n)*time.Second), storage.NewJob{Kind: "k", Key: fmt.Sprint(n)})
+			}
+			addJobs(t, s, noon, storage.NewJob{Kind: "other", Key: "1"})
+			var got []string
+			equalPages(t, jobs, 2, func(p storage.Page) ([]string, string, error) {
+				page, next, err := s.Jobs(t.Context(), storage.JobFilter{Kind: "k"}, p)
+				got = append(got, ids(page, func(j storage.Job) string { return j.Key })...)
+				return ids(page, func(j storage.Job) string { return j.ID }), next, err
+			})
+			equal(t, "keys", keys, got)
+			if _, _, err := s.Jobs(t.Context(), storage.JobFilter{}, storage.Page{Cursor: "x"}); !errors.Is(err, storage.ErrBadCursor) {
+				t.Errorf("cursor: %v, want storage.ErrBadCursor", err)
+			}
+			settle(t, s, claimOne(t, s, noon, "other"), done)
+			claim(t, s, noon.Add(time.Minute), 2, "k")
+			counts, err := s.CountJobs(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			equal(t, "counts", []storage.JobCount{
+				{Kind: "k", State: storage.JobWaiting, Count: jobs - 2, Oldest: noon.Add(2 * time.Second)},
+				{Kind: "k", State: storage.JobRunning, Count: 2, Oldest: noon},
+			}, counts)
+			if n, err := s.PruneJobs(t.Context(), noon, 10); err != nil || n != 0 {
+				t.Errorf("pruned %d, %v; want none", n, err)
+			}
+			if n, err := s.PruneJobs(t.Context(), noon.Add(time.Second), 10); err != nil || n != 1 {
+				t.Errorf("pruned %d, %v; want 1", n, err)
+			}
+		}},
+		{"a lease has one holder until it ends", func(t *testing.T, s Store) {
+			take := func(holder string, at time.Duration, want bool) {
+				t.Helper()
+				held, err := s.Lease(t.Context(), "tasks", holder, noon.Add(at), noon.Add(at+lease))
+				if err != nil || held != want {
+					t.Errorf("%s after %s: %t, %v; want %t", holder, at, held, err, want)
+				}
+			}
+			take("a", 0, true)
+			take("b", time.Second, false)
+			take("a", 30*time.Second, true)
+			take("b", lease, false) // a had prolonged it
+			take("b", 30*time.Second+lease, true)
+			take("a", 31*time.Second+lease, false)
+			if err := s.Release(t.Context(), "tasks", "a"); err != nil {
+				t.Error(err)
+			}
+			take("a", 32*time.Second+lease, false)
+			if err := s.Release(t.Context(), "tasks", "b"); err != nil {
+				t.Error(err)
+			}
+			take("a", 33*time.Second+lease, true)
+		}},
+	}
+}
