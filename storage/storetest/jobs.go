@@ -12,8 +12,8 @@ import (
 
 const lease = time.Minute
 
-// claim takes up to n jobs of a kind at an instant.
-func claim(t *testing.T, s Store, now time.Time, n int, kinds ...string) []storage.Job {
+// claimJobs takes up to n jobs of a kind at an instant.
+func claimJobs(t *testing.T, s Store, now time.Time, n int, kinds ...string) []storage.Job {
 	t.Helper()
 	jobs, err := s.ClaimJobs(t.Context(), storage.JobClaim{Kinds: kinds, Now: now, Until: now.Add(lease), Limit: n})
 	if err != nil {
@@ -24,7 +24,7 @@ func claim(t *testing.T, s Store, now time.Time, n int, kinds ...string) []stora
 
 func claimOne(t *testing.T, s Store, now time.Time, kind string) storage.Job {
 	t.Helper()
-	jobs := claim(t, s, now, 10, kind)
+	jobs := claimJobs(t, s, now, 10, kind)
 	if len(jobs) != 1 {
 		t.Fatalf("claimed %d jobs, want 1", len(jobs))
 	}
@@ -38,7 +38,7 @@ func addJobs(t *testing.T, s Store, now time.Time, jobs ...storage.NewJob) {
 	}
 }
 
-func settle(t *testing.T, s Store, j storage.Job, with storage.Settlement) {
+func settleJob(t *testing.T, s Store, j storage.Job, with storage.Settlement) {
 	t.Helper()
 	if err := s.SettleJob(t.Context(), j, with); err != nil {
 		t.Fatal(err)
@@ -76,13 +76,13 @@ func jobTests() []test {
 			now := noon.Add(time.Hour)
 			first := enrich(body("c1", 0), true)
 			save(t, s, first)
-			settle(t, s, claimOne(t, s, now, "enrich"), done)
+			settleJob(t, s, claimOne(t, s, now, "enrich"), done)
 			save(t, s, first)
-			if jobs := claim(t, s, now, 1, "enrich"); len(jobs) > 0 {
+			if jobs := claimJobs(t, s, now, 1, "enrich"); len(jobs) > 0 {
 				t.Error("a repeat started it again")
 			}
 			save(t, s, enrich(with(body("c1", 0), func(c *storage.Call) { c.Agent = "0018" }), false))
-			if jobs := claim(t, s, now, 1, "enrich"); len(jobs) > 0 {
+			if jobs := claimJobs(t, s, now, 1, "enrich"); len(jobs) > 0 {
 				t.Error("news started it again that did not ask for it")
 			}
 			save(t, s, enrich(with(body("c1", 0), func(c *storage.Call) { c.Agent = "0019" }), true))
@@ -92,11 +92,11 @@ func jobTests() []test {
 			}
 			// News that come while it runs may have come too late for it.
 			save(t, s, enrich(with(body("c1", 0), func(c *storage.Call) { c.Agent = "0020" }), true))
-			if jobs := claim(t, s, now, 1, "enrich"); len(jobs) > 0 {
+			if jobs := claimJobs(t, s, now, 1, "enrich"); len(jobs) > 0 {
 				t.Error("it runs twice")
 			}
-			settle(t, s, running, done)
-			settle(t, s, claimOne(t, s, now, "enrich"), done)
+			settleJob(t, s, running, done)
+			settleJob(t, s, claimOne(t, s, now, "enrich"), done)
 			if jobs := listJobs(t, s, storage.JobFilter{State: storage.JobDone}); len(jobs) != 1 {
 				t.Errorf("jobs %+v, want one that is done", jobs)
 			}
@@ -139,7 +139,7 @@ func jobTests() []test {
 			}
 			wg.Wait()
 			// Who finds all that is left being taken by others stops early.
-			for _, j := range claim(t, s, noon, jobs, "k") {
+			for _, j := range claimJobs(t, s, noon, jobs, "k") {
 				got[j.ID]++
 			}
 			for id, times := range got {
@@ -167,7 +167,7 @@ func jobTests() []test {
 			if err := s.SettleJob(t.Context(), lost, done); !errors.Is(err, storage.ErrConflict) {
 				t.Errorf("the first worker settled it: %v, want storage.ErrConflict", err)
 			}
-			settle(t, s, again, done)
+			settleJob(t, s, again, done)
 			if err := s.SettleJob(t.Context(), again, done); !errors.Is(err, storage.ErrConflict) {
 				t.Errorf("it was settled twice: %v, want storage.ErrConflict", err)
 			}
@@ -179,34 +179,34 @@ func jobTests() []test {
 				storage.NewJob{Kind: "k", Key: "future", RunAt: noon.Add(time.Hour), Priority: 9},
 				storage.NewJob{Kind: "other", Key: "early", Priority: 9})
 			var got []string
-			for _, j := range claim(t, s, noon.Add(time.Minute), 10, "k", "unknown") {
+			for _, j := range claimJobs(t, s, noon.Add(time.Minute), 10, "k", "unknown") {
 				got = append(got, j.Key)
 			}
 			equal(t, "order", []string{"urgent", "early", "late"}, got)
-			if n := len(claim(t, s, noon.Add(time.Minute), 10)); n != 0 {
+			if n := len(claimJobs(t, s, noon.Add(time.Minute), 10)); n != 0 {
 				t.Errorf("claimed %d jobs of no kind", n)
 			}
 		}},
 		{"wait for another try, with or without counting this one, and die", func(t *testing.T, s Store) {
 			addJobs(t, s, noon, storage.NewJob{Kind: "k", Key: "1"})
 			next := noon.Add(time.Minute)
-			settle(t, s, claimOne(t, s, noon, "k"), storage.Settlement{
+			settleJob(t, s, claimOne(t, s, noon, "k"), storage.Settlement{
 				State: storage.JobWaiting, RunAt: next, Error: "first", Payload: []byte("half way"), Now: noon,
 			})
-			if n := len(claim(t, s, next.Add(-time.Microsecond), 1, "k")); n != 0 {
+			if n := len(claimJobs(t, s, next.Add(-time.Microsecond), 1, "k")); n != 0 {
 				t.Error("claimed before it was due")
 			}
 			j := claimOne(t, s, next, "k")
 			if j.Attempts != 2 || j.Error != "first" || string(j.Payload) != "half way" {
 				t.Errorf("second try %+v", j)
 			}
-			settle(t, s, j, storage.Settlement{State: storage.JobWaiting, RunAt: next, Uncounted: true, Now: next})
+			settleJob(t, s, j, storage.Settlement{State: storage.JobWaiting, RunAt: next, Uncounted: true, Now: next})
 			j = claimOne(t, s, next, "k")
 			if j.Attempts != 2 || string(j.Payload) != "half way" {
 				t.Errorf("third try %+v, want it counted as the second", j)
 			}
-			settle(t, s, j, storage.Settlement{State: storage.JobDead, Error: "hopeless\x00", Now: next})
-			if n := len(claim(t, s, next.Add(time.Hour), 1, "k")); n != 0 {
+			settleJob(t, s, j, storage.Settlement{State: storage.JobDead, Error: "hopeless\x00", Now: next})
+			if n := len(claimJobs(t, s, next.Add(time.Hour), 1, "k")); n != 0 {
 				t.Error("a dead job was claimed")
 			}
 			dead := listJobs(t, s, storage.JobFilter{State: storage.JobDead, Kind: "k"})
@@ -244,8 +244,8 @@ func jobTests() []test {
 			if _, _, err := s.Jobs(t.Context(), storage.JobFilter{}, storage.Page{Cursor: "x"}); !errors.Is(err, storage.ErrBadCursor) {
 				t.Errorf("cursor: %v, want storage.ErrBadCursor", err)
 			}
-			settle(t, s, claimOne(t, s, noon, "other"), done)
-			claim(t, s, noon.Add(time.Minute), 2, "k")
+			settleJob(t, s, claimOne(t, s, noon, "other"), done)
+			claimJobs(t, s, noon.Add(time.Minute), 2, "k")
 			counts, err := s.CountJobs(t.Context())
 			if err != nil {
 				t.Fatal(err)
