@@ -24,6 +24,7 @@ type configStore interface {
 	ConfigVersions(ctx context.Context, p storage.Page) ([]storage.ConfigVersion, string, error)
 	ConfigVersion(ctx context.Context, n int64) (storage.ConfigVersion, error)
 	Secrets(ctx context.Context) ([]storage.Secret, error)
+	ConfigMark(ctx context.Context) (string, error)
 }
 
 // LastGood is what a start without a database needs: the newest document, and
@@ -67,6 +68,8 @@ type Config struct {
 
 	changing sync.Mutex
 	live     atomic.Pointer[Live]
+	sealed   map[string][]byte // the secrets that live was compiled with; guarded by changing
+	behind   atomic.Pointer[Behind]
 }
 
 // Live is the configuration in force; nil before the first one.
@@ -210,13 +213,13 @@ func (c *Config) load(ctx context.Context) error {
 			return fmt.Errorf("load configuration: %w; and no last good document: %w", err, keptErr)
 		}
 		c.Logger.LogAttrs(ctx, slog.LevelWarn, "the last good configuration serves", slog.Any("error", err))
-		return c.force(kept.Version, kept.sealed(), false)
+		return c.force(kept.Version, kept.sealed(), false, true)
 	case errors.Is(err, storage.ErrNotFound):
 		return c.adoptKept(ctx)
 	case err != nil:
 		return fmt.Errorf("load configuration: %w", err)
 	}
-	return c.force(version, secrets, true)
+	return c.force(version, secrets, true, true)
 }
 
 // adoptKept brings the last good document into a database that has none, such
@@ -234,12 +237,13 @@ func (c *Config) adoptKept(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("store last good configuration: %w", err)
 	}
-	return c.force(version, kept.sealed(), true)
+	return c.force(version, kept.sealed(), true, true)
 }
 
 // force compiles a version that was good when it was stored and swaps it in.
-func (c *Config) force(version storage.ConfigVersion, secrets map[string][]byte, keep bool) error {
-	set, problems := rules.Load([]byte(version.Document), rules.Format(version.Format), c.resolver(secrets, true))
+// Lenient makes references that cannot be resolved warnings.
+func (c *Config) force(version storage.ConfigVersion, secrets map[string][]byte, keep, lenient bool) error {
+	set, problems := rules.Load([]byte(version.Document), rules.Format(version.Format), c.resolver(secrets, lenient))
 	if set == nil {
 		return fmt.Errorf("configuration version %d cannot be used: %w", version.Version, &Invalid{Errors: fieldErrors(problems.Errors())})
 	}
@@ -248,6 +252,7 @@ func (c *Config) force(version storage.ConfigVersion, secrets map[string][]byte,
 		c.swap(live, secrets)
 	} else {
 		c.live.Store(live)
+		c.sealed = secrets
 	}
 	// A CRM that cannot be used is no reason to answer no calls.
 	connections, failed := c.Connections.prepare(set.Document())
@@ -264,6 +269,8 @@ func (c *Config) force(version storage.ConfigVersion, secrets map[string][]byte,
 
 func (c *Config) swap(live *Live, secrets map[string][]byte) {
 	c.live.Store(live)
+	c.sealed = secrets
+	c.behind.Store(nil)
 	kept := LastGood{Version: live.Version, Secrets: map[string]string{}}
 	for name, sealed := range secrets {
 		if strings.Contains(live.Version.Document, "${secret:"+name+"}") {

@@ -315,7 +315,7 @@ func answer(c echo.Context) func(result any, err error) error {
 
 // part is the state of one part of the server.
 type part struct {
-	State   string `json:"state" enums:"ok,empty,failing"`
+	State   string `json:"state" enums:"ok,empty,behind,failing"`
 	Version int64  `json:"version,omitempty"`
 	Error   string `json:"error,omitempty"`
 }

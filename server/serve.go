@@ -255,6 +255,7 @@ func (s *server) run(ctx context.Context) error {
 	background.Go(func() { _ = s.decisions.Run(queues) }) // always nil
 	background.Go(func() { _ = s.refused.Run(queues) })   // always nil
 	background.Go(func() { s.prepareLater(ctx) })
+	background.Go(func() { _ = s.config.Follow(ctx) })    // always nil
 	background.Go(func() { _ = s.runner.Run(ctx) })       // always nil
 	background.Go(func() { _ = s.tasks.Run(ctx) })        // always nil
 	background.Go(func() { _ = s.directory.Run(queues) }) // always nil
@@ -379,6 +380,10 @@ func (s *server) readiness(c echo.Context) readiness {
 	if live := s.config.Live(); live != nil {
 		r.Configuration = part{State: "ok", Version: live.Version.Version}
 	}
+	if behind := s.config.Behind(); behind != nil && s.config.Live() != nil {
+		r.Configuration.State = "behind"
+		r.Configuration.Error = fmt.Sprintf("version %d cannot be used here, the log says why; the one before serves", behind.Version)
+	}
 	if s.redis != nil {
 		r.Redis = &part{State: "ok"}
 		if !s.redis.Up() { // calls are served all the same
@@ -410,7 +415,7 @@ func (s *server) readiness(c echo.Context) readiness {
 		s.logger.Error("the database is not ready", slog.Any("error", err))
 		r.Database = part{State: "failing", Error: notReady(err)}
 		// Without the database an empty configuration may be one that could not be read.
-		r.StartCalls = r.Configuration.State == "ok"
+		r.StartCalls = r.Configuration.State != "empty"
 	}
 	r.EndCalls = (err == nil || unspooled == nil) && !s.keeper.Refusing()
 	if !r.StartCalls || !r.EndCalls {

@@ -225,6 +225,13 @@ func (db *database) writeAll(ctx context.Context, tx *sql.Tx, calls []*saving) e
 	if err := db.batch.insertBodies(ctx, tx, calls); err != nil {
 		return fmt.Errorf("insert revisions: %w", err)
 	}
+	for _, s := range calls {
+		for _, p := range s.reports {
+			if err := db.causeJobs(ctx, tx, p.saved, p.report); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 

@@ -116,3 +116,16 @@ func (s *Store) ConfigVersions(ctx context.Context, p storage.Page) (versions []
 	})
 	return versions, next, err
 }
+
+// ConfigMark changes whenever a configuration or a secret is stored or deleted.
+// It is cheap to ask for.
+func (s *Store) ConfigMark(ctx context.Context) (mark string, err error) {
+	err = s.do("look at configuration", func(db *database) error {
+		var version, secrets, updated int64
+		err := db.read.QueryRowContext(ctx, `SELECT (SELECT COALESCE(MAX(version), 0) FROM config_versions),
+			(SELECT COUNT(*) FROM secrets), (SELECT COALESCE(MAX(updated_us), 0) FROM secrets)`).Scan(&version, &secrets, &updated)
+		mark = fmt.Sprintf("%d/%d/%d", version, secrets, updated)
+		return err
+	})
+	return mark, err
+}

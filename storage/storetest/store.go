@@ -87,6 +87,7 @@ func Everything(ctx context.Context, s Store) map[string]error {
 	_, errs["ActiveConfig"] = s.ActiveConfig(ctx)
 	_, errs["ConfigVersion"] = s.ConfigVersion(ctx, 1)
 	_, _, errs["ConfigVersions"] = s.ConfigVersions(ctx, storage.Page{})
+	_, errs["ConfigMark"] = s.ConfigMark(ctx)
 	errs["PutSecret"] = s.PutSecret(ctx, storage.Secret{Name: "everything"})
 	errs["DeleteSecret"] = s.DeleteSecret(ctx, "everything")
 	_, errs["CallsByKey"] = s.CallsByKey(ctx, []string{""}, []string{"everything"})

@@ -53,6 +53,8 @@ type Store interface {
 	LastReconciliation(ctx context.Context, contactCenter string) (reached, done time.Time, err error)
 	ClaimReconciliation(ctx context.Context, contactCenter, holder string, now, until time.Time) (bool, error)
 
+	ConfigMark(ctx context.Context) (string, error)
+
 	PutSecret(ctx context.Context, secret storage.Secret) error
 	DeleteSecret(ctx context.Context, name string) error
 	Secrets(ctx context.Context) ([]storage.Secret, error)

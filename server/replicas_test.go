@@ -1,0 +1,92 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"calltracker/handlers"
+	"calltracker/storage/storetest/postgrestest"
+)
+
+// replicas starts two servers on one PostgreSQL database, as a load balancer has
+// them behind it: each with its own data directory, and one secret key.
+func replicas(t *testing.T, document string) (a, b *harness) {
+	t.Helper()
+	database := postgrestest.Database(t, postgrestest.Address(t))
+	on := func(set *settings) { set.databaseURL = database }
+	a = serveWith(t, t.TempDir(), document, on)
+	dir := t.TempDir()
+	key, err := os.ReadFile(filepath.Join(a.dir, secretKeyFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, secretKeyFile), key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return a, serveWith(t, dir, "", on)
+}
+
+func (h *harness) version() int64 {
+	if live := h.s.config.Live(); live != nil {
+		return live.Version.Version
+	}
+	return 0
+}
+
+func (h *harness) put(document string) {
+	h.t.Helper()
+	h.do(request{method: "PUT", path: "/api/v1/config", body: document, admin: true,
+		header: map[string]string{"Content-Type": "application/yaml", "If-Match": "*"}}).want(h.t, 200)
+}
+
+func TestReplicasFollowEachOther(t *testing.T) {
+	a, b := replicas(t, document)
+	if got := b.version(); got != 1 {
+		t.Fatalf("the second replica started with version %d, want 1", got)
+	}
+	a.put(strings.ReplaceAll(document, "0501112233", "0507778899"))
+	eventually(t, "following", func() bool { return b.version() == 2 })
+	answer := b.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200).body
+	if !strings.Contains(answer, "0507778899") {
+		t.Errorf("the other replica answers %s", answer)
+	}
+
+	// A secret that is changed on one is in force on the other.
+	secret := func(h *harness, value string) {
+		h.do(request{method: "PUT", path: "/api/v1/secrets/start", body: `{"value":"` + value + `"}`, admin: true,
+			header: map[string]string{"Content-Type": "application/json"}}).want(t, 200)
+	}
+	secret(b, "first-key-1")
+	b.put(strings.ReplaceAll(document, "start-key-old", `"${secret:start}"`))
+	works := func(h *harness, key string) func() bool {
+		return func() bool { return h.startCall("sales", key, "didCalled", "061234567").status == 200 }
+	}
+	eventually(t, "the first key", works(a, "first-key-1"))
+	secret(b, "second-key-2")
+	eventually(t, "the second key", works(a, "second-key-2"))
+
+	// A call that came to one is shown by the other.
+	a.endCall("sales", "end-key-old", `{"callID":"c-1","didCalled":"061234567"}`).want(t, 200)
+	if calls := into[handlers.CallList](t, b.get("/api/v1/calls").want(t, 200)).Calls; len(calls) != 1 {
+		t.Errorf("%d calls, want 1", len(calls))
+	}
+}
+
+func TestAReplicaThatCannotFollowSaysSo(t *testing.T) {
+	a, b := replicas(t, document)
+	a.s.config.Env = func(name string) (string, bool) { return "key-of-a-1", name == "ONLY_HERE" }
+	a.put(strings.ReplaceAll(document, "start-key-old", `"${env:ONLY_HERE}"`))
+	eventually(t, "being behind", func() bool { return b.s.config.Behind() != nil })
+	ready := into[readiness](t, b.do(request{method: "GET", path: "/readyz"}).want(t, 200))
+	if ready.Configuration.State != "behind" || ready.Configuration.Version != 1 || !strings.Contains(ready.Configuration.Error, "version 2") {
+		t.Errorf("ready: %+v", ready.Configuration)
+	}
+	if !strings.Contains(b.log.String(), "ONLY_HERE") {
+		t.Error("the log does not say why")
+	}
+	b.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
+	a.put(document)
+	eventually(t, "catching up", func() bool { return b.version() == 3 && b.s.config.Behind() == nil })
+}
