@@ -60,6 +60,7 @@ type commands struct {
 	Apply       applyCommand    `cmd:"" help:"Put a configuration into a running server."`
 	Ziwo        ziwoCommands    `cmd:"" help:"Set Ziwo up, look what is wrong, fetch what was missed."`
 	Migrate     migrateCommand  `cmd:"" help:"Bring the database schema up to date and exit."`
+	Demo        demoCommand     `cmd:"" help:"Everything on this machine: the server, a simulated Ziwo, made-up CRMs, live calls."`
 	Version     versionCommand  `cmd:"" help:"Print version, commit and Go version."`
 	Healthcheck healthCommand   `cmd:"" hidden:"" help:"Ask a running server whether it is alive."`
 }
