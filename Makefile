@@ -22,7 +22,7 @@ build: ## build the static binary bin/calltracker
 
 test: ## install what the tests need, then run them all with the race detector
 	@.ci/setup
-	CGO_ENABLED=1 go test -race ./...
+	CGO_ENABLED=1 go test -race -timeout 30m ./...
 
 lint: .bin/golangci-lint ## check formatting, go vet, golangci-lint and the browser scripts
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
