@@ -12,9 +12,16 @@ type Document struct {
 	Connections    map[string]Connection    `json:"connections" jsonschema_description:"CRM accounts, by name."`
 	ContactCenters map[string]ContactCenter `json:"contact_centers" jsonschema_description:"Ziwo instances, by name: example is example.aswat.co."`
 	Sites          map[string]Site          `json:"sites" jsonschema_description:"Web pages that embed WebCallback, Jorel or the pop-up."`
+	Retention      *Retention               `json:"retention" jsonschema_description:"How long bodies and personal fields are kept; for good when absent."`
 	Tests          []Test                   `json:"tests" jsonschema_description:"Calls with the answer they must get."`
 
 	places map[string]position // by path; empty for a document without a text
+}
+
+// Retention is how long is kept what calls do not need for statistics.
+type Retention struct {
+	RawDays      int `json:"raw_days" jsonschema:"minimum=0,maximum=36500" jsonschema_description:"Days that the bodies of calls are kept as they came; 0 for good."`
+	PersonalDays int `json:"personal_days" jsonschema:"minimum=0,maximum=36500" jsonschema_description:"Days that it is kept who called, and the bodies with it; 0 for good."`
 }
 
 // Calendar is a list of days on which a schedule is closed.

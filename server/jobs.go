@@ -22,15 +22,17 @@ const (
 // prepareJobs wires what is done in the background: jobs, by any replica, and
 // the tasks of the one that leads.
 func (s *server) prepareJobs(counts *handlers.Metrics) {
+	retention := &handlers.Retention{Store: s.store, Config: s.config, Now: time.Now, Logger: s.logger}
 	s.runner = &handlers.Runner{
 		Store: s.store, Metrics: counts, Now: time.Now, Random: rand.Float64, Logger: s.logger,
-		Kinds: []handlers.JobKind{},
+		Kinds: []handlers.JobKind{retention.Kind()},
 	}
 	s.jobs = &handlers.Jobs{Store: s.store, Runner: s.runner, Now: time.Now}
 	s.keeper.Wake = s.runner.Wake
 	s.tasks = &handlers.Tasks{
 		Store: s.store, Holder: uuid.NewString(), Now: time.Now, Logger: s.logger,
 		List: []handlers.Task{
+			{Name: "ask for retention", Every: 10 * time.Minute, Run: retention.Schedule},
 			{Name: "forget jobs that are done", Every: time.Hour, Run: s.pruneJobs},
 			{Name: "make partitions", Every: 6 * time.Hour, Run: func(ctx context.Context) error {
 				return s.store.EnsurePartitions(ctx, time.Now())

@@ -5,8 +5,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"calltracker/handlers"
+	"calltracker/storage"
 	"calltracker/storage/storetest/postgrestest"
 )
 
@@ -89,4 +91,90 @@ func TestAReplicaThatCannotFollowSaysSo(t *testing.T) {
 	b.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
 	a.put(document)
 	eventually(t, "catching up", func() bool { return b.version() == 3 && b.s.config.Behind() == nil })
+}
+
+func TestReplicasOutliveTheirDatabase(t *testing.T) {
+	server := postgrestest.Start(t)
+	on := func(set *settings) { set.databaseURL = server.URL() }
+	dir := t.TempDir()
+	a := serveWith(t, t.TempDir(), document, on)
+	b := serveWith(t, dir, "", on)
+	end := func(h *harness, callID string) {
+		t.Helper()
+		h.endCall("sales", "end-key-old", `{"callID":"`+callID+`","didCalled":"061234567"}`).want(t, 200)
+	}
+	end(a, "before")
+	if err := server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []*harness{a, b} {
+		h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
+	}
+	end(a, "while-a")
+	end(b, "while-b")
+	// After a restart without the database the last good configuration serves.
+	b.stop()
+	b = serveWith(t, dir, "", on)
+	b.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
+	end(b, "restarted")
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []*harness{a, b} {
+		eventually(t, "finding all calls", func() bool {
+			r := h.get("/api/v1/calls")
+			return r.status == 200 && len(into[handlers.CallList](t, r).Calls) == 4
+		})
+	}
+	a.put(strings.ReplaceAll(document, "0501112233", "0507778899"))
+	eventually(t, "following again", func() bool { return b.version() == 2 })
+}
+
+func TestAKilledLeaderIsReplaced(t *testing.T) {
+	a, b := replicas(t, document)
+	holder := func(h *harness) string { return h.s.tasks.Holder }
+	leads := func(h *harness) bool { // who holds a lease may prolong it
+		now := time.Now()
+		held, err := h.s.store.Lease(t.Context(), "tasks", holder(h), now, now.Add(15*time.Second))
+		return err == nil && held
+	}
+	eventually(t, "leading", func() bool { return strings.Contains(a.log.String(), "does the tasks of all") })
+	if leads(b) {
+		t.Error("both lead")
+	}
+	// A process that is killed gives nothing back. Its lease ends by itself: here
+	// at once, since a test does not wait for that.
+	now := time.Now()
+	if _, err := a.s.store.Lease(t.Context(), "tasks", holder(a), now, now); err != nil {
+		t.Fatal(err)
+	}
+	if !leads(b) {
+		t.Error("the other replica does not get the lease that has ended")
+	}
+	if leads(a) {
+		t.Error("both lead")
+	}
+}
+
+func TestRetentionStripsOldCalls(t *testing.T) {
+	h := serve(t, document+"retention: {personal_days: 30}\n")
+	h.endCall("sales", "end-key-old", `{"callID":"old","didCalled":"061234567","callerIDNumber":"0501234567","startedAt":"2020-01-01T10:00:00Z"}`).want(t, 200)
+	h.endCall("sales", "end-key-old", `{"callID":"new","didCalled":"061234567","callerIDNumber":"0501234567"}`).want(t, 200)
+	// Today's job is there already, or will be soon.
+	key := time.Now().UTC().Format(time.DateOnly)
+	if err := h.s.store.AddJobs(t.Context(), time.Now(), []storage.NewJob{{Kind: "retention", Key: key, Again: true}}); err != nil {
+		t.Fatal(err)
+	}
+	h.s.runner.Wake()
+	eventually(t, "retention", func() bool {
+		jobs := into[handlers.JobList](t, h.get("/api/v1/jobs?kind=retention").want(t, 200)).Jobs
+		return len(jobs) == 1 && jobs[0].State == "done"
+	})
+	for _, c := range h.calls("") {
+		if stripped := c.Caller == "" && c.RawCaller == ""; stripped != (c.CallID == "old") {
+			t.Errorf("call %+v", c)
+		}
+	}
+	h.do(request{method: "PUT", path: "/api/v1/config", body: document + "retention: {raw_days: -1}\n", admin: true,
+		header: map[string]string{"Content-Type": "application/yaml", "If-Match": "*"}}).want(t, 422)
 }

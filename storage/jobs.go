@@ -76,6 +76,12 @@ type JobCount struct {
 	Oldest time.Time // the earliest time at which one of them was due
 }
 
+// Flags of calls that retention has taken something from.
+const (
+	BodiesRemoved   = "bodies_removed"
+	PersonalRemoved = "personal_removed"
+)
+
 // Forget says what retention takes away, from calls and decisions before an
 // instant; a zero instant takes nothing.
 type Forget struct {

@@ -68,6 +68,9 @@ func join(winner, loser, known Call) Call {
 	c.RecordingFile = either(winner.RecordingFile, loser.RecordingFile)
 	c.Campaign = either(winner.Campaign, loser.Campaign)
 	c.Flags = union(winner.Flags, loser.Flags)
+	if slices.Contains(c.Flags, PersonalRemoved) { // it does not come back with a late body
+		c.Caller, c.RawCaller, c.CallerName = "", "", ""
+	}
 	c.RevisedAt = instant(winner.RevisedAt, loser.RevisedAt)
 	c.ReceivedAt = earlier(winner.ReceivedAt, loser.ReceivedAt)
 	return c

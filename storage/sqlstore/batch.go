@@ -51,6 +51,7 @@ type batcher interface {
 type revision struct {
 	number int
 	report *pending
+	bare   bool // only its digest is kept: the call is too old for bodies
 }
 
 // commitBatch saves reports in one transaction and leaves in each what became of
@@ -156,7 +157,7 @@ func (s *saving) merge(p *pending) error {
 	if !s.bodies[p.digest] {
 		s.bodies[p.digest] = true
 		s.number++
-		s.added = append(s.added, revision{s.number, p})
+		s.added = append(s.added, revision{s.number, p, slices.Contains(s.call.Flags, storage.BodiesRemoved)})
 		if s.fresh && s.number == 1 {
 			p.saved.Created = true
 		} else {
@@ -237,12 +238,16 @@ func (db *database) writeAll(ctx context.Context, tx *sql.Tx, calls []*saving) e
 
 // values are those of a row of call_revisions.
 func (r revision) values(call string) []any {
-	raw := r.report.report.Raw
-	if raw == nil {
-		raw = []byte{}
-	}
 	c := &r.report.report
-	return []any{call, int64(r.number), micros(c.Call.ReceivedAt), text(string(c.Source)), r.report.digest[:], raw}
+	return []any{call, int64(r.number), micros(c.Call.ReceivedAt), text(string(c.Source)), r.report.digest[:], r.body()}
+}
+
+// body is what is kept of it; never nil.
+func (r revision) body() []byte {
+	if r.bare || r.report.report.Raw == nil {
+		return []byte{}
+	}
+	return r.report.report.Raw
 }
 
 // known reads a call with the number of its revisions, for query.each.

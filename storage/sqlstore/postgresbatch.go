@@ -276,14 +276,10 @@ func (b postgresBatch) insertBodies(ctx context.Context, tx *sql.Tx, calls []*sa
 	)
 	for _, c := range calls {
 		for _, r := range c.added {
-			raw := r.report.report.Raw
-			if raw == nil {
-				raw = []byte{}
-			}
 			of, numbers = append(of, c.call.ID), append(numbers, int64(r.number))
 			received = append(received, micros(r.report.report.Call.ReceivedAt))
 			sources = append(sources, text(string(r.report.report.Source)))
-			digests, bodies = append(digests, r.report.digest[:]), append(bodies, raw)
+			digests, bodies = append(digests, r.report.digest[:]), append(bodies, r.body())
 		}
 	}
 	if len(of) == 0 {

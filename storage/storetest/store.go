@@ -97,6 +97,7 @@ func Everything(ctx context.Context, s Store) map[string]error {
 	_, _, errs["LastReconciliation"] = s.LastReconciliation(ctx, "aldebaran")
 	_, errs["ClaimReconciliation"] = s.ClaimReconciliation(ctx, "aldebaran", "a", noon, noon.Add(time.Minute))
 	_, errs["Secrets"] = s.Secrets(ctx)
+	_, errs["Forget"] = s.Forget(ctx, storage.Forget{Raw: noon})
 	errs["AddJobs"] = s.AddJobs(ctx, noon, []storage.NewJob{{Kind: "everything", Key: "k"}})
 	_, errs["ClaimJobs"] = s.ClaimJobs(ctx, storage.JobClaim{Kinds: []string{"everything"}, Now: noon, Until: noon.Add(time.Minute), Limit: 1})
 	errs["SettleJob"] = s.SettleJob(ctx, storage.Job{ID: newID()}, storage.Settlement{State: storage.JobDone, Now: noon})

@@ -59,6 +59,8 @@ type Store interface {
 	DeleteSecret(ctx context.Context, name string) error
 	Secrets(ctx context.Context) ([]storage.Secret, error)
 
+	Forget(ctx context.Context, f storage.Forget) (storage.Forgotten, error)
+
 	AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJob) error
 	ClaimJobs(ctx context.Context, c storage.JobClaim) ([]storage.Job, error)
 	SettleJob(ctx context.Context, j storage.Job, with storage.Settlement) error
@@ -88,6 +90,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"config", configTests()},
 		{"secrets", secretTests()},
 		{"jobs", jobTests()},
+		{"retention", forgetTests()},
 		{"reconciliations", reconciliationTests()},
 	} {
 		t.Run(group.name, func(t *testing.T) {
