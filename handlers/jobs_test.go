@@ -111,7 +111,7 @@ func TestRunnerTriesAgainLaterEachTime(t *testing.T) {
 		return errors.New("odd")
 	}}
 	inBubble(t, k, 1, func(_ *Runner, b *bench, _ func()) {
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour) // of the bubble
 		// 1, 2 and 4 seconds, a quarter on top, found at the next look: one a second.
 		if want := []time.Duration{0, 2 * time.Second, 5 * time.Second, 10 * time.Second}; !slices.Equal(at, want) {
 			t.Errorf("tried after %v, want %v", at, want)
@@ -136,7 +136,7 @@ func TestRunnerDoesWhatTheErrorSays(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, JobKind{MaxAttempts: 2, Run: func(context.Context, storage.Job) error { return tt.err }}, 1, func(_ *Runner, b *bench, _ func()) {
-				time.Sleep(time.Hour)
+				<-time.After(time.Hour) // of the bubble
 				if got := b.states(); !slices.Equal(got, tt.want) {
 					t.Errorf("became %v, want %v", got, tt.want)
 				}
@@ -158,7 +158,7 @@ func TestRunnerOutlivesAPanicAndADeadline(t *testing.T) {
 		return ctx.Err()
 	}}
 	inBubble(t, k, 1, func(_ *Runner, b *bench, _ func()) {
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute) // of the bubble
 		if got := b.states(); !slices.Equal(got, []storage.JobState{storage.JobWaiting, storage.JobDead}) {
 			t.Fatalf("became %v", got)
 		}
@@ -306,7 +306,7 @@ func TestTasksAreDoneByOneAndTakenOver(t *testing.T) {
 		stopA := start("a")
 		synctest.Wait()
 		stopB := start("b")
-		time.Sleep(time.Minute + 2*time.Second)
+		<-time.After(time.Minute + 2*time.Second) // of the bubble
 		if got := does(); !slices.Equal(got, []string{"a"}) {
 			t.Fatalf("%v do the tasks, want a", got)
 		}
@@ -315,7 +315,7 @@ func TestTasksAreDoneByOneAndTakenOver(t *testing.T) {
 		l.away["a"] = true
 		l.mu.Unlock()
 		for range 40 {
-			time.Sleep(500 * time.Millisecond)
+			<-time.After(500 * time.Millisecond) // of the bubble
 			synctest.Wait()
 			if got := does(); len(got) > 1 {
 				t.Fatalf("%v do the tasks at the same time", got)
@@ -327,8 +327,8 @@ func TestTasksAreDoneByOneAndTakenOver(t *testing.T) {
 		l.mu.Lock()
 		l.away["a"] = false
 		l.mu.Unlock()
-		stopB() // gives the lease back: a has it at its next look
-		time.Sleep(leaderRenew + time.Second)
+		stopB()                                 // gives the lease back: a has it at its next look
+		<-time.After(leaderRenew + time.Second) // of the bubble
 		synctest.Wait()
 		if got := does(); !slices.Equal(got, []string{"a"}) {
 			t.Fatalf("%v do the tasks, want a", got)

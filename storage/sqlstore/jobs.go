@@ -161,14 +161,14 @@ func scanJobs(rows *sql.Rows) (jobs []storage.Job, err error) {
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
 		var (
-			j                           storage.Job
-			due, leased, made, changed_ int64
+			j                        storage.Job
+			due, leased, made, moved int64
 		)
 		if err := rows.Scan(&j.ID, &j.Kind, &j.Key, &j.Payload, &j.State, &j.Priority, &j.Attempts,
-			&due, &leased, &j.Claim, &j.Error, &made, &changed_); err != nil {
+			&due, &leased, &j.Claim, &j.Error, &made, &moved); err != nil {
 			return nil, err
 		}
-		j.RunAt, j.LeaseEnds, j.At, j.ChangedAt = instant(due), instant(leased), instant(made), instant(changed_)
+		j.RunAt, j.LeaseEnds, j.At, j.ChangedAt = instant(due), instant(leased), instant(made), instant(moved)
 		jobs = append(jobs, j)
 	}
 	return jobs, rows.Err()
@@ -315,7 +315,8 @@ func (s *Store) RetryJob(ctx context.Context, id string, now time.Time) (job sto
 func (s *Store) CountJobs(ctx context.Context) (counts []storage.JobCount, err error) {
 	err = s.do("count jobs", func(db *database) error {
 		for _, state := range []storage.JobState{storage.JobWaiting, storage.JobRunning, storage.JobDead} {
-			rows, err := db.read.QueryContext(ctx, `SELECT kind, state, COUNT(*), MIN(run_us) FROM jobs WHERE state = '`+string(state)+`' GROUP BY kind, state ORDER BY kind`)
+			rows, err := db.read.QueryContext(ctx, db.dialect.sql(`SELECT kind, state, COUNT(*), MIN(run_us) FROM jobs WHERE state = ?
+				GROUP BY kind, state ORDER BY kind`), string(state))
 			if err != nil {
 				return err
 			}
