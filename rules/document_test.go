@@ -82,6 +82,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 			},
 			Popup: &rules.Popup{Connections: []string{"shop"}, On: []string{"ringing", "early"}, Many: "choose", None: "search", Unavailable: "nothing", Open: "card"},
 		}},
+		Retention: &rules.Retention{RawDays: 90, PersonalDays: 400},
 		Tests: []rules.Test{{
 			Name: "Sunday evening", Tracker: "sales", At: time.Date(2026, time.November, 22, 16, 0, 0, 0, time.UTC),
 			Call:     map[string]rules.Value{"didCalled": rules.Text("061234567"), "callerIDNumber": rules.Text("+33176431400"), "score": rules.Text("4")},
