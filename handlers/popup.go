@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"calltracker/crm"
-	"calltracker/phone"
 	"calltracker/rules"
 )
 
@@ -31,6 +30,7 @@ type Popup struct {
 	Config    *Config
 	Directory finder
 	Counter   counter
+	Numbers   *Numbers
 	Key       []byte // signs tokens; replicas have the same
 	Now       func() time.Time
 }
@@ -195,7 +195,7 @@ func (h *Popup) Find(ctx context.Context, line SiteLine, number string) (CallerP
 	case len(number) > longestAsked:
 		return CallerPage{}, invalid("number", "is no number: it has more than %d bytes", longestAsked)
 	}
-	read := phone.Parse(number, line.region())
+	read := h.Numbers.Parse(number, line.region())
 	out := CallerPage{Number: cmp.Or(read.E164, read.Key()), Customers: []CustomerView{}}
 	result := h.Directory.Find(ctx, crm.Query{Number: read, Connections: line.site.Popup.Connections})
 	out.Status = result.State

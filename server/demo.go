@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	_ "embed" // of the document
 	"errors"
@@ -45,6 +46,8 @@ type demoCommand struct {
 	Listen string  `default:"127.0.0.1:8080" help:"Address of the HTTP server."`
 	Rate   float64 `default:"6" help:"Calls a minute."`
 	Seed   uint64  `default:"7" help:"Another seed is another day."`
+
+	publicURL string
 }
 
 // Run serves until ctx ends. What it keeps goes with it.
@@ -52,6 +55,11 @@ func (cmd *demoCommand) Run(ctx context.Context, c *console) (err error) {
 	if !(cmd.Rate > 0 && cmd.Rate <= 6000) {
 		return errors.New("--rate must be more than 0 and at most 6000 calls a minute")
 	}
+	host, port, err := net.SplitHostPort(cmd.Listen)
+	if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("--listen %q: the keys of the demonstration are known to all, so it serves this machine only; write 127.0.0.1:8080", cmd.Listen)
+	}
+	cmd.publicURL = "http://localhost:" + port
 	dir, err := os.MkdirTemp("", "calltracker-demo-")
 	if err != nil {
 		return err
@@ -95,7 +103,7 @@ func newDemo(ctx context.Context, cmd demoCommand, dir string, log io.Writer) (_
 	for name, value := range values {
 		document = strings.ReplaceAll(document, name, strconv.Quote(value))
 	}
-	o := options{Listen: cmd.Listen, DataDir: dir, PublicURL: "http://localhost:8080", VoicemailField: "voicemail", LogFormat: "text", LogLevel: "warn", ReconcileEvery: "1m"}
+	o := options{Listen: cmd.Listen, DataDir: dir, PublicURL: cmp.Or(cmd.publicURL, "http://localhost:8080"), VoicemailField: "voicemail", LogFormat: "text", LogLevel: "warn", ReconcileEvery: "1m"}
 	set, err := o.check(false)
 	if err != nil {
 		return nil, err

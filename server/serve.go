@@ -179,7 +179,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	s.secrets = &handlers.Secrets{Store: store, Vault: vault, Config: s.config, Now: time.Now}
 	s.simulator = &handlers.Simulator{Config: s.config, Numbers: numbers, VoicemailField: set.voicemailField, Now: time.Now}
 	s.embeds = &handlers.Embeds{Config: s.config, PublicURL: set.publicURL, Now: time.Now}
-	s.popups = &handlers.Popup{Config: s.config, Directory: s.directory, Counter: s.cache, Key: tokenKey(set.secretKey), Now: time.Now}
+	s.popups = &handlers.Popup{Config: s.config, Directory: s.directory, Counter: s.cache, Numbers: numbers, Key: tokenKey(set.secretKey), Now: time.Now}
 	s.centers = &handlers.Centers{Config: s.config}
 	s.reconciler = handlers.NewReconciler(handlers.Reconciler{
 		Centers: s.centers, Config: s.config, Calls: s.calls, Store: store, Metrics: counts, Now: time.Now, Logger: logger,
