@@ -33,12 +33,12 @@ func onBoth(t *testing.T, test func(t *testing.T, open func() *Store)) {
 // scene is reports and the decisions that some of them followed, in a world of
 // their own: nothing of one scene can be taken for a part of another.
 type scene struct {
-	reports []storage.Report
+	decisions []storage.Decision
+	reports   []storage.Report
 }
 
-// drawScene draws few different values, so that reports are of one call and repeat
-// each other. It draws no decisions: which of several calls that fit one gets it
-// depends on what is known of them at that moment, and storetest has the rules.
+// drawScene draws few different values, so that reports are of one call, repeat
+// each other, and compete for decisions.
 func drawScene(t *rapid.T) scene {
 	start := time.Date(2026, 9, 7, 10, 0, 0, 0, time.UTC)
 	moment := func(label string) time.Time {
@@ -46,6 +46,13 @@ func drawScene(t *rapid.T) scene {
 	}
 	of := func(label string, values ...string) string { return rapid.SampledFrom(values).Draw(t, label) }
 	var s scene
+	for n := range rapid.IntRange(0, 5).Draw(t, "decisions") {
+		s.decisions = append(s.decisions, storage.Decision{
+			ID: fmt.Sprint("decision-", n), At: moment("decided"), Tracker: of("tracker", "sales", "service"),
+			DID: of("did", "1", "2"), Caller: of("caller", "", "7", "8"), CallID: of("callID", "", "k0", "k1", "k2"),
+			Route: fmt.Sprint("route-", n),
+		})
+	}
 	for range rapid.IntRange(1, 12).Draw(t, "reports") {
 		key := of("key", "k0", "k1", "k2", "k3", "k4", "k5")
 		at := moment("started")
@@ -69,13 +76,17 @@ func drawScene(t *rapid.T) scene {
 
 // in moves a scene to a world.
 func (s scene) in(world string) scene {
-	s.reports = slices.Clone(s.reports)
+	s.decisions, s.reports = slices.Clone(s.decisions), slices.Clone(s.reports)
 	named := func(names ...*string) {
 		for _, name := range names {
 			if *name != "" {
 				*name = world + *name
 			}
 		}
+	}
+	for i := range s.decisions {
+		d := &s.decisions[i]
+		named(&d.ID, &d.DID, &d.CallID)
 	}
 	for i := range s.reports {
 		c := &s.reports[i].Call
@@ -85,7 +96,7 @@ func (s scene) in(world string) scene {
 }
 
 // outcome is what became of a scene, without what differs from world to world.
-func outcome(t *rapid.T, s *Store, world string, reports []*pending) string {
+func outcome(t *rapid.T, s *Store, world string, sc scene, reports []*pending) string {
 	var out strings.Builder
 	numbers := make(map[string]string) // ids of calls, by the order of their first report
 	for _, p := range reports {
@@ -108,6 +119,13 @@ func outcome(t *rapid.T, s *Store, world string, reports []*pending) string {
 		p.saved.ID = numbers[id]
 		fmt.Fprintf(&out, "%+v\n", p.saved)
 	}
+	for _, d := range sc.decisions {
+		d, err := s.Decision(t.Context(), d.ID)
+		if err != nil {
+			t.Fatalf("load decision: %v", err)
+		}
+		fmt.Fprintf(&out, "%s: %s\n", d.ID, numbers[d.Call])
+	}
 	return strings.ReplaceAll(out.String(), world, "")
 }
 
@@ -121,17 +139,27 @@ func pendings(reports []storage.Report) []*pending {
 }
 
 // inTurn is the order in which a batch takes its reports: of every call the first,
-// then the second of those that have one. They came at the same time, so that
-// is as good as any.
+// then the second of those that have one, calls always in the order of their
+// first. They came at the same time, so that is as good as any.
 func inTurn(reports []*pending) []*pending {
-	before := make(map[string]int)
-	rounds := make([][]*pending, len(reports))
+	var calls []string
+	of := make(map[string][]*pending)
 	for _, p := range reports {
 		call := p.report.Call.Key + p.report.Call.ContactCenter
-		rounds[before[call]] = append(rounds[before[call]], p)
-		before[call]++
+		if of[call] == nil {
+			calls = append(calls, call)
+		}
+		of[call] = append(of[call], p)
 	}
-	return slices.Concat(rounds...)
+	var turns []*pending
+	for round := range reports {
+		for _, call := range calls {
+			if round < len(of[call]) {
+				turns = append(turns, of[call][round])
+			}
+		}
+	}
+	return turns
 }
 
 // TestBatchIsOneAfterAnother holds a batch to what its reports would come to if
@@ -151,6 +179,9 @@ func TestBatchIsOneAfterAnother(t *testing.T) {
 			for _, together := range []bool{false, true} {
 				world := fmt.Sprintf("w%d%t/", worlds, together)
 				sc := drawn.in(world)
+				if err := s.RecordDecisions(t.Context(), sc.decisions); err != nil {
+					t.Fatal(err)
+				}
 				reports := pendings(sc.reports)
 				if together {
 					for _, batch := range [][]*pending{reports[:cut], reports[cut:]} {
@@ -163,7 +194,7 @@ func TestBatchIsOneAfterAnother(t *testing.T) {
 						}
 					}
 				}
-				outcomes = append(outcomes, outcome(t, s, world, reports))
+				outcomes = append(outcomes, outcome(t, s, world, sc, reports))
 			}
 			if diff := cmp.Diff(outcomes[0], outcomes[1]); diff != "" {
 				t.Fatalf("one after another and together (-one +together):\n%s", diff)
