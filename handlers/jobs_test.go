@@ -112,6 +112,7 @@ func TestRunnerTriesAgainLaterEachTime(t *testing.T) {
 	}}
 	inBubble(t, k, 1, func(_ *Runner, b *bench, _ func()) {
 		<-time.After(time.Hour) // of the bubble
+		synctest.Wait()         // the looks of that same instant too
 		// 1, 2 and 4 seconds, a quarter on top, found at the next look: one a second.
 		if want := []time.Duration{0, 2 * time.Second, 5 * time.Second, 10 * time.Second}; !slices.Equal(at, want) {
 			t.Errorf("tried after %v, want %v", at, want)
@@ -137,6 +138,7 @@ func TestRunnerDoesWhatTheErrorSays(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, JobKind{MaxAttempts: 2, Run: func(context.Context, storage.Job) error { return tt.err }}, 1, func(_ *Runner, b *bench, _ func()) {
 				<-time.After(time.Hour) // of the bubble
+				synctest.Wait()         // the looks of that same instant too
 				if got := b.states(); !slices.Equal(got, tt.want) {
 					t.Errorf("became %v, want %v", got, tt.want)
 				}
@@ -159,6 +161,7 @@ func TestRunnerOutlivesAPanicAndADeadline(t *testing.T) {
 	}}
 	inBubble(t, k, 1, func(_ *Runner, b *bench, _ func()) {
 		<-time.After(time.Minute) // of the bubble
+		synctest.Wait()           // the looks of that same instant too
 		if got := b.states(); !slices.Equal(got, []storage.JobState{storage.JobWaiting, storage.JobDead}) {
 			t.Fatalf("became %v", got)
 		}
@@ -307,6 +310,7 @@ func TestTasksAreDoneByOneAndTakenOver(t *testing.T) {
 		synctest.Wait()
 		stopB := start("b")
 		<-time.After(time.Minute + 2*time.Second) // of the bubble
+		synctest.Wait()                           // the looks of that same instant too
 		if got := does(); !slices.Equal(got, []string{"a"}) {
 			t.Fatalf("%v do the tasks, want a", got)
 		}
@@ -316,6 +320,7 @@ func TestTasksAreDoneByOneAndTakenOver(t *testing.T) {
 		l.mu.Unlock()
 		for range 40 {
 			<-time.After(500 * time.Millisecond) // of the bubble
+			synctest.Wait()                      // the looks of that same instant too
 			synctest.Wait()
 			if got := does(); len(got) > 1 {
 				t.Fatalf("%v do the tasks at the same time", got)
@@ -329,6 +334,7 @@ func TestTasksAreDoneByOneAndTakenOver(t *testing.T) {
 		l.mu.Unlock()
 		stopB()                                 // gives the lease back: a has it at its next look
 		<-time.After(leaderRenew + time.Second) // of the bubble
+		synctest.Wait()                         // the looks of that same instant too
 		synctest.Wait()
 		if got := does(); !slices.Equal(got, []string{"a"}) {
 			t.Fatalf("%v do the tasks, want a", got)
