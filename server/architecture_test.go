@@ -22,7 +22,8 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"ziwo/ziwotest":                  {},
 		"crm":                            {"phone"},
 		"crm/builtin":                    {"crm", "crm/kustomer", "crm/zendesk"},
-		"crm/crmtest":                    {"crm", "phone"},
+		"crm/crmtest":                    {},
+		"crm/crmtest/suite":              {"crm", "crm/crmtest", "phone"},
 		"crm/kustomer":                   {"crm", "phone"},
 		"crm/zendesk":                    {"crm", "phone"},
 		"storage":                        {"rules", "phone"},
@@ -71,6 +72,23 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 	}
 	if rooms < len(may) {
 		t.Errorf("only %d rooms were found", rooms)
+	}
+}
+
+// The demonstration brings fakes along, but nothing of tests.
+func TestTheProgramHoldsNothingOfTests(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "calltracker/server").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages := strings.Fields(string(out))
+	if !slices.Contains(packages, "calltracker/crm/crmtest") {
+		t.Errorf("%d packages, and none of the demonstration", len(packages))
+	}
+	for _, p := range packages {
+		if p == "testing" || strings.HasPrefix(p, "testing/") || p == "net/http/httptest" || strings.HasSuffix(p, "test/suite") {
+			t.Errorf("the program holds %s", p)
+		}
 	}
 }
 

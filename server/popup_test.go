@@ -10,6 +10,7 @@ import (
 	"calltracker/crm"
 	"calltracker/crm/builtin"
 	"calltracker/crm/crmtest"
+	"calltracker/crm/crmtest/suite"
 	"calltracker/handlers"
 )
 
@@ -71,7 +72,7 @@ func TestCallersPageInEachOutcome(t *testing.T) {
 			t.Errorf("%s: %+v", number, got)
 		}
 	}
-	gone := func(u *crmtest.Upstream) { u.Break(crmtest.Faults()[10].Serve) }
+	gone := func(u *crmtest.Upstream) { u.Break(suite.Faults()[10].Serve) }
 	gone(&kustomer.Upstream)
 	gone(&zendesk.Upstream)
 	if got := h.caller("0502223333"); got.Status != crm.Unknown || got.URL != "https://acme.kustomerapp.com/app" {

@@ -1,6 +1,7 @@
-// Package crmtest is the behaviour that every driver shows, and CRMs to show it
-// against: over real HTTP, with invented customers and the faults that the real
-// ones are documented to have. The demonstration uses the same.
+// Package crmtest is CRMs that are made up: handlers that answer over real HTTP as
+// the real ones are documented to, with invented customers. Drivers are tested
+// against them, and the demonstration uses the same; suite/ has what every driver
+// must do.
 package crmtest
 
 import (

@@ -8,6 +8,7 @@ import (
 
 	"calltracker/crm"
 	"calltracker/crm/crmtest"
+	"calltracker/crm/crmtest/suite"
 	"calltracker/crm/kustomer"
 	"calltracker/phone"
 )
@@ -21,7 +22,7 @@ func settings(base string) crm.Settings {
 func TestBehaviour(t *testing.T) {
 	for _, asList := range []bool{false, true} {
 		fake := &crmtest.Kustomer{Key: key, AsList: asList}
-		crmtest.Run(t, crmtest.Subject{
+		suite.Run(t, suite.Subject{
 			Driver: kustomer.Driver(), Upstream: &fake.Upstream, Handler: fake, Settings: settings, Secret: "api_key",
 			Pages: "https://acme.kustomerapp.com/app",
 		})
@@ -30,7 +31,7 @@ func TestBehaviour(t *testing.T) {
 
 func TestSearchesOnlyForNumbersWithoutAnOwner(t *testing.T) {
 	fake := &crmtest.Kustomer{Key: key}
-	fake.Put(crmtest.People()...)
+	fake.Put(suite.People()...)
 	server := httptest.NewServer(fake)
 	defer server.Close()
 	connection, err := crm.Open("k", "", "", kustomer.Driver(), settings(server.URL), http.DefaultTransport)

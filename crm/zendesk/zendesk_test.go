@@ -8,6 +8,7 @@ import (
 
 	"calltracker/crm"
 	"calltracker/crm/crmtest"
+	"calltracker/crm/crmtest/suite"
 	"calltracker/crm/zendesk"
 	"calltracker/phone"
 )
@@ -20,14 +21,14 @@ func withToken(base string) crm.Settings {
 
 func TestBehaviourWithAnAPIToken(t *testing.T) {
 	fake := &crmtest.Zendesk{Email: "bot@example.com", Token: token}
-	crmtest.Run(t, crmtest.Subject{
+	suite.Run(t, suite.Subject{
 		Driver: zendesk.Driver(), Upstream: &fake.Upstream, Handler: fake, Settings: withToken, Secret: "api_token", Pages: "https://acme.zendesk.com/agent/",
 	})
 }
 
 func TestBehaviourWithOAuth(t *testing.T) {
 	fake := &crmtest.Zendesk{AccessToken: token}
-	crmtest.Run(t, crmtest.Subject{
+	suite.Run(t, suite.Subject{
 		Driver: zendesk.Driver(), Upstream: &fake.Upstream, Handler: fake, Secret: "access_token", Pages: "https://acme.zendesk.com/agent/",
 		Settings: func(base string) crm.Settings {
 			return crm.Settings{"base_url": base, "access_token": token, "ui_url": "https://acme.zendesk.com"}

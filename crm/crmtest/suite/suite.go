@@ -1,4 +1,6 @@
-package crmtest
+// Package suite is the behaviour that every driver of a CRM shows, run against
+// CRMs of crmtest.
+package suite
 
 import (
 	"context"
@@ -10,13 +12,14 @@ import (
 	"time"
 
 	"calltracker/crm"
+	"calltracker/crm/crmtest"
 	"calltracker/phone"
 )
 
 // Subject is a driver under test, and a CRM of its kind that is made up.
 type Subject struct {
 	Driver   crm.Driver
-	Upstream *Upstream
+	Upstream *crmtest.Upstream
 	Handler  http.Handler
 	Settings func(base string) crm.Settings // with good credentials
 	Secret   string                         // the name of the setting whose value must be kept secret
@@ -80,8 +83,8 @@ func Faults() []Fault {
 }
 
 // People are the customers that Run looks for.
-func People() []Person {
-	return []Person{
+func People() []crmtest.Person {
+	return []crmtest.Person{
 		{ID: "1001", Name: "Layla Haddad", Phones: []string{"+971501110001"}, Tags: []string{"vip", "arabic"}},
 		{ID: "1002", Name: strings.Repeat("Long ", 200), Phones: []string{"+971501110002"}},
 		{ID: "1003", Phones: []string{"+971501110003"}}, // no name
