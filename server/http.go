@@ -60,6 +60,7 @@ func status(err error) (code int, reason string) {
 		site    *handlers.UnknownSite
 		guesser *handlers.TooManyWrongKeys
 		invalid *handlers.Invalid
+		center  *handlers.CenterFailure
 		read    *ziwo.ReadError
 		plain   *echo.HTTPError
 	)
@@ -76,6 +77,8 @@ func status(err error) (code int, reason string) {
 		return http.StatusTooManyRequests, "too_many_wrong_keys"
 	case errors.As(err, &invalid):
 		return http.StatusUnprocessableEntity, "invalid"
+	case errors.As(err, &center):
+		return centerStatus(center)
 	case errors.Is(err, handlers.ErrUnauthorized):
 		return http.StatusUnauthorized, "wrong_key"
 	case errors.Is(err, handlers.ErrBlocked):
@@ -115,10 +118,31 @@ func status(err error) (code int, reason string) {
 	}
 }
 
+// centerStatus is status for what a contact center did not do.
+func centerStatus(err *handlers.CenterFailure) (code int, reason string) {
+	switch {
+	case err.Unsure:
+		return http.StatusGatewayTimeout, "ziwo_unsure"
+	case err.Kind == ziwo.Rejected:
+		return http.StatusConflict, "ziwo_refuses"
+	case err.Kind == ziwo.NotFound:
+		return http.StatusNotFound, "not_found"
+	case err.Kind == ziwo.Unavailable, err.Kind == ziwo.RateLimited:
+		return http.StatusServiceUnavailable, "ziwo_away"
+	default:
+		return http.StatusBadGateway, "ziwo_fails"
+	}
+}
+
 // told is what the client reads. Causes inside of the server stay in its log.
 func told(err error, code int) string {
-	var plain *echo.HTTPError
+	var (
+		plain  *echo.HTTPError
+		center *handlers.CenterFailure
+	)
 	switch {
+	case errors.As(err, &center):
+		return center.Error()
 	case errors.Is(err, handlers.ErrNotKept):
 		return "the record cannot be kept now: neither the database nor the disk takes it; send it again"
 	case code == http.StatusServiceUnavailable:
@@ -207,10 +231,15 @@ func (s *server) answerZiwoError(c echo.Context, err error, bytes int64) {
 
 func setRetryAfter(c echo.Context, err error, code int) {
 	var wait time.Duration
-	var guesser *handlers.TooManyWrongKeys
+	var (
+		guesser *handlers.TooManyWrongKeys
+		center  *handlers.CenterFailure
+	)
 	switch {
 	case errors.As(err, &guesser):
 		wait = guesser.RetryAfter
+	case code == http.StatusServiceUnavailable && errors.As(err, &center) && center.RetryAfter > 0:
+		wait = center.RetryAfter
 	case code == http.StatusServiceUnavailable:
 		wait = retryAfter
 	default:

@@ -44,6 +44,7 @@ func (s *server) routes(e *echo.Echo) {
 	admin(http.MethodPost, "/api/v1/config/versions/:n/restore", s.restoreVersion)
 	admin(http.MethodPost, "/api/v1/simulate", s.simulate)
 	admin(http.MethodGet, "/api/v1/calls", s.listCalls)
+	admin(http.MethodPost, "/api/v1/calls", s.clickToCall)
 	admin(http.MethodGet, "/api/v1/calls.csv", s.exportCalls)
 	admin(http.MethodGet, "/api/v1/calls/:id", s.getCall)
 	admin(http.MethodPost, "/api/v1/calls/:id/enrich", s.enrichCall)

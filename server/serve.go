@@ -73,6 +73,7 @@ type server struct {
 	jobs         *handlers.Jobs
 	tasks        *handlers.Tasks
 	centers      *handlers.Centers
+	clicker      *handlers.ClickToCall
 	reconciler   *handlers.Reconciler
 
 	schemaText  []byte
@@ -181,6 +182,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	s.embeds = &handlers.Embeds{Config: s.config, PublicURL: set.publicURL, Now: time.Now}
 	s.popups = &handlers.Popup{Config: s.config, Directory: s.directory, Counter: s.cache, Numbers: numbers, Key: tokenKey(set.secretKey), Now: time.Now}
 	s.centers = &handlers.Centers{Config: s.config}
+	s.clicker = &handlers.ClickToCall{Config: s.config, Centers: s.centers, Numbers: numbers, Logger: logger}
 	s.reconciler = handlers.NewReconciler(handlers.Reconciler{
 		Centers: s.centers, Config: s.config, Calls: s.calls, Store: store, Metrics: counts, Now: time.Now, Logger: logger,
 		Every: set.reconcileEvery,

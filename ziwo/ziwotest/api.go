@@ -598,11 +598,13 @@ func (z *Ziwo) clickToCall(w http.ResponseWriter, r *http.Request) {
 	now := z.Now().Truncate(time.Second)
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	for _, c := range z.live {
-		if c.Agent == agent.CCLogin {
-			refuse(w, http.StatusConflict, "Agent is in a call")
-			return
-		}
+	if status, set := z.statuses[agent.CCLogin]; set && status == 0 {
+		refuse(w, http.StatusBadRequest, "Agent is not logged in")
+		return
+	}
+	if z.callOf(agent.CCLogin, now) != nil {
+		refuse(w, http.StatusConflict, "Agent is in a call, not called: "+to)
+		return
 	}
 	const ring, talk = 6, 40
 	rng := rand.New(rand.NewPCG(z.options.Seed, uint64(1<<40+len(z.calls)+len(z.live))))

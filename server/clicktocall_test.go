@@ -1,0 +1,166 @@
+package main
+
+import (
+	"net"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"calltracker/handlers"
+	"calltracker/ziwo/ziwotest"
+)
+
+func (h *harness) clickToCall(body string) response {
+	h.t.Helper()
+	return h.do(request{method: "POST", path: "/api/v1/calls", body: body, admin: true, header: map[string]string{"Content-Type": "application/json"}})
+}
+
+const ctiCall = "POST /integrations/cti/agents/{agent}/call"
+
+func TestClickToCallRingsTheAgentOnce(t *testing.T) {
+	for spelling, number := range map[string]string{"national": "0501234567", "with spaces": "+971 50 123 4567", "international": "00971501234567"} {
+		t.Run(spelling, func(t *testing.T) {
+			r := withZiwo(t, ziwotest.Options{})
+			agent := r.ziwo.Agents()[2].CCLogin
+			got := into[handlers.ClickToCallView](t, r.clickToCall(`{"agent":"`+agent+`","number":"`+number+`"}`).want(t, 202))
+			if got.ContactCenter != "aldebaran" || got.Agent != agent || got.Number != "+971501234567" || got.CallID == "" {
+				t.Errorf("answered %+v", got)
+			}
+			if n := r.ziwo.Requests(ctiCall); n != 1 {
+				t.Errorf("Ziwo was asked %d times", n)
+			}
+			r.ziwo.SetNow(time.Now().Add(time.Hour)) // it has ended
+			truth := r.ziwo.Truth()
+			if len(truth) != 1 || truth[0].CallID != got.CallID || truth[0].RawDID != "00971501234567" || truth[0].Agent != agent {
+				t.Errorf("Ziwo made %+v", truth)
+			}
+			if strings.Contains(r.log.String(), "1234567") || !strings.Contains(r.log.String(), "…4567") {
+				t.Errorf("the log shows the number, or nothing of it: %s", r.log)
+			}
+		})
+	}
+}
+
+func TestClickToCallSaysWhatIsWrong(t *testing.T) {
+	r := withZiwo(t, ziwotest.Options{})
+	agents := r.ziwo.Agents()
+	r.ziwo.SetStatus(agents[1].CCLogin, 0)
+	body := func(agent, number string) string { return `{"agent":"` + agent + `","number":"` + number + `"}` }
+	r.clickToCall(body(agents[0].CCLogin, "0501234567")).want(t, 202)
+	for _, c := range []struct {
+		name, body string
+		status     int
+		says       []string
+	}{
+		{"nothing", `{}`, 422, []string{`"path":"agent"`, `"path":"number"`, "is missing"}},
+		{"no login", body("../../admin", "0501234567"), 422, []string{`"path":"agent"`, "ccLogin"}},
+		{"a number for an agent", `{"agent":26,"number":"0501234567"}`, 422, []string{`"path":"agent"`}},
+		{"no number", body(agents[2].CCLogin, "call me"), 422, []string{`"path":"number"`, "+971501234567"}},
+		{"an extension", body(agents[2].CCLogin, "0026"), 422, []string{`"path":"number"`}},
+		{"another center", `{"agent":"0011","number":"0501234567","contactCenter":"rigel"}`, 422, []string{`"path":"contactCenter"`, "rigel"}},
+		{"another field", `{"agent":"0011","number":"0501234567","from":"1"}`, 422, []string{`"path":"from"`}},
+		{"not JSON", `agent=0011`, 400, nil},
+		{"unknown agent", body("9999", "0501234567"), 422, []string{`"path":"agent"`, "knows no agent"}},
+		{"not logged in", body(agents[1].CCLogin, "0501234567"), 409, []string{"not logged in"}},
+		{"in a call", body(agents[0].CCLogin, "0501234568"), 409, []string{"in a call", "…4568"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := *r.harness
+			h.t = t
+			got := h.clickToCall(c.body).want(t, c.status)
+			for _, says := range c.says {
+				if !strings.Contains(got.body, says) {
+					t.Errorf("%q is not in %s", says, got.body)
+				}
+			}
+		})
+	}
+	r.do(request{method: "POST", path: "/api/v1/calls", body: body("0011", "0501234567"), header: map[string]string{"Content-Type": "application/json"}}).want(t, 401)
+	if strings.Contains(r.log.String(), "1234567") || strings.Contains(r.log.String(), "1234568") {
+		t.Error("the log shows a number")
+	}
+}
+
+func TestClickToCallWhenZiwoFails(t *testing.T) {
+	for _, c := range []struct {
+		fault      ziwotest.Fault
+		status     int
+		retryAfter string
+		says       string
+	}{
+		{ziwotest.Fault{Kind: ziwotest.Fault500}, 503, "5", "failure of its own"},
+		{ziwotest.Fault{Kind: ziwotest.Fault429, RetryAfter: "17"}, 503, "17", "too often"},
+		{ziwotest.Fault{Kind: ziwotest.FaultHTML}, 504, "", "may ring"},
+		{ziwotest.Fault{Kind: ziwotest.FaultCut}, 504, "", "may ring"},
+		{ziwotest.Fault{Kind: ziwotest.FaultRefused}, 409, "", "cannot be done now"},
+	} {
+		t.Run(string(c.fault.Kind), func(t *testing.T) {
+			r := withZiwo(t, ziwotest.Options{})
+			c.fault.Path = "/integrations/"
+			r.ziwo.Fail(c.fault)
+			got := r.clickToCall(`{"agent":"0011","number":"0501234567"}`).want(t, c.status)
+			if !strings.Contains(got.body, c.says) || got.header.Get("Retry-After") != c.retryAfter {
+				t.Errorf("Retry-After %q: %s", got.header.Get("Retry-After"), got.body)
+			}
+			if n := r.ziwo.Requests(ctiCall); n != 1 {
+				t.Errorf("Ziwo was asked %d times", n)
+			}
+		})
+	}
+	t.Run("no connection", func(t *testing.T) {
+		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := "http://" + listener.Addr().String()
+		if err := listener.Close(); err != nil {
+			t.Fatal(err)
+		}
+		h := serve(t, documentFor(ziwotest.New(ziwotest.Options{}), address))
+		got := h.clickToCall(`{"agent":"0011","number":"0501234567"}`).want(t, 503)
+		if seconds, err := strconv.Atoi(got.header.Get("Retry-After")); err != nil || seconds < 1 || !strings.Contains(got.body, "cannot be reached") {
+			t.Errorf("Retry-After %q: %s", got.header.Get("Retry-After"), got.body)
+		}
+	})
+	t.Run("a wrong key", func(t *testing.T) {
+		z := ziwotest.New(ziwotest.Options{})
+		api := httptest.NewServer(z)
+		t.Cleanup(api.Close)
+		h := serve(t, strings.Replace(documentFor(z, api.URL), "cti-key-of-aldebaran", "another-cti-key", 1))
+		t.Cleanup(h.s.centers.Close)
+		got := h.clickToCall(`{"agent":"0011","number":"0501234567"}`).want(t, 502)
+		if !strings.Contains(got.body, "api_key") || strings.Contains(got.body+h.log.String(), "another-cti-key") {
+			t.Error(got.body)
+		}
+	})
+}
+
+func TestClickToCallAsksWhichContactCenterIsMeant(t *testing.T) {
+	r := withZiwo(t, ziwotest.Options{})
+	api := r.s.config.Live().Set.Document().ContactCenters["aldebaran"].API
+	_, _, key := r.ziwo.Credentials()
+	h := serve(t, `
+contact_centers:
+  aldebaran: {api: "`+api+`", api_key: "`+key+`"}
+  rigel: {api: "`+api+`", api_key: "`+key+`"}
+  vega: {api: "`+api+`", webhook_keys: [hook-key-1]}
+trackers:
+  sales: {region: AE, contact_center: rigel, routes: [{id: all, voicemail: true}]}
+`)
+	t.Cleanup(h.s.centers.Close)
+	if got := h.clickToCall(`{"agent":"0011","number":"0501234567"}`).want(t, 422); !strings.Contains(got.body, "there are several: aldebaran, rigel") {
+		t.Error(got.body)
+	}
+	if got := h.clickToCall(`{"agent":"0011","number":"0501234567","contactCenter":"vega"}`).want(t, 422); !strings.Contains(got.body, "has no api_key") {
+		t.Error(got.body)
+	}
+	// Nobody says how aldebaran reads national numbers.
+	if got := h.clickToCall(`{"agent":"0011","number":"0501234567","contactCenter":"aldebaran"}`).want(t, 422); !strings.Contains(got.body, "country code") {
+		t.Error(got.body)
+	}
+	h.clickToCall(`{"agent":"0011","number":"0501234567","contactCenter":"rigel"}`).want(t, 202)
+	h.clickToCall(`{"agent":"0012","number":"+971501234567","contactCenter":"aldebaran"}`).want(t, 202)
+	serve(t, "").clickToCall(`{"agent":"0011","number":"0501234567"}`).want(t, 404)
+}
