@@ -2,6 +2,8 @@ package handlers
 
 import (
 	"hash/maphash"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"calltracker/phone"
@@ -9,31 +11,36 @@ import (
 
 // Numbers remembers numbers that were read lately: the same callers and DIDs
 // come again and again, and reading one by the numbering plan takes as long as
-// all the rest of a decision. A new number takes the place of any that shares
+// all the rest of a decision. A new number takes the place of another that shares
 // its bucket: looking for the least useful of all, as a cache with a policy
-// does, would cost more than half of reading it again. Make it with NewNumbers;
-// it is safe for concurrent use.
+// does, would cost more than half of reading it again. Nothing in a bucket points
+// anywhere, so that a hundred thousand numbers are no work for the garbage
+// collector, which has calls wait. Make it with NewNumbers; it is safe for
+// concurrent use.
 type Numbers struct {
 	seed    maphash.Seed
 	buckets []bucket
+	words   words
 }
 
-// bucket is a cache line of numbers whose hashes begin alike. Tags only save
-// looking at the others: a number is known by its text.
+// bucket is a few numbers whose hashes end alike.
 type bucket struct {
-	tags    [ways]atomic.Uint32
-	numbers [ways]atomic.Pointer[remembered]
+	mu     sync.Mutex
+	places [ways]remembered
 }
 
+// remembered is a number that was read: the text that it was read from, and its
+// E.164 form behind it. Where the two do not fit it is not remembered.
 type remembered struct {
-	raw, region string
-	number      phone.Number
+	tag                   uint16 // saves looking at the text of most others; 0 when the place is free
+	region, country, kind uint16 // words
+	rawSize, end          uint8
+	text                  [38]byte
 }
 
 const (
-	ways              = 4
-	buckets           = 1 << 16
-	longestRemembered = 40 // bytes; longer text is no number and would fill the memory
+	ways    = 4
+	buckets = 1 << 15
 )
 
 // NewNumbers makes an empty memory.
@@ -43,25 +50,68 @@ func NewNumbers() *Numbers {
 
 // Parse is phone.Parse.
 func (n *Numbers) Parse(raw, region string) phone.Number {
-	if raw == "" || len(raw) > longestRemembered {
+	if raw == "" || len(raw) > len(remembered{}.text) {
 		return phone.Parse(raw, region)
 	}
 	hash := maphash.String(n.seed, raw)
 	b := &n.buckets[hash%buckets]
-	tag := uint32(hash>>32) | 1 // never that of an empty place
-	place := int(hash >> 20 % ways)
-	for i := range ways {
-		switch b.tags[i].Load() {
-		case tag:
-			if known := b.numbers[i].Load(); known != nil && known.raw == raw && known.region == region {
-				return known.number
+	tag := uint16(hash>>48) | 1
+	b.mu.Lock()
+	for i := range b.places {
+		if p := &b.places[i]; p.tag == tag && string(p.text[:p.rawSize]) == raw && n.words.at(p.region) == region {
+			number := phone.Number{Raw: raw, Country: n.words.at(p.country), Type: phone.Type(n.words.at(p.kind))}
+			if p.end > p.rawSize {
+				number.E164 = string(p.text[p.rawSize:p.end])
 			}
-		case 0:
-			place = i
+			b.mu.Unlock()
+			return number
 		}
 	}
-	read := &remembered{raw, region, phone.Parse(raw, region)}
-	b.numbers[place].Store(read)
-	b.tags[place].Store(tag)
-	return read.number
+	b.mu.Unlock()
+	number := phone.Parse(raw, region)
+	if len(number.Raw)+len(number.E164) <= len(remembered{}.text) {
+		r := remembered{tag: tag, region: n.words.add(region), country: n.words.add(number.Country), kind: n.words.add(string(number.Type))}
+		r.rawSize = uint8(copy(r.text[:], number.Raw))
+		r.end = r.rawSize + uint8(copy(r.text[r.rawSize:], number.E164))
+		b.put(r, int(hash>>32%ways))
+	}
+	return number
+}
+
+// put takes a free place, or the given one.
+func (b *bucket) put(r remembered, place int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range b.places {
+		if b.places[i].tag == 0 {
+			place = i
+			break
+		}
+	}
+	b.places[place] = r
+}
+
+// words gives each of the few texts that very many numbers have in common
+// (regions, countries, types) a number. The zero value is ready.
+type words struct {
+	mu    sync.Mutex
+	known atomic.Pointer[[]string]
+}
+
+// at is the text that add has given this number.
+func (w *words) at(i uint16) string { return (*w.known.Load())[i] }
+
+func (w *words) add(text string) uint16 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var known []string
+	if now := w.known.Load(); now != nil {
+		known = *now
+	}
+	if i := slices.Index(known, text); i >= 0 {
+		return uint16(i)
+	}
+	known = append(slices.Clone(known), text)
+	w.known.Store(&known)
+	return uint16(len(known) - 1)
 }
