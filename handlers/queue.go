@@ -16,19 +16,22 @@ type Queue[T any] struct {
 	items   chan T
 	write   func(context.Context, []T) error
 	logger  *slog.Logger
+	taken   atomic.Int64 // offered, dropped ones too
 	dropped atomic.Int64
 	written atomic.Int64
 	waiting atomic.Int64 // taken from items, not yet written
 	failing bool         // the last write failed; of Run alone
 }
 
-// Sizes of a batch and the pace of writing. A record costs more to write than
-// the request that made it: pauses that are long against the writing bound the
-// share of the machine that records take from calls in a flood. Under an ordinary
-// load they only gather a few.
+// Sizes of a batch and the pace of writing. A record costs more to write than the
+// request that made it, and requests wait while one is written. So batches are
+// small, and in a flood of requests long pauses bound the share of the machine
+// that records take from them. Otherwise all are written as they come, and pauses
+// only gather a few.
 const (
-	batchSize    = 100
-	pauseShare   = 30 // pauses are so many times as long as the writing before them
+	batchSize    = 16
+	flood        = 1000 // records a second
+	floodShare   = 30   // pauses in a flood are so many times as long as the writing before them
 	leastPause   = 10 * time.Millisecond
 	longestPause = 500 * time.Millisecond
 	drainSize    = 500 // when nothing else is left to do
@@ -43,6 +46,7 @@ func NewQueue[T any](name string, size int, logger *slog.Logger, write func(cont
 
 // Offer hands over a record; it never waits.
 func (q *Queue[T]) Offer(item T) {
+	q.taken.Add(1)
 	select {
 	case q.items <- item:
 	default:
@@ -65,6 +69,7 @@ func (q *Queue[T]) Run(ctx context.Context) error {
 	batch := make([]T, 0, drainSize)
 	pause := time.NewTimer(leastPause)
 	defer pause.Stop()
+	var pace pace
 	for {
 		select {
 		case <-ctx.Done():
@@ -75,12 +80,34 @@ func (q *Queue[T]) Run(ctx context.Context) error {
 			batch = q.collect(append(batch[:0], item), batchSize)
 			q.flush(context.WithoutCancel(ctx), batch)
 			clear(batch)
-			pause.Reset(min(max(pauseShare*time.Since(start), leastPause), longestPause))
+			pause.Reset(pace.pause(start, time.Now(), q.taken.Load(), len(q.items)))
 			select {
 			case <-pause.C:
 			case <-ctx.Done():
 			}
 		}
+	}
+}
+
+// pace tells how fast records come. The zero value is that of a quiet start.
+type pace struct {
+	at    time.Time
+	taken int64 // until then
+}
+
+// pause is how long to wait after writing from start until now, when so many
+// records were taken since the beginning, of which some wait.
+func (p *pace) pause(start, now time.Time, taken int64, waiting int) time.Duration {
+	came, since := taken-p.taken, now.Sub(p.at)
+	p.at, p.taken = now, taken
+	took := now.Sub(start)
+	switch {
+	case float64(came) > flood*since.Seconds():
+		return min(max(floodShare*took, leastPause), longestPause)
+	case waiting >= batchSize: // the rest of a flood, or what one pause has gathered
+		return took
+	default:
+		return leastPause
 	}
 }
 

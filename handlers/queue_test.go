@@ -17,6 +17,8 @@ type recorder struct {
 	batches [][]int
 	fail    error
 	stall   chan struct{} // when it is set, writing waits for it
+	takes   time.Duration // of each write
+	spent   time.Duration // in all of them
 }
 
 func (r *recorder) write(ctx context.Context, batch []int) error {
@@ -27,6 +29,8 @@ func (r *recorder) write(ctx context.Context, batch []int) error {
 			return ctx.Err()
 		}
 	}
+	<-time.After(r.takes) // in the time of the bubble
+	r.spent += r.takes
 	if r.fail != nil {
 		return r.fail
 	}
@@ -72,7 +76,7 @@ func TestQueueWritesInOrderAndInBatches(t *testing.T) {
 			t.Errorf("wrote %d records", len(r.all()))
 		}
 		for _, batch := range r.batches {
-			if len(batch) > 100 { // a large one would hold up calls
+			if len(batch) > 20 { // a large one would hold up calls
 				t.Errorf("a batch of %d records", len(batch))
 			}
 		}
@@ -100,6 +104,37 @@ func TestQueueDropsAndCountsWhenItIsFull(t *testing.T) {
 		if !slices.Equal(r.all(), numbers(11)) {
 			t.Errorf("wrote %v", r.all())
 		}
+	})
+}
+
+// TestQueueLeavesTheMachineToCallsInAFlood offers more than can be written, and
+// then what an ordinary day brings.
+func TestQueueLeavesTheMachineToCallsInAFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{takes: 10 * time.Millisecond}
+		q, stop := running(t, 2_000, r)
+		offer := func(every, during time.Duration) (share float64) {
+			before := r.spent
+			for range during / every {
+				q.Offer(1)
+				<-time.After(every)
+			}
+			synctest.Wait()
+			return float64(r.spent-before) / float64(during)
+		}
+		if share := offer(100*time.Microsecond, 10*time.Second); share > 0.05 {
+			t.Errorf("%.0f %% of the time went to writing in a flood", 100*share)
+		}
+		if q.Dropped() == 0 || q.Depth() < 1_900 {
+			t.Errorf("dropped %d, depth %d: that was no flood", q.Dropped(), q.Depth())
+		}
+		offer(10*time.Millisecond, time.Second) // its last pauses
+		dropped := q.Dropped()
+		offer(10*time.Millisecond, 10*time.Second)
+		if q.Dropped() != dropped || q.Depth() > 20 {
+			t.Errorf("dropped %d after the flood, depth %d", q.Dropped()-dropped, q.Depth())
+		}
+		stop()
 	})
 }
 

@@ -16,7 +16,7 @@ import (
 
 // decisionChunk is how many decisions one INSERT takes: few enough that calls
 // which wait for a processor do not wait for long.
-const decisionChunk = 8
+const decisionChunk = 2
 
 // decisionRow is a row of decisions.
 type decisionRow struct {
