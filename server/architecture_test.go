@@ -29,8 +29,9 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"storage":                        {"rules", "phone"},
 		"storage/sqlstore":               {"storage", "rules", "phone"},
 		"storage/storetest":              {"storage", "rules", "phone"},
-		"storage/storetest/redistest":    {},
-		"storage/storetest/postgrestest": {},
+		"storage/storetest/daemon":       {},
+		"storage/storetest/redistest":    {"storage/storetest/daemon"},
+		"storage/storetest/postgrestest": {"storage/storetest/daemon"},
 		"handlers":                       {"storage", "rules", "ziwo", "crm", "phone", "openapi", "web"},
 	}
 	anything := []string{"server", "server/bench", "server/endurance", "server/endurance/run", "openapi/generate", "openapi/openapitest", "web/generate"} // programs, and what serves tests

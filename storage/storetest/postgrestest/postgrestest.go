@@ -5,13 +5,10 @@
 package postgrestest
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -20,51 +17,59 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"calltracker/storage/storetest/daemon"
 )
 
 // Server is a PostgreSQL server that a test may stop, freeze and start again.
 // fsync is on: what it acknowledges is on disk. Its methods are for one
 // goroutine.
 type Server struct {
-	dir     string
-	port    int
-	command *exec.Cmd // nil while it is stopped
-	exited  chan struct{}
+	dir string
+	daemon.Daemon
 }
 
 // startTimeout is generous: the machine may be busy, and recovery takes a while.
 const startTimeout = time.Minute
 
 // New makes a database cluster and starts a server on it. Close takes both away.
-func New() (*Server, error) { return NewIn("") }
+// Settings, such as "wal_level=minimal", come after its own.
+func New(settings ...string) (*Server, error) { return NewIn("", settings...) }
 
 // NewIn is New with the cluster in a folder of parent, such as a small disk of
 // its own; empty is that for temporary files.
-func NewIn(parent string) (*Server, error) {
+func NewIn(parent string, settings ...string) (*Server, error) {
 	dir, err := os.MkdirTemp(parent, "postgrestest")
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{dir: dir}
-	err = s.initialize()
-	for range 5 { // somebody else may take the port between choosing and using it
-		if err != nil {
-			break
-		}
-		if s.port, err = freePort(); err != nil {
-			break
-		}
-		if err = s.Start(); err == nil {
-			return s, nil
-		}
+	s.Daemon = daemon.Daemon{
+		Name: "postgrestest", Limit: startTimeout, Kill: syscall.SIGQUIT,
+		Command: func() (*exec.Cmd, error) { return s.command(settings) },
+		// There is nothing to be told by: its log says so before it is true of the address.
+		Ready: func(ctx context.Context) error {
+			return daemon.Until(ctx, func(ctx context.Context) error {
+				connection, err := pgx.Connect(ctx, s.URL())
+				if err != nil {
+					return err
+				}
+				return connection.Close(ctx)
+			})
+		},
 	}
-	return nil, errors.Join(err, os.RemoveAll(dir))
+	if err = s.initialize(); err == nil {
+		err = s.StartAnywhere()
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return s, nil
 }
 
 func (s *Server) initialize() error {
@@ -137,90 +142,18 @@ func program(name string, args ...string) (*exec.Cmd, error) {
 func (s *Server) URL() string { return s.database("postgres") }
 
 func (s *Server) database(name string) string {
-	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", s.port, name)
+	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", s.Daemon.Address(), name)
 }
 
-// Start starts a server that was stopped, on its old port, with what it has kept.
-func (s *Server) Start() error {
-	if s.command != nil {
-		return errors.New("postgrestest: it runs already")
+func (s *Server) command(settings []string) (*exec.Cmd, error) {
+	arguments := []string{"-D", s.data(), "-p", strconv.Itoa(s.Port)}
+	for _, setting := range slices.Concat([]string{
+		"listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300", "shared_buffers=64MB",
+		"fsync=on", "synchronous_commit=on", "log_min_messages=fatal", "logging_collector=off",
+	}, settings) {
+		arguments = append(arguments, "-c", setting)
 	}
-	command, err := program("postgres", "-D", s.data(), "-p", strconv.Itoa(s.port),
-		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=300",
-		"-c", "shared_buffers=64MB", "-c", "fsync=on", "-c", "synchronous_commit=on", "-c", "log_min_messages=fatal", "-c", "logging_collector=off")
-	if err != nil {
-		return err
-	}
-	out, err := command.StderrPipe()
-	if err != nil {
-		return err
-	}
-	if err := command.Start(); err != nil {
-		return fmt.Errorf("postgrestest: %w", err)
-	}
-	exited := make(chan struct{})
-	var (
-		mu  sync.Mutex
-		log strings.Builder
-	)
-	go func() {
-		defer close(exited)
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			mu.Lock()
-			if log.Len() < 1<<16 {
-				fmt.Fprintln(&log, lines.Text())
-			}
-			mu.Unlock()
-		}
-		_, _ = io.Copy(io.Discard, out) // a line too long for the scanner must not block the server
-		_ = command.Wait()              // killed, most likely
-	}()
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	if err := answers(ctx, s.URL(), exited); err != nil {
-		_ = command.Process.Signal(syscall.SIGQUIT)
-		<-exited
-		mu.Lock()
-		defer mu.Unlock()
-		return fmt.Errorf("postgrestest: %w:\n%s", err, log.String())
-	}
-	s.command, s.exited = command, exited
-	return nil
-}
-
-// answers waits until a server takes connections. There is nothing to be told
-// by: its log says so before it is true of the address.
-func answers(ctx context.Context, address string, exited <-chan struct{}) error {
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
-	for {
-		connection, err := pgx.Connect(ctx, address)
-		if err == nil {
-			return connection.Close(ctx)
-		}
-		select {
-		case <-again.C:
-		case <-exited:
-			return errors.New("postgres ended at once")
-		case <-ctx.Done():
-			return fmt.Errorf("postgres is not ready after %s: %w", startTimeout, err)
-		}
-	}
-}
-
-// Stop ends the server at once, as a crash would, and waits for its end. What it
-// has acknowledged is there after the next Start.
-func (s *Server) Stop() error {
-	if s.command == nil {
-		return nil
-	}
-	err := s.command.Process.Signal(syscall.SIGQUIT)
-	if errors.Is(err, os.ErrProcessDone) {
-		err = nil
-	}
-	<-s.exited
-	s.command = nil
-	return err
+	return program("postgres", arguments...)
 }
 
 // Pause freezes the server and all its processes: connections stay open and
@@ -233,10 +166,11 @@ func (s *Server) Resume() error { return s.signal(syscall.SIGCONT) }
 // signal reaches the parent first, so that it makes no more children meanwhile
 // (proc_pid_tid_children(5)).
 func (s *Server) signal(sig syscall.Signal) error {
-	if s.command == nil {
-		return errors.New("postgrestest: it does not run")
+	process, err := s.Process()
+	if err != nil {
+		return err
 	}
-	parent := s.command.Process.Pid
+	parent := process.Pid
 	if err := syscall.Kill(parent, sig); err != nil {
 		return err
 	}
@@ -259,28 +193,10 @@ func (s *Server) signal(sig syscall.Signal) error {
 // Close stops the server and removes what it left.
 func (s *Server) Close() error { return errors.Join(s.Stop(), os.RemoveAll(s.dir)) }
 
-func freePort() (int, error) {
-	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	return port, listener.Close()
-}
-
 // Start starts a server that ends with the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s, err := New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return daemon.ForTest(t, func() (*Server, error) { return New() })
 }
 
 // Address is that of a running server for tests that neither stop it nor own it:
@@ -288,10 +204,7 @@ func Start(t testing.TB) *Server {
 // keeps to databases made by Database.
 func Address(t testing.TB) string {
 	t.Helper()
-	if given := os.Getenv("TEST_POSTGRES_URL"); given != "" {
-		return given
-	}
-	return Start(t).URL()
+	return daemon.Given("TEST_POSTGRES_URL", func() string { return Start(t).URL() })
 }
 
 // Database makes a new database on a server and gives its address. It goes with the server, or with
