@@ -34,6 +34,7 @@ func (s *server) prepareJobs(counts *handlers.Metrics) {
 		List: []handlers.Task{
 			{Name: "ask for retention", Every: 10 * time.Minute, Run: retention.Schedule},
 			{Name: "forget jobs that are done", Every: time.Hour, Run: s.pruneJobs},
+			{Name: "link calls to decisions", Every: linkEvery, Run: s.linkMissed},
 			{Name: "make partitions", Every: 6 * time.Hour, Run: func(ctx context.Context) error {
 				return s.store.EnsurePartitions(ctx, time.Now())
 			}},
@@ -49,6 +50,18 @@ func (s *server) pruneJobs(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// A call is linked to its decision late when both were stored at the same time:
+// looked for in all that was saved since before the longest transaction.
+const (
+	linkEvery = 10 * time.Second
+	linkSince = 90 * time.Second
+)
+
+func (s *server) linkMissed(ctx context.Context) error {
+	_, err := s.store.LinkMissed(ctx, time.Now().Add(-linkSince))
+	return err
 }
 
 func (s *server) listJobs(c echo.Context) error {

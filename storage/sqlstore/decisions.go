@@ -62,27 +62,40 @@ func (s *Store) RecordDecisions(ctx context.Context, decisions []storage.Decisio
 	for i := range decisions {
 		decisions[i] = tidyDecision(decisions[i])
 	}
-	return s.do("record decisions", func(db *database) error {
-		return db.transactionOn(ctx, db.record, func(tx *sql.Tx) error {
-			if db.dialect.sessions { // the lenient connection of SQLite is lenient by itself
-				if _, err := tx.ExecContext(ctx, `SET LOCAL synchronous_commit = off`); err != nil {
-					return err
-				}
+	return s.do("record decisions", func(db *database) (err error) {
+		for range recordTries {
+			err = db.transactionOn(ctx, db.record, func(tx *sql.Tx) error { return db.recordAll(ctx, tx, decisions) })
+			if !passing(err) {
+				return err
 			}
-			for chunk := range slices.Chunk(decisions, decisionChunk) {
-				if err := db.insertDecisions(ctx, tx, chunk); err != nil {
-					return err
-				}
-				runtime.Gosched() // this is background work
-			}
-			for chunk := range slices.Chunk(decisions, maxLateLinks) {
-				if err := db.linkLate(ctx, tx, chunk); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		}
+		return err
 	})
+}
+
+// recordTries is how often decisions are recorded that another transaction got in
+// the way of.
+const recordTries = 3
+
+// recordAll records and links within a transaction.
+func (db *database) recordAll(ctx context.Context, tx *sql.Tx, decisions []storage.Decision) error {
+	if db.dialect.sessions { // the lenient connection of SQLite is lenient by itself
+		if _, err := tx.ExecContext(ctx, `SET LOCAL synchronous_commit = off`); err != nil {
+			return err
+		}
+	}
+	for chunk := range slices.Chunk(decisions, decisionChunk) {
+		if err := db.insertDecisions(ctx, tx, chunk); err != nil {
+			return err
+		}
+		runtime.Gosched() // this is background work
+	}
+	for chunk := range slices.Chunk(decisions, maxLateLinks) {
+		if err := db.linkLate(ctx, tx, chunk); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (db *database) insertDecisions(ctx context.Context, tx *sql.Tx, decisions []storage.Decision) error {

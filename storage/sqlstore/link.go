@@ -38,6 +38,8 @@ const (
 
 	linkDecisionSQL = `UPDATE decisions SET linked_call = ? WHERE id = ? AND linked_call = ''`
 
+	unlinkDecisionSQL = `UPDATE decisions SET linked_call = '' WHERE id = ? AND linked_call = ?`
+
 	linkCallSQL = `UPDATE calls SET decision_id = ?, route = ? WHERE id = ? AND decision_id = ''`
 )
 
@@ -67,6 +69,11 @@ func began(c storage.Call, source storage.Source) (told, heard time.Time) {
 // there is none.
 func (db *database) claimDecision(ctx context.Context, tx *sql.Tx, c storage.Call, source storage.Source) (id, route string, err error) {
 	told, heard := began(c, source)
+	return db.claimNear(ctx, tx, c, told, heard)
+}
+
+// claimNear is claimDecision around the instants of began.
+func (db *database) claimNear(ctx context.Context, tx *sql.Tx, c storage.Call, told, heard time.Time) (id, route string, err error) {
 	err = sql.ErrNoRows
 	if c.CallID != "" {
 		err = db.statements.decisionByCallID.
@@ -112,9 +119,16 @@ func (db *database) linkLate(ctx context.Context, tx *sql.Tx, decisions []storag
 		if !claimed { // recorded and linked before
 			continue
 		}
-		if _, err := db.statements.linkLate.
-			exec(ctx, tx, l.decision.ID, l.decision.Route, l.call.ID); err != nil {
+		linked, err := changed(db.statements.linkLate.exec(ctx, tx, l.decision.ID, l.decision.Route, l.call.ID))
+		if err != nil {
 			return fmt.Errorf("link call: %w", err)
+		}
+		if linked {
+			continue
+		}
+		// Another body of the call has linked it to another decision meanwhile.
+		if _, err := tx.ExecContext(ctx, db.dialect.sql(unlinkDecisionSQL), l.decision.ID, l.call.ID); err != nil {
+			return fmt.Errorf("leave decision: %w", err)
 		}
 	}
 	return nil

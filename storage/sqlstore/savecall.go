@@ -28,10 +28,21 @@ func moveKeySQL(keyed bool) string {
 	return ""
 }
 
+// updateCallSQL writes a call, but for what came from a decision that was
+// recorded since the call was read: having none does not undo that.
 func updateCallSQL() string {
-	columns := strings.Split(callColumns, ",")[identityColumns:]
-	return `UPDATE calls SET ` + strings.Join(columns, ` = ?,`) + ` = ?, at_us = ?, began_us = ?, heard_us = ?, revisions = ?
-		WHERE id = ? AND at_us = ?`
+	var set strings.Builder
+	for _, column := range strings.Split(callColumns, ",")[identityColumns:] {
+		column = strings.TrimSpace(column)
+		set.WriteString(column)
+		switch column {
+		case "decision_id", "route":
+			set.WriteString(` = COALESCE(NULLIF(?, ''), ` + column + `), `)
+		default:
+			set.WriteString(` = ?, `)
+		}
+	}
+	return `UPDATE calls SET ` + set.String() + `at_us = ?, began_us = ?, heard_us = ?, revisions = ? WHERE id = ? AND at_us = ?`
 }
 
 // SaveCall stores a body and what it says of its call; both are on disk when it

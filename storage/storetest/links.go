@@ -3,6 +3,7 @@ package storetest
 import (
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 func linkTests() []test {
 	tests := []test{
 		{"each call has its own decision, in any order", linkedInAnyOrder},
+		{"calls and decisions that are stored at the same time find each other", linkedAtOnce},
 		{"two calls of one caller take the nearest decision each", func(t *testing.T, s Store) {
 			first, second := decision(0), decision(2*time.Minute)
 			record(t, s, first, second)
@@ -275,5 +277,56 @@ func linkedInAnyOrder(t *testing.T, s Store) {
 	record(t, s, batch...)
 	for n := range pairs {
 		linked(t, s, calls[n], decisions[n])
+	}
+}
+
+// linkedAtOnce stores each decision while its call is being saved. Whoever misses
+// the other is found by LinkMissed, and by the second body of every third call,
+// which comes at that time too.
+func linkedAtOnce(t *testing.T, s Store) {
+	const pairs = 90
+	var (
+		storing   sync.WaitGroup
+		decisions [pairs]storage.Decision
+		calls     [pairs]string
+		began     = time.Now()
+	)
+	for n := range pairs {
+		after, caller := time.Duration(n)*time.Second, fmt.Sprintf("+9715512%05d", n)
+		decisions[n] = decision(after)
+		decisions[n].Caller = caller
+		report := with(anonymous(fmt.Sprint(n), after), func(c *storage.Call) { c.Caller = caller })
+		second := with(report, func(c *storage.Call) { c.Agent = "0099" })
+		second.Raw = []byte("second")
+		storing.Go(func() {
+			if err := s.RecordDecisions(t.Context(), decisions[n:n+1]); err != nil {
+				t.Error(err)
+			}
+		})
+		storing.Go(func() {
+			saved, err := s.SaveCall(t.Context(), report)
+			if err != nil {
+				t.Error(err)
+			}
+			calls[n] = saved.ID
+			if n%3 == 0 {
+				if _, err := s.SaveCall(t.Context(), second); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		if n%9 == 8 {
+			storing.Wait()
+		}
+	}
+	storing.Wait()
+	if _, err := s.LinkMissed(t.Context(), began.Add(-time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	for n := range pairs {
+		linked(t, s, calls[n], decisions[n])
+	}
+	if again, err := s.LinkMissed(t.Context(), began.Add(-time.Second)); err != nil || again != 0 {
+		t.Errorf("%d linked again, %v", again, err)
 	}
 }

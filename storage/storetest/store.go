@@ -107,6 +107,7 @@ func Everything(ctx context.Context, s Store) map[string]error {
 	_, errs["RetryJob"] = s.RetryJob(ctx, newID(), noon)
 	_, errs["CountJobs"] = s.CountJobs(ctx)
 	_, errs["Lease"] = s.Lease(ctx, "everything", "a", noon, noon.Add(time.Minute))
+	_, errs["LinkMissed"] = s.LinkMissed(ctx, noon)
 	errs["Release"] = s.Release(ctx, "everything", "a")
 	return errs
 }

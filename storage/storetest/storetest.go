@@ -32,6 +32,7 @@ type Store interface {
 	RecordDecisions(ctx context.Context, decisions []storage.Decision) error
 	Decisions(ctx context.Context, f storage.DecisionFilter, p storage.Page) ([]storage.Decision, string, error)
 	Decision(ctx context.Context, id string) (storage.Decision, error)
+	LinkMissed(ctx context.Context, since time.Time) (int, error)
 
 	QueueLookups(ctx context.Context, since, now time.Time) (int, error)
 	ClaimLookups(ctx context.Context, now, until time.Time, most int) ([]storage.Lookup, error)
