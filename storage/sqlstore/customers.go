@@ -71,6 +71,18 @@ func firstID(at time.Time) string {
 	return fmt.Sprintf("%08x-%04x-0000-0000-000000000000", ms>>16, ms&0xffff)
 }
 
+// claimLookupsSQL takes look-ups as claimJobsSQL takes jobs.
+func claimLookupsSQL(skipLocked bool) string {
+	skip := ""
+	if skipLocked {
+		skip = ` FOR UPDATE SKIP LOCKED`
+	}
+	return `WITH due AS MATERIALIZED (SELECT of_call FROM call_lookups WHERE due_us <> 0 AND due_us <= ?
+			ORDER BY due_us, of_call LIMIT ?` + skip + `)
+		UPDATE call_lookups SET due_us = CAST(? AS BIGINT) WHERE of_call IN (SELECT of_call FROM due)
+		RETURNING of_call, number, state, attempts, error, anew`
+}
+
 // ClaimLookups hands out look-ups that are due, each to one claimer until the
 // instant that is given: who has not settled it by then has lost it.
 func (s *Store) ClaimLookups(ctx context.Context, now, until time.Time, most int) (claimed []storage.Lookup, err error) {
@@ -80,13 +92,8 @@ func (s *Store) ClaimLookups(ctx context.Context, now, until time.Time, most int
 			Scan(&some).Error; err != nil || len(some) == 0 {
 			return err
 		}
-		// The outer condition counts when two claim at once: the second one sees
-		// that the row is no longer due.
 		var rows []lookupRow
-		if err := db.writeGorm.WithContext(ctx).Raw(`UPDATE call_lookups SET due_us = ?
-			WHERE due_us <> 0 AND due_us <= ? AND of_call IN (
-				SELECT of_call FROM call_lookups WHERE due_us <> 0 AND due_us <= ? ORDER BY due_us, of_call LIMIT ?)
-			RETURNING of_call, number, state, attempts, error, anew`, micros(until), micros(now), micros(now), most).Scan(&rows).Error; err != nil {
+		if err := db.writeGorm.WithContext(ctx).Raw(claimLookupsSQL(db.dialect.sessions), micros(now), most, micros(until)).Scan(&rows).Error; err != nil {
 			return err
 		}
 		for _, r := range rows {

@@ -17,6 +17,7 @@ func customerTests() []test {
 	return []test{
 		{"each call with a customer's number is looked up once", queuedOnce},
 		{"a claim is one's own until its time is over", claimedApart},
+		{"those who claim at the same time get no more than they asked for, and nothing twice", claimedAtOnce},
 		{"what was found is shown and searched by", foundIsShown},
 		{"a look-up that has to wait keeps what is known", waitingKeepsWhatIsKnown},
 		{"a lost claim changes nothing", lostClaim},
@@ -59,6 +60,50 @@ func settleAs(t *testing.T, s Store, l storage.Lookup, due time.Time, lost int, 
 }
 
 var layla = storage.Customer{Connection: "desk", ID: "c-1", Name: "Layla", URL: "https://desk.example/c-1", MatchedBy: "phone"}
+
+// claimedAtOnce has many claimers of few look-ups each, until nothing is left.
+func claimedAtOnce(t *testing.T, s Store) {
+	const calls, claimers, most = 120, 8, 3
+	for n := range calls {
+		save(t, s, body(fmt.Sprint("c", n), time.Duration(n)*time.Second))
+	}
+	queue(t, s, calls)
+	var (
+		claiming sync.WaitGroup
+		mu       sync.Mutex
+		times    = map[string]int{}
+	)
+	for range claimers {
+		claiming.Go(func() {
+			for {
+				got, err := s.ClaimLookups(t.Context(), noon, noon.Add(time.Minute), most)
+				if err != nil || len(got) > most {
+					t.Errorf("%d look-ups claimed, asked for %d: %v", len(got), most, err)
+				}
+				if err != nil || len(got) == 0 {
+					return
+				}
+				mu.Lock()
+				for _, l := range got {
+					times[l.Call]++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	claiming.Wait()
+	for call, n := range times {
+		if n != 1 {
+			t.Errorf("call %s was claimed %d times", call, n)
+		}
+	}
+	for _, l := range claim(t, s, noon, calls, calls-len(times)) { // whoever met a locked row may have gone early
+		times[l.Call]++
+	}
+	if len(times) != calls {
+		t.Errorf("%d of %d look-ups were claimed", len(times), calls)
+	}
+}
 
 func queuedOnce(t *testing.T, s Store) {
 	in := save(t, s, body("inbound", 0))
