@@ -25,6 +25,7 @@ type configStore interface {
 	ConfigVersion(ctx context.Context, n int64) (storage.ConfigVersion, error)
 	Secrets(ctx context.Context) ([]storage.Secret, error)
 	ConfigMark(ctx context.Context) (string, error)
+	ListenConfig(ctx context.Context, heard func()) error
 }
 
 // LastGood is what a start without a database needs: the newest document, and
@@ -63,6 +64,8 @@ type Config struct {
 	Now     func() time.Time
 	Metrics *Metrics
 	Logger  *slog.Logger
+
+	LookEvery time.Duration // of Follow, when the database does not tell; 0 for its own choice
 
 	Connections *Connections // nil: the document's are only data
 

@@ -7,15 +7,21 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"calltracker/storage"
 )
 
-// Times of following what other replicas put in force.
+// Times of following what other replicas put in force. While the database tells
+// of changes, looking by itself is for what it could not tell.
 const (
-	followEvery   = time.Second
-	followTimeout = 10 * time.Second
+	lookEvery      = time.Second
+	lookEveryTold  = 4 * time.Second
+	followTimeout  = 10 * time.Second
+	listenAgain    = 250 * time.Millisecond // and twice as long after each failure
+	listenAgainMax = 15 * time.Second
 )
 
 // Behind says why this process serves an older configuration than the newest.
@@ -29,17 +35,26 @@ type Behind struct {
 func (c *Config) Behind() *Behind { return c.behind.Load() }
 
 // Follow puts in force what other replicas have stored, documents and secrets,
-// within two seconds, until ctx ends. A document that this process cannot use
-// (the environment of another one may have what this one's lacks) changes
-// nothing, and is told by Behind and in the log. It returns nil.
+// until ctx ends: at once where the database tells of it, and within five seconds
+// where it does not. A document that this process cannot use (the environment of
+// another one may have what this one's lacks) changes nothing, and is told by
+// Behind and in the log. It returns nil.
 func (c *Config) Follow(ctx context.Context) error {
-	look := time.NewTicker(followEvery)
-	defer look.Stop()
+	var (
+		told      = make(chan struct{}, 1)
+		listening atomic.Bool
+		listener  sync.WaitGroup
+	)
+	listener.Go(func() { c.listen(ctx, told, &listening) })
+	defer listener.Wait()
 	seen := ""
+	look := time.NewTimer(c.lookAgain(false))
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-told:
 		case <-look.C:
 		}
 		mark, err := c.follow(ctx, seen)
@@ -51,6 +66,54 @@ func (c *Config) Follow(ctx context.Context) error {
 		default:
 			seen = mark
 		}
+		look.Reset(c.lookAgain(err == nil && listening.Load()))
+	}
+}
+
+func (c *Config) lookAgain(listening bool) time.Duration {
+	switch {
+	case c.LookEvery > 0:
+		return c.LookEvery
+	case listening:
+		return lookEveryTold
+	default:
+		return lookEvery
+	}
+}
+
+// listen sends to told when the database tells of a change, and begins anew when
+// the connection breaks, until ctx ends. listening is true meanwhile.
+func (c *Config) listen(ctx context.Context, told chan<- struct{}, listening *atomic.Bool) {
+	pause := listenAgain
+	for {
+		err := c.Store.ListenConfig(ctx, func() {
+			pause = listenAgain
+			listening.Store(true)
+			notify(told)
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if listening.Swap(false) {
+			notify(told) // what happened while it broke was not told
+		}
+		c.Logger.LogAttrs(ctx, slog.LevelDebug, "the database does not tell of changes now", slog.Any("error", err))
+		again := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			again.Stop()
+			return
+		case <-again.C:
+		}
+		pause = min(2*pause, listenAgainMax)
+	}
+}
+
+// notify leaves a message, unless there is one already.
+func notify(message chan<- struct{}) {
+	select {
+	case message <- struct{}{}:
+	default:
 	}
 }
 

@@ -332,9 +332,9 @@ func TestTasksAreDoneByOneAndTakenOver(t *testing.T) {
 		l.mu.Lock()
 		l.away["a"] = false
 		l.mu.Unlock()
-		stopB()                                 // gives the lease back: a has it at its next look
-		<-time.After(leaderRenew + time.Second) // of the bubble
-		synctest.Wait()                         // the looks of that same instant too
+		stopB()                                   // gives the lease back: a has it at its next look
+		<-time.After(leaderLease/3 + time.Second) // of the bubble
+		synctest.Wait()                           // the looks of that same instant too
 		synctest.Wait()
 		if got := does(); !slices.Equal(got, []string{"a"}) {
 			t.Fatalf("%v do the tasks, want a", got)

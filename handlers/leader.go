@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -22,19 +23,19 @@ type Task struct {
 }
 
 // Tasks does tasks while this process is the leader: the one that holds the
-// lease. Another one takes over within 15 seconds when it is gone, and at once
+// lease. Another one takes over within 20 seconds when it is gone, and within 5
 // when it was stopped.
 type Tasks struct {
 	Store  leaser
 	Holder string // of this process alone
 	List   []Task
+	Lease  time.Duration // how long one lasts; it is renewed thrice in that time. 0 for 15 seconds
 	Now    func() time.Time
 	Logger *slog.Logger
 }
 
 const (
 	leaderLease = 15 * time.Second
-	leaderRenew = 5 * time.Second
 	leaderWait  = 3 * time.Second // for the database
 	taskTimeout = time.Minute
 	tasksLease  = "tasks"
@@ -42,7 +43,9 @@ const (
 
 // Run does the tasks whenever this process leads, until ctx ends. It returns nil.
 func (t *Tasks) Run(ctx context.Context) error {
-	renew := time.NewTicker(leaderRenew)
+	lasts := cmp.Or(t.Lease, leaderLease)
+	every := lasts / 3
+	renew := time.NewTicker(every)
 	defer renew.Stop()
 	var (
 		resign = func() {} // stops the tasks and waits for them
@@ -50,15 +53,15 @@ func (t *Tasks) Run(ctx context.Context) error {
 	)
 	for {
 		now := t.Now().UTC()
-		held, err := t.lease(ctx, now)
+		held, err := t.lease(ctx, now, now.Add(lasts))
 		switch {
 		case err == nil && held:
 			if until.IsZero() {
 				t.Logger.LogAttrs(ctx, slog.LevelInfo, "this process does the tasks of all")
 				resign = t.lead(ctx)
 			}
-			until = now.Add(leaderLease)
-		case !until.IsZero() && (err == nil || t.Now().Add(leaderRenew).After(until)): // lost, or about to be
+			until = now.Add(lasts)
+		case !until.IsZero() && (err == nil || t.Now().Add(every).After(until)): // lost, or about to be
 			t.Logger.LogAttrs(ctx, slog.LevelWarn, "this process leaves the tasks of all to others", slog.Any("error", err))
 			resign()
 			until = time.Time{}
@@ -75,10 +78,10 @@ func (t *Tasks) Run(ctx context.Context) error {
 	}
 }
 
-func (t *Tasks) lease(ctx context.Context, now time.Time) (bool, error) {
+func (t *Tasks) lease(ctx context.Context, now, until time.Time) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaderWait)
 	defer cancel()
-	return t.Store.Lease(ctx, tasksLease, t.Holder, now, now.Add(leaderLease))
+	return t.Store.Lease(ctx, tasksLease, t.Holder, now, until)
 }
 
 func (t *Tasks) release(ctx context.Context) {

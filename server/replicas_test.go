@@ -1,14 +1,25 @@
 package main
 
 import (
+	"bufio"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"calltracker/handlers"
 	"calltracker/storage"
+	"calltracker/storage/sqlstore"
 	"calltracker/storage/storetest/postgrestest"
 )
 
@@ -17,7 +28,11 @@ import (
 func replicas(t *testing.T, document string) (a, b *harness) {
 	t.Helper()
 	database := postgrestest.Database(t, postgrestest.Address(t))
-	on := func(set *settings) { set.databaseURL = database }
+	return replicasWith(t, document, func(set *settings) { set.databaseURL = database })
+}
+
+func replicasWith(t *testing.T, document string, on func(*settings)) (a, b *harness) {
+	t.Helper()
 	a = serveWith(t, t.TempDir(), document, on)
 	dir := t.TempDir()
 	key, err := os.ReadFile(filepath.Join(a.dir, secretKeyFile))
@@ -76,6 +91,52 @@ func TestReplicasFollowEachOther(t *testing.T) {
 	}
 }
 
+// TestReplicasAreTold has replicas that do not look by themselves.
+func TestReplicasAreTold(t *testing.T) {
+	database := postgrestest.Database(t, postgrestest.Address(t))
+	a, b := replicasWith(t, document, func(set *settings) { set.databaseURL, set.lookEvery = database, time.Hour })
+	number := func(version int64) string { return fmt.Sprintf("050777%04d", version) }
+	change := func(version int64) {
+		t.Helper()
+		a.put(strings.ReplaceAll(document, "0501112233", number(version)))
+		eventually(t, "being told", func() bool { return b.version() == version })
+		answer := b.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200).body
+		if !strings.Contains(answer, number(version)) {
+			t.Errorf("with version %d the other replica answers %s", version, answer)
+		}
+	}
+	listeners := func() (n int) {
+		readRow(t, database, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'`, &n)
+		return n
+	}
+	eventually(t, "listening", func() bool { return listeners() == 2 })
+	change(2)
+	// Whoever listens again looks for what it has missed.
+	for version := int64(3); version < 6; version++ {
+		var killed int
+		readRow(t, database, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+			WHERE datname = current_database() AND query LIKE 'LISTEN%'`, &killed)
+		if killed == 0 {
+			t.Error("nobody listened")
+		}
+		change(version)
+		eventually(t, "listening again", func() bool { return listeners() == 2 })
+	}
+}
+
+// readRow reads one row of a database, as somebody who is not the server.
+func readRow(t *testing.T, database, statement string, into ...any) {
+	t.Helper()
+	connection, err := pgx.Connect(t.Context(), database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = connection.Close(t.Context()) }()
+	if err := connection.QueryRow(t.Context(), statement).Scan(into...); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestAReplicaThatCannotFollowSaysSo(t *testing.T) {
 	a, b := replicas(t, document)
 	a.s.config.Env = func(name string) (string, bool) { return "key-of-a-1", name == "ONLY_HERE" }
@@ -130,29 +191,181 @@ func TestReplicasOutliveTheirDatabase(t *testing.T) {
 	eventually(t, "following again", func() bool { return b.version() == 2 })
 }
 
-func TestAKilledLeaderIsReplaced(t *testing.T) {
-	a, b := replicas(t, document)
-	holder := func(h *harness) string { return h.s.tasks.Holder }
-	leads := func(h *harness) bool { // who holds a lease may prolong it
-		now := time.Now()
-		held, err := h.s.store.Lease(t.Context(), "tasks", holder(h), now, now.Add(15*time.Second))
-		return err == nil && held
+// asLeader has the address of the database on which the test binary does tasks
+// like a server, until it is killed.
+const asLeader = "CALLTRACKER_TEST_AS_LEADER"
+
+// leadUntilKilled prints a line whenever it does its task.
+func leadUntilKilled(database string) {
+	store, err := sqlstore.New(sqlstore.Options{URL: database})
+	if err == nil {
+		err = store.Prepare(context.Background())
 	}
-	eventually(t, "leading", func() bool { return strings.Contains(a.log.String(), "does the tasks of all") })
-	if leads(b) {
-		t.Error("both lead")
+	if err != nil {
+		panic(err)
 	}
-	// A process that is killed gives nothing back. Its lease ends by itself: here
-	// at once, since a test does not wait for that.
-	now := time.Now()
-	if _, err := a.s.store.Lease(t.Context(), "tasks", holder(a), now, now); err != nil {
+	tasks := &handlers.Tasks{
+		Store: store, Holder: fmt.Sprint(os.Getpid()), Lease: time.Second, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+		List: []handlers.Task{{Name: "print", Every: 10 * time.Millisecond, Run: func(context.Context) error {
+			_, err := fmt.Println(time.Now().UnixNano())
+			return err
+		}}},
+	}
+	_ = tasks.Run(context.Background()) // it does not return
+}
+
+// leader is such a process.
+type leader struct {
+	command *exec.Cmd
+	did     chan time.Time // the task, with room for all
+}
+
+func startLeader(t *testing.T, database string) *leader {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if !leads(b) {
-		t.Error("the other replica does not get the lease that has ended")
+	l := &leader{command: exec.CommandContext(t.Context(), self), did: make(chan time.Time, 1<<16)}
+	l.command.Env = append(os.Environ(), asLeader+"="+database)
+	out, err := l.command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if leads(a) {
-		t.Error("both lead")
+	if err := l.command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(l.did)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if ns, err := strconv.ParseInt(lines.Text(), 10, 64); err == nil {
+				l.did <- time.Unix(0, ns)
+			}
+		}
+		_ = l.command.Wait() // killed
+	}()
+	t.Cleanup(l.kill)
+	return l
+}
+
+// kill gives the process no chance to say that it leaves.
+func (l *leader) kill() { _ = l.command.Process.Kill() }
+
+// TestAKilledLeaderIsReplaced has processes of which only one does the task; when
+// it is killed, another one does it, once the lease has ended.
+func TestAKilledLeaderIsReplaced(t *testing.T) {
+	database := postgrestest.Database(t, postgrestest.Address(t))
+	first := startLeader(t, database)
+	does := func(l *leader) time.Time {
+		t.Helper()
+		select {
+		case at := <-l.did:
+			if at.IsZero() {
+				t.Fatal("the process has ended")
+			}
+			return at
+		case <-time.After(20 * time.Second):
+			t.Fatal("nobody does the task")
+			return time.Time{}
+		}
+	}
+	does(first)
+	second := startLeader(t, database+"&application_name=second")
+	eventually(t, "a second process", func() (there bool) {
+		readRow(t, database, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'second' AND datname = current_database())`, &there)
+		return there
+	})
+	for begin := does(first); does(first).Before(begin.Add(1500 * time.Millisecond)); { // longer than its lease
+	}
+	if len(second.did) > 0 {
+		t.Error("both do the task")
+	}
+	first.kill()
+	var last time.Time
+	for at := range first.did { // until its end
+		last = at
+	}
+	next := does(second)
+	if !next.After(last) {
+		t.Errorf("the second did the task at %v, and the first until %v", next, last)
+	}
+	var holder string
+	readRow(t, database, `SELECT holder FROM leases WHERE name = 'tasks'`, &holder)
+	if want := fmt.Sprint(second.command.Process.Pid); holder != want {
+		t.Errorf("%s has the lease, want %s", holder, want)
+	}
+}
+
+// TestTheLeaderLinksWhatWasMissed runs the task that links calls and decisions
+// that were stored at the same time.
+func TestTheLeaderLinksWhatWasMissed(t *testing.T) {
+	database := postgrestest.Database(t, postgrestest.Address(t))
+	h := serveWith(t, t.TempDir(), document, func(set *settings) { set.databaseURL = database })
+	h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
+	h.decisions(1)
+	h.endCall("sales", "end-key-old", `{"callID":"missed","didCalled":"061234567"}`).want(t, 200)
+	var unlinked int
+	readRow(t, database, `WITH d AS (UPDATE decisions SET linked_call = '' RETURNING 1),
+		c AS (UPDATE calls SET decision_id = '', route = '' WHERE decision_id <> '' RETURNING 1)
+		SELECT (SELECT count(*) FROM d) + (SELECT count(*) FROM c)`, &unlinked)
+	if unlinked != 2 {
+		t.Fatalf("%d rows were unlinked, want the call's and the decision's", unlinked)
+	}
+	for _, task := range h.s.tasks.List {
+		if task.Name == "link calls to decisions" {
+			if err := task.Run(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if calls := h.calls(""); len(calls) != 1 || calls[0].Decision == "" || calls[0].Route != "office" {
+		t.Errorf("calls %+v", calls)
+	}
+}
+
+// TestAHungDatabaseDoesNotKeepCallsWaiting restarts a replica while its database
+// takes connections and answers nothing.
+func TestAHungDatabaseDoesNotKeepCallsWaiting(t *testing.T) {
+	dir := t.TempDir()
+	serveIn(t, dir, document).stop()
+	hung, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tried atomic.Int32
+	accepting := make(chan struct{})
+	go func() {
+		defer close(accepting)
+		var open []net.Conn
+		for {
+			c, err := hung.Accept()
+			if err != nil {
+				break
+			}
+			tried.Add(1)
+			open = append(open, c)
+		}
+		for _, c := range open {
+			_ = c.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = hung.Close(); <-accepting })
+	h := serveWith(t, dir, "", func(set *settings) {
+		set.databaseURL = "postgres://calltracker@" + hung.Addr().String() + "/calltracker"
+	})
+	// It is tried with TLS and without, 3 s each. Who has a document does not wait
+	// even for the first.
+	if n := tried.Load(); n != 1 {
+		t.Errorf("it was tried %d times before calls were answered", n)
+	}
+	h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
+	h.endCall("sales", "end-key-old", `{"callID":"spooled","didCalled":"061234567"}`).want(t, 200)
+	if n := h.s.outbox.Stats().Frames; n != 1 {
+		t.Errorf("%d records in the spool, want 1", n)
+	}
+	ready := into[readiness](t, h.do(request{method: "GET", path: "/readyz"}).want(t, 200))
+	if ready.Status != "ready" || ready.Database.State != "failing" || ready.Configuration.Version != 1 {
+		t.Errorf("ready: %+v", ready)
 	}
 }
 

@@ -26,7 +26,8 @@ import (
 
 // Times of starting and stopping.
 const (
-	prepareTimeout = 10 * time.Second // of the database at the start
+	prepareTimeout = 10 * time.Second        // of the database
+	prepareQuickly = 2500 * time.Millisecond // at the start, when calls can be answered without it
 	prepareRetry   = 2 * time.Second
 	stopTimeout    = 4 * time.Second // for requests under way; the queues get 5 s after that
 )
@@ -148,7 +149,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	counts := handlers.NewMetrics(s.registry)
 	s.config = &handlers.Config{
 		Store: store, Vault: vault, Keeper: lastGood{path: set.path(lastGoodFile)}, Env: os.LookupEnv, Now: time.Now,
-		Metrics: counts, Logger: logger,
+		Metrics: counts, Logger: logger, LookEvery: set.lookEvery,
 	}
 	s.crmTransport = crmTransport()
 	s.directory = crm.NewDirectory(crm.Options{
@@ -204,9 +205,14 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	return s, nil
 }
 
-// load prepares the database and puts the configuration in force.
+// load prepares the database and puts the configuration in force. Calls that the
+// last good document can answer do not wait for a database that hangs.
 func (s *server) load(ctx context.Context, apply *handlers.ConfigInput) error {
-	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
+	limit := prepareTimeout
+	if _, err := s.config.Keeper.Kept(); err == nil {
+		limit = prepareQuickly
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	err := s.store.Prepare(ctx)
 	if errors.Is(err, storage.ErrSchemaNewer) {

@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" { // a test runs this binary as the program itself
 		main()
 	}
+	if database := os.Getenv(asLeader); database != "" {
+		leadUntilKilled(database)
+	}
 	goleak.VerifyTestMain(m,
 		// The cache of numbers and the HTTP client keep these for the life of the process.
 		goleak.IgnoreAnyFunction("github.com/maypok86/otter/v2.(*cache[...]).periodicCleanUp"),

@@ -48,6 +48,7 @@ type settings struct {
 	publicURL      string        // without a slash at the end
 	voicemailField string
 	reconcileEvery time.Duration // 0: never
+	lookEvery      time.Duration // handlers.Config.LookEvery; only tests set it
 	trustedProxies []netip.Prefix
 	drivers        []crm.Driver // the CRMs that connections may name
 	logFormat      string       // text or json

@@ -39,7 +39,7 @@ func (s *Store) SaveConfig(ctx context.Context, v storage.ConfigVersion, expecte
 	}
 	err := s.do("save configuration", func(db *database) error {
 		for {
-			err := db.writeGorm.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+			err := db.changeConfig(ctx, func(tx *gorm.DB) error {
 				var newest int64
 				if err := tx.Model(&configRow{}).Select("COALESCE(MAX(version), 0)").Scan(&newest).Error; err != nil {
 					return err

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
 	"calltracker/storage"
@@ -25,13 +26,15 @@ func (secretRow) TableName() string { return "secrets" }
 func (s *Store) PutSecret(ctx context.Context, secret storage.Secret) error {
 	name := indexed(secret.Name)
 	return s.do("put secret "+name, func(db *database) error {
-		return db.writeGorm.WithContext(ctx).Clauses(clause.OnConflict{
-			Columns:   []clause.Column{{Name: "name"}},
-			DoUpdates: clause.AssignmentColumns([]string{"sealed", "updated_us"}),
-		}).Create(&secretRow{
-			Name: name, Sealed: slices.Concat([]byte{}, secret.Sealed),
-			CreatedUS: micros(secret.CreatedAt), UpdatedUS: micros(secret.UpdatedAt),
-		}).Error
+		return db.changeConfig(ctx, func(tx *gorm.DB) error {
+			return tx.Clauses(clause.OnConflict{
+				Columns:   []clause.Column{{Name: "name"}},
+				DoUpdates: clause.AssignmentColumns([]string{"sealed", "updated_us"}),
+			}).Create(&secretRow{
+				Name: name, Sealed: slices.Concat([]byte{}, secret.Sealed),
+				CreatedUS: micros(secret.CreatedAt), UpdatedUS: micros(secret.UpdatedAt),
+			}).Error
+		})
 	})
 }
 
@@ -39,11 +42,13 @@ func (s *Store) PutSecret(ctx context.Context, secret storage.Secret) error {
 func (s *Store) DeleteSecret(ctx context.Context, name string) error {
 	name = indexed(name)
 	return s.do("delete secret "+name, func(db *database) error {
-		deleted := db.writeGorm.WithContext(ctx).Where("name = ?", name).Delete(&secretRow{})
-		if deleted.Error == nil && deleted.RowsAffected == 0 {
-			return storage.ErrNotFound
-		}
-		return deleted.Error
+		return db.changeConfig(ctx, func(tx *gorm.DB) error {
+			deleted := tx.Where("name = ?", name).Delete(&secretRow{})
+			if deleted.Error == nil && deleted.RowsAffected == 0 {
+				return storage.ErrNotFound
+			}
+			return deleted.Error
+		})
 	})
 }
 

@@ -55,6 +55,7 @@ type Store interface {
 	ClaimReconciliation(ctx context.Context, contactCenter, holder string, now, until time.Time) (bool, error)
 
 	ConfigMark(ctx context.Context) (string, error)
+	ListenConfig(ctx context.Context, heard func()) error
 
 	PutSecret(ctx context.Context, secret storage.Secret) error
 	DeleteSecret(ctx context.Context, name string) error
