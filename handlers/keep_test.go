@@ -28,6 +28,8 @@ type database struct {
 	takes time.Duration // a save
 	saved []string      // keys
 	asked int
+
+	answer *storage.Saved // nil for that of a new call
 }
 
 func (d *database) SaveCall(ctx context.Context, r storage.Report) (storage.Saved, error) {
@@ -51,6 +53,9 @@ func (d *database) SaveCall(ctx context.Context, r storage.Report) (storage.Save
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.saved = append(d.saved, r.Call.Key+string(r.Raw))
+	if d.answer != nil {
+		return *d.answer, nil
+	}
 	return storage.Saved{ID: r.Call.Key, Created: true}, nil
 }
 
@@ -367,4 +372,49 @@ func FuzzReadSpooled(f *testing.F) {
 			t.Errorf("the body %q became %q", r.Raw, same.Raw)
 		}
 	})
+}
+
+// Whoever does jobs is woken for records that caused some, and for no others.
+func TestSavedJobsWakeTheirWorkers(t *testing.T) {
+	k, d, _ := newKeeper(io.Discard)
+	woken := 0
+	k.Wake = func() { woken++ }
+	job := []storage.NewJob{{Kind: "k"}}
+	for _, tt := range []struct {
+		name  string
+		saved storage.Saved
+		jobs  []storage.NewJob
+		away  error
+		want  int
+	}{
+		{"a new call with a job", storage.Saved{ID: "1", Created: true}, job, nil, 1},
+		{"a revision with a job", storage.Saved{ID: "1", Revised: true}, job, nil, 1},
+		{"a repeat, which causes none", storage.Saved{ID: "1"}, job, nil, 0},
+		{"a new call without a job", storage.Saved{ID: "1", Created: true}, nil, nil, 0},
+		{"a record that went to the spool", storage.Saved{}, job, storage.ErrUnavailable, 0},
+	} {
+		woken = 0
+		d.set(tt.away, 0)
+		d.answer = &tt.saved
+		report := reportOf("c")
+		report.Jobs = tt.jobs
+		if _, _, err := k.Keep(t.Context(), report); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if woken != tt.want {
+			t.Errorf("%s: woken %d times, want %d", tt.name, woken, tt.want)
+		}
+	}
+	// One that comes from the spool later wakes them then.
+	woken, d.answer = 0, nil
+	d.set(nil, 0)
+	report := reportOf("late")
+	report.Jobs = job
+	record, err := encodeSpooled(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Drain(t.Context(), [][]byte{record}); err != nil || woken != 1 {
+		t.Errorf("drained: %v, woken %d times", err, woken)
+	}
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,4 +43,60 @@ func TestJobsAreListedAndRetried(t *testing.T) {
 	h.do(request{method: "POST", path: "/api/v1/jobs/none/retry"}).want(t, 401)
 	h.get("/api/v1/jobs?state=odd").want(t, 422)
 	h.get("/api/v1/jobs?cursor=odd").want(t, 422)
+}
+
+func TestJobMetrics(t *testing.T) {
+	h := serve(t, document)
+	metric := func(name string) (value string) {
+		t.Helper()
+		for line := range strings.Lines(h.do(request{method: "GET", path: "/metrics"}).want(t, 200).body) {
+			if rest, ok := strings.CutPrefix(line, name+" "); ok {
+				value = strings.TrimSpace(rest)
+			}
+		}
+		return value
+	}
+	now := time.Now().UTC()
+	add := func(key string, due time.Time) {
+		t.Helper()
+		if err := h.s.store.AddJobs(t.Context(), now, []storage.NewJob{{Kind: "odd", Key: key, RunAt: due}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("a", now.Add(-time.Hour))
+	add("b", now.Add(-time.Hour))
+	add("c", now.Add(time.Hour))
+	if got := metric(`calltracker_jobs{kind="odd",state="waiting"}`); got != "3" {
+		t.Errorf("%q wait, want 3", got)
+	}
+	if got, err := strconv.ParseFloat(metric(`calltracker_job_oldest_seconds{kind="odd"}`), 64); err != nil || got < 3600 || got > 4000 {
+		t.Errorf("the oldest has been due for %v s, %v", got, err)
+	}
+	claimed, err := h.s.store.ClaimJobs(t.Context(), storage.JobClaim{Kinds: []string{"odd"}, Now: now, Until: now.Add(time.Hour), Limit: 2})
+	if err != nil || len(claimed) != 2 {
+		t.Fatalf("claimed %v, %v", claimed, err)
+	}
+	for i, state := range []storage.JobState{storage.JobDead, storage.JobDone} {
+		if got := metric(`calltracker_jobs{kind="odd",state="running"}`); got != strconv.Itoa(2-i) {
+			t.Errorf("%q run, want %d", got, 2-i)
+		}
+		if err := h.s.store.SettleJob(t.Context(), claimed[i], storage.Settlement{State: state, Now: now}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{
+		`calltracker_jobs{kind="odd",state="waiting"}`: "1", `calltracker_jobs{kind="odd",state="dead"}`: "1",
+		`calltracker_jobs{kind="odd",state="running"}`: "", `calltracker_jobs{kind="odd",state="done"}`: "",
+		`calltracker_job_oldest_seconds{kind="odd"}`: "0", // what is left is not due yet
+	} {
+		if got := metric(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	// A job that a worker does counts as a try.
+	if err := h.s.store.AddJobs(t.Context(), now, []storage.NewJob{{Kind: "retention", Key: "now"}}); err != nil {
+		t.Fatal(err)
+	}
+	h.s.runner.Wake()
+	eventually(t, "a try", func() bool { return metric(`calltracker_job_tries_total{kind="retention",outcome="done"}`) != "" })
 }
