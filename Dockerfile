@@ -26,6 +26,6 @@ USER 65532:65532
 ENV CALLTRACKER_DATA_DIR=/data
 VOLUME ["/data"]
 EXPOSE 8080
-HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["/calltracker", "healthcheck"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["/calltracker", "healthcheck"]
 ENTRYPOINT ["/calltracker"]
 CMD ["serve"]
