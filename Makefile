@@ -35,7 +35,7 @@ generate: ## regenerate openapi/openapi.json and the served scripts of web/
 	go generate ./...
 
 bench: ## measure the call path against plain handlers, and lists of calls
-	go run ./server/bench
+	go run ./server/bench $(FLAGS)
 
 crash-test: ## break everything around the server for some minutes, and look for what it acknowledged
 	@.ci/setup

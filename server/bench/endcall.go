@@ -178,7 +178,7 @@ func (b *bench) endCall(ctx context.Context, database, plain, ours, theirs strin
 
 // postgres starts a PostgreSQL server, which may use every core, unlike those
 // that are compared.
-func (b *bench) postgres(ctx context.Context) (*postgrestest.Server, error) {
+func (b *bench) postgres(ctx context.Context, settings ...string) (*postgrestest.Server, error) {
 	if taskset, err := exec.LookPath("taskset"); err == nil {
 		all := exec.CommandContext(ctx, taskset, "--all-tasks", "--cpu-list", "--pid", fmt.Sprintf("0-%d", runtime.NumCPU()-1), strconv.Itoa(os.Getpid()))
 		if said, err := all.CombinedOutput(); err != nil {
@@ -186,7 +186,7 @@ func (b *bench) postgres(ctx context.Context) (*postgrestest.Server, error) {
 		}
 		defer func() { _ = leaveFirstProcessor(ctx) }()
 	}
-	return postgrestest.New()
+	return postgrestest.New(settings...)
 }
 
 // migrated makes a database with calltracker's schema.

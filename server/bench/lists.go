@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,12 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
-
-	"github.com/jackc/pgx/v5"
-
-	"calltracker/storage/sqlstore"
 )
 
 // Sizes of the measurement of lists.
@@ -34,7 +28,7 @@ const (
 
 // lists measures GET /api/v1/calls on many calls in PostgreSQL, of a year.
 func (b *bench) lists(ctx context.Context) error {
-	server, err := b.postgres(ctx)
+	server, err := b.postgres(ctx, loadSettings...)
 	if err != nil {
 		return err
 	}
@@ -44,7 +38,7 @@ func (b *bench) lists(ctx context.Context) error {
 		return err
 	}
 	begin := time.Now()
-	if err := loadCalls(ctx, address, b.calls); err != nil {
+	if err := loadCalls(ctx, address, b.calls, begin); err != nil {
 		return fmt.Errorf("load calls: %w", err)
 	}
 	fmt.Fprintf(b.out, "%d calls of %d months were loaded in %v.\n\n", b.calls, listMonths, time.Since(begin).Round(time.Second))
@@ -168,115 +162,4 @@ func callerOf(n int) string {
 		return frequentCaller
 	}
 	return fmt.Sprintf("+97155%07d", n*7919%listCallers)
-}
-
-// loadCalls fills an empty database with n calls, evenly over the last months, by
-// COPY. The indexes are made afterwards: sorting is faster than inserting.
-func loadCalls(ctx context.Context, address string, n int) error {
-	now := time.Now().UTC()
-	from := now.AddDate(0, -listMonths+1, 0)
-	if err := makePartitions(ctx, address, from, now); err != nil {
-		return err
-	}
-	connection, err := pgx.Connect(ctx, address)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = connection.Close(ctx) }()
-	if _, err := connection.Exec(ctx, `SET synchronous_commit = off; SET maintenance_work_mem = '256MB'; SET statement_timeout = 0`); err != nil {
-		return err
-	}
-	indexes, err := dropIndexes(ctx, connection)
-	if err != nil {
-		return err
-	}
-	for _, table := range []struct {
-		columns string
-		row     func(w io.Writer, n int, at time.Time)
-	}{
-		{"calls (" + plainColumns + ")", writeCall},
-		{"call_keys (call_key, contact_center, id, at_us)", writeKey},
-	} {
-		rows, into := io.Pipe()
-		go func() {
-			w := bufio.NewWriterSize(into, 1<<16)
-			for i := range n {
-				table.row(w, i, from.Add(time.Duration(float64(now.Sub(from))*float64(i)/float64(n))))
-			}
-			_ = into.CloseWithError(w.Flush()) // a COPY that ended early closes the other end
-		}()
-		_, err := connection.PgConn().CopyFrom(ctx, rows, "COPY "+table.columns+" FROM STDIN")
-		_ = rows.Close()
-		if err != nil {
-			return err
-		}
-	}
-	for _, index := range indexes {
-		if _, err := connection.Exec(ctx, index); err != nil {
-			return fmt.Errorf("%s: %w", index, err)
-		}
-	}
-	_, err = connection.Exec(ctx, `VACUUM ANALYZE calls`)
-	return err
-}
-
-func makePartitions(ctx context.Context, address string, from, to time.Time) error {
-	store, err := sqlstore.New(sqlstore.Options{URL: address})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = store.Close() }()
-	if err := store.Prepare(ctx); err != nil {
-		return err
-	}
-	for month := from; month.Before(to); month = month.AddDate(0, 1, 0) {
-		if err := store.EnsurePartitions(ctx, month); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// dropIndexes drops the indexes of calls but for its primary key, and returns
-// the statements that make them again.
-func dropIndexes(ctx context.Context, connection *pgx.Conn) ([]string, error) {
-	rows, err := connection.Query(ctx, `SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'calls' AND indexname <> 'calls_pkey'`)
-	if err != nil {
-		return nil, err
-	}
-	type index struct{ Name, Definition string }
-	indexes, err := pgx.CollectRows(rows, pgx.RowToStructByPos[index])
-	if err != nil {
-		return nil, err
-	}
-	var again []string
-	for _, i := range indexes {
-		if _, err := connection.Exec(ctx, "DROP INDEX "+i.Name); err != nil {
-			return nil, err
-		}
-		again = append(again, strings.Replace(i.Definition, " ON ONLY ", " ON ", 1))
-	}
-	return again, nil
-}
-
-func listID(n int, at time.Time) string {
-	ms := at.UnixMilli()
-	return fmt.Sprintf("%08x-%04x-7%03x-8%03x-%012x", ms>>16, ms&0xffff, n&0xfff, n>>12&0xfff, n)
-}
-
-func listKey(n int) string { return fmt.Sprintf("%08x-4b1d-4a3c-8f00-%012x", uint32(n)*2654435761, n) }
-
-// writeCall writes the n-th call as a line of COPY.
-func writeCall(w io.Writer, n int, at time.Time) {
-	caller := callerOf(n)
-	us := at.UnixMicro()
-	result := []string{"answered", "answered", "answered", "missed", "busy"}[n%5]
-	key := listKey(n)
-	fmt.Fprintf(w, "%s\t\t%s\t%s\t%s\tinbound\t%s\t%s\t%s\t%s\t\t%d\t%d\t%d\t75\t9\t66\t0\t%s\tNORMAL_CLEARING\toriginator\t\t0505874603\t%s.mp3\t\t\t%s\t[]\t%d\t%d\t%d\t%d\t0\t1\n",
-		listID(n, at), key, trackerID(n%fewTrackers), key, listDID(n/3), listDID(n/3), caller, caller,
-		us, us+9e6, us+75e6, result, key, "d", us+76e6, us+77e6, us, us)
-}
-
-func writeKey(w io.Writer, n int, at time.Time) {
-	fmt.Fprintf(w, "%s\t\t%s\t%d\n", listKey(n), listID(n, at), at.UnixMicro())
 }

@@ -137,6 +137,7 @@ func (b *bench) measurements() []measurement {
 	return []measurement{
 		{"startCall", b.startCall},
 		{"embeds", b.embeds},
+		{"shared", b.shared},
 		{"growth", b.growth},
 		{"decide", b.decide},
 		{"start", b.start},

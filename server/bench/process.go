@@ -120,14 +120,19 @@ func (b *bench) server(ctx context.Context, arguments ...string) (*process, erro
 
 // serverOn is server on a PostgreSQL database; SQLite for none.
 func (b *bench) serverOn(ctx context.Context, database string, arguments ...string) (*process, error) {
+	return b.serverWith(ctx, []string{"CALLTRACKER_DATABASE_URL=" + database}, arguments...)
+}
+
+// serverWith is server with more of an environment.
+func (b *bench) serverWith(ctx context.Context, environment []string, arguments ...string) (*process, error) {
 	data, err := os.MkdirTemp(b.dir, "data-")
 	if err != nil {
 		return nil, err
 	}
-	return launch(ctx, []string{
+	return launch(ctx, append([]string{
 		"CALLTRACKER_LISTEN=127.0.0.1:0", "CALLTRACKER_DATA_DIR=" + data, "CALLTRACKER_LOG_FORMAT=json", "CALLTRACKER_ADMIN_TOKEN=" + adminToken,
-		"CALLTRACKER_DATABASE_URL=" + database, keyVariable + "=" + startKey, oldKeyVariable + "=" + oldStartKey,
-	}, b.binary, append([]string{"serve"}, arguments...)...)
+		keyVariable + "=" + startKey, oldKeyVariable + "=" + oldStartKey,
+	}, environment...), b.binary, append([]string{"serve"}, arguments...)...)
 }
 
 // loaded starts calltracker with a generated document in force.
@@ -137,6 +142,11 @@ func (b *bench) loaded(ctx context.Context, trackers, routes int) (*process, err
 
 // loadedOn is loaded on a PostgreSQL database; SQLite for none.
 func (b *bench) loadedOn(ctx context.Context, database string, trackers, routes int) (*process, error) {
+	return b.loadedWith(ctx, []string{"CALLTRACKER_DATABASE_URL=" + database}, trackers, routes)
+}
+
+// loadedWith is loaded with more of an environment.
+func (b *bench) loadedWith(ctx context.Context, environment []string, trackers, routes int) (*process, error) {
 	text, err := document(trackers, routes)
 	if err != nil {
 		return nil, err
@@ -145,7 +155,7 @@ func (b *bench) loadedOn(ctx context.Context, database string, trackers, routes 
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		return nil, err
 	}
-	p, err := b.serverOn(ctx, database)
+	p, err := b.serverWith(ctx, environment)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// loadSettings let a server be filled fast: what is written to a table in the
+// transaction that made it needs no log
+// (https://www.postgresql.org/docs/current/populate.html). They change nothing
+// of how it reads; its memory is that of a small server.
+var loadSettings = []string{
+	"wal_level=minimal", "max_wal_senders=0", "max_wal_size=8GB", "checkpoint_timeout=30min", "shared_buffers=256MB", "maintenance_work_mem=256MB",
+}
+
+// loaders work at the same time.
+const loaders = 3
+
+// aCall is the n-th call, at an instant of at: what Go has of it is in listDID
+// and callerOf. Ids begin with the time, as those of the server do.
+const aCall = `SELECT
+	substr(ms, 1, 8) || '-' || substr(ms, 9) || '-7' || lpad(to_hex(n & 4095), 3, '0') || '-8' || lpad(to_hex(n >> 12 & 4095), 3, '0') || '-' || digits AS id,
+	lpad(to_hex(n * 2654435761 & 4294967295), 8, '0') || '-4b1d-4a3c-8f00-' || digits AS key,
+	'line-' || lpad((n %% %[1]d)::text, 5, '0') AS tracker,
+	'+97143' || lpad((n / 3 %% %[2]d)::text, 6, '0') AS did,
+	CASE WHEN n %% %[3]d = 0 THEN '%[4]s' ELSE '+97155' || lpad((n * 7919 %% %[5]d)::text, 7, '0') END AS caller,
+	(ARRAY['answered', 'answered', 'answered', 'missed', 'busy'])[n %% 5 + 1] AS result, at
+	FROM (SELECT n, at, lpad(to_hex(at / 1000), 12, '0') AS ms, lpad(to_hex(n), 12, '0') AS digits
+		FROM (SELECT n, $1::bigint + n * $2::bigint AS at FROM generate_series($3::bigint, $4::bigint) AS n) AS times) AS texts`
+
+func someCalls() string {
+	return fmt.Sprintf(aCall, fewTrackers, listDIDs, frequentEvery, frequentCaller, listCallers)
+}
+
+// months is n calls, evenly over the last months until now: the instant of the
+// first, and the microseconds between two.
+type months struct {
+	n     int64
+	first time.Time
+	step  int64
+}
+
+// month is the calls of one: those from the first to the last, if there are any.
+func (m months) month(start time.Time) (first, last int64) {
+	before := func(at time.Time) int64 { // how many calls are
+		us := at.Sub(m.first).Microseconds()
+		return min(max((us+m.step-1)/m.step, 0), m.n)
+	}
+	return before(start), before(start.AddDate(0, 1, 0)) - 1
+}
+
+// loadCalls fills an empty database with n calls, within itself: a table for each
+// month, which becomes a partition when it is full. Its indexes are made then,
+// since sorting is faster than inserting.
+func loadCalls(ctx context.Context, address string, n int, now time.Time) error {
+	now = now.UTC()
+	this := time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC)
+	m := months{n: int64(n), first: this.AddDate(0, -listMonths+1, 0)}
+	m.step = max(now.Sub(m.first).Microseconds()/m.n, 1)
+	var starts []time.Time
+	var drop []string
+	for start := m.first; !start.After(this); start = start.AddDate(0, 1, 0) {
+		starts, drop = append(starts, start), append(drop, partition(start))
+	}
+	if err := execute(ctx, address, "DROP TABLE IF EXISTS "+strings.Join(drop, ", ")); err != nil {
+		return err
+	}
+	work := make(chan func(context.Context, *pgx.Conn) error, len(starts)+1)
+	work <- m.loadKeys
+	for _, start := range starts {
+		work <- func(ctx context.Context, c *pgx.Conn) error { return m.loadMonth(ctx, c, start) }
+	}
+	close(work)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var loading sync.WaitGroup
+	for range loaders {
+		loading.Go(func() {
+			for load := range work {
+				if err := onConnection(ctx, address, load); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	loading.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return execute(ctx, address, "ANALYZE calls", "CHECKPOINT")
+}
+
+func onConnection(ctx context.Context, address string, work func(context.Context, *pgx.Conn) error) error {
+	c, err := pgx.Connect(ctx, address)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close(ctx) }()
+	return work(ctx, c)
+}
+
+func partition(month time.Time) string { return "calls_" + month.Format("200601") }
+
+func (m months) loadMonth(ctx context.Context, c *pgx.Conn, start time.Time) error {
+	name := partition(start)
+	first, last := m.month(start)
+	err := pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "CREATE TABLE "+name+" (LIKE calls INCLUDING DEFAULTS)"); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "INSERT INTO "+name+" ("+plainColumns+`) SELECT id, '', key, tracker, key, 'inbound', did, did, caller, caller, '',
+			at, at + 9000000, at + 75000000, 75, 9, 66, 0, result, 'NORMAL_CLEARING', 'originator', '', '0505874603', key || '.mp3', '', '', 'd', '[]',
+			at + 76000000, at + 77000000, at, at, 0, 1 FROM (`+someCalls()+") AS calls", m.first.UnixMicro(), m.step, first, last)
+		if err != nil {
+			return fmt.Errorf("calls of %s: %w", name, err)
+		}
+		_, err = tx.Exec(ctx, fmt.Sprintf("ALTER TABLE calls ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)",
+			name, start.UnixMicro(), start.AddDate(0, 1, 0).UnixMicro()))
+		return err
+	})
+	if err == nil {
+		_, err = c.Exec(ctx, "VACUUM ANALYZE "+name) // while it is in memory
+	}
+	return err
+}
+
+// loadKeys fills the table by which calls are unique.
+func (m months) loadKeys(ctx context.Context, c *pgx.Conn) error {
+	return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "TRUNCATE call_keys; ALTER TABLE call_keys DROP CONSTRAINT call_keys_pkey"); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "INSERT INTO call_keys (call_key, contact_center, id, at_us) SELECT key, '', id, at FROM ("+someCalls()+") AS calls",
+			m.first.UnixMicro(), m.step, int64(0), m.n-1); err != nil {
+			return fmt.Errorf("keys: %w", err)
+		}
+		_, err := tx.Exec(ctx, "ALTER TABLE call_keys ADD PRIMARY KEY (call_key, contact_center)")
+		return err
+	})
+}
