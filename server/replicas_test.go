@@ -124,6 +124,23 @@ func TestReplicasAreTold(t *testing.T) {
 	}
 }
 
+// TestReplicasLookByThemselves has a change of which nobody is told, as behind a
+// pooler that loses notifications.
+func TestReplicasLookByThemselves(t *testing.T) {
+	database := postgrestest.Database(t, postgrestest.Address(t))
+	a, b := replicasWith(t, document, func(set *settings) { set.databaseURL, set.lookEvery = database, 50*time.Millisecond })
+	var version int64
+	readRow(t, database, `INSERT INTO config_versions (version, at_us, author, comment, format, document)
+		SELECT version + 1, at_us, author, comment, format, replace(document, '0501112233', '0507778899') FROM config_versions RETURNING version`, &version)
+	for _, h := range []*harness{a, b} {
+		eventually(t, "seeing the change", func() bool { return h.version() == version })
+		answer := h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200).body
+		if !strings.Contains(answer, "0507778899") {
+			t.Errorf("after the change: %s", answer)
+		}
+	}
+}
+
 // readRow reads one row of a database, as somebody who is not the server.
 func readRow(t *testing.T, database, statement string, into ...any) {
 	t.Helper()
