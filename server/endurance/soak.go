@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"path/filepath"
 	"sync"
@@ -25,10 +26,14 @@ type SoakOptions struct {
 	Log         io.Writer // a line for each sample, for people
 }
 
-// sample is what the server takes up at one moment.
+// sample is what the server takes up at one moment. A connection of the clients
+// takes a file and a goroutine: those are not counted, since how many there are
+// is for the clients to decide, who open more when the machine was busy and keep
+// them.
 type sample struct {
 	at                                time.Duration
 	resident, heap, goroutines, files float64 // heap is what lived after a collection, or is not yet collected
+	connections                       float64
 }
 
 // Report is the outcome of Soak.
@@ -105,6 +110,7 @@ type soak struct {
 	server *process
 	client *http.Client
 	failed atomic.Int64
+	open   atomic.Int64 // connections of client
 
 	mu     sync.Mutex
 	starts *hdrhistogram.Histogram
@@ -119,7 +125,7 @@ func Soak(ctx context.Context, o SoakOptions) (report Report, err error) {
 	for i := range s.ends {
 		s.ends[i] = newHistogram()
 	}
-	s.client = &http.Client{Timeout: askLimit, Transport: &http.Transport{MaxIdleConnsPerHost: mostAtOnce}}
+	s.client = &http.Client{Timeout: askLimit, Transport: &http.Transport{MaxIdleConnsPerHost: mostAtOnce, DialContext: s.dial}}
 	defer s.client.CloseIdleConnections()
 	if s.server, err = o.Program.launch(o.Dir, filepath.Join(o.Dir, "data"), "CALLTRACKER_DATABASE_URL="+o.DatabaseURL); err != nil {
 		return report, err
@@ -149,6 +155,26 @@ func Soak(ctx context.Context, o SoakOptions) (report Report, err error) {
 	report.stopped = s.server.terminate()
 	s.conclude(&report, samples)
 	return report, err
+}
+
+// dial counts the connections that are open.
+func (s *soak) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	s.open.Add(1)
+	return &counted{Conn: c, gone: sync.OnceFunc(func() { s.open.Add(-1) })}, nil
+}
+
+type counted struct {
+	net.Conn
+	gone func()
+}
+
+func (c *counted) Close() error {
+	c.gone()
+	return c.Conn.Close()
 }
 
 func newHistogram() *hdrhistogram.Histogram {
@@ -253,12 +279,13 @@ func (s *soak) watch(ctx context.Context, start time.Time) ([]sample, error) {
 		}
 		one := sample{
 			at: time.Since(start), resident: m["process_resident_memory_bytes"], heap: m["go_memstats_heap_alloc_bytes"],
-			goroutines: m["go_goroutines"], files: m["process_open_fds"],
+			connections: float64(s.open.Load()),
 		}
+		one.goroutines, one.files = m["go_goroutines"]-one.connections, m["process_open_fds"]-one.connections
 		samples = append(samples, one)
 		if s.Log != nil {
-			fmt.Fprintf(s.Log, "%6.0f s: resident %6.1f MiB, heap %6.1f MiB, goroutines %4.0f, files %4.0f\n",
-				one.at.Seconds(), one.resident/mebibyte, one.heap/mebibyte, one.goroutines, one.files)
+			fmt.Fprintf(s.Log, "%6.0f s: resident %6.1f MiB, heap %6.1f MiB, goroutines %4.0f, files %4.0f, beside those of %4.0f connections\n",
+				one.at.Seconds(), one.resident/mebibyte, one.heap/mebibyte, one.goroutines, one.files, one.connections)
 		}
 	}
 }

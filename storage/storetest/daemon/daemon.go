@@ -92,7 +92,7 @@ func (d *Daemon) Start() error {
 	case err = <-ready:
 	case <-exited:
 		cancel()
-		<-ready
+		_ = <-ready // it has no say any more
 		err = errEnded
 	}
 	if err != nil {
@@ -149,8 +149,8 @@ func (d *Daemon) Process() (*os.Process, error) {
 	return d.command.Process, nil
 }
 
-// Address of the server, for clients.
-func (d *Daemon) Address() string { return fmt.Sprintf("127.0.0.1:%d", d.Port) }
+// Host is the server's address and port, for clients.
+func (d *Daemon) Host() string { return fmt.Sprintf("127.0.0.1:%d", d.Port) }
 
 // Until calls try, again and again, until it succeeds or ctx ends.
 func Until(ctx context.Context, try func(ctx context.Context) error) error {

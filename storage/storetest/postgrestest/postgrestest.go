@@ -96,6 +96,22 @@ func (s *Server) initialize() error {
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
+// Row reads the only row of a statement's answer, on a connection of its own: as
+// somebody who is not the server under test.
+func Row(t testing.TB, address, statement string, into ...any) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	connection, err := pgx.Connect(ctx, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = connection.Close(ctx) }()
+	if err := connection.QueryRow(ctx, statement).Scan(into...); err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+}
+
 // account is who runs PostgreSQL; nil for whoever runs the test.
 func account() (*syscall.Credential, error) {
 	if os.Getuid() != 0 {
@@ -142,7 +158,7 @@ func program(name string, args ...string) (*exec.Cmd, error) {
 func (s *Server) URL() string { return s.database("postgres") }
 
 func (s *Server) database(name string) string {
-	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", s.Daemon.Address(), name)
+	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", s.Host(), name)
 }
 
 func (s *Server) command(settings []string) (*exec.Cmd, error) {

@@ -52,7 +52,7 @@ func New() (*Server, error) {
 
 // ping asks whether it answers.
 func (s *Server) ping(ctx context.Context) error {
-	connection, err := new(net.Dialer).DialContext(ctx, "tcp", s.Daemon.Address())
+	connection, err := new(net.Dialer).DialContext(ctx, "tcp", s.Host())
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (s *Server) ping(ctx context.Context) error {
 }
 
 // URL is the address for clients. It stays the same over Stop and Start.
-func (s *Server) URL() string { return "redis://" + s.Daemon.Address() }
+func (s *Server) URL() string { return "redis://" + s.Host() }
 
 // Pause freezes the server: connections stay open and nothing answers.
 func (s *Server) Pause() error { return s.signal(syscall.SIGSTOP) }
