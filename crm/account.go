@@ -20,6 +20,7 @@ const (
 type account struct {
 	*Connection
 	budgets []bucket
+	recent  *memory
 
 	mutex   sync.Mutex
 	flights map[string]*flight // by number
@@ -45,7 +46,7 @@ type bucket struct {
 }
 
 func newAccount(c *Connection) *account {
-	a := &account{Connection: c, flights: map[string]*flight{}}
+	a := &account{Connection: c, recent: newMemory(), flights: map[string]*flight{}}
 	for _, b := range c.Driver.Budgets {
 		size := max(b.Requests/10, 1)
 		a.budgets = append(a.budgets, bucket{

@@ -216,7 +216,7 @@ func Page(base, path string) string {
 // customer.
 func CreateField() Field {
 	return Field{
-		Name: "create_url", Label: "page that adds a customer; {number} is replaced by the caller's", Pattern: `https://[A-Za-z0-9.:-]+/[^\s"'<>]*`,
+		Page: true, Name: "create_url", Label: "page that adds a customer; {number} is replaced by the caller's", Pattern: `https://[A-Za-z0-9.:-]+/[^\s"'<>]*`,
 		Help: "a page of the same host as ui_url, such as https://acme.example.com/new?phone={number}",
 	}
 }

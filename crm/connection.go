@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 )
@@ -23,6 +25,8 @@ type Connection struct {
 	Driver      Driver
 	Client      Client
 	Fingerprint string // changes with the settings: what an account said is not kept for another
+
+	host string // of its pages for people; "" when it has none
 }
 
 // Open opens an account. base carries its requests, http.DefaultTransport when
@@ -46,7 +50,39 @@ func Open(name, label, fingerprint string, driver Driver, settings Settings, bas
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
-	return &Connection{Name: name, Label: label, Driver: driver, Client: client, Fingerprint: fingerprint}, nil
+	c := &Connection{Name: name, Label: label, Driver: driver, Client: client, Fingerprint: fingerprint}
+	if driver.Pages != nil {
+		c.host = pageHost(driver.Pages(settings))
+	}
+	return c, nil
+}
+
+// page is an address when a browser may be sent there, else "": by https, and to
+// the host on which people open the account, whatever a CRM or a cache says.
+func (c *Connection) page(address string) string {
+	if host := pageHost(address); host == "" || !strings.EqualFold(host, c.host) {
+		return ""
+	}
+	return address
+}
+
+// withPages takes the addresses away to which no browser may be sent. It changes
+// the customers.
+func (c *Connection) withPages(customers []Customer) []Customer {
+	for i := range customers {
+		customers[i].URL = c.page(customers[i].URL)
+	}
+	return customers
+}
+
+// pageHost is the host, and the port if any, of an https address for people; ""
+// for any other.
+func pageHost(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "https" || u.User != nil || u.Opaque != "" {
+		return ""
+	}
+	return u.Host
 }
 
 // spenderKey is where a request finds who pays for it.

@@ -100,6 +100,9 @@ type Driver struct {
 	Budgets     []Budget // what the CRM allows; empty: 300 requests a minute
 	// BudgetsFor are the budgets where they depend on the settings; nil: Budgets.
 	BudgetsFor func(Settings) []Budget
+	// Pages is the address below which people open the account: no page on another
+	// host is ever opened for it. nil: there are no pages.
+	Pages func(Settings) string
 	// Validate tells what is wrong with settings that fit their fields; nil: nothing.
 	Validate func(Settings) []Problem
 	Open     func(Settings, *http.Client) (Client, error)

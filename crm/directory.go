@@ -153,8 +153,8 @@ type Answer struct {
 	At         time.Time // when the account said so
 	Stale      bool      // the account said so a while ago and is asked again
 	Err        *Error    // why it is unavailable, else nil
-	SearchURL  string
-	CreateURL  string // "" when the CRM has no page for that
+	SearchURL  string    // "" when the CRM has no page for that, or it is not on its host
+	CreateURL  string    // the same
 }
 
 // Complete tells whether every connection answered.
@@ -182,22 +182,39 @@ func (d *Directory) Find(ctx context.Context, q Query) Result {
 		return Result{State: Skipped}
 	}
 	accounts := d.pick(q.Connections)
+	answers := make([]Answer, len(accounts))
+	var unasked []int
+	for i, a := range accounts {
+		known := false
+		if !q.Anew {
+			answers[i], known = a.recent.get(q.Number.E164)
+		}
+		if !known {
+			unasked = append(unasked, i)
+		}
+	}
+	if len(unasked) > 0 {
+		d.askAll(ctx, accounts, unasked, q, answers)
+	}
+	return resultOf(answers)
+}
+
+// askAll completes answers by those of the accounts that were not asked yet.
+func (d *Directory) askAll(ctx context.Context, accounts []*account, unasked []int, q Query, answers []Answer) {
 	if q.Priority == Person && q.Wait >= 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, cmp.Or(q.Wait, Patience))
 		defer cancel()
 	}
-	answers := make([]Answer, len(accounts))
 	flights := make([]*flight, len(accounts))
-	for i, a := range accounts {
-		answers[i], flights[i] = d.ask(ctx, a, q)
+	for _, i := range unasked {
+		answers[i], flights[i] = d.ask(ctx, accounts[i], q)
 	}
 	for i, f := range flights {
 		if f != nil {
 			answers[i] = d.await(ctx, accounts[i], f, q)
 		}
 	}
-	return resultOf(answers)
 }
 
 func (d *Directory) pick(names []string) []*account {
@@ -221,7 +238,9 @@ func (d *Directory) ask(ctx context.Context, a *account, q Query) (Answer, *flig
 	var known bool
 	if !q.Anew {
 		if kept, known = d.recall(ctx, a, q.Number); known && kept.fresh() {
-			return a.answer(q.Number, kept.customers(), kept.at(), nil), nil
+			answer := a.answer(q.Number, kept.customers(), kept.at(), nil)
+			a.recent.put(q.Number.E164, kept, answer)
+			return answer, nil
 		}
 	}
 	f, err := d.join(a, q)
@@ -256,9 +275,9 @@ func (d *Directory) await(ctx context.Context, a *account, f *flight, q Query) A
 }
 
 func (a *account) answer(n phone.Number, customers []Customer, at time.Time, err *Error) Answer {
-	out := Answer{Connection: a.Name, State: stateOf(len(customers)), Customers: customers, At: at, Err: err, SearchURL: a.Client.SearchURL(n)}
+	out := Answer{Connection: a.Name, State: stateOf(len(customers)), Customers: customers, At: at, Err: err, SearchURL: a.page(a.Client.SearchURL(n))}
 	if creator, ok := a.Client.(Creator); ok {
-		out.CreateURL = creator.CreateURL(n)
+		out.CreateURL = a.page(creator.CreateURL(n))
 	}
 	if err != nil {
 		out.State = Unknown
@@ -279,6 +298,13 @@ func stateOf(customers int) State {
 
 func resultOf(answers []Answer) Result {
 	out := Result{Answers: answers}
+	found := 0
+	for _, a := range answers {
+		found += len(a.Customers)
+	}
+	if found > 0 {
+		out.Customers = make([]Match, 0, found)
+	}
 	for _, a := range answers {
 		for _, c := range a.Customers {
 			out.Customers = append(out.Customers, Match{Connection: a.Connection, Customer: c})

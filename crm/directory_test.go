@@ -161,7 +161,8 @@ var driver = crm.Driver{
 		{Name: "search", Requests: 100, Per: time.Minute, Counts: func(req *http.Request) bool { return req.URL.Path == "/search" }},
 		{Name: "organisation", Requests: 1000, Per: time.Minute},
 	},
-	Open: func(_ crm.Settings, h *http.Client) (crm.Client, error) { return client{h}, nil },
+	Pages: func(crm.Settings) string { return "https://crm.example.com" },
+	Open:  func(_ crm.Settings, h *http.Client) (crm.Client, error) { return client{h}, nil },
 }
 
 // account is an open connection to a new upstream.

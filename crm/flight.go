@@ -131,7 +131,7 @@ func (d *Directory) fly(ctx context.Context, a *account, f *flight, n phone.Numb
 	start := time.Now()
 	customers, err := find(context.WithValue(ctx, spenderKey{}, m), a.Client, n)
 	if err == nil {
-		f.customers, f.at = owners(customers, n), time.Now()
+		f.customers, f.at = a.withPages(owners(customers, n)), time.Now()
 		d.keep(context.WithoutCancel(ctx), a, n, f.customers, f.at)
 	} else {
 		f.err = failure(err)
@@ -237,11 +237,14 @@ func (d *Directory) recall(ctx context.Context, a *account, n phone.Number) (ent
 	if err := json.Unmarshal(bytes, &e); err != nil { // not ours
 		return entry{}, false
 	}
+	e.Found = a.withPages(e.Found) // whoever else writes to the cache sends no browser anywhere
 	return e, true
 }
 
 func (d *Directory) keep(ctx context.Context, a *account, n phone.Number, customers []Customer, at time.Time) {
-	bytes, err := json.Marshal(entry{AtMillis: at.UnixMilli(), Found: customers})
+	kept := entry{AtMillis: at.UnixMilli(), Found: customers}
+	a.recent.put(n.E164, kept, a.answer(n, customers, kept.at(), nil))
+	bytes, err := json.Marshal(kept)
 	if err != nil {
 		return // texts cannot fail
 	}

@@ -20,6 +20,7 @@ type Field struct {
 	Secret   bool
 	Pattern  string // the whole value has to match this regular expression; "" for any
 	Default  string
+	Page     bool // a page of the account: on the host of the driver's Pages
 }
 
 // Problem is one thing wrong with settings. It quotes no value.
@@ -59,8 +60,16 @@ func (d Driver) Check(given Settings) (Settings, []Problem) {
 			problems = append(problems, Problem{name, fmt.Sprintf("%s has no such setting; it takes %s", d.Name, strings.Join(names, ", "))})
 		}
 	}
-	if d.Validate != nil && len(problems) == 0 {
-		problems = d.Validate(complete)
+	if len(problems) > 0 {
+		return complete, problems
+	}
+	for _, f := range d.Fields {
+		if value := complete[f.Name]; f.Page && value != "" && d.Pages != nil && !strings.EqualFold(pageHost(value), pageHost(d.Pages(complete))) {
+			problems = append(problems, Problem{f.Name, fmt.Sprintf("browsers are sent to the host of the account's own pages only: %s", f.Help)})
+		}
+	}
+	if d.Validate != nil {
+		problems = append(problems, d.Validate(complete)...)
 	}
 	return complete, problems
 }

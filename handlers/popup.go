@@ -9,14 +9,16 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net/url"
+	"hash"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"calltracker/crm"
 	"calltracker/rules"
+	"calltracker/ziwo"
 )
 
 // finder is what Popup needs of a directory.
@@ -33,6 +35,8 @@ type Popup struct {
 	Numbers   *Numbers
 	Key       []byte // signs tokens; replicas have the same
 	Now       func() time.Time
+
+	macs sync.Pool // of hash.Hash with the key
 }
 
 // UnknownSite is a site that is not configured, or has no pop-up.
@@ -128,22 +132,43 @@ func (h *Popup) Token(site string, life time.Duration) (SiteToken, error) {
 	return SiteToken{Token: h.sign(site, expires), ExpiresAt: expires}, nil
 }
 
+// tokenEncoding is how the signature stands in a token: each in one way only.
+var tokenEncoding = base64.RawURLEncoding.Strict()
+
 // sign makes a token: when it ends, and a signature of that and the site.
 func (h *Popup) sign(site string, expires time.Time) string {
 	until := strconv.FormatInt(expires.Unix(), 36)
-	mac := hmac.New(sha256.New, h.Key)
-	_, _ = fmt.Fprintf(mac, "site token 1\n%s\n%s", until, site) // never fails
-	return until + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+	signature := h.signature(site, until)
+	return until + "." + tokenEncoding.EncodeToString(signature[:])
+}
+
+func (h *Popup) signature(site, until string) (sum [sha256.Size]byte) {
+	mac, pooled := h.macs.Get().(hash.Hash)
+	if !pooled {
+		mac = hmac.New(sha256.New, h.Key)
+	}
+	defer h.macs.Put(mac)
+	mac.Reset()
+	text := make([]byte, 0, 128) // enough for most, on the stack
+	text = append(text, "site token 1\n"...)
+	text = append(append(text, until...), '\n')
+	_, _ = mac.Write(append(text, site...)) // never fails
+	mac.Sum(sum[:0])
+	return sum
 }
 
 func (h *Popup) signed(site, token string) bool {
-	until, _, _ := strings.Cut(token, ".")
+	until, text, _ := strings.Cut(token, ".")
 	seconds, err := strconv.ParseInt(until, 36, 64)
-	if err != nil {
+	if err != nil || len(text) != tokenEncoding.EncodedLen(sha256.Size) {
 		return false
 	}
-	expires := time.Unix(seconds, 0)
-	return hmac.Equal([]byte(h.sign(site, expires)), []byte(token)) && h.Now().Before(expires)
+	var given [sha256.Size]byte
+	if _, err := tokenEncoding.Decode(given[:], []byte(text)); err != nil {
+		return false
+	}
+	signature := h.signature(site, until)
+	return hmac.Equal(signature[:], given[:]) && h.Now().Before(time.Unix(seconds, 0))
 }
 
 // CallerPage is the answer to a browser that asks whose number it is.
@@ -153,18 +178,51 @@ type CallerPage struct {
 	Number    string         `json:"number" example:"+971501234567"`
 	Customers []CustomerView `json:"customers"`
 
-	searches []CRMPage
-	creates  []CRMPage
+	answers []crm.Answer
+}
+
+// AppendJSON appends the page as encoding/json would write it, but for escapes
+// that only HTML needs: a ringing phone makes every agent's browser ask at once.
+func (p CallerPage) AppendJSON(dst []byte) []byte {
+	dst = ziwo.AppendString(append(dst, `{"status":`...), string(p.Status))
+	dst = ziwo.AppendString(append(dst, `,"url":`...), p.URL)
+	dst = ziwo.AppendString(append(dst, `,"number":`...), p.Number)
+	dst = append(dst, `,"customers":[`...)
+	for i, c := range p.Customers {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = ziwo.AppendString(append(dst, `{"connection":`...), c.Connection)
+		dst = ziwo.AppendString(append(dst, `,"id":`...), c.ID)
+		dst = ziwo.AppendString(append(dst, `,"name":`...), c.Name)
+		dst = ziwo.AppendString(append(dst, `,"url":`...), c.URL)
+		dst = ziwo.AppendString(append(dst, `,"matchedBy":`...), c.MatchedBy)
+		dst = append(dst, '}')
+	}
+	return append(dst, "]}"...)
 }
 
 // CRMPage is a page of a connection.
 type CRMPage struct{ Connection, URL string }
 
 // Searches are the pages on which a person goes on looking for the number.
-func (p CallerPage) Searches() []CRMPage { return p.searches }
+func (p CallerPage) Searches() []CRMPage {
+	return p.pages(func(a crm.Answer) string { return a.SearchURL })
+}
 
 // Creates are the pages that add a customer with the number.
-func (p CallerPage) Creates() []CRMPage { return p.creates }
+func (p CallerPage) Creates() []CRMPage {
+	return p.pages(func(a crm.Answer) string { return a.CreateURL })
+}
+
+func (p CallerPage) pages(of func(crm.Answer) string) (pages []CRMPage) {
+	for _, a := range p.answers {
+		if address := of(a); address != "" {
+			pages = append(pages, CRMPage{a.Connection, address})
+		}
+	}
+	return pages
+}
 
 // Find tells whose number it is, and which page to open: "" when that is none.
 // It answers within 1.5 s, whatever the CRMs do. Errors: *Invalid.
@@ -196,25 +254,10 @@ func (h *Popup) Find(ctx context.Context, line SiteLine, number string) (CallerP
 		return CallerPage{}, invalid("number", "is no number: it has more than %d bytes", longestAsked)
 	}
 	read := h.Numbers.Parse(number, line.region())
-	out := CallerPage{Number: cmp.Or(read.E164, read.Key()), Customers: []CustomerView{}}
 	result := h.Directory.Find(ctx, crm.Query{Number: read, Connections: line.site.Popup.Connections})
-	out.Status = result.State
-	hosts := map[string]string{}
-	for _, a := range result.Answers {
-		hosts[a.Connection] = hostOf(a.SearchURL)
-		if safe(a.SearchURL, hosts[a.Connection]) {
-			out.searches = append(out.searches, CRMPage{a.Connection, a.SearchURL})
-		}
-		if safe(a.CreateURL, hosts[a.Connection]) {
-			out.creates = append(out.creates, CRMPage{a.Connection, a.CreateURL})
-		}
-	}
-	for _, c := range result.Customers {
-		view := viewCustomer(c.Connection, c.Customer)
-		if !safe(view.URL, hosts[c.Connection]) {
-			view.URL = ""
-		}
-		out.Customers = append(out.Customers, view)
+	out := CallerPage{Status: result.State, Number: cmp.Or(read.E164, read.Key()), Customers: make([]CustomerView, len(result.Customers)), answers: result.Answers}
+	for i, c := range result.Customers {
+		out.Customers[i] = viewCustomer(c.Connection, c.Customer)
 	}
 	out.URL = out.opens(line.site.Popup)
 	return out, nil
@@ -238,8 +281,8 @@ func (p CallerPage) opens(popup *rules.Popup) string {
 		}
 		choice = popup.Many
 	case crm.None:
-		if popup.None == "create" && len(p.creates) > 0 {
-			return first(p.creates)
+		if creates := p.Creates(); popup.None == "create" && len(creates) > 0 {
+			return first(creates)
 		}
 		choice = popup.None
 	case crm.Unknown:
@@ -250,7 +293,7 @@ func (p CallerPage) opens(popup *rules.Popup) string {
 	if choice == "nothing" {
 		return ""
 	}
-	return first(p.searches)
+	return first(p.Searches())
 }
 
 // region is how the site's numbers are read: as its web phone does, else as all
@@ -263,21 +306,6 @@ func (l SiteLine) region() string {
 		return regions[0]
 	}
 	return ""
-}
-
-func hostOf(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return ""
-	}
-	return u.Host
-}
-
-// safe tells whether an agent's browser may be sent to an address: https, and on
-// the connection's own host.
-func safe(address, host string) bool {
-	u, err := url.Parse(address)
-	return err == nil && u.Scheme == "https" && u.User == nil && u.Host != "" && u.Host == host
 }
 
 // ErrNoOrigin refuses a preflight of a page that the site does not name.

@@ -53,6 +53,12 @@ type sitePage struct {
 // newWorld starts the browser; it ends with the test.
 func newWorld(t *testing.T, document string) *world {
 	t.Helper()
+	return newWorldOf(t, serve(t, document))
+}
+
+// newWorldOf is newWorld with a server that runs already.
+func newWorldOf(t *testing.T, h *harness) *world {
+	t.Helper()
 	chromium := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -63,7 +69,7 @@ func newWorld(t *testing.T, document string) *world {
 	if chromium == "" {
 		t.Fatal("there is no Chromium; `make test` installs it on Debian as root")
 	}
-	w := &world{h: serve(t, document), pages: map[string]sitePage{}, served: map[string]int{}}
+	w := &world{h: h, pages: map[string]sitePage{}, served: map[string]int{}}
 	w.web = httptest.NewUnstartedServer(http.HandlerFunc(w.serve))
 	w.web.Config.ErrorLog = log.New(io.Discard, "", 0) // what Chromium asks of its maker
 	w.web.TLS = &tls.Config{MinVersion: tls.VersionTLS12}

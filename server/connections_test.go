@@ -24,6 +24,7 @@ var books = crm.Driver{
 		{Name: "api_key", Label: "key", Required: true, Secret: true},
 	},
 	Budgets: []crm.Budget{{Name: "requests", Requests: 600, Per: time.Minute}},
+	Pages:   func(crm.Settings) string { return "https://books.example" },
 	Open: func(s crm.Settings, h *http.Client) (crm.Client, error) {
 		return &booksClient{base: s["base_url"], key: s["api_key"], http: h}, nil
 	},
@@ -67,7 +68,7 @@ func (c *booksClient) FindCustomers(ctx context.Context, n phone.Number) ([]crm.
 func (c *booksClient) Check(ctx context.Context) error { return c.get(ctx, "/check", new(any)) }
 
 func (c *booksClient) SearchURL(n phone.Number) string {
-	return c.base + "/search?n=" + url.QueryEscape(n.E164)
+	return "https://books.example/search?n=" + url.QueryEscape(n.E164)
 }
 
 // bookServer is an account of books: Layla has 050 123 4567.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -31,7 +32,15 @@ func (s *server) crmURL(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, page)
+	pooled := buffers.Get().(*[]byte)
+	defer func() {
+		if cap(*pooled) <= largestPooled {
+			buffers.Put(pooled)
+		}
+	}()
+	text := page.AppendJSON((*pooled)[:0])
+	*pooled = text[:0]
+	return c.Blob(http.StatusOK, echo.MIMEApplicationJSON, text)
 }
 
 // crmPreflight answers a browser that asks whether a page may ask.
@@ -75,9 +84,9 @@ func allow(c echo.Context, line handlers.SiteLine) bool {
 // caller looks up whose number a browser asks about.
 func (s *server) caller(c echo.Context) (handlers.CallerPage, handlers.SiteLine, error) {
 	header := c.Response().Header()
-	header.Set(echo.HeaderCacheControl, "no-store") // names, and by whose key
-	header.Set(echo.HeaderReferrerPolicy, "no-referrer")
-	header.Set(echo.HeaderXContentTypeOptions, "nosniff")
+	header[echo.HeaderCacheControl] = []string{"no-store"} // names, and by whose key
+	header[echo.HeaderReferrerPolicy] = []string{"no-referrer"}
+	header[echo.HeaderXContentTypeOptions] = []string{"nosniff"}
 	line, err := s.popups.Site(c.QueryParam("site"))
 	if err != nil {
 		return handlers.CallerPage{}, line, err
@@ -141,7 +150,7 @@ func callersPage(site string, found handlers.CallerPage) web.CallersPage {
 	}
 	for _, customer := range found.Customers {
 		page.Customers = append(page.Customers, web.CallerLink{
-			Name: cmp.Or(customer.Name, "Without a name"), URL: customer.URL, About: customer.Connection + ", matched by " + customer.MatchedBy,
+			Name: cmp.Or(customer.Name, "Without a name"), URL: customer.URL, About: customer.Connection + matched(customer.MatchedBy),
 		})
 	}
 	for _, search := range found.Searches() {
@@ -153,6 +162,18 @@ func callersPage(site string, found handlers.CallerPage) web.CallersPage {
 		}
 	}
 	return page
+}
+
+// matched says what of a customer has the number, unless that is as usual.
+func matched(by string) string {
+	switch by {
+	case "phone", "":
+		return ""
+	case "shared_phone":
+		return ", shares this number"
+	default:
+		return ", by " + strings.ReplaceAll(by, "_", " ")
+	}
 }
 
 // siteToken makes a token for a site.

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"calltracker/crm"
 	"calltracker/crm/builtin"
@@ -14,6 +17,9 @@ import (
 	"calltracker/handlers"
 )
 
+// hostileName is a name as nobody has it.
+const hostileName = `</b><script>document.title = "broken"</script>"'&` + "AVeryLongNameWithoutAnySpaceThatGoesOnAndOnAndOnAndOnUntilItIsWiderThanThePage"
+
 // desk is a server with a Kustomer and a Zendesk that are made up, and a site.
 func desk(t *testing.T, popup string) (h *harness, kustomer *crmtest.Kustomer, zendesk *crmtest.Zendesk) {
 	t.Helper()
@@ -21,6 +27,8 @@ func desk(t *testing.T, popup string) (h *harness, kustomer *crmtest.Kustomer, z
 	kustomer.Put(
 		crmtest.Person{ID: "501", Name: `Noor <script>alert("x")</script>`, Phones: []string{"+971502220001"}},
 		crmtest.Person{ID: "502", Name: "Both places", Phones: []string{"+971502220002"}},
+		crmtest.Person{ID: "503", Name: hostileName, Shared: []string{"+971502220004"}},
+		crmtest.Person{ID: "504", Name: "ليلى حداد", Shared: []string{"+971502220004"}},
 	)
 	zendesk.Put(crmtest.Person{ID: "901", Name: "Both places, too", Phones: []string{"050 222 0002"}})
 	k, z := httptest.NewServer(kustomer), httptest.NewServer(zendesk)
@@ -36,6 +44,7 @@ sites:
     keys: ["embed-key-of-the-site"]
     jorel: {contactCenterName: aldebaran, defaultRegionCode: AE}
     popup: %s
+  other: {origins: ["https://other.example.com"], jorel: {contactCenterName: aldebaran, defaultRegionCode: AE}, popup: {connections: [kustomer]}}
   bare: {origins: ["https://bare.example.com"], jorel: {contactCenterName: aldebaran}}
 `, k.URL, z.URL, popup), func(set *settings) { set.drivers = builtin.Drivers() })
 	return h, kustomer, zendesk
@@ -147,7 +156,7 @@ func TestOpenRedirectsOrShowsAPage(t *testing.T) {
 		t.Errorf("%d, sent to %s", res.StatusCode, got)
 	}
 	for number, want := range map[string][]string{
-		"0502220002": {"Who is calling?", "Both places, too", "https://acme.zendesk.com/agent/users/901", "matched by phone"},
+		"0502220002": {"Who is calling?", "Both places, too", "https://acme.zendesk.com/agent/users/901"},
 		"0502229999": {"Nobody is known", "Search in zendesk", "Add to kustomer"},
 		"0029":       {"belongs to nobody"},
 	} {
@@ -160,5 +169,168 @@ func TestOpenRedirectsOrShowsAPage(t *testing.T) {
 		if policy := r.header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'") || r.header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: headers %v", number, r.header)
 		}
+	}
+}
+
+// A token is good for its site, and for its time.
+func TestATokenIsForOneSiteAndItsTime(t *testing.T) {
+	h, _, _ := desk(t, popupWithAll)
+	get := func(site, token string) response {
+		return h.do(request{method: "GET", path: "/crm/url?number=0502220001&site=" + site + "&token=" + token})
+	}
+	token := func(site string) string {
+		return into[handlers.SiteToken](t, h.do(request{method: "POST", path: "/api/v1/sites/" + site + "/token", admin: true}).want(t, 200)).Token
+	}
+	ours, theirs := token("crm"), token("other")
+	get("crm", ours).want(t, 200)
+	get("other", theirs).want(t, 200)
+	get("other", ours).want(t, 401)
+	get("crm", theirs).want(t, 401)
+
+	// One that the same server made a while ago.
+	for ago, want := range map[time.Duration]int{30 * time.Second: 200, time.Minute: 401, 24 * time.Hour: 401, -30 * time.Second: 200} {
+		then := handlers.Popup{Config: h.s.config, Key: tokenKey(h.s.settings.secretKey), Now: func() time.Time { return time.Now().Add(-ago) }}
+		made, err := then.Token("crm", time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := get("crm", made.Token); r.status != want {
+			t.Errorf("a token for a minute, %s later: %d, want %d", ago, r.status, want)
+		}
+	}
+}
+
+func TestWrongPassesAreLimitedAndRightOnesAreNot(t *testing.T) {
+	h, _, _ := desk(t, popupWithAll)
+	get := func(path, pass string) response {
+		return h.do(request{method: "GET", path: path + "?site=crm&number=0502220001&" + pass, header: map[string]string{"Origin": "https://crm.example.com"}})
+	}
+	for i := range 30 {
+		pass := fmt.Sprintf("key=guess-%d", i)
+		if i%2 == 0 {
+			pass = fmt.Sprintf("token=zz.%d", i)
+		}
+		get("/crm/url", pass).want(t, 401)
+	}
+	for _, path := range []string{"/crm/url", "/crm/open"} {
+		r := get(path, "key=one-more").want(t, 429)
+		if seconds, err := strconv.Atoi(r.header.Get("Retry-After")); err != nil || seconds < 1 || seconds > 60 {
+			t.Errorf("%s: Retry-After %q", path, r.header.Get("Retry-After"))
+		}
+		if got := r.header.Get("Access-Control-Allow-Origin"); got != "https://crm.example.com" {
+			t.Errorf("%s: the page cannot read why: allowed for %q", path, got)
+		}
+		get(path, "").want(t, 401) // who shows no pass guesses none
+	}
+	get("/crm/url", "key=embed-key-of-the-site").want(t, 200)
+}
+
+func TestPreflightIsForTheSitesOrigins(t *testing.T) {
+	h, _, _ := desk(t, popupWithAll)
+	preflight := func(site, origin string) response {
+		return h.do(request{method: "OPTIONS", path: "/crm/url?site=" + site, header: map[string]string{
+			"Origin": origin, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "x-embed-key",
+		}})
+	}
+	r := preflight("crm", "https://crm.example.com").want(t, 204)
+	for name, want := range map[string]string{
+		"Access-Control-Allow-Origin": "https://crm.example.com", "Access-Control-Allow-Methods": "GET",
+		"Access-Control-Allow-Headers": "X-Embed-Key", "Access-Control-Max-Age": "600", "Vary": "Origin", "Access-Control-Allow-Credentials": "",
+	} {
+		if got := r.header.Get(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	for _, origin := range []string{"", "null", "https://evil.example", "http://crm.example.com", "https://crm.example.com.evil.example", "https://CRM.example.com:443", "https://other.example.com"} {
+		r := preflight("crm", origin).want(t, 403)
+		if got := r.header.Get("Access-Control-Allow-Origin"); got != "" {
+			t.Errorf("%q: allowed for %q", origin, got)
+		}
+	}
+	preflight("nowhere", "https://crm.example.com").want(t, 404)
+	preflight("bare", "https://bare.example.com").want(t, 404)
+}
+
+// A CRM, or who else writes what it says, sends no agent to another host.
+func TestNoPageLeadsAwayFromTheCRM(t *testing.T) {
+	b := newBooks(t)
+	h := serveBooks(t, withBooks(b)+`
+sites:
+  crm: {origins: ["https://crm.example.com"], keys: ["embed-key-of-the-site"], jorel: {contactCenterName: aldebaran, defaultRegionCode: AE}, popup: {connections: [a]}}
+`)
+	for i, address := range []string{
+		"https://evil.example/c-1", "http://books.example/c-1", "https://books.example@evil.example/c-1", "https://books.example.evil.example/", "//books.example/c-1",
+		"https://books.example:8443/c-1", "javascript:alert(1)", "https:books.example", "https://books.example\\@evil.example/", "https://evil.example#https://books.example", "",
+	} {
+		number := fmt.Sprintf("050333%04d", i)
+		b.becomes(func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode([]map[string]any{{"id": "c-1", "name": "Mallory", "url": address, "matchedBy": "phone"}})
+		})
+		if got := h.caller(number); got.Status != crm.Found || got.URL != "" || got.Customers[0].URL != "" {
+			t.Errorf("%q: %+v", address, got)
+		}
+		if r := h.do(request{method: "GET", path: "/crm/open?site=crm&key=embed-key-of-the-site&number=" + number}).want(t, 200); strings.Contains(r.body, "evil.example") {
+			t.Errorf("%q: the page leads there: %s", address, r.body)
+		}
+	}
+	b.becomes(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`[{"id":"c-1","name":"Layla","url":"https://BOOKS.example/c-1","matchedBy":"phone"}]`))
+	})
+	if got := h.caller("0503330099"); got.URL != "https://BOOKS.example/c-1" {
+		t.Errorf("a page of the CRM: %+v", got)
+	}
+}
+
+func TestAPageThatAddsCustomersIsOnTheCRMsHost(t *testing.T) {
+	for address, want := range map[string]int{"https://acme.kustomerapp.com/new?phone={number}": 200, "https://evil.example/new?phone={number}": 422} {
+		text := fmt.Sprintf("connections: {k: {driver: kustomer, settings: {base_url: \"https://acme.api.kustomerapp.com\", org: acme, api_key: \"${env:K}\", create_url: %q}}}\n", address)
+		h := serveWith(t, t.TempDir(), document, func(set *settings) { set.drivers = builtin.Drivers() })
+		t.Setenv("K", "kustomer-key")
+		r := h.putConfig("?dry_run=true", "*", "application/yaml", document+text).want(t, want)
+		if want == 422 && !strings.Contains(r.body, "create_url") {
+			t.Errorf("the problem does not say where: %s", r.body)
+		}
+	}
+}
+
+func TestCallersPageInABrowser(t *testing.T) {
+	h, kustomer, zendesk := desk(t, popupWithAll)
+	w := newWorldOf(t, h)
+	open := func(number, picture string) *tab {
+		tab := w.tab(t)
+		tab.navigate("https://calls.example.com/crm/open?site=crm&key=embed-key-of-the-site&number=" + number)
+		tab.shoot(picture)
+		return tab
+	}
+	links := func(tab *tab) string {
+		return strings.Join(eval[[]string](tab, `[...document.querySelectorAll("main a")].map((a) => a.href)`), " ")
+	}
+	many := open("0502220002", "callers-many")
+	if got, want := links(many), "https://acme.kustomerapp.com/app/customers/502 https://acme.zendesk.com/agent/users/901 "; !strings.HasPrefix(got, want) {
+		t.Errorf("several: links to %s", got)
+	}
+	if got := eval[string](many, `document.querySelector("h1").textContent + document.querySelector(".caller").textContent`); got != "Who is calling?+971502220002" {
+		t.Errorf("several: %q", got)
+	}
+	if height := eval[float64](many, `Math.min(...[...document.querySelectorAll("main a")].map((a) => a.getBoundingClientRect().height))`); height < 40 {
+		t.Errorf("links are %v pixels high: hard to hit while the phone rings", height)
+	}
+	none := open("0502229999", "callers-none")
+	if got := links(none); !strings.Contains(got, "https://acme.kustomerapp.com/new?phone=%2B971502229999") || !strings.Contains(got, "https://acme.zendesk.com/agent/search/1?") {
+		t.Errorf("nobody: links to %s", got)
+	}
+	hostile := open("0502220004", "callers-hostile")
+	if got := eval[[]string](hostile, `[...document.querySelectorAll(".choices b")].map((b) => b.textContent)`); len(got) != 2 || got[0] != hostileName {
+		t.Errorf("names: %q", got)
+	}
+	for _, u := range []*crmtest.Upstream{&kustomer.Upstream, &zendesk.Upstream} {
+		u.Break(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+	}
+	away := open("0502228888", "callers-away")
+	if got := eval[string](away, `document.querySelector("h1").textContent`); got != "The CRM does not answer" {
+		t.Errorf("away: %q", got)
+	}
+	for _, tab := range []*tab{many, none, hostile, away} {
+		tab.fine()
 	}
 }

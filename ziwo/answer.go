@@ -17,7 +17,7 @@ type StartAnswer struct {
 // it came.
 func AppendStartAnswer(dst []byte, didCalled string) StartAnswer {
 	dst = append(dst, `{"result":true,"content":{"didCalled":`...)
-	dst = appendString(dst, didCalled)
+	dst = AppendString(dst, didCalled)
 	return StartAnswer{dst: append(dst, `,"rules":[`...)}
 }
 
@@ -30,11 +30,11 @@ func (a *StartAnswer) Rule(action, number, callerID string, timeout int) {
 	}
 	a.rules++
 	a.dst = append(a.dst, `{"action":`...)
-	a.dst = appendString(a.dst, action)
+	a.dst = AppendString(a.dst, action)
 	a.dst = append(a.dst, `,"number":`...)
-	a.dst = appendString(a.dst, number)
+	a.dst = AppendString(a.dst, number)
 	a.dst = append(a.dst, `,"callerID":`...)
-	a.dst = appendString(a.dst, callerID)
+	a.dst = AppendString(a.dst, callerID)
 	a.dst = append(a.dst, `,"timeout":`...)
 	a.dst = strconv.AppendInt(a.dst, int64(timeout), 10)
 	a.dst = append(a.dst, '}')
@@ -48,7 +48,7 @@ func (a *StartAnswer) End(voicemailField string, voicemail bool) []byte {
 	dst = append(dst, ']')
 	if voicemailField != "" {
 		dst = append(dst, ',')
-		dst = appendString(dst, voicemailField)
+		dst = AppendString(dst, voicemailField)
 		dst = append(dst, ':')
 		dst = strconv.AppendBool(dst, voicemail)
 	}
@@ -65,7 +65,7 @@ func AppendOK(dst []byte, warnings ...string) []byte {
 		} else {
 			dst = append(dst, ',')
 		}
-		dst = appendString(dst, warning)
+		dst = AppendString(dst, warning)
 	}
 	if len(warnings) > 0 {
 		dst = append(dst, ']')
@@ -76,13 +76,13 @@ func AppendOK(dst []byte, warnings ...string) []byte {
 // AppendError appends the envelope of a refusal.
 func AppendError(dst []byte, message string) []byte {
 	dst = append(dst, `{"result":false,"content":{},"info":{},"error":{"message":`...)
-	dst = appendString(dst, message)
+	dst = AppendString(dst, message)
 	return append(dst, "}}"...)
 }
 
-// appendString appends s as a JSON string. What is no UTF-8 becomes U+FFFD;
+// AppendString appends s as a JSON string. What is no UTF-8 becomes U+FFFD;
 // U+2028 and U+2029 are escaped, since old JavaScript ends a line there.
-func appendString(dst []byte, s string) []byte {
+func AppendString(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
 	clean := 0 // s[clean:i] needs no escape

@@ -21,7 +21,7 @@ func MaskSecrets(body []byte) []byte {
 	if json.Valid(body) {
 		return maskJSON(body, 0)
 	}
-	return appendString(nil, maskText(maskEncoded(string(body), 0)))
+	return AppendString(nil, maskText(maskEncoded(string(body), 0)))
 }
 
 // secretName tells whether values under name are to be hidden. It rather hides
@@ -67,7 +67,7 @@ func maskJSON(doc []byte, depth int) []byte {
 		}
 		start := skipSpace(doc, colon+1)
 		out = append(out, doc[end:start]...)
-		out = appendString(out, mask)
+		out = AppendString(out, mask)
 		i = valueEnd(doc, start)
 	}
 	return out
@@ -80,7 +80,7 @@ func appendMasked(out, token []byte, depth int) []byte {
 	if masked == string(inner) {
 		return append(out, token...)
 	}
-	return appendString(out, masked)
+	return AppendString(out, masked)
 }
 
 // maskInside masks a text that may be JSON or a form itself.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Person is a customer of a CRM that is made up.
@@ -28,6 +29,7 @@ type Upstream struct {
 	mutex  sync.Mutex
 	people []Person
 	fault  http.HandlerFunc
+	delay  time.Duration
 	log    []string
 	bad    []string // requests that the real CRM would not have understood
 }
@@ -44,6 +46,13 @@ func (u *Upstream) Break(fault http.HandlerFunc) {
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
 	u.fault = fault
+}
+
+// Delay has every request wait before it is answered.
+func (u *Upstream) Delay(d time.Duration) {
+	u.mutex.Lock()
+	defer u.mutex.Unlock()
+	u.delay = d
 }
 
 // Requests are those that came so far, as "METHOD path?query" the way they were
@@ -66,8 +75,14 @@ func (u *Upstream) Misunderstood() []string {
 func (u *Upstream) begin(w http.ResponseWriter, r *http.Request) (answered bool) {
 	u.mutex.Lock()
 	u.log = append(u.log, r.Method+" "+r.RequestURI)
-	fault := u.fault
+	fault, delay := u.fault, u.delay
 	u.mutex.Unlock()
+	if delay > 0 {
+		select {
+		case <-time.After(delay):
+		case <-r.Context().Done():
+		}
+	}
 	if fault != nil {
 		fault(w, r)
 	}

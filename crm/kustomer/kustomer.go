@@ -43,7 +43,8 @@ func Driver() crm.Driver {
 				return strings.HasSuffix(req.URL.Path, searchPath)
 			}},
 		},
-		Open: open,
+		Pages: pages,
+		Open:  open,
 	}
 }
 
@@ -56,13 +57,17 @@ type client struct {
 	create string
 }
 
-func open(settings crm.Settings, web *http.Client) (crm.Client, error) {
-	ui := settings["ui_url"]
-	if ui == "" {
-		ui = "https://" + settings["org"] + ".kustomerapp.com"
+// pages is where agents open Kustomer.
+func pages(settings crm.Settings) string {
+	if ui := settings["ui_url"]; ui != "" {
+		return ui
 	}
+	return "https://" + settings["org"] + ".kustomerapp.com"
+}
+
+func open(settings crm.Settings, web *http.Client) (crm.Client, error) {
 	key := settings["api_key"]
-	return &client{ui: ui, create: settings["create_url"], api: crm.NewAPI(settings["base_url"], web, func(req *http.Request) {
+	return &client{ui: pages(settings), create: settings["create_url"], api: crm.NewAPI(settings["base_url"], web, func(req *http.Request) {
 		req.Header.Set("Authorization", "Bearer "+key)
 	})}, nil
 }

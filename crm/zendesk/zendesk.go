@@ -3,6 +3,7 @@
 package zendesk
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -53,7 +54,8 @@ func Driver() crm.Driver {
 			}
 			return []crm.Budget{{Name: "account", Requests: requests, Per: time.Minute}}
 		},
-		Open: open,
+		Pages: pages,
+		Open:  open,
 	}
 }
 
@@ -64,16 +66,15 @@ type client struct {
 	create string
 }
 
+// pages is where agents open Zendesk.
+func pages(settings crm.Settings) string { return cmp.Or(settings["ui_url"], settings["base_url"]) }
+
 func open(settings crm.Settings, web *http.Client) (crm.Client, error) {
-	ui := settings["ui_url"]
-	if ui == "" {
-		ui = settings["base_url"]
-	}
 	sign := func(req *http.Request) { req.SetBasicAuth(settings["email"]+"/token", settings["api_token"]) }
 	if token := settings["access_token"]; token != "" {
 		sign = func(req *http.Request) { req.Header.Set("Authorization", "Bearer "+token) }
 	}
-	return &client{ui: ui, create: settings["create_url"], api: crm.NewAPI(settings["base_url"], web, sign)}, nil
+	return &client{ui: pages(settings), create: settings["create_url"], api: crm.NewAPI(settings["base_url"], web, sign)}, nil
 }
 
 // user is what counts of Zendesk's object. Any of it may be null.

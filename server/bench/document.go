@@ -26,15 +26,29 @@ const (
 // The document, as far as the benchmark writes one.
 type (
 	configuration struct {
-		Calendars map[string][]string `json:"calendars"`
-		Schedules map[string]schedule `json:"schedules"`
-		Trackers  map[string]tracker  `json:"trackers"`
-		Sites     map[string]site     `json:"sites"`
+		Calendars   map[string][]string   `json:"calendars"`
+		Schedules   map[string]schedule   `json:"schedules"`
+		Trackers    map[string]tracker    `json:"trackers"`
+		Connections map[string]connection `json:"connections,omitempty"`
+		Sites       map[string]site       `json:"sites"`
+	}
+	connection struct {
+		Driver   string            `json:"driver"`
+		Settings map[string]string `json:"settings"`
 	}
 	site struct {
-		Origins        []string    `json:"origins"`
-		WebCallback    webCallback `json:"webcallback"`
-		OfflineOutside []string    `json:"offline_outside"`
+		Origins        []string     `json:"origins"`
+		WebCallback    *webCallback `json:"webcallback,omitempty"`
+		OfflineOutside []string     `json:"offline_outside,omitempty"`
+		Jorel          *jorel       `json:"jorel,omitempty"`
+		Popup          *popup       `json:"popup,omitempty"`
+	}
+	jorel struct {
+		ContactCenterName string `json:"contactCenterName"`
+		DefaultRegionCode string `json:"defaultRegionCode"`
+	}
+	popup struct {
+		Connections []string `json:"connections"`
 	}
 	webCallback struct {
 		ContactCenterName string   `json:"contactCenterName"`
@@ -81,9 +95,12 @@ type (
 	}
 )
 
+// extension adds to the generated document what one measurement needs.
+type extension func(*configuration)
+
 // document is a configuration of so many trackers with so many routes each. The
 // same figures give the same document.
-func document(trackers, routes int) ([]byte, error) {
+func document(trackers, routes int, extensions ...extension) ([]byte, error) {
 	workdays := []string{"mon", "tue", "wed", "thu", "fri"}
 	weekend := []string{"sat", "sun"}
 	doc := configuration{
@@ -96,11 +113,14 @@ func document(trackers, routes int) ([]byte, error) {
 		},
 		Trackers: make(map[string]tracker, trackers),
 		Sites: map[string]site{benchSite: {
-			Origins: []string{"https://shop.example.com"}, WebCallback: webCallback{"aldebaran", []string{"33176431477"}}, OfflineOutside: []string{"office"},
+			Origins: []string{"https://shop.example.com"}, WebCallback: &webCallback{"aldebaran", []string{"33176431477"}}, OfflineOutside: []string{"office"},
 		}},
 	}
 	for t := range trackers {
 		doc.Trackers[trackerID(t)] = newTracker(t, routes)
+	}
+	for _, extend := range extensions {
+		extend(&doc)
 	}
 	return json.Marshal(doc)
 }

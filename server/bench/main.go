@@ -138,6 +138,9 @@ func (b *bench) measurements() []measurement {
 		{"startCall", b.startCall},
 		{"embeds", b.embeds},
 		{"shared", b.shared},
+		{"popup", b.popup},
+		{"popupHanging", b.popupHanging},
+		{"popupFlood", b.popupFlood},
 		{"growth", b.growth},
 		{"decide", b.decide},
 		{"start", b.start},
@@ -176,7 +179,8 @@ type contender struct {
 	process *process
 	clients []*client
 	check   func(request, []byte) error
-	records bool // decisions: only calltracker does
+	records bool                      // decisions: only calltracker does
+	beside  func(ctx context.Context) // goes on during a turn, until ctx ends; nil for nothing
 }
 
 // turn is the time of one contender, measured; when during is 0, it is a warm-up
@@ -184,6 +188,12 @@ type contender struct {
 func (c contender) turn(ctx context.Context, during time.Duration) (r result, err error) {
 	if err := c.process.resume(ctx); err != nil {
 		return r, err
+	}
+	if c.beside != nil {
+		beside, end := context.WithCancel(ctx)
+		ended := make(chan struct{})
+		go func() { defer close(ended); c.beside(beside) }()
+		defer func() { end(); <-ended }()
 	}
 	used, _ := c.process.processorTime()
 	if r, err = load(ctx, c.process.address, c.clients, during, c.check); err != nil {

@@ -136,18 +136,18 @@ func (b *bench) serverWith(ctx context.Context, environment []string, arguments 
 }
 
 // loaded starts calltracker with a generated document in force.
-func (b *bench) loaded(ctx context.Context, trackers, routes int) (*process, error) {
-	return b.loadedOn(ctx, "", trackers, routes)
+func (b *bench) loaded(ctx context.Context, trackers, routes int, extensions ...extension) (*process, error) {
+	return b.loadedOn(ctx, "", trackers, routes, extensions...)
 }
 
 // loadedOn is loaded on a PostgreSQL database; SQLite for none.
-func (b *bench) loadedOn(ctx context.Context, database string, trackers, routes int) (*process, error) {
-	return b.loadedWith(ctx, []string{"CALLTRACKER_DATABASE_URL=" + database}, trackers, routes)
+func (b *bench) loadedOn(ctx context.Context, database string, trackers, routes int, extensions ...extension) (*process, error) {
+	return b.loadedWith(ctx, []string{"CALLTRACKER_DATABASE_URL=" + database}, trackers, routes, extensions...)
 }
 
 // loadedWith is loaded with more of an environment.
-func (b *bench) loadedWith(ctx context.Context, environment []string, trackers, routes int) (*process, error) {
-	text, err := document(trackers, routes)
+func (b *bench) loadedWith(ctx context.Context, environment []string, trackers, routes int, extensions ...extension) (*process, error) {
+	text, err := document(trackers, routes, extensions...)
 	if err != nil {
 		return nil, err
 	}
