@@ -191,6 +191,24 @@ func TestStoredCallsGetTheirCustomers(t *testing.T) {
 		t.Errorf("a withheld number, asked again: %+v", got)
 	}
 	enrich("0190aaaa-0000-7000-8000-000000000000", 404)
+
+	// The same as jobs.
+	list := into[handlers.JobList](t, h.get("/api/v1/jobs?kind=enrichment&state=done").want(t, 200))
+	if len(list.Jobs) != 2 || list.Jobs[0].Key != calls["stranger"].ID || list.Jobs[1].Key != calls["known"].ID || list.Jobs[1].Attempts != 2 {
+		t.Errorf("as jobs: %+v", list.Jobs)
+	}
+	before := a.requests.Load()
+	retried := into[handlers.JobView](t, h.do(request{method: "POST", path: "/api/v1/jobs/" + calls["known"].ID + "/retry", admin: true}).want(t, 200))
+	if retried.State != "waiting" || retried.Kind != "enrichment" {
+		t.Errorf("retried: %+v", retried)
+	}
+	eventually(t, "looking the call up for the job", func() bool {
+		return byID()["known"].Enrichment == handlers.Enrichment{State: "none", Attempts: 1}
+	})
+	if n := a.requests.Load() - before; n != 1 {
+		t.Errorf("%d requests for a job that was retried", n)
+	}
+	h.do(request{method: "POST", path: "/api/v1/jobs/" + calls["withheld"].ID + "/retry", admin: true}).want(t, 404)
 }
 
 func TestWithoutConnectionsNobodyIsLookedFor(t *testing.T) {

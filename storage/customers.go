@@ -29,11 +29,16 @@ type Enrichment struct {
 	Error    string // why it failed, or has to wait
 }
 
+// EnrichmentJob is the kind under which look-ups are among the jobs: one for each
+// call, whose id it has, waiting while it is pending and dead when it failed.
+const EnrichmentJob = "enrichment"
+
 // Settled is what a look-up found.
 type Settled struct {
 	Lookup
 	Found []Customer
 	Due   time.Time // when it is to be looked up again; zero: never
+	Now   time.Time
 }
 
 // Lookup is a number that somebody has claimed to look up, for a call.

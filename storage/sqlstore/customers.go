@@ -56,9 +56,9 @@ func (s *Store) QueueLookups(ctx context.Context, since, now time.Time) (queued 
 		if err := db.readGorm.WithContext(ctx).Raw(`SELECT 1`+unqueued+` LIMIT 1`, first).Scan(&some).Error; err != nil || len(some) == 0 {
 			return err
 		}
-		done := db.writeGorm.WithContext(ctx).Exec(`INSERT INTO call_lookups (of_call, number, at_us, state, attempts, error, anew, due_us)
-			SELECT c.id, `+customerNumber+`, c.at_us, 'pending', 0, '', 0, CAST(? AS BIGINT)`+unqueued+`
-			ORDER BY c.id LIMIT ? ON CONFLICT (of_call) DO NOTHING`, micros(now), first, queueSize)
+		done := db.writeGorm.WithContext(ctx).Exec(`INSERT INTO call_lookups (of_call, number, at_us, state, attempts, error, anew, due_us, changed_us)
+			SELECT c.id, `+customerNumber+`, c.at_us, 'pending', 0, '', 0, CAST(? AS BIGINT), CAST(? AS BIGINT)`+unqueued+`
+			ORDER BY c.id LIMIT ? ON CONFLICT (of_call) DO NOTHING`, micros(now), micros(now), first, queueSize)
 		queued = int(done.RowsAffected)
 		return done.Error
 	})
@@ -131,8 +131,8 @@ func settle(tx *gorm.DB, l storage.Settled) (ours bool, err error) {
 	if l.Anew && !l.Due.IsZero() {
 		anew = 1
 	}
-	done := tx.Exec(`UPDATE call_lookups SET state = ?, attempts = ?, error = ?, anew = ?, due_us = ? WHERE of_call = ? AND due_us = ?`,
-		string(l.Enrichment.State), l.Enrichment.Attempts, text(l.Enrichment.Error), anew, micros(l.Due), l.Call, micros(l.Until))
+	done := tx.Exec(`UPDATE call_lookups SET state = ?, attempts = ?, error = ?, anew = ?, due_us = ?, changed_us = ? WHERE of_call = ? AND due_us = ?`,
+		string(l.Enrichment.State), l.Enrichment.Attempts, text(l.Enrichment.Error), anew, micros(l.Due), micros(l.Now), l.Call, micros(l.Until))
 	if done.Error != nil || done.RowsAffected == 0 {
 		return false, done.Error
 	}
@@ -165,10 +165,10 @@ func (s *Store) RequestLookup(ctx context.Context, id string, now time.Time) (e 
 			return nil
 		}
 		var rows []lookupRow
-		if err := db.writeGorm.WithContext(ctx).Raw(`INSERT INTO call_lookups (of_call, number, at_us, state, attempts, error, anew, due_us)
-			SELECT c.id, `+customerNumber+`, c.at_us, 'pending', 0, '', 1, CAST(? AS BIGINT) FROM calls c WHERE c.id = ?
-			ON CONFLICT (of_call) DO UPDATE SET number = excluded.number, state = 'pending', error = '', anew = 1, due_us = excluded.due_us
-			RETURNING of_call, number, state, attempts, error, anew`, micros(now), text(id)).Scan(&rows).Error; err != nil || len(rows) == 0 {
+		if err := db.writeGorm.WithContext(ctx).Raw(`INSERT INTO call_lookups (of_call, number, at_us, state, attempts, error, anew, due_us, changed_us)
+			SELECT c.id, `+customerNumber+`, c.at_us, 'pending', 0, '', 1, CAST(? AS BIGINT), CAST(? AS BIGINT) FROM calls c WHERE c.id = ?
+			ON CONFLICT (of_call) DO UPDATE SET number = excluded.number, state = 'pending', error = '', anew = 1, due_us = excluded.due_us, changed_us = excluded.changed_us
+			RETURNING of_call, number, state, attempts, error, anew`, micros(now), micros(now), text(id)).Scan(&rows).Error; err != nil || len(rows) == 0 {
 			return err
 		}
 		e = enrichmentOf(rows[0])

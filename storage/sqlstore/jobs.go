@@ -251,7 +251,7 @@ func (s *Store) PruneJobs(ctx context.Context, before time.Time, limit int) (n i
 	return n, err
 }
 
-// Jobs lists jobs, those that were made last first, and the cursor of the next
+// Jobs lists jobs and, as jobs of the kind storage.EnrichmentJob, look-ups; those that were made last first, and the cursor of the next
 // page, empty on the last. It returns storage.ErrBadCursor for a cursor that is
 // not its own.
 func (s *Store) Jobs(ctx context.Context, f storage.JobFilter, p storage.Page) (jobs []storage.Job, next string, err error) {
@@ -275,13 +275,18 @@ func (s *Store) Jobs(ctx context.Context, f storage.JobFilter, p storage.Page) (
 		if jobs, err = scanJobs(rows); err != nil {
 			return err
 		}
+		lookups, err := db.lookupJobs(ctx, f, after, size+1)
+		if err != nil {
+			return err
+		}
+		jobs = inOrderOfJobs(jobs, lookups)
 		jobs, next = cut(jobList, jobs, size, func(j storage.Job) cursor { return cursor{at: micros(j.At), id: j.ID} })
 		return nil
 	})
 	return jobs, next, err
 }
 
-// RetryJob makes a job run now, with all its tries before it. It returns
+// RetryJob makes a job, or a look-up, run now, with all its tries before it. It returns
 // storage.ErrNotFound, and storage.ErrConflict for one that is running.
 func (s *Store) RetryJob(ctx context.Context, id string, now time.Time) (job storage.Job, err error) {
 	err = s.do("retry job "+id, func(db *database) error {
@@ -296,6 +301,10 @@ func (s *Store) RetryJob(ctx context.Context, id string, now time.Time) (job sto
 				return err
 			}
 			jobs, err := scanJobs(rows)
+			if err == nil && len(jobs) == 0 {
+				jobs, err = db.retryLookup(ctx, tx, id, now)
+				retried = true
+			}
 			switch {
 			case err != nil:
 				return err
@@ -311,7 +320,8 @@ func (s *Store) RetryJob(ctx context.Context, id string, now time.Time) (job sto
 	return job, err
 }
 
-// CountJobs counts jobs by kind and state, but for those that are done.
+// CountJobs counts jobs and look-ups by kind and state, but for those that are
+// done.
 func (s *Store) CountJobs(ctx context.Context) (counts []storage.JobCount, err error) {
 	err = s.do("count jobs", func(db *database) error {
 		for _, state := range []storage.JobState{storage.JobWaiting, storage.JobRunning, storage.JobDead} {
@@ -324,7 +334,9 @@ func (s *Store) CountJobs(ctx context.Context) (counts []storage.JobCount, err e
 				return err
 			}
 		}
-		return nil
+		lookups, err := db.countLookups(ctx)
+		counts = append(counts, lookups...)
+		return err
 	})
 	return counts, err
 }

@@ -22,6 +22,7 @@ func customerTests() []test {
 		{"a look-up that has to wait keeps what is known", waitingKeepsWhatIsKnown},
 		{"a lost claim changes nothing", lostClaim},
 		{"a look-up that is asked for again begins anew", requestedAgain},
+		{"look-ups are among the jobs", lookupsAsJobs},
 		{"a request for a call without a number of a customer is none", requestedInVain},
 	}
 }
@@ -54,7 +55,7 @@ func settle(t *testing.T, s Store, l storage.Lookup, state storage.EnrichmentSta
 
 func settleAs(t *testing.T, s Store, l storage.Lookup, due time.Time, lost int, found ...storage.Customer) {
 	t.Helper()
-	if n, err := s.SettleLookups(t.Context(), []storage.Settled{{Lookup: l, Found: found, Due: due}}); err != nil || n != lost {
+	if n, err := s.SettleLookups(t.Context(), []storage.Settled{{Lookup: l, Found: found, Due: due, Now: noon.Add(time.Second)}}); err != nil || n != lost {
 		t.Fatalf("settled, %d lost and not %d: %v", n, lost, err)
 	}
 }
@@ -303,5 +304,87 @@ func requestedInVain(t *testing.T, s Store) {
 	claim(t, s, noon.Add(time.Hour), 1, 0)
 	if _, err := s.RequestLookup(t.Context(), newID(), noon); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("a call that is not there: %v", err)
+	}
+}
+
+func lookupsAsJobs(t *testing.T, s Store) {
+	jobs := func(f storage.JobFilter) []storage.Job {
+		t.Helper()
+		var all []storage.Job
+		for cursor := ""; ; {
+			page, next, err := s.Jobs(t.Context(), f, storage.Page{Cursor: cursor, Limit: 2})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if all = append(all, page...); next == "" {
+				return all
+			}
+			cursor = next
+		}
+	}
+	ids := func(jobs []storage.Job) (ids []string) {
+		for _, j := range jobs {
+			ids = append(ids, j.ID)
+		}
+		return ids
+	}
+	var calls []string // newest first
+	for i := range 5 {
+		calls = slices.Insert(calls, 0, save(t, s, body(fmt.Sprint("call-", i), 0)).ID)
+	}
+	queue(t, s, 5)
+	addJobs(t, s, time.Now().Add(time.Hour), storage.NewJob{Kind: "later", Key: "k"})
+	addJobs(t, s, noon.AddDate(-20, 0, 0), storage.NewJob{Kind: "earlier", Key: "k"})
+	all := jobs(storage.JobFilter{})
+	if len(all) != 7 || all[0].Kind != "later" || !slices.Equal(ids(all[1:6]), calls) || all[6].Kind != "earlier" {
+		t.Errorf("all jobs: %+v, calls %v", all, calls)
+	}
+	if got := jobs(storage.JobFilter{Kind: storage.EnrichmentJob}); !slices.Equal(ids(got), calls) {
+		t.Errorf("of the kind: %v, calls %v", ids(got), calls)
+	}
+	for i, l := range claim(t, s, noon, 3, 3) {
+		l.Enrichment.Error = "desk: it does not take this request"
+		settle(t, s, l, []storage.EnrichmentState{storage.EnrichmentFound, storage.EnrichmentNone, storage.EnrichmentFailed}[i])
+	}
+	for state, want := range map[storage.JobState]int{storage.JobWaiting: 2, storage.JobRunning: 0, storage.JobDone: 2, storage.JobDead: 1} {
+		got := jobs(storage.JobFilter{Kind: storage.EnrichmentJob, State: state})
+		if len(got) != want {
+			t.Errorf("%d jobs are %s, want %d", len(got), state, want)
+		}
+		for _, j := range got {
+			if j.State != state || j.Key != j.ID || time.Since(j.At) > time.Hour || state == storage.JobWaiting && !j.RunAt.Equal(noon) {
+				t.Errorf("%s: %+v", state, j)
+			}
+		}
+	}
+	dead := jobs(storage.JobFilter{State: storage.JobDead})[0]
+	if dead.Error != "desk: it does not take this request" || dead.Attempts != 1 || !dead.ChangedAt.Equal(noon.Add(time.Second)) {
+		t.Errorf("dead: %+v", dead)
+	}
+	counts, err := s.CountJobs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[storage.JobState]int{}
+	for _, c := range counts {
+		if c.Kind == storage.EnrichmentJob {
+			count[c.State] = c.Count
+		}
+	}
+	if diff := cmp.Diff(map[storage.JobState]int{storage.JobWaiting: 2, storage.JobDead: 1}, count); diff != "" {
+		t.Error(diff)
+	}
+
+	claim(t, s, noon.Add(time.Second), 10, 2) // what else was due
+	retried, err := s.RetryJob(t.Context(), dead.ID, noon.Add(time.Minute))
+	if err != nil || retried.State != storage.JobWaiting || retried.Attempts != 0 || retried.ID != dead.ID || retried.Kind != storage.EnrichmentJob {
+		t.Errorf("retried: %+v, %v", retried, err)
+	}
+	again := claim(t, s, noon.Add(time.Minute), 1, 1)[0]
+	if again.Call != dead.ID || !again.Anew || again.Enrichment.Attempts != 0 {
+		t.Errorf("claimed again: %+v", again)
+	}
+	if _, err := s.RetryJob(t.Context(), "0190a0b0-0000-7000-8000-000000000000", noon); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("a look-up that is not there: %v", err)
 	}
 }
