@@ -13,7 +13,6 @@ import (
 	"calltracker/crm"
 	"calltracker/crm/builtin"
 	"calltracker/crm/crmtest"
-	"calltracker/crm/crmtest/suite"
 	"calltracker/handlers"
 )
 
@@ -58,6 +57,11 @@ func (h *harness) caller(number string) handlers.CallerPage {
 	return into[handlers.CallerPage](h.t, r.want(h.t, 200))
 }
 
+// leave has a CRM answer nobody any more.
+func leave(u *crmtest.Upstream) {
+	u.Break(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+}
+
 func TestCallersPageInEachOutcome(t *testing.T) {
 	h, kustomer, zendesk := desk(t, popupWithAll)
 	one := "https://acme.kustomerapp.com/app/customers/501"
@@ -81,9 +85,8 @@ func TestCallersPageInEachOutcome(t *testing.T) {
 			t.Errorf("%s: %+v", number, got)
 		}
 	}
-	gone := func(u *crmtest.Upstream) { u.Break(suite.Faults()[10].Serve) }
-	gone(&kustomer.Upstream)
-	gone(&zendesk.Upstream)
+	leave(&kustomer.Upstream)
+	leave(&zendesk.Upstream)
 	if got := h.caller("0502223333"); got.Status != crm.Unknown || got.URL != "https://acme.kustomerapp.com/app" {
 		t.Errorf("with both away: %+v", got)
 	}
@@ -323,9 +326,8 @@ func TestCallersPageInABrowser(t *testing.T) {
 	if got := eval[[]string](hostile, `[...document.querySelectorAll(".choices b")].map((b) => b.textContent)`); len(got) != 2 || got[0] != hostileName {
 		t.Errorf("names: %q", got)
 	}
-	for _, u := range []*crmtest.Upstream{&kustomer.Upstream, &zendesk.Upstream} {
-		u.Break(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
-	}
+	leave(&kustomer.Upstream)
+	leave(&zendesk.Upstream)
 	away := open("0502228888", "callers-away")
 	if got := eval[string](away, `document.querySelector("h1").textContent`); got != "The CRM does not answer" {
 		t.Errorf("away: %q", got)

@@ -5,6 +5,7 @@ package suite
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -50,13 +51,20 @@ func Faults() []Fault {
 	return []Fault{
 		{"expired key", reply(401, jsonType, `{"errors":[{"code":"unauthorized","message":"Expired token"}]}`), crm.Unauthorized, 0},
 		{"error as a text", reply(401, jsonType, `{"error":"Couldn't authenticate you"}`), crm.Unauthorized, 0},
+		{"wrong key, without a body", reply(401, jsonType, ""), crm.Unauthorized, 0},
 		{"payment required", reply(402, jsonType, ``), crm.Unauthorized, 0},
 		{"missing role", reply(403, jsonType, `{"error":"Forbidden"}`), crm.Unauthorized, 0},
+		{"missing role, as an object", reply(403, jsonType, `{"error":{"title":"Forbidden","message":"You do not have access to this page"}}`), crm.Unauthorized, 0},
+		{"missing role, as a page", reply(403, page, "<html><body>Forbidden</body></html>"), crm.Unauthorized, 0},
+		{"no such page", reply(404, jsonType, `{"errors":[{"status":"404","code":"not_found","title":"Not Found"}]}`), crm.Rejected, 0},
 		{"error as an object", reply(400, jsonType, `{"error":{"title":"Invalid attribute","message":"no such page"}}`), crm.Rejected, 0},
 		{"conflict", reply(409, jsonType, `{"error":"UpdateConflict","description":"changed meanwhile"}`), crm.Rejected, 0},
 		{"invalid search", reply(422, jsonType, `{"error":"invalid","description":"Invalid search: why"}`), crm.Rejected, 0},
 		{"limited, with a wait", reply(429, jsonType, `{"errors":[{"code":"rate_limited"}]}`, "Retry-After", "7"), crm.RateLimited, 7 * time.Second},
 		{"limited, in plain text", reply(429, text, "You have exceeded the rate limit", "Retry-After", "3"), crm.RateLimited, 3 * time.Second},
+		{"limited, as a page", reply(429, page, "<html><body>Slow down</body></html>", "Retry-After", "9"), crm.RateLimited, 9 * time.Second},
+		{"limited, with a wait that cannot be read", reply(429, jsonType, `{}`, "Retry-After", "soon"), crm.RateLimited, time.Minute},
+		{"limited, by the vendor's own header", reply(429, text, "", "RateLimit-Reset", "11"), crm.RateLimited, 11 * time.Second},
 		{"limited, without a wait", reply(429, text, ""), crm.RateLimited, time.Minute},
 		{"broken, as a page", reply(502, page, "<html><body>Bad gateway</body></html>"), crm.Unavailable, 0},
 		{"broken, without a body", reply(500, jsonType, ""), crm.Unavailable, 0},
@@ -78,7 +86,26 @@ func Faults() []Fault {
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
 		}, crm.Unavailable, 0},
+		{"success with an error", reply(200, jsonType, `"unavailable"`), crm.Unavailable, 0},
+		{"a body that ends early", reply(200, jsonType, `{"data":[{"id":"1`, "Content-Length", "4000"), crm.Unavailable, 0},
 		{"a connection that breaks", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, crm.Unavailable, 0},
+		{"a connection that is reset", reset(""), crm.Unavailable, 0},
+		{"a connection that is reset in the body", reset("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4000\r\n\r\n{"), crm.Unavailable, 0},
+	}
+}
+
+// reset says something and then has the connection reset rather than closed.
+func reset(said string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		connection, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err) // the server of the suite can
+		}
+		defer func() { _ = connection.Close() }()
+		_, _ = connection.Write([]byte(said)) // the client may have gone
+		if tcp, ok := connection.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // what makes it a reset
+		}
 	}
 }
 
@@ -91,6 +118,8 @@ func People() []crmtest.Person {
 		{ID: "1004", Name: "First of two", Shared: []string{"+971501110004"}},
 		{ID: "1005", Name: "Second of two", Shared: []string{"+971501110004"}},
 		{ID: "1006", Name: "Another country", Phones: []string{"+966501110001"}}, // the same digits in the end
+		{ID: "1007", Name: "As people write it", Phones: []string{"+971 (50) 111-0007"}},
+		{ID: "1008", Name: "Twice", Phones: []string{"+971501110008"}, Shared: []string{"+971501110008"}},
 	}
 }
 
@@ -147,6 +176,7 @@ func number(raw string) phone.Number { return phone.Parse(raw, "AE") }
 func (s Subject) finds(t *testing.T, client crm.Client) {
 	for raw, want := range map[string][]string{
 		"0501110001": {"1001"}, "+971501110002": {"1002"}, "00971501110003": {"1003"}, "0501110004": {"1004", "1005"}, "0501119999": nil, "+966501110001": {"1006"},
+		"+971501110007": {"1007"}, "+971501110008": {"1008"},
 	} {
 		found, err := client.FindCustomers(t.Context(), number(raw))
 		if err != nil {
