@@ -9,7 +9,7 @@ FLAGS    ?=
 LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint generate bench crash-test soak fuzz clean
+.PHONY: help run build test lint generate bench crash-test e2e soak fuzz clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,12 +34,16 @@ lint: .bin/golangci-lint ## check formatting, go vet, golangci-lint and the brow
 generate: ## regenerate openapi/openapi.json and the served scripts of web/
 	go generate ./...
 
-bench: ## measure the call path against plain handlers, and lists of calls
+bench: ## measure the call path against plain handlers, lists of calls, and reconciliation
 	go run ./server/bench $(FLAGS)
 
 crash-test: ## break everything around the server for some minutes, and look for what it acknowledged
 	@.ci/setup
 	go run ./server/endurance/run crash $(FLAGS)
+
+e2e: ## live through a simulated day with every fault on two replicas, and compare what is stored
+	@.ci/setup
+	go run ./server/endurance/run day $(FLAGS)
 
 soak: ## serve calls for MINUTES (default 10) at RATE a second (default 100), and watch what it takes up
 	go run ./server/endurance/run soak -minutes $(MINUTES) -rate $(RATE) $(FLAGS)

@@ -35,3 +35,25 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 		})
 	}
 }
+
+// TestADayIsStoredAsItHappened is the whole product end to end: a simulated Ziwo
+// that does everything wrong, two replicas on one PostgreSQL and one Redis, one of
+// them killed and started again, and reconciliation. `make e2e` is the same with
+// more calls.
+func TestADayIsStoredAsItHappened(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdict, err := endurance.Day(t.Context(), endurance.DayOptions{
+		Program: endurance.Program{Command: []string{self}, Environment: []string{asProgram + "=1"}},
+		Calls:   300, Seed: uint64(time.Now().UnixNano()), Dir: t.TempDir(), Log: t.Output(),
+	})
+	t.Logf("\n%s", verdict)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !verdict.OK() {
+		t.Error("what is stored is not what happened")
+	}
+}

@@ -217,7 +217,7 @@ func (c *crash) up() error {
 	if c.server != nil {
 		return nil
 	}
-	s, err := c.Program.launch(c.Dir, filepath.Join(c.data.dir, "data"), "CALLTRACKER_REDIS_URL="+c.redis.URL(), "CALLTRACKER_DATABASE_URL="+c.base.url())
+	s, err := c.Program.launch(c.Dir, filepath.Join(c.data.dir, "data"), trialDocument, "CALLTRACKER_REDIS_URL="+c.redis.URL(), "CALLTRACKER_DATABASE_URL="+c.base.url())
 	if err != nil {
 		return err
 	}

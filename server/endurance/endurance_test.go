@@ -1,9 +1,15 @@
 package endurance
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"calltracker/ziwo/ziwotest"
 )
 
 func TestTheVerdictIsNotBlind(t *testing.T) {
@@ -45,6 +51,59 @@ func TestTheVerdictIsNotBlind(t *testing.T) {
 	}
 	if v := newLedger().verdict(nil); v.OK() {
 		t.Error("nothing was acknowledged, and that is fine?")
+	}
+}
+
+func TestTheVerdictOfADayIsNotBlind(t *testing.T) {
+	at := time.Date(2026, time.March, 3, 9, 0, 0, 0, time.UTC)
+	truth := []ziwotest.Call{
+		{CallID: "a", Result: "answered", StartedAt: at, AnsweredAt: at.Add(time.Second), EndedAt: at.Add(time.Minute), Duration: 60},
+		{CallID: "b", Result: "missed", StartedAt: at, EndedAt: at.Add(time.Minute), Duration: 60},
+	}
+	// shown is what the API would show of the calls, but for what edit does.
+	shown := func(edit func(calls []storedCall) []storedCall) []storedCall {
+		text, err := json.Marshal(truth)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var calls []storedCall
+		if err := json.Unmarshal(text, &calls); err != nil {
+			t.Fatal(err)
+		}
+		calls[1]["answeredAt"] = nil
+		return edit(calls)
+	}
+	for name, test := range map[string]struct {
+		edit func([]storedCall) []storedCall
+		want DayVerdict
+	}{
+		"as it was":   {func(c []storedCall) []storedCall { return c }, DayVerdict{Equal: 2}},
+		"missing":     {func(c []storedCall) []storedCall { return c[:1] }, DayVerdict{Equal: 1, Missing: 1}},
+		"doubled":     {func(c []storedCall) []storedCall { return append(c, c[0]) }, DayVerdict{Equal: 2, Doubled: 1}},
+		"invented":    {func(c []storedCall) []storedCall { return append(c, storedCall{"callID": "c"}) }, DayVerdict{Equal: 2, Invented: 1}},
+		"another":     {func(c []storedCall) []storedCall { c[0]["duration"] = 61.0; return c }, DayVerdict{Equal: 1, Differing: 1}},
+		"less":        {func(c []storedCall) []storedCall { delete(c[1], "result"); return c }, DayVerdict{Equal: 1, Differing: 1}},
+		"an answer":   {func(c []storedCall) []storedCall { c[1]["answeredAt"] = at; return c }, DayVerdict{Equal: 1, Differing: 1}},
+		"more of one": {func(c []storedCall) []storedCall { c[0]["route"] = "all"; return c }, DayVerdict{Equal: 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got DayVerdict
+			if err := got.judge(truth, shown(test.edit)); err != nil {
+				t.Fatal(err)
+			}
+			test.want.Calls = 2
+			if diff := cmp.Diff(test.want, got, cmpopts.IgnoreFields(DayVerdict{}, "Complaints")); diff != "" {
+				t.Errorf("the verdict differs (-want +got):\n%s", diff)
+			}
+			bad := got.Equal < 2 || got.Doubled+got.Invented > 0
+			got.Acknowledged, got.Dropped, got.Backfilled = 1, 1, 1
+			if got.OK() == bad || bad == (len(got.Complaints) == 0) {
+				t.Errorf("%+v is said to be fine: %t", got, got.OK())
+			}
+		})
+	}
+	if (DayVerdict{}).OK() {
+		t.Error("nothing happened, and that is fine?")
 	}
 }
 

@@ -1,7 +1,8 @@
 // Package endurance puts the real program under load for longer than a test
 // would, and reports whether it kept what it promised: Crash breaks everything
-// around it and looks for what was acknowledged, Soak watches what it takes up.
-// It works from outside, over HTTP, and with the means of Linux.
+// around it and looks for what was acknowledged, Day compares what is stored with
+// what happened, Soak watches what it takes up. It works from outside, over HTTP,
+// and with the means of Linux.
 package endurance
 
 import (
@@ -35,7 +36,7 @@ const (
 	adminToken = "b41c88f2d09e4f3a"
 	secretKey  = "c2VjcmV0LWtleS1mb3ItYS10cmlhbC0zMi1ieXRlcyE="
 
-	document = `
+	trialDocument = `
 trackers:
   sales:
     keys: {start: ["` + startKey + `"], end: ["` + endKey + `"]}
@@ -67,14 +68,14 @@ type process struct {
 }
 
 // launch starts the program in a folder and waits until it listens. What it logs
-// is appended to a file there.
-func (p Program) launch(dir, data string, environment ...string) (*process, error) {
-	file := filepath.Join(dir, "config.yaml")
-	if err := os.WriteFile(file, []byte(document), 0o600); err != nil {
-		return nil, err
-	}
+// is appended to a file there. A document is applied where none is in force yet.
+func (p Program) launch(dir, data, document string, environment ...string) (*process, error) {
 	arguments := append(p.Command[1:len(p.Command):len(p.Command)], "--listen", "127.0.0.1:0", "--data-dir", data, "--log-format", "json")
-	if _, err := os.Stat(filepath.Join(data, "last-good.json")); err != nil {
+	if _, err := os.Stat(filepath.Join(data, "last-good.json")); err != nil && document != "" {
+		file := filepath.Join(dir, "config.yaml")
+		if err := os.WriteFile(file, []byte(document), 0o600); err != nil {
+			return nil, err
+		}
 		arguments = append(arguments, "--apply", file)
 	}
 	// It must outlive whatever context there is: how it ends is what matters.
@@ -143,13 +144,21 @@ func (s *process) terminate() error {
 
 // ask reads JSON from the admin API.
 func (s *process) ask(ctx context.Context, path string, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	return s.request(ctx, askLimit, http.MethodGet, path, "", into)
+}
+
+// request asks the admin API for something that may take as long as limit.
+func (s *process) request(ctx context.Context, limit time.Duration, method, path, body string, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, s.base+path, strings.NewReader(body))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+adminToken)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err

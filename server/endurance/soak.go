@@ -127,7 +127,7 @@ func Soak(ctx context.Context, o SoakOptions) (report Report, err error) {
 	}
 	s.client = &http.Client{Timeout: askLimit, Transport: &http.Transport{MaxIdleConnsPerHost: mostAtOnce, DialContext: s.dial}}
 	defer s.client.CloseIdleConnections()
-	if s.server, err = o.Program.launch(o.Dir, filepath.Join(o.Dir, "data"), "CALLTRACKER_DATABASE_URL="+o.DatabaseURL); err != nil {
+	if s.server, err = o.Program.launch(o.Dir, filepath.Join(o.Dir, "data"), trialDocument, "CALLTRACKER_DATABASE_URL="+o.DatabaseURL); err != nil {
 		return report, err
 	}
 	watching, stopWatching := context.WithCancel(ctx)

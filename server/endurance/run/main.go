@@ -1,5 +1,6 @@
 // Command run puts calltracker through the trials of package endurance: `make
-// crash-test` and `make soak` run it, from the root of the source tree.
+// crash-test`, `make e2e` and `make soak` run it, from the root of the source
+// tree.
 package main
 
 import (
@@ -34,7 +35,7 @@ func main() {
 
 func run(ctx context.Context, arguments []string, out io.Writer) error {
 	if len(arguments) == 0 {
-		return errors.New("say crash or soak, with -h for their flags")
+		return errors.New("say crash, day or soak, with -h for their flags")
 	}
 	dir, err := os.MkdirTemp("", "calltracker-endurance-")
 	if err != nil {
@@ -43,10 +44,12 @@ func run(ctx context.Context, arguments []string, out io.Writer) error {
 	switch arguments[0] {
 	case "crash":
 		err = crash(ctx, dir, arguments[1:], out)
+	case "day":
+		err = day(ctx, dir, arguments[1:], out)
 	case "soak":
 		err = soak(ctx, dir, arguments[1:], out)
 	default:
-		err = fmt.Errorf("%q is neither crash nor soak", arguments[0])
+		err = fmt.Errorf("%q is none of crash, day and soak", arguments[0])
 	}
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		return fmt.Errorf("%w; what the server said is in %s", err, dir)
@@ -110,6 +113,36 @@ func crash(ctx context.Context, dir string, arguments []string, out io.Writer) e
 		return errFailed
 	}
 	fmt.Fprintln(out, "ok: everything that was acknowledged is there, once and whole")
+	return nil
+}
+
+func day(ctx context.Context, dir string, arguments []string, out io.Writer) error {
+	flags := flag.NewFlagSet("day", flag.ContinueOnError)
+	calls := flags.Int("calls", 10_000, "calls of the day")
+	share := flags.Float64("share", 0.06, "of the calls that each fault happens to")
+	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "another seed is another day")
+	given := flags.String("program", "", "the calltracker to try; empty builds the one of this source tree")
+	if err := flags.Parse(arguments); err != nil {
+		return err
+	}
+	const fewest = 50 // for a kill, a start and something between
+	if flags.NArg() > 0 || *calls < fewest || *share <= 0 || *share > 0.5 {
+		flags.Usage()
+		return errors.New("bad flags")
+	}
+	p, err := program(ctx, *given, dir)
+	if err != nil {
+		return err
+	}
+	verdict, err := endurance.Day(ctx, endurance.DayOptions{Program: p, Calls: *calls, Share: *share, Seed: *seed, Dir: dir, Log: out})
+	fmt.Fprint(out, verdict)
+	if err != nil {
+		return err
+	}
+	if !verdict.OK() {
+		return errFailed
+	}
+	fmt.Fprintln(out, "ok: what is stored is what happened")
 	return nil
 }
 
