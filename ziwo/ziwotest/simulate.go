@@ -103,8 +103,11 @@ func (z *Ziwo) Simulate(ctx context.Context, s Simulation) (Report, error) {
 	if s.Concurrency <= 0 {
 		s.Concurrency = 32
 	}
+	z.mu.Lock()
+	before := z.begun
+	z.mu.Unlock()
 	r := &run{
-		z: z, s: s, lines: lines,
+		z: z, s: s, lines: lines, before: before,
 		report: Report{Starts: map[int]int{}, Ends: map[int]int{}, Results: map[string]int{}, Faults: map[string]int{}},
 	}
 	r.arrivals()
@@ -112,6 +115,9 @@ func (z *Ziwo) Simulate(ctx context.Context, s Simulation) (Report, error) {
 	began := time.Now()
 	err := r.all(ctx)
 	r.report.Took = time.Since(began)
+	z.mu.Lock()
+	z.begun += r.next
+	z.mu.Unlock()
 	return r.report, err
 }
 
@@ -139,10 +145,11 @@ type run struct {
 	s     Simulation
 	lines []line
 
-	at    []time.Time // of the calls, when their number is known
-	next  int         // index of the next call
-	rng   *rand.Rand  // of the gaps, when it is not
-	clock time.Time   // of the next call then
+	at     []time.Time // of the calls, when their number is known
+	next   int         // index of the next call
+	before int         // calls of the simulations before
+	rng    *rand.Rand  // of the gaps, when it is not
+	clock  time.Time   // of the next call then
 
 	queue events
 	order int
@@ -259,7 +266,6 @@ func (r *run) all(ctx context.Context) error {
 			return ctx.Err()
 		case out <- e:
 			r.taken(e)
-			r.z.advance(e.at)
 			busy++
 		case after := <-results:
 			busy--
@@ -297,6 +303,7 @@ func (r *run) taken(e event) {
 }
 
 func (r *run) handle(ctx context.Context, e event) done {
+	r.z.advance(e.at)
 	if e.start {
 		return r.start(ctx, e)
 	}
@@ -315,7 +322,7 @@ type fate struct {
 // start lets a caller dial, asks where the call goes and lives through it.
 func (r *run) start(ctx context.Context, e event) done {
 	z := r.z
-	rng := rand.New(rand.NewPCG(z.options.Seed, 1000+uint64(e.order)))
+	rng := rand.New(rand.NewPCG(z.options.Seed, 1000+uint64(r.before+e.order)))
 	f := fate{rng: rng, line: r.lines[rng.IntN(len(r.lines))], patience: time.Duration(20+rng.IntN(90)) * time.Second, form: r.s.Form}
 	if f.form == "" {
 		f.form = []Form{Form2016, Form2026}[rng.IntN(2)]
@@ -533,10 +540,11 @@ func (r *run) deliveries(c *Call, f *fate) done {
 		return nil
 	}
 	recorded := c.RecordedAt.IsZero()
-	body := c.page2016(recorded)
+	write := c.page2016
 	if f.form == Form2026 {
-		body = c.today(recorded)
+		write = c.today
 	}
+	body := write(recorded)
 	at := c.EndedAt.Add(f.faults.delay)
 	out := done{{at: at, call: c, fate: f, fault: f.faults.end, body: f.faults.write(body, f.rng), last: !f.faults.duplicate}}
 	if f.faults.duplicate {

@@ -112,6 +112,23 @@ func TestADayHappensTheSameWayTwice(t *testing.T) {
 	}
 }
 
+func TestAnotherSimulationHasOtherCalls(t *testing.T) {
+	z := ziwoFor(t, track(t), ziwotest.Options{Seed: 7})
+	for range 2 {
+		if _, err := z.Simulate(t.Context(), ziwotest.Simulation{From: day, Length: time.Hour, Calls: 30}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	z.SetNow(time.Time{}) // all of them have ended by now
+	ids := map[string]bool{}
+	for _, c := range z.Truth() {
+		ids[c.CallID] = true
+	}
+	if len(ids) != 60 {
+		t.Errorf("%d callIDs in 60 calls", len(ids))
+	}
+}
+
 func TestEveryFaultHappens(t *testing.T) {
 	s := track(t)
 	z := ziwoFor(t, s, ziwotest.Options{Seed: 3})

@@ -59,6 +59,7 @@ type Ziwo struct {
 	live     map[string]*Call // calls under way
 	logs     []logEntry
 	sorted   bool // calls are newest first
+	begun    int  // calls of the simulations before: each call is another
 	statuses map[string]int
 	whispers map[string]string
 }
