@@ -31,6 +31,8 @@ type (
 		Trackers    map[string]tracker    `json:"trackers"`
 		Connections map[string]connection `json:"connections,omitempty"`
 		Sites       map[string]site       `json:"sites"`
+
+		ContactCenters map[string]map[string]string `json:"contact_centers,omitempty"`
 	}
 	connection struct {
 		Driver   string            `json:"driver"`

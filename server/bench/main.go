@@ -147,6 +147,9 @@ func (b *bench) measurements() []measurement {
 		{"endCallPostgreSQL", b.endCallPostgres},
 		{"endCallSQLite", b.endCallSQLite},
 		{"lists", b.lists},
+		{"simulate", b.simulate},
+		{"reconcilePostgreSQL", b.reconcilePostgres},
+		{"reconcileSQLite", b.reconcileSQLite},
 	}
 }
 
