@@ -221,6 +221,8 @@ type (
 		Unavailable string   `json:"unavailable"`
 		Open        string   `json:"open"`
 		Side        string   `json:"side"` // of the card, away from the web phone
+
+		Texts map[string]map[string]string `json:"texts"` // of the card, by language
 	}
 	callsConfig struct {
 		Links     bool     `json:"links"`
@@ -268,7 +270,7 @@ func webCallbackConfig(config map[string]any, own *ownConfig, set *rules.Set, si
 	if len(doc.DefaultCountryFlags) > 0 {
 		config["defaultCountryFlags"] = doc.DefaultCountryFlags
 	}
-	own.Texts = siteTexts(doc)
+	own.Texts = translations(web.Texts(), doc.CustomTexts)
 	config["customTexts"] = own.Texts[fallbackLanguage]
 
 	always := doc.Offline != nil && *doc.Offline
@@ -305,30 +307,37 @@ func setText(config map[string]any, name, value string) {
 // fallbackLanguage is taken when a page's language has no texts.
 const fallbackLanguage = "en"
 
-// siteTexts are the texts of each language: the site's for that language, else
+// translations are the texts of each language: the site's for that language, else
 // those that it has for all, else the built-in ones.
-func siteTexts(doc *rules.WebCallback) map[string]map[string]string {
-	texts := web.Texts()
-	for language, custom := range doc.CustomTexts {
-		if custom.Texts == nil {
-			continue
-		}
-		if texts[language] == nil { // fr-CA completes from fr, a language that is not built in from English
-			base, _, _ := strings.Cut(strings.ToLower(language), "-")
-			if texts[language] = web.Texts()[base]; texts[language] == nil {
-				texts[language] = web.Texts()[fallbackLanguage]
-			}
+func translations(built map[string]map[string]string, custom map[string]rules.Translation) map[string]map[string]string {
+	texts := map[string]map[string]string{}
+	for language, all := range built {
+		texts[language] = maps.Clone(all)
+	}
+	for language := range custom {
+		if custom[language].Texts != nil && texts[language] == nil {
+			texts[language] = maps.Clone(built[completedFrom(language, built)])
 		}
 	}
 	for language, all := range texts {
-		for key, custom := range doc.CustomTexts {
-			if custom.Texts == nil {
-				all[key] = custom.Text
+		for key, text := range custom {
+			if text.Texts == nil {
+				all[key] = text.Text
 			}
 		}
-		maps.Copy(all, doc.CustomTexts[language].Texts)
+		maps.Copy(all, custom[language].Texts)
 	}
 	return texts
+}
+
+// completedFrom is the language with the texts that a site did not write: fr for
+// fr-CA, English for one that is not built in.
+func completedFrom(language string, built map[string]map[string]string) string {
+	base, _, _ := strings.Cut(strings.ToLower(language), "-")
+	if built[base] == nil {
+		return fallbackLanguage
+	}
+	return base
 }
 
 func jorelConfig(config map[string]any, own *ownConfig, site rules.Site) {
@@ -354,6 +363,7 @@ func popupOf(site rules.Site) *popupConfig {
 	out := &popupConfig{
 		On: doc.On, Many: cmp.Or(doc.Many, "choose"), None: cmp.Or(doc.None, "search"),
 		Unavailable: cmp.Or(doc.Unavailable, "search"), Open: cmp.Or(doc.Open, "window"), Side: "left",
+		Texts: translations(web.CardTexts(), doc.Texts),
 	}
 	if doc.On == nil {
 		out.On = []string{"ringing", "early"}

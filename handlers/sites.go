@@ -23,7 +23,7 @@ func (e *Embeds) Page(site string) (web.SitePage, error) {
 	}
 	doc, ok := live.Set.Document().Sites[site]
 	if !ok {
-		return web.SitePage{}, &UnknownEmbed{fmt.Sprintf("there is no site %q on this server", shorten(site))}
+		return web.SitePage{}, &UnknownEmbed{fmt.Sprintf("there is no site %q on this server; look at sites: in the configuration", shorten(site))}
 	}
 	page := web.SitePage{Site: site}
 	if doc.WebCallback != nil {
@@ -98,7 +98,7 @@ func (e *Embeds) button(set *rules.Set, site rules.Site) web.SiteButton {
 		}
 	}
 
-	texts := siteTexts(doc)
+	texts := translations(web.Texts(), doc.CustomTexts)
 	order := slices.Sorted(func(yield func(string) bool) {
 		for language := range texts {
 			if language != fallbackLanguage && !yield(language) {
@@ -117,47 +117,4 @@ func (e *Embeds) button(set *rules.Set, site rules.Site) web.SiteButton {
 		})
 	}
 	return b
-}
-
-// checks are what a site needs to work well, in the order of their weight.
-func (e *Embeds) checks(set *rules.Set, site rules.Site) []web.SiteCheck {
-	var out []web.SiteCheck
-	add := func(ok bool, good, missing string) {
-		text := good
-		if !ok {
-			text = missing
-		}
-		out = append(out, web.SiteCheck{OK: ok, Text: text})
-	}
-	add(strings.HasPrefix(e.PublicURL, "https://"), "This server is reached by https.",
-		"CALLTRACKER_PUBLIC_URL is "+e.PublicURL+": browsers load scripts into https pages by https only.")
-	add(len(site.Origins) > 0, fmt.Sprintf("Pages of %s may read the configuration.", strings.Join(site.Origins, ", ")),
-		"origins: is empty. The script runs everywhere all the same, but pinned scripts, the .json and the pop-up need it.")
-	if doc := site.WebCallback; doc != nil {
-		add(len(doc.Extensions) > 1, fmt.Sprintf("%d extensions are tried in turn.", len(doc.Extensions)), "There is one extension only: nobody answers when it is busy.")
-		add(doc.CallerIDNumber != "", "People who are called back see "+doc.CallerIDNumber+".", "callerIDNumber is not set: people who are called back see whatever number Ziwo chooses.")
-		hours := set.Hours(site.OfflineOutside)
-		_, changes := hours.Change(e.Now(), e.Now().Add(nextAhead))
-		switch {
-		case hours.Always():
-			add(false, "", "offline_outside: is empty. The button promises a call at any hour.")
-		case !changes && !hours.Open(e.Now()):
-			add(false, "", "The schedules of offline_outside do not open within a year.")
-		default:
-			add(true, "The button shows as closed outside of "+strings.Join(site.OfflineOutside, " and ")+".", "")
-		}
-		add(len(doc.CustomTexts) > 0, "The texts are your own where you wrote some.", "customTexts: is empty. The built-in texts serve in English, French and Arabic.")
-	}
-	if doc := site.Jorel; doc != nil {
-		add(doc.ContactCenterName != "" || site.ContactCenter != "", "The web phone knows its contact center.", "contactCenterName is not set: each agent types it at the first login.")
-		add(doc.DefaultRegionCode != "", "National numbers are read as those of "+doc.DefaultRegionCode+".", "defaultRegionCode is not set: the phone does not know whose national numbers are meant.")
-		add(doc.ClickToCall != nil, "Numbers on the page can be clicked.", "clickToCall: is not set. Numbers on the page cannot be clicked.")
-	}
-	if site.Popup != nil {
-		add(len(site.Keys) > 0, "There is a key for pages that only agents can open.", "keys: is empty. Pages need a token from the API.")
-	}
-	if site.WebCallback == nil && site.Jorel == nil && site.Popup == nil {
-		add(false, "", "This site has neither webcallback nor jorel nor popup: there is nothing to paste.")
-	}
-	return out
 }

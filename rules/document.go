@@ -226,6 +226,8 @@ type Popup struct {
 	None        string   `json:"none" jsonschema:"enum=search,enum=create,enum=nothing" jsonschema_description:"When nobody matches: search (default), create or nothing."`
 	Unavailable string   `json:"unavailable" jsonschema:"enum=search,enum=nothing" jsonschema_description:"When the CRM does not answer: search (default) or nothing."`
 	Open        string   `json:"open" jsonschema:"enum=window,enum=card,enum=event" jsonschema_description:"How: window (default), card, a link in the corner of the page, or event, left to the page."`
+
+	Texts map[string]Translation `json:"texts" jsonschema_description:"What the card says, for every language, or with a language as the key for that one."`
 }
 
 // Test is a call and the answer it must get. Expect names what matters; the

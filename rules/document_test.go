@@ -80,7 +80,8 @@ func TestParseReadsEveryKey(t *testing.T) {
 				FixedPositionAndSize: true, DeactivateMinimization: true, DeactivateConsoleOutput: true,
 				ClickToCall: &rules.ClickToCall{Links: true, Selectors: []string{".phone"}, Text: true},
 			},
-			Popup: &rules.Popup{Connections: []string{"shop"}, On: []string{"ringing", "early"}, Many: "choose", None: "search", Unavailable: "nothing", Open: "card"},
+			Popup: &rules.Popup{Connections: []string{"shop"}, On: []string{"ringing", "early"}, Many: "choose", None: "search", Unavailable: "nothing", Open: "card",
+				Texts: map[string]rules.Translation{"open": {Text: "Show"}, "fr": {Texts: map[string]string{"open": "Voir"}}}},
 		}},
 		Retention: &rules.Retention{RawDays: 90, PersonalDays: 400},
 		Tests: []rules.Test{{

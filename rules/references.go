@@ -158,26 +158,35 @@ func (c *compiler) webCallback(path string, doc *WebCallback) {
 			c.fail(at, "the extension is empty")
 		}
 	}
-	known := func(at, key string) {
-		if !slices.Contains(ziwoTexts, key) {
-			hint := ""
-			if near := nearest(key, ziwoTexts); near != "" {
-				hint = fmt.Sprintf("; did you mean %q?", near)
-			}
-			c.warn(at, "%q is no text that Ziwo documents%s", clip(key), hint)
+	c.translations(path+".customTexts", doc.CustomTexts, ziwoTexts, func(at, key, hint string) {
+		c.warn(at, "%q is no text that Ziwo documents%s", clip(key), hint)
+	})
+}
+
+// translations checks the languages, and tells of each text that is not known, with a
+// hint at the one that was meant.
+func (c *compiler) translations(path string, doc map[string]Translation, known []string, tell func(at, key, hint string)) {
+	check := func(at, key string) {
+		if slices.Contains(known, key) {
+			return
 		}
+		hint := ""
+		if near := nearest(key, known); near != "" {
+			hint = fmt.Sprintf("; did you mean %q?", near)
+		}
+		tell(at, key, hint)
 	}
-	for _, key := range keysOf(doc.CustomTexts) {
-		at := path + ".customTexts." + key
-		if doc.CustomTexts[key].Texts == nil {
-			known(at, key)
+	for _, key := range keysOf(doc) {
+		at := path + "." + key
+		if doc[key].Texts == nil {
+			check(at, key)
 			continue
 		}
 		if !language.MatchString(key) {
 			c.fail(at, "%q is no language; write it like en, fr or ar", clip(key))
 		}
-		for _, text := range keysOf(doc.CustomTexts[key].Texts) {
-			known(at+"."+text, text)
+		for _, text := range keysOf(doc[key].Texts) {
+			check(at+"."+text, text)
 		}
 	}
 }
@@ -206,6 +215,9 @@ func (c *compiler) jorel(path string, doc *Jorel) {
 // (https://www.ziwo.io/api-integration-developers/).
 var callStates = []string{"requesting", "trying", "early", "ringing", "answering", "active", "held", "hangup", "destroy", "recovering"}
 
+// cardTexts are what the card of the pop-up says.
+var cardTexts = []string{"inbound", "outbound", "open", "close", "choose", "none", "unavailable", "search", "looking"}
+
 func (c *compiler) popup(path string, doc *Popup) {
 	for i, name := range doc.Connections {
 		if _, ok := c.doc.Connections[name]; !ok {
@@ -217,6 +229,9 @@ func (c *compiler) popup(path string, doc *Popup) {
 			c.fail(fmt.Sprintf("%s.on[%d]", path, i), "%q is no call state; use %s", clip(state), strings.Join(callStates, ", "))
 		}
 	}
+	c.translations(path+".texts", doc.Texts, cardTexts, func(at, key, hint string) {
+		c.fail(at, "%q is no text of the card; use %s%s", clip(key), strings.Join(cardTexts, ", "), hint)
+	})
 }
 
 func isBaseURL(value string) bool {

@@ -40,9 +40,10 @@ type world struct {
 	browser context.Context //nolint:containedctx // the browser is its context: that is how chromedp has it
 
 	mutex    sync.Mutex
-	pages    map[string]sitePage // by host and path
-	resolver http.HandlerFunc    // in place of /crm/url, when it is set
-	served   map[string]int      // requests, by host and path
+	pages    map[string]sitePage         // by host and path
+	resolver http.HandlerFunc            // in place of /crm/url, when it is set
+	hosts    map[string]http.HandlerFunc // in place of what a host does by itself
+	served   map[string]int              // requests, by host and path
 }
 
 type sitePage struct {
@@ -69,7 +70,7 @@ func newWorldOf(t *testing.T, h *harness) *world {
 	if chromium == "" {
 		t.Fatal("there is no Chromium; `make test` installs it on Debian as root")
 	}
-	w := &world{h: h, pages: map[string]sitePage{}, served: map[string]int{}}
+	w := &world{h: h, pages: map[string]sitePage{}, hosts: map[string]http.HandlerFunc{}, served: map[string]int{}}
 	w.web = httptest.NewUnstartedServer(http.HandlerFunc(w.serve))
 	w.web.Config.ErrorLog = log.New(io.Discard, "", 0) // what Chromium asks of its maker
 	w.web.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -109,14 +110,15 @@ func (w *world) serve(out http.ResponseWriter, req *http.Request) {
 	w.mutex.Lock()
 	w.served[host+req.URL.Path]++
 	p, known := w.pages[host+req.URL.Path]
-	resolver := w.resolver
+	resolver, instead := w.resolver, w.hosts[host]
 	w.mutex.Unlock()
 	switch {
+	case instead != nil:
+		instead(out, req)
 	case host == "calls.example.com" && req.URL.Path == "/crm/url" && resolver != nil:
 		resolver(out, req)
 	case host == "calls.example.com":
-		to, _ := url.Parse(w.h.base)
-		(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }}).ServeHTTP(out, req)
+		passTo(w.h.base)(out, req)
 	case host == "webcallback.ziwo.io" && req.URL.Path == "/master/latest/webcallback.js":
 		out.Header().Set("Content-Type", "text/javascript")
 		fmt.Fprint(out, webCallbackStandIn)
@@ -129,7 +131,7 @@ func (w *world) serve(out http.ResponseWriter, req *http.Request) {
 			out.Header().Set("Content-Security-Policy", p.policy)
 		}
 		fmt.Fprint(out, p.html)
-	case host == "acme-crm.example.com":
+	case host == "acme-crm.example.com", host == "acme.kustomerapp.com":
 		out.Header().Set("Content-Type", "text/html; charset=utf-8")
 		fmt.Fprintf(out, "<!doctype html><title>%s</title><h1>CRM</h1><script>opener?.postMessage('loaded', '*')</script>", req.URL.Path)
 	default:
@@ -137,11 +139,38 @@ func (w *world) serve(out http.ResponseWriter, req *http.Request) {
 	}
 }
 
+// passTo hands requests on to a server.
+func passTo(base string) http.HandlerFunc {
+	return func(out http.ResponseWriter, req *http.Request) {
+		to, err := url.Parse(base)
+		if err != nil {
+			http.Error(out, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }}).ServeHTTP(out, req)
+	}
+}
+
+// host lets a handler play a host until the test ends.
+func (w *world) host(t *testing.T, name string, handler http.HandlerFunc) {
+	t.Helper()
+	set := func(handler http.HandlerFunc) {
+		w.mutex.Lock()
+		defer w.mutex.Unlock()
+		w.hosts[name] = handler
+	}
+	set(handler)
+	t.Cleanup(func() { set(nil) })
+}
+
 // asked counts the requests to the resolver.
-func (w *world) asked() int {
+func (w *world) asked() int { return w.count("calls.example.com/crm/url") }
+
+// count is of the requests for a host and path.
+func (w *world) count(address string) int {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
-	return w.served["calls.example.com/crm/url"]
+	return w.served[address]
 }
 
 // answer sets what /crm/url answers: a status and a body, after release is closed.
@@ -248,10 +277,16 @@ func (w *world) tab(t *testing.T) *tab {
 			tb.mutex.Unlock()
 		}
 	}()
-	if _, err := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: prelude}); err != nil {
-		t.Fatal(err)
-	}
+	tb.before(prelude)
 	return tb
+}
+
+// before runs statements in each page that the tab opens, before anything else.
+func (tb *tab) before(statements string) {
+	tb.t.Helper()
+	if _, err := chromedp.Call(tb.ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: statements}); err != nil {
+		tb.t.Fatal(err)
+	}
 }
 
 // open shows a page at an address whose host the world plays.
@@ -381,9 +416,14 @@ func (tb *tab) shows(address string) {
 	})
 }
 
-// shoot keeps a picture of the page in artifacts/.
+// shoot keeps a picture of the page in artifacts/, of all of it where it is longer
+// than the window. (Chromium shifts whole pictures of pages that run from the right.)
 func (tb *tab) shoot(name string) {
 	tb.t.Helper()
+	picture := chromedp.CaptureScreenshot()
+	if eval[bool](tb, "document.documentElement.scrollHeight > innerHeight") {
+		picture = chromedp.FullScreenshot(100)
+	}
 	for _, scheme := range []string{"light", "dark"} {
 		if _, err := chromedp.Call(tb.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
@@ -391,7 +431,7 @@ func (tb *tab) shoot(name string) {
 			tb.t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(tb.ctx, browserStep)
-		picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+		shot, err := chromedp.Run(ctx, picture)
 		cancel()
 		if err != nil {
 			tb.t.Fatal(err)
@@ -399,7 +439,7 @@ func (tb *tab) shoot(name string) {
 		if err := os.MkdirAll(filepath.Join("..", "artifacts"), 0o755); err != nil {
 			tb.t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join("..", "artifacts", name+"-"+scheme+".png"), picture, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join("..", "artifacts", name+"-"+scheme+".png"), shot, 0o644); err != nil {
 			tb.t.Fatal(err)
 		}
 	}

@@ -84,6 +84,17 @@ sites:
   pop-only:
     keys: [hush-pop-key]
     popup: {connections: [kustomer], many: first, none: nothing, unavailable: nothing, open: card}
+  own-words:
+    keys: [hush-word-key]
+    popup:
+      connections: [kustomer]
+      open: card
+      texts:
+        inbound: You are called
+        search: "<img src=x onerror=failures.push(1)>"
+        fr: {inbound: Ça sonne}
+        ar: {search: بحث}
+        de: {inbound: Anruf, outbound: Wahl}
 `
 
 func TestWebCallbackConfiguration(t *testing.T) {
@@ -195,7 +206,22 @@ func TestJorelConfiguration(t *testing.T) {
 		if err := json.Unmarshal([]byte(want), &expected); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(expected, into[map[string]any](t, h.get(path).want(t, 200))); diff != "" {
+		got := into[map[string]any](t, h.get(path).want(t, 200))
+		if popup, there := got["calltracker"].(map[string]any)["popup"].(map[string]any); there {
+			texts, err := json.Marshal(popup["texts"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			var card map[string]map[string]string
+			if err := json.Unmarshal(texts, &card); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(web.CardTexts(), card); diff != "" {
+				t.Errorf("texts of %s (-want +got):\n%s", path, diff)
+			}
+			delete(popup, "texts")
+		}
+		if diff := cmp.Diff(expected, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", path, diff)
 		}
 	}
@@ -385,48 +411,5 @@ func TestScriptsAreSmallAndStrict(t *testing.T) {
 		if bytes.ContainsAny([]byte(unpack(t, "gzip", zipped.body)), "\u2028\u2029<") && strings.Contains(unpack(t, "gzip", zipped.body), "</script") {
 			t.Errorf("%s could end the element that it stands in", path)
 		}
-	}
-}
-
-func TestSitePage(t *testing.T) {
-	h := serve(t, embedDocument)
-	release := web.WebCallback.Release()
-	for path, want := range map[string][]string{
-		"/sites/shop": {
-			`&lt;script src=&#34;http://localhost:8080/webcallback/shop.js&#34; async&gt;&lt;/script&gt;`, release.Version, "http://localhost:8080", "Ring me", "Sonnez-moi", `dir="rtl"`,
-			"It takes the place of the element with the id &#34;call-us&#34;", "always: no schedule closes it", "People who are called back see +971557526349", "offline_outside: is empty", "33176431477",
-		},
-		"/sites/half-days":  {"by the schedule noon", `<time datetime="20`, "(Asia/Dubai)", "The button shows as closed outside of noon", "There is one extension only"},
-		"/sites/closed-now": {`<span class="state off">Closed</span>`, "do not open within a year"},
-		"/sites/crm":        {"/jorel/crm.js", "data-token", "/popup/crm.js", "Numbers on the page can be clicked", "There is a key"},
-		"/sites/v1.2":       {"It stands at top-left mine."},
-	} {
-		got := h.do(request{method: "GET", path: path}).want(t, 200)
-		for _, part := range want {
-			if !strings.Contains(got.body, strings.ReplaceAll(part, "+", "&#43;")) {
-				t.Errorf("%s does not have %q", path, part)
-			}
-		}
-		if strings.Contains(got.body, "hush") || strings.Contains(got.body, h.token) {
-			t.Errorf("%s tells a secret", path)
-		}
-		if policy := got.header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
-			t.Errorf("%s has the policy %q", path, policy)
-		}
-		assets := regexp.MustCompile(`/assets/[a-z0-9.-]+`).FindAllString(got.body, -1)
-		if len(assets) != 2 {
-			t.Errorf("%s loads %q", path, assets)
-		}
-		for _, asset := range assets {
-			if got := h.packed(request{path: asset}); got.status != 200 || !strings.Contains(got.header.Get("Cache-Control"), "immutable") {
-				t.Errorf("%s answers %d, %v", asset, got.status, got.header)
-			}
-		}
-	}
-	if got := h.do(request{method: "GET", path: "/sites/nobody"}).want(t, 404); !strings.Contains(got.body, "there is no site") {
-		t.Errorf("an unknown site answers %q", got.body)
-	}
-	if got := h.packed(request{path: "/assets/site-0000.js"}); got.status != 404 {
-		t.Errorf("an unknown asset answers %d", got.status)
 	}
 }

@@ -54,6 +54,46 @@ func Texts() map[string]map[string]string {
 	}
 }
 
+// CardTexts are what the card of the pop-up says in the languages that come with
+// the server, by language. The caller may change what it gets.
+func CardTexts() map[string]map[string]string {
+	return map[string]map[string]string{
+		"en": {
+			"inbound":     "Incoming call",
+			"outbound":    "Outgoing call",
+			"open":        "Open",
+			"close":       "Close",
+			"choose":      "Several customers have this number",
+			"none":        "No customer has this number",
+			"unavailable": "The customer could not be looked up",
+			"search":      "Search in the CRM",
+			"looking":     "Looking up",
+		},
+		"fr": {
+			"inbound":     "Appel entrant",
+			"outbound":    "Appel sortant",
+			"open":        "Ouvrir",
+			"close":       "Fermer",
+			"choose":      "Plusieurs clients ont ce numéro",
+			"none":        "Aucun client n’a ce numéro",
+			"unavailable": "La recherche du client a échoué",
+			"search":      "Chercher dans le CRM",
+			"looking":     "Recherche de",
+		},
+		"ar": {
+			"inbound":     "مكالمة واردة",
+			"outbound":    "مكالمة صادرة",
+			"open":        "فتح",
+			"close":       "إغلاق",
+			"choose":      "عدة عملاء لديهم هذا الرقم",
+			"none":        "لا يوجد عميل بهذا الرقم",
+			"unavailable": "تعذر البحث عن العميل",
+			"search":      "البحث في نظام العملاء",
+			"looking":     "جارٍ البحث عن",
+		},
+	}
+}
+
 // Direction is that in which a language is written: "ltr" or "rtl".
 func Direction(language string) string {
 	base, _, _ := strings.Cut(strings.ToLower(language), "-")

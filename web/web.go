@@ -42,7 +42,7 @@ func (k Kind) Script(config []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := append(k.code(), "(JSON.parse("...)
+	out := append(k.code(".js"), "(JSON.parse("...)
 	out = append(out, quoted...)
 	return append(out, "));\n"...), nil
 }
@@ -57,7 +57,7 @@ type Release struct {
 
 // Release is the one of this binary.
 func (k Kind) Release() Release {
-	body := append(k.code(), "();\n"...)
+	body := append(k.code(".pinned.js"), "();\n"...)
 	sum, integrity := sha256.Sum256(body), sha512.Sum384(body)
 	const shown = 8 // bytes; enough to tell releases apart
 	return Release{
@@ -68,8 +68,8 @@ func (k Kind) Release() Release {
 }
 
 // code is an expression that takes the configuration; the caller may append to it.
-func (k Kind) code() []byte {
-	code, err := served.ReadFile("served/" + string(k) + ".js")
+func (k Kind) code(suffix string) []byte {
+	code, err := served.ReadFile("served/" + string(k) + suffix)
 	if err != nil {
 		panic("web: no script " + string(k)) // a Kind that nobody declared
 	}
@@ -128,10 +128,20 @@ type SiteLanguage struct {
 // Text is one of the texts, by Ziwo's name for it.
 func (l SiteLanguage) Text(name string) string { return l.Texts[name] }
 
-// SiteCheck is one thing that a site needs, and whether it is there.
+// CheckState tells whether a thing is there, and how much it matters.
+type CheckState string
+
+// The states; they are classes of the page's stylesheet, too.
+const (
+	CheckDone     CheckState = "done"
+	CheckMissing  CheckState = "missing"
+	CheckOptional CheckState = "optional"
+)
+
+// SiteCheck is one thing that a site needs or may have.
 type SiteCheck struct {
-	OK   bool
-	Text string
+	State CheckState
+	Text  string
 }
 
 // Write renders the page.

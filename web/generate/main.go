@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/evanw/esbuild/pkg/api"
@@ -24,8 +25,16 @@ var bundles = map[string][]string{
 	"popup":       {"popup"},
 }
 
-// shared is what every bundle begins with.
-const shared = "boot"
+// variants are the ways in which a bundle starts: what the names of its files end
+// with, the files that it begins with, and the call with which it ends.
+var variants = []struct {
+	suffix string
+	shared []string
+	call   string
+}{
+	{".js", []string{"boot"}, `boot([%s], embedded, document.currentScript, "..");`},
+	{".pinned.js", []string{"boot", "pinned"}, `pinned([%s]);`},
+}
 
 // configuration stands in a bundle where the server puts that of a site.
 const configuration = "CONFIGURATION"
@@ -47,9 +56,11 @@ func run(dir string, check bool) error {
 	out := map[string][]byte{}
 	var failed []error
 	for name, parts := range bundles {
-		code, err := bundle(filepath.Join(dir, "scripts"), parts)
-		failed = append(failed, err)
-		out[name+".js"] = code
+		for _, v := range variants {
+			code, err := bundle(filepath.Join(dir, "scripts"), slices.Concat(v.shared, parts), fmt.Sprintf(v.call, strings.Join(parts, ", ")))
+			failed = append(failed, err)
+			out[name+v.suffix] = code
+		}
 	}
 	for _, name := range pages {
 		code, err := page(filepath.Join(dir, "scripts", name))
@@ -76,11 +87,11 @@ func run(dir string, check bool) error {
 
 // bundle is one served script: an expression in parentheses that is a function
 // of the configuration, so that the server only adds the call.
-func bundle(dir string, parts []string) ([]byte, error) {
+func bundle(dir string, files []string, call string) ([]byte, error) {
 	code := strings.Builder{}
 	code.WriteString("((embedded) => {\n\"use strict\";\n")
 	var failed []error
-	for _, name := range append([]string{shared}, parts...) {
+	for _, name := range files {
 		path := filepath.Join(dir, name+".js")
 		text, err := os.ReadFile(path)
 		if err != nil {
@@ -90,17 +101,17 @@ func bundle(dir string, parts []string) ([]byte, error) {
 		code.Write(text)
 	}
 	// Called, or esbuild would drop a function that nothing uses.
-	fmt.Fprintf(&code, "boot([%s], embedded);\n})(%s)", strings.Join(parts, ", "), configuration)
+	fmt.Fprintf(&code, "%s\n})(%s)", call, configuration)
 	if err := errors.Join(failed...); err != nil {
 		return nil, err
 	}
-	small, err := minify(code.String(), strings.Join(parts, "+"), api.LoaderJS)
+	small, err := minify(code.String(), strings.Join(files, "+"), api.LoaderJS)
 	if err != nil {
 		return nil, err
 	}
 	small, called := bytes.CutSuffix(small, []byte("("+configuration+")"))
 	if !called {
-		return nil, fmt.Errorf("%s: the minified bundle does not end with its call", strings.Join(parts, "+"))
+		return nil, fmt.Errorf("%s: the minified bundle does not end with its call", strings.Join(files, "+"))
 	}
 	return small, nil
 }

@@ -1,53 +1,25 @@
 // Every script of calltracker starts here. `parts` are the functions that do the
-// work, `embedded` is the site's configuration. The stable address of a script
-// (/webcallback/shop.js) carries its configuration; a versioned one
-// (/webcallback/shop/1a2b3c.js) never changes, so that a page can pin it with
-// `integrity`, and fetches its configuration from /webcallback/shop.json.
+// work, `config` is the site's configuration, `script` the <script> that brought
+// them, and `up` the way from its address to the server's.
 //
 // Nothing that goes wrong in here may reach the page: it ends in the console.
-function boot(parts, embedded) {
-  // Only now, while the script runs for the first time, the browser tells which
-  // <script> it is. It is null in a module or when the code was pasted inline.
-  const script = document.currentScript;
-
-  const start = (config) => {
-    const context = {
-      site: config.calltracker.site,
-      // Where the server is: whatever the page's own line says, so that a
-      // server behind another name or path needs no setting for it.
-      base: script && script.src ? new URL(embedded ? ".." : "../..", script.src).href : config.calltracker.server,
-      // Read at each use: a page may renew data-token while it is open.
-      attribute: (name) => (script && script.getAttribute("data-" + name)) || "",
-    };
-    for (const part of parts) {
-      try {
-        part(config, context);
-      } catch (error) {
-        console.error("calltracker:", error);
-      }
-    }
+function boot(parts, config, script, up) {
+  const context = {
+    site: config.calltracker.site,
+    // Where the server is: whatever the page's own line says, so that a server
+    // behind another name or path needs no setting for it. The browser knows the
+    // line no more when the code was pasted inline, or is a module.
+    base: script && script.src ? new URL(up, script.src).href : config.calltracker.server,
+    // Read at each use: a page may renew data-token while it is open.
+    attribute: (name) => (script && script.getAttribute("data-" + name)) || "",
   };
-
-  if (embedded) {
-    start(embedded);
-    return;
+  for (const part of parts) {
+    try {
+      part(config, context);
+    } catch (error) {
+      console.error("calltracker:", error);
+    }
   }
-  if (!script || !script.src) {
-    console.error("calltracker: a versioned script has to be loaded by <script src=…>");
-    return;
-  }
-  const address = new URL(script.src);
-  address.pathname = address.pathname.replace(/\/[^/]*$/, ".json");
-  address.search = "";
-  fetch(address, { credentials: "omit" })
-    .then((response) => {
-      if (!response.ok) {
-        throw new Error(`${address} answered ${response.status}`);
-      }
-      return response.json();
-    })
-    .then(start)
-    .catch((error) => console.error("calltracker: no configuration.", error));
 }
 
 // language picks one of the available languages: that of the page, else the

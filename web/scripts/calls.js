@@ -5,9 +5,12 @@ function calls(config) {
     return;
   }
 
+  // latin digits in place of Arabic and Persian ones, whose last four bits are their value.
+  const latin = (written) => written.replace(/[٠-٩۰-۹]/g, (digit) => digit.charCodeAt(0) & 15);
+
   // international form of a number, or "" when there is no telling.
   const international = (written) => {
-    const digits = written.replace(/%20/g, " ").replace(/%2b/gi, "+").replace(/^tel:/i, "").split(";")[0].replace(/\(0\)/, "").replace(/[^\d+]/g, "");
+    const digits = latin(written).replace(/%20/g, " ").replace(/%2b/gi, "+").replace(/^tel:/i, "").split(";")[0].replace(/\(0\)/, "").replace(/[^\d+]/g, "");
     const { code, trunk } = options;
     let number = "";
     if (digits.startsWith("+")) {
@@ -51,7 +54,8 @@ function calls(config) {
   // web phone, or with a number that cannot be read, the click does what it did.
   const follow = (event) => {
     const element = event.target.closest && event.target.closest(wanted);
-    if (!element || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) {
+    // What the page, or this script's twin on it, has answered already is not called again.
+    if (!element || event.defaultPrevented || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) {
       return;
     }
     const written = element.getAttribute("data-phone") || element.getAttribute("data-calltracker-call") ||
@@ -74,7 +78,8 @@ function calls(config) {
 
   const mark = (node) => {
     const content = node.nodeValue;
-    const found = [...content.matchAll(numbers)].filter(([match]) => international(match) && (/^(\+|00)/.test(match) || match.replace(/\D/g, "").length > 8));
+    const plain = latin(content);
+    const found = [...plain.matchAll(numbers)].filter(([match]) => international(match) && (/^(\+|00)/.test(match) || match.replace(/\D/g, "").length > 8));
     if (found.length === 0 || !node.parentElement || node.parentElement.closest(untouched)) {
       return;
     }
@@ -84,9 +89,10 @@ function calls(config) {
       const link = document.createElement("a");
       link.href = "tel:" + international(match[0]);
       link.setAttribute("data-calltracker-call", international(match[0]));
-      link.append(match[0]);
+      const stop = match.index + match[0].length;
+      link.append(content.slice(match.index, stop));
       pieces.push(content.slice(end, match.index), link);
-      end = match.index + match[0].length;
+      end = stop;
     }
     node.replaceWith(...pieces, content.slice(end));
   };

@@ -1,6 +1,6 @@
 // Jorel puts Ziwo's web phone on the page. Its configuration is what Ziwo's
 // snippet writes into localStorage before the loader is added.
-function jorel(config) {
+function jorel(config, context) {
   const set = (key, value) => {
     try {
       localStorage.setItem("_jorel-" + key, value);
@@ -11,6 +11,10 @@ function jorel(config) {
   // Without a contact center the agent types one, and that one must survive.
   if (config.contactCenterName) {
     set("ccName", config.contactCenterName);
+  }
+  // With a token of Ziwo's that the page has for its agent, nobody has to log in.
+  if (context.attribute("ziwo-token")) {
+    set("token", context.attribute("ziwo-token"));
   }
   set("default-position", config.defaultPosition);
   set("default-size", config.defaultSize);

@@ -44,9 +44,11 @@ function popup(config, context) {
         query.set(name, context.attribute(name));
       }
     }
-    const response = await fetch(`${context.base}crm/url?${query}`, { credentials: "omit", signal: AbortSignal.timeout(patience) });
+    const response = await fetch(`${context.base}crm/url?${query}`, { credentials: "omit", signal: AbortSignal.timeout(patience) }).catch((error) => {
+      throw new Error(`no answer that ${location.origin} may read; is it among the origins of ${context.site}? ${error}`);
+    });
     if (!response.ok) {
-      throw new Error(`the server answered ${response.status}`);
+      throw new Error(response.status === 401 ? "data-token or data-key is missing, wrong or out of date" : `the server answered ${response.status}`);
     }
     return object(await response.json());
   };
@@ -115,7 +117,7 @@ function popup(config, context) {
     // window comes first and its address later. One that is there is used again.
     const opened = options.open === "window" ? window.open("", windowName) : null;
     if (opened && isBlank(opened)) {
-      opened.document.title = opened.document.body.textContent = `${words().looking} ${call.number}`;
+      opened.document.title = opened.document.body.textContent = `${words(options.texts).looking} ${call.number}`;
     }
     const answer = await answerFor(call.number);
     const next = plan(answer);
@@ -131,7 +133,7 @@ function popup(config, context) {
     }
     discard();
     if (next.open || next.card) {
-      card(call, answer, next.open, windowName, options.side);
+      card(options, call, answer, next.open, windowName);
     }
   };
 
@@ -188,23 +190,9 @@ function claim(call) {
 }
 
 // words are those of the card in the language of the page.
-function words() {
-  const all = {
-    en: {
-      inbound: "Incoming call", outbound: "Outgoing call", open: "Open", close: "Close", choose: "Several customers have this number",
-      none: "No customer has this number", unavailable: "The customer could not be looked up", search: "Search in the CRM", looking: "Looking up",
-    },
-    fr: {
-      inbound: "Appel entrant", outbound: "Appel sortant", open: "Ouvrir", close: "Fermer", choose: "Plusieurs clients ont ce numéro",
-      none: "Aucun client n’a ce numéro", unavailable: "Le client n’a pas pu être recherché", search: "Chercher dans le CRM", looking: "Recherche de",
-    },
-    ar: {
-      inbound: "مكالمة واردة", outbound: "مكالمة صادرة", open: "فتح", close: "إغلاق", choose: "عدة عملاء لديهم هذا الرقم",
-      none: "لا يوجد عميل بهذا الرقم", unavailable: "تعذر البحث عن العميل", search: "البحث في نظام العملاء", looking: "جارٍ البحث عن",
-    },
-  };
-  const chosen = language(Object.keys(all));
-  return { ...all[chosen], language: chosen };
+function words(texts) {
+  const chosen = language(Object.keys(texts));
+  return { ...texts[chosen], language: chosen };
 }
 
 // STYLE is all that the card looks like. Colours follow the visitor's choice of
@@ -237,8 +225,8 @@ a:focus-visible, .close:focus-visible { outline: 2px solid var(--blue); outline-
 // card shows a small card in a corner of the page: who calls, and links. It lives
 // in a shadow tree, out of reach of the page's styles, and its own stylesheet is
 // made by script, which strict policies allow where they block style elements.
-function card(call, answer, url, windowName, side) {
-  const say = words();
+function card(options, call, answer, url, windowName) {
+  const say = words(options.texts);
   const make = (name, className, content) => {
     const element = document.createElement(name);
     element.className = className;
@@ -273,8 +261,8 @@ function card(call, answer, url, windowName, side) {
   close.addEventListener("click", () => host.remove());
   const number = make("bdi", "number", [call.number]);
   number.dir = "ltr";
-  const box = make("section", "card " + side, [
-    make("header", "", [make("span", "what", [say[call.direction] || say.inbound]), number, close]),
+  const box = make("section", "card " + options.side, [
+    make("header", "", [make("span", "what", [call.direction === "outbound" ? say.outbound : say.inbound]), number, close]),
   ]);
   box.setAttribute("role", "status");
   const people = answer.customers.filter((customer) => customer.url);

@@ -31,6 +31,12 @@ for (const name of ["language", "state"]) {
 }
 
 // The server writes times in the site's zone; the reader's own is a hover away.
+// When one has come, what the page shows has changed: it is loaded anew.
 for (const time of document.querySelectorAll("time")) {
   time.title = new Date(time.dateTime).toLocaleString();
+  const wait = Date.parse(time.dateTime) - Date.now();
+  const longest = 2147483647; // ms; a longer timer would fire at once
+  if (wait > 0 && wait + 1000 < longest) {
+    setTimeout(() => location.reload(), wait + 1000);
+  }
 }

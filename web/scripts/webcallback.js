@@ -83,6 +83,11 @@ function webcallback(config) {
     // Not made yet: wait for it, but not for ever.
     const observer = new MutationObserver(() => begin() && observer.disconnect());
     observer.observe(document.documentElement, { childList: true, subtree: true });
-    setTimeout(() => observer.disconnect(), 10000);
+    setTimeout(() => {
+      observer.disconnect();
+      if (shown === undefined) {
+        console.error("calltracker: Ziwo's script came, and made no button within 10 s");
+      }
+    }, 10000);
   });
 }
