@@ -33,9 +33,13 @@ type center struct {
 
 // CenterOptions are the options of a client of a contact center of a document.
 func CenterOptions(name string, c rules.ContactCenter) ziwo.ClientOptions {
-	return ziwo.ClientOptions{Name: name, BaseURL: c.API, Credentials: ziwo.Credentials{
+	o := ziwo.ClientOptions{Name: name, BaseURL: c.API, Credentials: ziwo.Credentials{
 		Username: c.Username.Reveal(), Password: c.Password.Reveal(), AccessToken: c.AccessToken.Reveal(), APIKey: c.APIKey.Reveal(),
 	}}
+	for _, style := range c.Recordings.Styles {
+		o.Recordings = append(o.Recordings, ziwo.RecordingStyle(style))
+	}
+	return o
 }
 
 // canLogIn tells whether there is anything to log in with.
@@ -73,7 +77,8 @@ func (c *Centers) Client(name string) (*ziwo.Client, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	known, ok := c.clients[name]
-	if ok && known.options.BaseURL == options.BaseURL && known.options.Credentials == options.Credentials {
+	if ok && known.options.BaseURL == options.BaseURL && known.options.Credentials == options.Credentials &&
+		slices.Equal(known.options.Recordings, options.Recordings) {
 		return known.client, nil
 	}
 	client, err := ziwo.NewClient(options)

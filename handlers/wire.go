@@ -7,6 +7,7 @@ type Problem struct {
 	Type   string       `json:"type" example:"about:blank"`
 	Title  string       `json:"title" example:"Unprocessable Entity"`
 	Status int          `json:"status" example:"422"`
+	Code   string       `json:"code,omitempty" example:"recording_not_yet"` // a fixed word, where one status has several meanings
 	Detail string       `json:"detail,omitempty"`
 	Errors []FieldError `json:"errors,omitempty"`
 }

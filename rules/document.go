@@ -153,12 +153,49 @@ type Connection struct {
 
 // ContactCenter is one Ziwo instance and how to log in to it.
 type ContactCenter struct {
-	API         string   `json:"api" jsonschema:"format=uri" jsonschema_description:"Base URL of its API; https://<name>-api.aswat.co when absent."`
-	Username    Secret   `json:"username"`
-	Password    Secret   `json:"password"`
-	AccessToken Secret   `json:"access_token"`
-	APIKey      Secret   `json:"api_key" jsonschema_description:"For CTI."`
-	WebhookKeys []Secret `json:"webhook_keys" jsonschema_description:"x-api-key values of its call-history webhook."`
+	API         string     `json:"api" jsonschema:"format=uri" jsonschema_description:"Base URL of its API; https://<name>-api.aswat.co when absent."`
+	Username    Secret     `json:"username"`
+	Password    Secret     `json:"password"`
+	AccessToken Secret     `json:"access_token"`
+	APIKey      Secret     `json:"api_key" jsonschema_description:"For CTI."`
+	WebhookKeys []Secret   `json:"webhook_keys" jsonschema_description:"x-api-key values of its call-history webhook."`
+	Recordings  Recordings `json:"recordings" jsonschema_description:"How recordings and voicemails are fetched, and whether they are kept."`
+}
+
+// Recordings says how the recordings of a contact center are fetched, and
+// whether they are kept beyond Ziwo.
+type Recordings struct {
+	Styles []RecordingStyle `json:"styles" jsonschema_description:"Addresses at Ziwo, in the order of trial; all four when absent."`
+	Keep   string           `json:"keep" jsonschema:"enum=data_directory,enum=s3" jsonschema_description:"Where copies are kept; none are when absent."`
+	Days   int              `json:"days" jsonschema:"minimum=0,maximum=36500" jsonschema_description:"Days after the call that a copy is kept; 0 for good."`
+	S3     *Bucket          `json:"s3" jsonschema_description:"The bucket of keep: s3."`
+}
+
+// RecordingStyle is one of the addresses of a recording at Ziwo.
+type RecordingStyle string
+
+// The styles, as package ziwo knows them.
+const (
+	Surveillance RecordingStyle = "surveillance"
+	SignedURL    RecordingStyle = "signed_url"
+	History      RecordingStyle = "history"
+	Static       RecordingStyle = "static"
+)
+
+// Where Recordings are kept.
+const (
+	InDataDirectory = "data_directory"
+	InS3            = "s3"
+)
+
+// Bucket is a bucket of an object store that speaks S3's protocol.
+type Bucket struct {
+	Endpoint  string `json:"endpoint" jsonschema:"required,format=uri" jsonschema_description:"Base URL, such as https://s3.eu-central-1.amazonaws.com."`
+	Region    string `json:"region" jsonschema_description:"Such as eu-central-1; us-east-1 when absent."`
+	Bucket    string `json:"bucket" jsonschema:"required"`
+	Prefix    string `json:"prefix" jsonschema_description:"Put in front of the names of objects, such as recordings/."`
+	AccessKey Secret `json:"access_key" jsonschema:"required"`
+	SecretKey Secret `json:"secret_key" jsonschema:"required"`
 }
 
 // Site is one web page or CRM that embeds the scripts.

@@ -65,6 +65,10 @@ func TestParseReadsEveryKey(t *testing.T) {
 		ContactCenters: map[string]rules.ContactCenter{"aldebaran": {
 			API: "https://aldebaran-api.example.com", Username: rules.NewSecret("k-1"), Password: rules.NewSecret("k-1"), AccessToken: rules.NewSecret("k-1"),
 			APIKey: rules.NewSecret("k-1"), WebhookKeys: []rules.Secret{rules.NewSecret("k-1")},
+			Recordings: rules.Recordings{Styles: []rules.RecordingStyle{rules.SignedURL, rules.Surveillance}, Keep: rules.InS3, Days: 90, S3: &rules.Bucket{
+				Endpoint: "https://s3.eu-central-1.amazonaws.com", Region: "eu-central-1", Bucket: "acme-calls", Prefix: "recordings/",
+				AccessKey: rules.NewSecret("k-1"), SecretKey: rules.NewSecret("k-1"),
+			}},
 		}},
 		Sites: map[string]rules.Site{"shop": {
 			Origins: []string{"https://shop.example.com"}, Keys: []rules.Secret{rules.NewSecret("k-1")}, ContactCenter: "aldebaran", OfflineOutside: []string{"office"},

@@ -31,7 +31,53 @@ func (c *compiler) contactCenters() {
 			ring.add(key.Reveal())
 		}
 		c.set.webhooks = append(c.set.webhooks, webhook{contactCenter: name, keys: ring})
+		c.recordings(path+".recordings", doc)
 	}
+}
+
+// What names in a bucket are made of, so that no store and no file takes offence
+// (https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html).
+var (
+	bucketName   = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	objectPrefix = regexp.MustCompile(`^([A-Za-z0-9_-][A-Za-z0-9_.-]*/?)*$`)
+)
+
+func (c *compiler) recordings(path string, center ContactCenter) {
+	doc := center.Recordings
+	for i, style := range doc.Styles {
+		if slices.Contains(doc.Styles[:i], style) {
+			c.warn(fmt.Sprintf("%s.styles[%d]", path, i), "%s stands there twice", style)
+		}
+	}
+	switch {
+	case doc.Keep == "" && doc.Days > 0:
+		c.warn(path+".days", "nothing is kept, so nothing is deleted; set keep")
+	case doc.Keep == InS3 && doc.S3 == nil && !c.reported(path+".s3"):
+		c.fail(path+".keep", "which bucket? add s3: {endpoint, bucket, access_key, secret_key}")
+	case doc.Keep != InS3 && doc.S3 != nil:
+		c.warn(path+".s3", "this bucket is not used; set keep: s3")
+	}
+	has := func(key string, s Secret) bool { // what cannot be resolved here is there all the same
+		_, written := c.doc.places[parent(path)+"."+key]
+		return written || s.Reveal() != ""
+	}
+	if doc.Keep != "" && !has("access_token", center.AccessToken) && !(has("username", center.Username) && has("password", center.Password)) {
+		c.warn(path+".keep", "recordings cannot be fetched without username and password, or an access_token")
+	}
+	if doc.S3 == nil {
+		return
+	}
+	path += ".s3"
+	if at := path + ".endpoint"; doc.S3.Endpoint != "" && !isBaseURL(doc.S3.Endpoint) {
+		c.fail(at, "%q is no address; write https://host", clip(doc.S3.Endpoint))
+	}
+	if at := path + ".bucket"; doc.S3.Bucket != "" && !bucketName.MatchString(doc.S3.Bucket) {
+		c.fail(at, "%q is no name of a bucket: 3 to 63 lower-case letters, digits, dots and hyphens", clip(doc.S3.Bucket))
+	}
+	if at := path + ".prefix"; len(doc.S3.Prefix) > 500 || !objectPrefix.MatchString(doc.S3.Prefix) {
+		c.fail(at, "%q cannot stand in front of a name; write it like recordings/", clip(doc.S3.Prefix))
+	}
+	c.literal(path+".secret_key", doc.S3.SecretKey)
 }
 
 func (c *compiler) literal(path string, s Secret) {

@@ -53,6 +53,8 @@ func notation(t reflect.Type) *jsonschema.Schema {
 		return oneOfWords("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 	case reflect.TypeFor[Op]():
 		return oneOfWords(OpIs, OpIn, OpPrefix, OpSuffix, OpContains, OpExists, OpMatches, OpBetween)
+	case reflect.TypeFor[RecordingStyle]():
+		return oneOfWords(Surveillance, SignedURL, History, Static)
 	case reflect.TypeFor[Order]():
 		return oneOfWords(Listed, Rotate, Random)
 	case reflect.TypeFor[Secret]():

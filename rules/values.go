@@ -135,6 +135,10 @@ func (o *Order) decodeNode(dec *decoder, n *node, path string) {
 	choose(dec, n, path, o, Listed, Rotate, Random)
 }
 
+func (s *RecordingStyle) decodeNode(dec *decoder, n *node, path string) {
+	choose(dec, n, path, s, Surveillance, SignedURL, History, Static)
+}
+
 func choose[T ~string](dec *decoder, n *node, path string, into *T, choices ...T) {
 	if n.kind == kindText && slices.Contains(choices, T(n.text)) {
 		*into = T(n.text)

@@ -61,10 +61,13 @@ func status(err error) (code int, reason string) {
 		guesser *handlers.TooManyWrongKeys
 		invalid *handlers.Invalid
 		center  *handlers.CenterFailure
+		sound   *handlers.RecordingError
 		read    *ziwo.ReadError
 		plain   *echo.HTTPError
 	)
 	switch {
+	case errors.As(err, &sound):
+		return recordingStatus(sound), string(sound.Code)
 	case errors.As(err, &tracker):
 		return http.StatusNotFound, "unknown_tracker"
 	case errors.As(err, &embed):
@@ -139,10 +142,13 @@ func told(err error, code int) string {
 	var (
 		plain  *echo.HTTPError
 		center *handlers.CenterFailure
+		sound  *handlers.RecordingError
 	)
 	switch {
 	case errors.As(err, &center):
 		return center.Error()
+	case errors.As(err, &sound):
+		return sound.Message
 	case errors.Is(err, handlers.ErrNotKept):
 		return "the record cannot be kept now: neither the database nor the disk takes it; send it again"
 	case code == http.StatusServiceUnavailable:
@@ -183,6 +189,13 @@ func (s *server) answerProblem(c echo.Context, err error) {
 	}
 	if errors.Is(err, storage.ErrBadCursor) {
 		problem.Errors = []handlers.FieldError{{Path: "cursor", Message: storage.ErrBadCursor.Error()}}
+	}
+	var sound *handlers.RecordingError
+	if errors.As(err, &sound) {
+		problem.Type, problem.Code = "urn:calltracker:problem:"+string(sound.Code), string(sound.Code)
+		if sound.Size > 0 {
+			c.Response().Header().Set("Content-Range", "bytes */"+strconv.FormatInt(sound.Size, 10))
+		}
 	}
 	setRetryAfter(c, err, code)
 	if code == http.StatusUnauthorized && strings.HasPrefix(c.Path(), "/crm/") {
@@ -234,12 +247,17 @@ func setRetryAfter(c echo.Context, err error, code int) {
 	var (
 		guesser *handlers.TooManyWrongKeys
 		center  *handlers.CenterFailure
+		sound   *handlers.RecordingError
 	)
 	switch {
 	case errors.As(err, &guesser):
 		wait = guesser.RetryAfter
 	case code == http.StatusServiceUnavailable && errors.As(err, &center) && center.RetryAfter > 0:
 		wait = center.RetryAfter
+	case errors.As(err, &sound) && sound.RetryAfter == 0:
+		return
+	case sound != nil:
+		wait = sound.RetryAfter
 	case code == http.StatusServiceUnavailable:
 		wait = retryAfter
 	default:

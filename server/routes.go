@@ -47,6 +47,8 @@ func (s *server) routes(e *echo.Echo) {
 	admin(http.MethodPost, "/api/v1/calls", s.clickToCall)
 	admin(http.MethodGet, "/api/v1/calls.csv", s.exportCalls)
 	admin(http.MethodGet, "/api/v1/calls/:id", s.getCall)
+	admin(http.MethodGet, "/api/v1/calls/:id/recording", s.getRecording)
+	admin(http.MethodHead, "/api/v1/calls/:id/recording", s.headRecording)
 	admin(http.MethodPost, "/api/v1/calls/:id/enrich", s.enrichCall)
 	admin(http.MethodGet, "/api/v1/decisions", s.listDecisions)
 	admin(http.MethodGet, "/api/v1/decisions/:id", s.getDecision)

@@ -29,6 +29,7 @@ const (
 	prepareTimeout = 10 * time.Second        // of the database
 	prepareQuickly = 2500 * time.Millisecond // at the start, when calls can be answered without it
 	prepareRetry   = 2 * time.Second
+	streamGrace    = 2 * time.Second // for streams that are nearly done
 	stopTimeout    = 4 * time.Second // for requests under way; the queues get 5 s after that
 )
 
@@ -75,6 +76,8 @@ type server struct {
 	tasks        *handlers.Tasks
 	centers      *handlers.Centers
 	clicker      *handlers.ClickToCall
+	recordings   *handlers.Recordings
+	cutStreams   chan struct{} // closed when streams under way must end
 	reconciler   *handlers.Reconciler
 
 	schemaText  []byte
@@ -127,6 +130,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 
 	s = &server{
 		settings: set, logger: logger, store: store, cache: cache.NewMemory(time.Now), registry: prometheus.NewRegistry(),
+		cutStreams: make(chan struct{}),
 		openapiText: openapi.Document(),
 	}
 	if set.redisURL != "" {
@@ -184,6 +188,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	s.popups = &handlers.Popup{Config: s.config, Directory: s.directory, Counter: s.cache, Numbers: numbers, Key: tokenKey(set.secretKey), Now: time.Now}
 	s.centers = &handlers.Centers{Config: s.config}
 	s.clicker = &handlers.ClickToCall{Config: s.config, Centers: s.centers, Numbers: numbers, Logger: logger}
+	s.recordings = &handlers.Recordings{Store: store, Centers: s.centers, Now: time.Now}
 	s.reconciler = handlers.NewReconciler(handlers.Reconciler{
 		Centers: s.centers, Config: s.config, Calls: s.calls, Store: store, Metrics: counts, Now: time.Now, Logger: logger,
 		Every: set.reconcileEvery,
@@ -290,6 +295,8 @@ func (s *server) run(ctx context.Context) error {
 	case err = <-served: // it cannot go on
 	case <-ctx.Done():
 		s.logger.Info("stopping")
+		cut := time.AfterFunc(streamGrace, func() { close(s.cutStreams) })
+		defer cut.Stop()
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 		defer cancel()
 		if err = web.Shutdown(grace); err != nil {

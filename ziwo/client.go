@@ -31,6 +31,7 @@ type Client struct {
 	http       *http.Client
 	limit      *rate.Limiter
 	slots      chan struct{} // one for each request under way
+	streams    chan struct{} // one for each recording on its way
 	timeout    time.Duration
 	backoff    time.Duration
 	attempts   int
@@ -142,6 +143,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 	}
 	c.limit = rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond)))
 	c.slots = make(chan struct{}, atOnce)
+	c.streams = make(chan struct{}, recordingsAtOnce)
 	c.session = newSession(o.Credentials)
 	return c, nil
 }
@@ -285,11 +287,19 @@ func (c *Client) send(ctx context.Context, r request, token string) (res *http.R
 		}
 		req.Header.Set("api_key", c.apiKey)
 	}
-	return c.roundTrip(r.op, req)
+	res, free, err := c.roundTrip(r.op, req)
+	if err != nil {
+		return nil, nil, err
+	}
+	return res, func() {
+		_ = res.Body.Close()
+		free()
+	}, nil
 }
 
-// roundTrip keeps to the rate and to the number of requests at a time.
-func (c *Client) roundTrip(op string, req *http.Request) (*http.Response, func(), error) {
+// roundTrip keeps to the rate and to the number of requests at a time. free gives
+// the place among those back.
+func (c *Client) roundTrip(op string, req *http.Request) (res *http.Response, free func(), err error) {
 	ctx := req.Context()
 	select {
 	case c.slots <- struct{}{}:
@@ -300,15 +310,11 @@ func (c *Client) roundTrip(op string, req *http.Request) (*http.Response, func()
 		<-c.slots
 		return nil, nil, c.failed(op, err)
 	}
-	res, err := c.http.Do(req)
-	if err != nil {
+	if res, err = c.http.Do(req); err != nil {
 		<-c.slots
 		return nil, nil, c.failed(op, err)
 	}
-	return res, func() {
-		_ = res.Body.Close()
-		<-c.slots
-	}, nil
+	return res, func() { <-c.slots }, nil
 }
 
 // read judges an answer.

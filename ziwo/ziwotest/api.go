@@ -3,7 +3,6 @@ package ziwotest
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -23,9 +22,12 @@ func (z *Ziwo) routes() *http.ServeMux {
 			z.requests[pattern]++
 			fault := z.fault(r)
 			z.mu.Unlock()
-			if fault != nil {
+			if fault != nil && !fault.Kind.bends() {
 				fail(w, r, *fault)
 				return
+			}
+			if fault != nil {
+				w = &bent{ResponseWriter: w, request: r, kind: fault.Kind}
 			}
 			if !admitted(r) {
 				refuse(w, http.StatusUnauthorized, "Unauthorized")
@@ -54,13 +56,7 @@ func (z *Ziwo) routes() *http.ServeMux {
 	route("GET /callHistory", z.byToken, z.callHistory)
 	route("GET /callHistory/{id}", z.byToken, z.historyCall)
 
-	route("GET /surveillance/recordings/{file}", z.byToken, func(w http.ResponseWriter, r *http.Request) {
-		z.recording(w, r, strings.TrimSuffix(r.PathValue("file"), ".mp3"))
-	})
-	route("GET /callHistory/{id}/recording", z.byToken, func(w http.ResponseWriter, r *http.Request) { z.recording(w, r, r.PathValue("id")) })
-	route("GET /callHistory/{id}/recording/signed-url", z.byToken, z.signedURL)
-	route("GET /static/callRecordingsEndpoint", z.byToken, func(w http.ResponseWriter, r *http.Request) { z.recording(w, r, r.FormValue("callId")) })
-	route("GET /signed/{id}", anyone, z.signedRecording)
+	z.recordingRoutes(route)
 
 	route("POST /integrations/cti/agents/{agent}/call", z.byAPIKey, z.clickToCall)
 	route("POST /integrations/cti/agents/{agent}/call/{number}", z.byAPIKey, z.clickToCall)
@@ -515,59 +511,6 @@ func (z *Ziwo) trackerLogs(w http.ResponseWriter, r *http.Request) {
 		page = append(page, view)
 	}
 	succeed(w, page, map[string]any{"total": len(found)})
-}
-
-func (z *Ziwo) signedURL(w http.ResponseWriter, r *http.Request) {
-	c, ok := z.byRecord(r.PathValue("id"))
-	if !ok || !z.recorded(c) {
-		refuse(w, http.StatusNotFound, "Recording not found")
-		return
-	}
-	scheme := "http"
-	if r.TLS != nil {
-		scheme = "https"
-	}
-	succeed(w, map[string]any{"url": scheme + "://" + r.Host + "/signed/" + url.PathEscape(c.CallID) + "?signature=" + signature(c.CallID)}, nil)
-}
-
-// signature needs to be no secret, only hard to send by mistake.
-func signature(callID string) string { return fmt.Sprintf("%x", "signed "+callID) }
-
-func (z *Ziwo) signedRecording(w http.ResponseWriter, r *http.Request) {
-	if r.FormValue("signature") != signature(r.PathValue("id")) {
-		refuse(w, http.StatusForbidden, "Wrong signature")
-		return
-	}
-	z.recording(w, r, r.PathValue("id"))
-}
-
-func (z *Ziwo) recorded(c Call) bool {
-	return c.RecordingFile != "" && !c.RecordedAt.After(z.Now())
-}
-
-func (z *Ziwo) recording(w http.ResponseWriter, r *http.Request, id string) {
-	c, ok := z.byRecord(id)
-	if !ok || !z.recorded(c) {
-		refuse(w, http.StatusNotFound, "Recording not found")
-		return
-	}
-	w.Header().Set("Content-Type", "audio/mpeg")
-	w.Header().Set("ETag", strconv.Quote(c.CallID))
-	http.ServeContent(w, r, c.RecordingFile, c.EndedAt, bytes.NewReader(Audio(c)))
-}
-
-// Audio is the recording of a call: an MP3 of silence, as long as the call up to
-// a minute, with the callID in its tag.
-func Audio(c Call) []byte {
-	const frames, longest = 38, 60 // a second; seconds
-	title := append([]byte{0}, c.CallID...)
-	tag := append([]byte("ID3\x03\x00\x00"), 0, 0, 0, byte(10+len(title)))
-	tag = append(tag, "TIT2"...)
-	tag = binary.BigEndian.AppendUint32(tag, uint32(len(title)))
-	tag = append(append(tag, 0, 0), title...)
-	frame := make([]byte, 104) // MPEG 1 layer III, 32 kbit/s, 44.1 kHz, mono
-	copy(frame, []byte{0xff, 0xfb, 0x10, 0xc4})
-	return append(tag, bytes.Repeat(frame, frames*min(max(c.TalkTime, 1), longest))...)
 }
 
 func (z *Ziwo) agent(ccLogin string) *Agent {
