@@ -42,6 +42,7 @@ type CallTracker struct {
 	Decisions  *Queue[Decided]
 	Rejections *Rejections
 	Metrics    *Metrics
+	Jobs       func(storage.Call) []storage.NewJob // that a call causes; nil: none
 	Now        func() time.Time
 	Logger     *slog.Logger
 }
@@ -327,7 +328,11 @@ func (h *CallTracker) keep(ctx context.Context, in Record, source storage.Source
 		call.Key = "sha256:" + digest(raw)
 	}
 	call.ReceivedAt = h.Now().UTC().Truncate(time.Microsecond)
-	out.Saved, _, err = h.Keeper.Keep(ctx, storage.Report{Call: call, Source: source, Raw: raw})
+	report := storage.Report{Call: call, Source: source, Raw: raw}
+	if h.Jobs != nil {
+		report.Jobs = h.Jobs(call)
+	}
+	out.Saved, _, err = h.Keeper.Keep(ctx, report)
 	if err != nil {
 		return Kept{}, fmt.Errorf("keep call: %w", err)
 	}

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"regexp"
+	"sync"
 	"time"
 
+	"calltracker/rules"
 	"calltracker/storage"
 	"calltracker/ziwo"
 )
@@ -64,17 +67,31 @@ const (
 	mostRecording = 512 << 20        // bytes: 8 hours of a call at 128 kbit/s
 )
 
-// recordingReader is what Recordings needs of a store.
-type recordingReader interface {
+// recordingStore is what Recordings needs of a store.
+type recordingStore interface {
 	Call(ctx context.Context, id string) (storage.Call, []storage.Revision, error)
+	Recording(ctx context.Context, call string) (storage.Recording, error)
+	KeepRecording(ctx context.Context, r storage.Recording) error
+	OldRecordings(ctx context.Context, f storage.OldRecordings) ([]storage.Recording, error)
+	ForgetRecording(ctx context.Context, call string) error
+	AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJob) error
 }
 
-// Recordings gives the recordings and voicemails of calls. They come from Ziwo,
-// and whoever asks sees nothing of how: no address, no token.
+// Recordings gives the recordings and voicemails of calls, and keeps copies of
+// them where the configuration says so. They come from Ziwo, and whoever asks
+// sees nothing of how: no address, no token.
 type Recordings struct {
-	Store   recordingReader
-	Centers *Centers
-	Now     func() time.Time
+	Store      recordingStore
+	Centers    *Centers
+	Config     *Config
+	Folder     RecordingPlace // of the data directory
+	OpenBucket func(rules.Bucket) (RecordingPlace, error)
+	Tidy       func(now time.Time) error // removes what broken downloads have left
+	Now        func() time.Time
+	Logger     *slog.Logger
+
+	mu      sync.Mutex
+	buckets []knownBucket // that were used
 }
 
 // RecordingPart is the part of a recording that is wanted, as in HTTP.
@@ -99,7 +116,7 @@ type Recording struct {
 // no such call, *RecordingError.
 //
 //	@Summary		The recording or voicemail of a call
-//	@Description	Streamed from Ziwo, with range requests. Two problems of status 404 tell apart by their code: recording_not_yet comes with Retry-After, no_recording will not change.
+//	@Description	The copy that is kept, else streamed from Ziwo; with range requests. Two problems of status 404 tell apart by their code: recording_not_yet comes with Retry-After, no_recording will not change.
 //	@ID				getRecording
 //	@Tags			calls
 //	@Produce		audio/mpeg,audio/*
@@ -124,6 +141,14 @@ func (h *Recordings) Open(ctx context.Context, id string, part RecordingPart) (*
 	call, revisions, err := h.Store.Call(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("load call %q: %w", shorten(id), err)
+	}
+	kept, err := h.copied(ctx, call, part)
+	var refused *RecordingError
+	if err == nil || errors.As(err, &refused) {
+		return kept, err
+	}
+	if !errors.Is(err, storage.ErrNotFound) {
+		h.Logger.LogAttrs(ctx, slog.LevelWarn, "the copy of a recording cannot be read, so Ziwo is asked", slog.String("call", call.ID), slog.Any("error", err))
 	}
 	return h.fetch(ctx, call, revisions, part)
 }
@@ -165,7 +190,7 @@ func (h *Recordings) fetch(ctx context.Context, call storage.Call, revisions []s
 	}
 	return &Recording{
 		Body: &bounded{body: found.Body, left: mostRecording, done: func() { cancel(nil) }}, Size: found.ContentLength, Partial: found.Partial,
-		ContentType: found.ContentType, ContentRange: found.ContentRange, ETag: found.ETag, LastModified: found.LastModified, FileName: fileName(call),
+		ContentType: found.ContentType, ContentRange: found.ContentRange, ETag: found.ETag, LastModified: found.LastModified, FileName: fileName(call, found.ContentType),
 	}, nil
 }
 
@@ -227,7 +252,23 @@ func (h *Recordings) missed(call storage.Call, err error) error {
 var unfitForFiles = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
 
 // fileName is what a recording is called when it is saved.
-func fileName(c storage.Call) string { return unfitForFiles.ReplaceAllString(c.CallID, "_") + ".mp3" }
+func fileName(c storage.Call, contentType string) string {
+	return unfitForFiles.ReplaceAllString(c.CallID, "_") + extension(contentType)
+}
+
+// extension is how the names of files of a type end.
+func extension(contentType string) string {
+	switch contentType {
+	case "audio/mpeg", "audio/mp3":
+		return ".mp3"
+	case "audio/wav", "audio/wave", "audio/x-wav":
+		return ".wav"
+	case "audio/ogg", "audio/opus":
+		return ".ogg"
+	default:
+		return ".audio"
+	}
+}
 
 // bounded is a body that ends with an error where it is longer than allowed.
 type bounded struct {

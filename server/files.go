@@ -22,6 +22,8 @@ const (
 	lastGoodFile   = "last-good.json"
 	spoolFolder    = "spool"
 
+	recordingsFolder = "recordings"
+
 	secretKeyBytes  = 32
 	adminTokenBytes = 24
 )

@@ -25,7 +25,7 @@ func (s *server) prepareJobs(counts *handlers.Metrics) {
 	retention := &handlers.Retention{Store: s.store, Config: s.config, Now: time.Now, Logger: s.logger}
 	s.runner = &handlers.Runner{
 		Store: s.store, Metrics: counts, Now: time.Now, Random: rand.Float64, Logger: s.logger,
-		Kinds: []handlers.JobKind{retention.Kind()},
+		Kinds: []handlers.JobKind{retention.Kind(), s.recordings.Kind(), s.recordings.RetentionKind()},
 	}
 	s.jobs = &handlers.Jobs{Store: s.store, Runner: s.runner, Now: time.Now}
 	s.keeper.Wake = s.runner.Wake
@@ -33,6 +33,7 @@ func (s *server) prepareJobs(counts *handlers.Metrics) {
 		Store: s.store, Holder: uuid.NewString(), Now: time.Now, Logger: s.logger,
 		List: []handlers.Task{
 			{Name: "ask for retention", Every: 10 * time.Minute, Run: retention.Schedule},
+			{Name: "ask for retention of recordings", Every: 10 * time.Minute, Run: s.recordings.Schedule},
 			{Name: "forget jobs that are done", Every: time.Hour, Run: s.pruneJobs},
 			{Name: "link calls to decisions", Every: linkEvery, Run: s.linkMissed},
 			{Name: "make partitions", Every: 6 * time.Hour, Run: func(ctx context.Context) error {

@@ -20,6 +20,7 @@ import (
 	"calltracker/rules"
 	"calltracker/storage"
 	"calltracker/storage/cache"
+	"calltracker/storage/recordings"
 	"calltracker/storage/spool"
 	"calltracker/storage/sqlstore"
 )
@@ -77,6 +78,7 @@ type server struct {
 	centers      *handlers.Centers
 	clicker      *handlers.ClickToCall
 	recordings   *handlers.Recordings
+	folder       *recordings.Folder
 	cutStreams   chan struct{} // closed when streams under way must end
 	reconciler   *handlers.Reconciler
 
@@ -130,7 +132,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 
 	s = &server{
 		settings: set, logger: logger, store: store, cache: cache.NewMemory(time.Now), registry: prometheus.NewRegistry(),
-		cutStreams: make(chan struct{}),
+		cutStreams:  make(chan struct{}),
 		openapiText: openapi.Document(),
 	}
 	if set.redisURL != "" {
@@ -188,7 +190,17 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	s.popups = &handlers.Popup{Config: s.config, Directory: s.directory, Counter: s.cache, Numbers: numbers, Key: tokenKey(set.secretKey), Now: time.Now}
 	s.centers = &handlers.Centers{Config: s.config}
 	s.clicker = &handlers.ClickToCall{Config: s.config, Centers: s.centers, Numbers: numbers, Logger: logger}
-	s.recordings = &handlers.Recordings{Store: store, Centers: s.centers, Now: time.Now}
+	if s.folder, err = recordings.OpenFolder(set.path(recordingsFolder)); err != nil {
+		return nil, err
+	}
+	folder := s.folder
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, folder.Close())
+		}
+	}()
+	s.recordings = newRecordings(s)
+	s.calls.Jobs = s.recordings.Jobs
 	s.reconciler = handlers.NewReconciler(handlers.Reconciler{
 		Centers: s.centers, Config: s.config, Calls: s.calls, Store: store, Metrics: counts, Now: time.Now, Logger: logger,
 		Every: set.reconcileEvery,
@@ -309,7 +321,7 @@ func (s *server) run(ctx context.Context) error {
 	stopReconciling()
 	background.Wait()
 	s.crmTransport.CloseIdleConnections()
-	err = errors.Join(err, s.outbox.Close(), s.store.Close())
+	err = errors.Join(err, s.outbox.Close(), s.store.Close(), s.folder.Close())
 	s.centers.Close()
 	if s.redis != nil {
 		err = errors.Join(err, s.redis.Close())

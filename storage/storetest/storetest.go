@@ -63,6 +63,11 @@ type Store interface {
 
 	Forget(ctx context.Context, f storage.Forget) (storage.Forgotten, error)
 
+	KeepRecording(ctx context.Context, r storage.Recording) error
+	Recording(ctx context.Context, call string) (storage.Recording, error)
+	OldRecordings(ctx context.Context, f storage.OldRecordings) ([]storage.Recording, error)
+	ForgetRecording(ctx context.Context, call string) error
+
 	AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJob) error
 	ClaimJobs(ctx context.Context, c storage.JobClaim) ([]storage.Job, error)
 	SettleJob(ctx context.Context, j storage.Job, with storage.Settlement) error
@@ -93,6 +98,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"secrets", secretTests()},
 		{"jobs", jobTests()},
 		{"retention", forgetTests()},
+		{"recordings", recordingTests()},
 		{"reconciliations", reconciliationTests()},
 	} {
 		t.Run(group.name, func(t *testing.T) {
