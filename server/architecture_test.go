@@ -28,6 +28,7 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"crm/zendesk":                    {"crm", "phone"},
 		"storage":                        {"rules", "phone"},
 		"storage/recordings":             {"storage"},
+		"storage/recordings/s3test":      {},
 		"storage/sqlstore":               {"storage", "rules", "phone"},
 		"storage/storetest":              {"storage", "rules", "phone"},
 		"storage/storetest/daemon":       {},
