@@ -193,8 +193,8 @@ func (h *Recordings) place(settings rules.Recordings) (RecordingPlace, error) {
 	return place, nil
 }
 
-// placeOf is where a copy is; an error when the configuration does not know that
-// place any more.
+// placeOf is where a copy is; an error when that is another server's folder, or a
+// bucket that the configuration does not name any more.
 func (h *Recordings) placeOf(r storage.Recording) (RecordingPlace, error) {
 	if r.Place == h.Folder.Name() {
 		return h.Folder, nil
@@ -210,7 +210,7 @@ func (h *Recordings) placeOf(r storage.Recording) (RecordingPlace, error) {
 			}
 		}
 	}
-	return nil, fmt.Errorf("the configuration does not name the bucket of a copy: %s", r.Place)
+	return nil, fmt.Errorf("the copy is in a place that this server does not know: %s; name its bucket, or ask the server whose data directory it is", r.Place)
 }
 
 // copied opens the copy of a recording; storage.ErrNotFound when there is none.

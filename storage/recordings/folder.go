@@ -18,7 +18,13 @@ import (
 
 // Folder keeps recordings as files. Nothing outside of it can be reached through
 // it. It is safe for concurrent use, also by several processes.
-type Folder struct{ root *os.Root }
+type Folder struct {
+	root *os.Root
+	name string
+}
+
+// idFile holds what tells a folder from those of other servers.
+const idFile = "id"
 
 // OpenFolder opens a folder, and makes it when there is none.
 func OpenFolder(path string) (*Folder, error) {
@@ -29,14 +35,36 @@ func OpenFolder(path string) (*Folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("folder of recordings: %w", err)
 	}
-	return &Folder{root: root}, nil
+	id, err := folderID(root)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("folder of recordings: %w", err), root.Close())
+	}
+	return &Folder{root: root, name: "folder " + id}, nil
+}
+
+func folderID(root *os.Root) (string, error) {
+	file, err := root.OpenFile(idFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		_, err = file.WriteString(rand.Text())
+		if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+			return "", errors.Join(err, root.Remove(idFile))
+		}
+	} else if !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	id, err := root.ReadFile(idFile)
+	if err == nil && len(id) == 0 {
+		err = fmt.Errorf("%s is empty; remove it to have another one made", idFile)
+	}
+	return string(id), err
 }
 
 // Close lets go of the folder.
 func (f *Folder) Close() error { return f.root.Close() }
 
-// Name tells this place from others.
-func (*Folder) Name() string { return "data_directory" }
+// Name tells this place from others, those of other servers included. It moves
+// with the folder.
+func (f *Folder) Name() string { return f.name }
 
 // sharded spreads files over 65,536 folders, so that none gets large.
 func sharded(name string) string {

@@ -48,12 +48,12 @@ func folder(t *testing.T) (*recordings.Folder, string) {
 	return f, path
 }
 
-// files are those in a folder, by their paths within it.
+// files are those in a folder, by their paths within it, but for its id.
 func files(t *testing.T, path string) []string {
 	t.Helper()
 	var found []string
 	err := fs.WalkDir(os.DirFS(path), ".", func(at string, entry fs.DirEntry, err error) error {
-		if err == nil && !entry.IsDir() {
+		if err == nil && !entry.IsDir() && at != "id" {
 			found = append(found, at)
 		}
 		return err
@@ -129,6 +129,21 @@ func TestFolder(t *testing.T) {
 	behaves(t, f)
 	if left := files(t, path); len(left) > 0 {
 		t.Errorf("it left %v", left)
+	}
+}
+
+func TestFoldersAreToldApart(t *testing.T) {
+	f, path := folder(t)
+	other, _ := folder(t)
+	again, err := recordings.OpenFolder(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Name() != again.Name() || f.Name() == other.Name() {
+		t.Errorf("%s, again %s, another %s", f.Name(), again.Name(), other.Name())
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
