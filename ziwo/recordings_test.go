@@ -24,6 +24,7 @@ func withRecording(t *testing.T, style ziwo.RecordingStyle, edit ...func(*ziwo.C
 }
 
 func TestRecordingsSurviveTheirFaults(t *testing.T) {
+	t.Parallel()
 	for _, style := range ziwo.RecordingStyles() {
 		path := map[ziwo.RecordingStyle]string{
 			ziwo.RecordingSurveillance: "/surveillance/", ziwo.RecordingSignedURL: "/signed/", ziwo.RecordingHistory: "/callHistory/", ziwo.RecordingStatic: "/static/",

@@ -50,6 +50,7 @@ func TestBucketTakesLargeFilesInParts(t *testing.T) {
 }
 
 func TestBucketSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		edit func(*recordings.BucketOptions)
 		want string
