@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"regexp"
 	"sync"
 	"time"
@@ -60,8 +61,6 @@ const (
 
 	leastAgain = 15 * time.Second
 	mostAgain  = 30 * time.Minute
-
-	rangeNotSatisfiable = 416 // of HTTP
 
 	openTimeout   = 25 * time.Second // for logging in and finding it
 	mostRecording = 512 << 20        // bytes: 8 hours of a call at 128 kbit/s
@@ -233,7 +232,7 @@ func (h *Recordings) missed(call storage.Call, err error) error {
 	}
 	old := age(call, h.Now())
 	switch {
-	case failure.Status == rangeNotSatisfiable:
+	case failure.Status == http.StatusRequestedRangeNotSatisfiable:
 		out.Code, out.Message = NoSuchRange, "the recording does not have this range"
 	case failure.Kind == ziwo.NotFound && old > namedFor:
 		out.Code, out.Message = NoRecording, "Ziwo has no recording of this call, and it is too late for one to come"
