@@ -76,7 +76,7 @@ func sharded(name string) string {
 // Put keeps content under a name, whole or not at all, and durably: after a crash
 // there is the old content or the new. It tells place, name, size and digest.
 func (f *Folder) Put(ctx context.Context, name, _ string, content io.Reader) (kept storage.Recording, err error) {
-	if !fs.ValidPath(name) || path.Base(name) != name {
+	if !fs.ValidPath(name) || path.Base(name) != name || name == "." {
 		return kept, fmt.Errorf("%q is no name of a file", name)
 	}
 	temporary := path.Join(incoming, rand.Text())

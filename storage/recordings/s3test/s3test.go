@@ -119,7 +119,7 @@ func (s *Store) upload(w http.ResponseWriter, r *http.Request, name string) {
 	}
 	delete(s.parts, id)
 	s.keep(name, content, "audio/mpeg")
-	answer(w, "CompleteMultipartUploadResult", `<Key>`+name+`</Key><ETag>"etag"</ETag>`)
+	answer(w, "CompleteMultipartUploadResult", `<Bucket>`+s.Bucket+`</Bucket><Key>`+name+`</Key><ETag>"etag"</ETag>`)
 }
 
 func answer(w http.ResponseWriter, kind, content string) {
