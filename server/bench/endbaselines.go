@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -15,10 +16,10 @@ import (
 	_ "modernc.org/sqlite" // the driver of the plain handler
 )
 
-// The plain handlers keep an end call's row as one would write it in an
-// afternoon: the key, the fields of the record, one INSERT, which is one
-// transaction. The row is calltracker's, and so are the indexes; the body is not
-// kept, a repeat is an error and nothing is linked.
+// The plain handlers keep an end call as one would write it in an afternoon: the
+// key, the fields of the record, one INSERT, which is one transaction. The row has
+// calltracker's columns, the body and what calltracker's lists need in indexes; a
+// repeat is an error, nothing is linked, and a number is kept as it came.
 const (
 	pgxBaseline      = "pgx"
 	sqliteBaseline   = "sqlite"
@@ -29,10 +30,27 @@ const (
 const plainColumns = `id, contact_center, call_key, tracker, call_id, direction, did, raw_did, caller, raw_caller,
 	caller_name, started_us, answered_us, ended_us, duration, ring_time, talk_time, hold_time, result, hangup_cause,
 	hangup_by, agent, position, recording_file, campaign, route, decision_id, flags, revised_us, received_us,
-	at_us, began_us, heard_us, revisions`
+	at_us, raw`
+
+// plainTable is an ordinary table, in the words of both databases.
+const plainTable = `CREATE TABLE plain_calls (
+		id TEXT NOT NULL PRIMARY KEY, contact_center TEXT NOT NULL, call_key TEXT NOT NULL, tracker TEXT NOT NULL, call_id TEXT NOT NULL,
+		direction TEXT NOT NULL, did TEXT NOT NULL, raw_did TEXT NOT NULL, caller TEXT NOT NULL, raw_caller TEXT NOT NULL, caller_name TEXT NOT NULL,
+		started_us BIGINT NOT NULL, answered_us BIGINT NOT NULL, ended_us BIGINT NOT NULL, duration BIGINT NOT NULL, ring_time BIGINT NOT NULL,
+		talk_time BIGINT NOT NULL, hold_time BIGINT NOT NULL, result TEXT NOT NULL, hangup_cause TEXT NOT NULL, hangup_by TEXT NOT NULL,
+		agent TEXT NOT NULL, position TEXT NOT NULL, recording_file TEXT NOT NULL, campaign TEXT NOT NULL, route TEXT NOT NULL,
+		decision_id TEXT NOT NULL, flags TEXT NOT NULL, revised_us BIGINT NOT NULL, received_us BIGINT NOT NULL, at_us BIGINT NOT NULL,
+		raw BYTEA NOT NULL);
+	CREATE UNIQUE INDEX plain_calls_key ON plain_calls (call_key, contact_center);
+	CREATE INDEX plain_calls_at ON plain_calls (at_us, id);
+	CREATE INDEX plain_calls_did ON plain_calls (did, at_us);
+	CREATE INDEX plain_calls_caller ON plain_calls (caller, at_us);
+	CREATE INDEX plain_calls_tracker ON plain_calls (tracker, at_us);
+	CREATE INDEX plain_calls_result ON plain_calls (result, at_us);
+	CREATE INDEX plain_calls_campaign ON plain_calls (campaign, at_us) WHERE campaign <> '';`
 
 // plainValues are the values of plainColumns.
-func plainValues(tracker string, c cdr) ([]any, error) {
+func plainValues(tracker string, c cdr, raw []byte) ([]any, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, err
@@ -43,20 +61,16 @@ func plainValues(tracker string, c cdr) ([]any, error) {
 		c.CallerIDName, c.StartDateTime.UnixMicro(), c.AnsweredDateTime.UnixMicro(), c.EndDateTime.UnixMicro(),
 		c.Duration, int64(rang.Seconds()), int64(c.EndDateTime.Sub(c.AnsweredDateTime).Seconds()), c.HoldTime, strings.ToLower(c.Disposition), c.HangupCause,
 		c.HangupBy, c.AgentCCLogin, c.Position, c.RecordingFile, "", "", "", "[]", c.UpdatedAt.UnixMicro(), time.Now().UnixMicro(),
-		c.StartDateTime.UnixMicro(), c.StartDateTime.UnixMicro(), int64(0), int64(1),
+		c.StartDateTime.UnixMicro(), raw,
 	}, nil
 }
 
-// plainTable is an ordinary table like calls.
-const plainTable = `CREATE TABLE plain_calls (LIKE calls INCLUDING ALL);
-	CREATE UNIQUE INDEX ON plain_calls (call_key, contact_center)`
-
-func plainInsert(table string, mark func(n int) string) string {
+func plainInsert(mark func(n int) string) string {
 	marks := make([]string, strings.Count(plainColumns, ",")+1)
 	for i := range marks {
 		marks[i] = mark(i + 1)
 	}
-	return `INSERT INTO ` + table + ` (` + plainColumns + `) VALUES (` + strings.Join(marks, ", ") + `)`
+	return `INSERT INTO plain_calls (` + plainColumns + `) VALUES (` + strings.Join(marks, ", ") + `)`
 }
 
 func pgxHandler(ctx context.Context) (http.Handler, error) {
@@ -72,7 +86,7 @@ func pgxHandler(ctx context.Context) (http.Handler, error) {
 	if _, err := pool.Exec(ctx, plainTable); err != nil {
 		return nil, err
 	}
-	insert := plainInsert("plain_calls", func(n int) string { return fmt.Sprintf("$%d", n) })
+	insert := plainInsert(func(n int) string { return fmt.Sprintf("$%d", n) })
 	return plainHandler(func(ctx context.Context, values []any) error {
 		_, err := pool.Exec(ctx, insert, values...)
 		return err
@@ -85,8 +99,11 @@ func sqliteHandler(ctx context.Context) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	db.SetMaxOpenConns(1)                                                                        // SQLite has one writer at a time; more only get in each other's way
-	insert, err := db.PrepareContext(ctx, plainInsert("calls", func(int) string { return "?" })) //nolint:sqlclosecheck // it lasts as long as the process
+	db.SetMaxOpenConns(1) // SQLite has one writer at a time; more only get in each other's way
+	if _, err := db.ExecContext(ctx, plainTable); err != nil {
+		return nil, err
+	}
+	insert, err := db.PrepareContext(ctx, plainInsert(func(int) string { return "?" })) //nolint:sqlclosecheck // it lasts as long as the process
 	if err != nil {
 		return nil, err
 	}
@@ -103,12 +120,17 @@ func plainHandler(save func(ctx context.Context, values []any) error) http.Handl
 			http.Error(w, "wrong key", http.StatusUnauthorized)
 			return
 		}
+		raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+		if err != nil {
+			http.Error(w, "the body cannot be read", http.StatusBadRequest)
+			return
+		}
 		var c cdr
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&c); err != nil {
+		if err := json.Unmarshal(raw, &c); err != nil {
 			http.Error(w, "not a record", http.StatusBadRequest)
 			return
 		}
-		values, err := plainValues(r.PathValue("tracker"), c)
+		values, err := plainValues(r.PathValue("tracker"), c, raw)
 		if err == nil {
 			err = save(r.Context(), values)
 		}

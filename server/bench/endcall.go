@@ -135,14 +135,7 @@ func (b *bench) endCallPostgres(ctx context.Context) error {
 // endCallSQLite compares calltracker on SQLite with a plain handler on a file of
 // its own; both wait for the disk at every commit.
 func (b *bench) endCallSQLite(ctx context.Context) error {
-	data, err := os.MkdirTemp(b.dir, "plain-")
-	if err != nil {
-		return err
-	}
-	if err := b.migrate(ctx, "CALLTRACKER_DATA_DIR="+data); err != nil {
-		return err
-	}
-	return b.endCall(ctx, "SQLite", sqliteBaseline, "", filepath.Join(data, "calltracker.db"), 2.5)
+	return b.endCall(ctx, "SQLite", sqliteBaseline, "", filepath.Join(b.dir, "plain.db"), 2.5)
 }
 
 func (b *bench) endCall(ctx context.Context, database, plain, ours, theirs string, goal float64) error {

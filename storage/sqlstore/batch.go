@@ -77,7 +77,7 @@ const tries = 4
 
 func (db *database) saveTogether(ctx context.Context, reports []*pending) (err error) {
 	for range tries {
-		err = committed(ctx, db.write, func(tx *sql.Tx) error { return db.saveAll(ctx, tx, reports) })
+		err = db.committed(ctx, db.write, func(tx *sql.Tx) error { return db.saveAll(ctx, tx, reports) })
 		if !passing(err) {
 			return err
 		}

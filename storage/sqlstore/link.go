@@ -23,6 +23,10 @@ const (
 	linkCallerless = time.Minute
 )
 
+// linkReported is how long before a decision its call may have been reported: a
+// call that has ended was decided on, but the clocks of two replicas differ.
+const linkReported = 2 * linkWithin
+
 // maxLateLinks bounds how many calls one batch of decisions looks at.
 const maxLateLinks = 1000
 
@@ -169,8 +173,8 @@ func (db *database) unlinkedCalls(ctx context.Context, tx *sql.Tx, decisions []s
 		if len(dids) == 0 {
 			break
 		}
-		rows, err := tx.QueryContext(ctx, db.dialect.sql(unlinkedByDIDSQL(column, len(dids))),
-			slices.Concat(dids, []any{micros(first.Add(-linkWithin)), micros(last.Add(linkWithin)), maxLateLinks})...)
+		rows, err := tx.QueryContext(ctx, db.dialect.sql(unlinkedByDIDSQL(db.dialect, column, len(dids))),
+			slices.Concat([]any{micros(first.Add(-linkReported))}, dids, []any{micros(first.Add(-linkWithin)), micros(last.Add(linkWithin)), maxLateLinks})...)
 		if err != nil {
 			return nil, fmt.Errorf("find calls by DID: %w", err)
 		}
@@ -191,10 +195,12 @@ func unlinkedByCallIDSQL(callIDs int, keyed bool) string {
 		WHERE decision_id = '' AND call_key IN (` + marks(callIDs) + `) ORDER BY began_us DESC, id LIMIT ?`
 }
 
-// unlinkedByDIDSQL reads by one of the instants of began.
-func unlinkedByDIDSQL(column string, dids int) string {
+// unlinkedByDIDSQL reads by one of the instants of began, and of the calls that
+// were reported after a decision only: the calls of one minute stand together in
+// that index, while each would cost a page in one by DID.
+func unlinkedByDIDSQL(d *dialect, column string, dids int) string {
 	return `SELECT id, call_id, tracker, did, caller, ` + column + ` FROM calls
-		WHERE decision_id = '' AND ` + column + ` <> 0 AND did IN (` + marks(dids) + `) AND ` + column + ` BETWEEN ? AND ?
+		WHERE decision_id = '' AND received_us >= ? AND ` + d.unindexed("did") + ` IN (` + marks(dids) + `) AND ` + column + ` BETWEEN ? AND ? AND ` + column + ` <> 0
 		ORDER BY ` + column + ` DESC, id LIMIT ?`
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -42,7 +43,7 @@ const readers = 4
 // One connection writes: SQLite has one writer at a time in any case, and
 // waiting for it in Go is fairer than in its busy handler. Readers have a pool
 // of their own, which WAL keeps from waiting for the writer.
-func openSQLite(path string) (*database, error) {
+func openSQLite(path string, logger *slog.Logger) (*database, error) {
 	if err := makeFile(path); err != nil {
 		return nil, fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}
@@ -63,7 +64,14 @@ func openSQLite(path string) (*database, error) {
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
 
+	check, err := sql.Open("sqlite", dsn(path, durable))
+	if err != nil {
+		return nil, errors.Join(err, read.Close(), record.Close(), write.Close())
+	}
+	check.SetMaxOpenConns(1)
+
 	db := &database{dialect: &sqliteDialect, write: write, record: record, read: read, turn: make(chan struct{}, 1)}
+	db.checkpoints = newCheckpointer(check, db.turn, logger)
 	db.batch = sqliteBatch{db}
 	if db.writeGorm, err = openGorm(dialector{write}); err == nil {
 		db.readGorm, err = openGorm(dialector{read})
@@ -103,11 +111,12 @@ const (
 // Durable is FULL, because in WAL mode anything less may forget the last commits
 // when the power fails (https://www.sqlite.org/pragma.html#pragma_synchronous).
 // A writer waits for another program's lock less long than a record may take: SQLite
-// does not hear of deadlines meanwhile. Checkpoints come at 8,000 pages and not at 1,000: one makes everybody wait for
-// the disk twice.
+// does not hear of deadlines meanwhile. Checkpoints are for the checkpointer. Writers remember 16 MiB: with less they would
+// write pages that are to change again, and read them back. What a statement may have to take back stays in memory.
 func dsn(path string, kind access) string {
 	settings := url.Values{"mode": {"rw"}, "_txlock": {"immediate"}}
-	pragmas := []string{"journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(8000)", "busy_timeout(1500)", "foreign_keys(1)"}
+	pragmas := []string{"journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(0)", "busy_timeout(1500)", "foreign_keys(1)",
+		"cache_size(-16384)", "temp_store(MEMORY)"}
 	switch kind {
 	case readOnly:
 		settings = url.Values{"mode": {"ro"}}

@@ -100,11 +100,11 @@ func TestPlans(t *testing.T) {
 		"decision by callID":      {decisionByCallIDSQL, "decisions_unlinked"},
 		"decision by DID":         {decisionNearSQL, "decisions_did (did=? AND at_us>? AND at_us<?)"},
 		"calls by callID":         {unlinkedByCallIDSQL(3, false), "calls_key"},
-		"calls by DID":            {unlinkedByDIDSQL("began_us", 3), "calls_unlinked (did=? AND began_us>? AND began_us<?)"},
 		"look-ups that wait":      {lookupJobsSQL(storage.JobWaiting, true), "call_lookups_undone (state=? AND of_call<?)"},
 		"look-ups that are dead":  {lookupJobsSQL(storage.JobDead, true), "call_lookups_undone (state=? AND of_call<?)"},
 		"look-ups, all of them":   {lookupJobsSQL("", true), "sqlite_autoindex_call_lookups_1 (of_call<?)"},
-		"calls by DID, our clock": {unlinkedByDIDSQL("heard_us", 3), "calls_unlinked_heard (did=? AND heard_us>? AND heard_us<?)"},
+		"calls by DID":            {unlinkedByDIDSQL(&sqliteDialect, "began_us", 3), "calls_unlinked (received_us>?)"},
+		"calls by DID, our clock": {unlinkedByDIDSQL(&sqliteDialect, "heard_us", 3), "calls_unlinked (received_us>?)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			values := make([]any, strings.Count(tt.statement, "?"))

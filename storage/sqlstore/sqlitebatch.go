@@ -17,6 +17,11 @@ const (
 	searchRows = 16
 )
 
+// insertOrFail leaves of a statement that fails what it has done: the transaction
+// is rolled back in any case, and to take back a statement alone SQLite would have
+// to copy every page before it changes it (https://www.sqlite.org/lang_conflict.html).
+const insertOrFail = `INSERT OR FAIL INTO `
+
 const hasBodySQL = `SELECT 1 FROM call_revisions WHERE of_call = ? AND sha256 = ?`
 
 // sqliteBatch has no rows to lock: its transactions come one after another.
@@ -29,12 +34,12 @@ func callsByKeySQL(n int) string {
 
 func insertCallsSQL(n int) string {
 	const more = `, at_us, began_us, heard_us, revisions`
-	return `INSERT INTO calls (` + callColumns + more + `) VALUES ` + tuples(n, strings.Count(callColumns+more, ",")+1)
+	return insertOrFail + `calls (` + callColumns + more + `) VALUES ` + tuples(n, strings.Count(callColumns+more, ",")+1)
 }
 
 func insertRevisionsSQL(n int) string {
 	const columns = `of_call, number, received_us, source, sha256, raw`
-	return `INSERT INTO call_revisions (` + columns + `) VALUES ` + tuples(n, strings.Count(columns, ",")+1)
+	return insertOrFail + `call_revisions (` + columns + `) VALUES ` + tuples(n, strings.Count(columns, ",")+1)
 }
 
 // tuples is "(?, ?), (?, ?)" for n rows of so many columns.

@@ -47,7 +47,7 @@ const fileName = "calltracker.db"
 // context, and return storage.ErrUnavailable before Prepare has succeeded,
 // after Close, and whenever the database does not do its part; a later call
 // may succeed. Nothing runs in the background but the commits that SaveCall
-// waits for.
+// waits for, and SQLite's checkpoints.
 type Store struct {
 	name     string // of the database, for messages
 	path     string // of the SQLite file; empty for PostgreSQL
@@ -69,6 +69,7 @@ type database struct {
 	writeGorm, readGorm *gorm.DB
 	schema              *goose.Provider
 	statements          statements
+	checkpoints         *checkpointer // nil on PostgreSQL
 	batch               batcher
 	committer           *committer
 }
@@ -141,7 +142,7 @@ func (s *Store) open(ctx context.Context) (_ *database, err error) {
 	if s.postgres != nil {
 		db, err = openPostgres(ctx, s.postgres, s.logger)
 	} else {
-		db, err = openSQLite(s.path)
+		db, err = openSQLite(s.path, s.logger)
 	}
 	if err != nil {
 		return nil, err
@@ -236,11 +237,11 @@ func (db *database) transactionOn(ctx context.Context, pool *sql.DB, work func(*
 			return ctx.Err()
 		}
 	}
-	return committed(ctx, pool, work)
+	return db.committed(ctx, pool, work)
 }
 
 // committed is transactionOn for who has the turn.
-func committed(ctx context.Context, pool *sql.DB, work func(*sql.Tx) error) error {
+func (db *database) committed(ctx context.Context, pool *sql.DB, work func(*sql.Tx) error) error {
 	tx, err := pool.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -253,6 +254,9 @@ func committed(ctx context.Context, pool *sql.DB, work func(*sql.Tx) error) erro
 	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
 		return ctx.Err() // it was rolled back for that reason
 	}
+	if err == nil && db.checkpoints != nil {
+		db.checkpoints.committed(pool)
+	}
 	return err
 }
 
@@ -260,7 +264,11 @@ func (db *database) close() error {
 	if db.committer != nil { // else it was never made ready
 		db.committer.close()
 	}
-	err := errors.Join(db.read.Close(), db.record.Close(), db.write.Close())
+	var err error
+	if db.checkpoints != nil {
+		err = db.checkpoints.close()
+	}
+	err = errors.Join(err, db.read.Close(), db.record.Close(), db.write.Close())
 	if db.pool != nil {
 		db.pool.Close()
 	}

@@ -60,8 +60,7 @@ CREATE INDEX calls_caller ON calls (caller, at_us, id);
 CREATE INDEX calls_tracker ON calls (tracker, at_us, id);
 CREATE INDEX calls_result ON calls (result, at_us, id);
 CREATE INDEX calls_campaign ON calls (campaign, at_us, id) WHERE campaign <> '';
-CREATE INDEX calls_unlinked ON calls (did, began_us) WHERE decision_id = '' AND began_us <> 0;
-CREATE INDEX calls_unlinked_heard ON calls (did, heard_us) WHERE decision_id = '' AND heard_us <> 0;
+CREATE INDEX calls_unlinked ON calls (received_us, did) WHERE decision_id = '';
 
 CREATE TABLE call_revisions (
     of_call     TEXT   NOT NULL, -- calls.id

@@ -53,8 +53,7 @@ CREATE INDEX calls_result ON calls (result, at_us);
 CREATE INDEX calls_campaign ON calls (campaign, at_us) WHERE campaign <> '';
 
 -- Calls whose decision is not known; it may be recorded after they were.
-CREATE INDEX calls_unlinked ON calls (did, began_us) WHERE decision_id = '' AND began_us <> 0;
-CREATE INDEX calls_unlinked_heard ON calls (did, heard_us) WHERE decision_id = '' AND heard_us <> 0;
+CREATE INDEX calls_unlinked ON calls (received_us, did) WHERE decision_id = '';
 
 -- Every different body of a call. No foreign key: a partitioned calls table
 -- could not be its target.
