@@ -30,7 +30,14 @@ type saving struct {
 	source      storage.Source // of the last report
 	told, heard time.Time      // began, of the last report that changed the call
 	dirty       bool           // the row has to be written
+
+	// A decision that was looked for ahead, and is told when the call turns out
+	// to be new; "" when there is none.
+	ahead    bool
+	decision decisionFound
 }
+
+type decisionFound struct{ id, route string }
 
 type digest = [sha256.Size]byte
 
@@ -40,11 +47,17 @@ type batcher interface {
 	// reserve finds which calls are there, with those of their bodies that the
 	// batch brings again, and keeps other writers from all of them until the
 	// transaction ends.
-	reserve(ctx context.Context, tx *sql.Tx, calls []*saving) error
+	reserve(ctx context.Context, tx *transaction, calls []*saving) error
 	// link links calls to the decisions that they followed, where there are some.
-	link(ctx context.Context, tx *sql.Tx, calls []*saving) error
-	insertCalls(ctx context.Context, tx *sql.Tx, calls []*saving) error
-	insertBodies(ctx context.Context, tx *sql.Tx, calls []*saving) error
+	link(ctx context.Context, tx *transaction, calls []*saving) error
+	// insert writes the rows of the calls that are fresh, and the bodies of all.
+	insert(ctx context.Context, tx *transaction, fresh, calls []*saving) error
+}
+
+// transaction is that of a batch, and the connection that it is on.
+type transaction struct {
+	*sql.Tx
+	on *sql.Conn
 }
 
 // revision is a body that has to be written.
@@ -77,16 +90,24 @@ const tries = 4
 
 func (db *database) saveTogether(ctx context.Context, reports []*pending) (err error) {
 	for range tries {
-		err = db.committed(ctx, db.write, func(tx *sql.Tx) error { return db.saveAll(ctx, tx, reports) })
-		if !passing(err) {
+		if err = db.saveOnce(ctx, reports); !passing(err) {
 			return err
 		}
 	}
 	return err
 }
 
+func (db *database) saveOnce(ctx context.Context, reports []*pending) error {
+	on, err := db.write.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = on.Close() }() // gives it back
+	return db.committed(ctx, on, func(tx *sql.Tx) error { return db.saveAll(ctx, &transaction{tx, on}, reports) })
+}
+
 // saveAll saves reports within a transaction.
-func (db *database) saveAll(ctx context.Context, tx *sql.Tx, reports []*pending) error {
+func (db *database) saveAll(ctx context.Context, tx *transaction, reports []*pending) error {
 	calls, err := gather(reports)
 	if err != nil {
 		return err
@@ -199,7 +220,7 @@ func (s *saving) rowValues() ([]any, error) {
 }
 
 // writeAll writes what a batch has come to.
-func (db *database) writeAll(ctx context.Context, tx *sql.Tx, calls []*saving) error {
+func (db *database) writeAll(ctx context.Context, tx *transaction, calls []*saving) error {
 	var fresh []*saving
 	for _, s := range calls {
 		switch {
@@ -210,25 +231,22 @@ func (db *database) writeAll(ctx context.Context, tx *sql.Tx, calls []*saving) e
 			if err != nil {
 				return err
 			}
-			if _, err := db.statements.updateCall.exec(ctx, tx, append(values[identityColumns:], s.call.ID, s.placed)...); err != nil {
+			if _, err := db.statements.updateCall.exec(ctx, tx.Tx, append(values[identityColumns:], s.call.ID, s.placed)...); err != nil {
 				return fmt.Errorf("update call: %w", err)
 			}
 		}
 		if at := micros(s.call.At()); db.dialect.keyed && at != s.placed {
-			if _, err := db.statements.moveKey.exec(ctx, tx, at, s.call.Key, s.call.ContactCenter); err != nil {
+			if _, err := db.statements.moveKey.exec(ctx, tx.Tx, at, s.call.Key, s.call.ContactCenter); err != nil {
 				return fmt.Errorf("move key: %w", err)
 			}
 		}
 	}
-	if err := db.batch.insertCalls(ctx, tx, fresh); err != nil {
-		return fmt.Errorf("insert calls: %w", err)
-	}
-	if err := db.batch.insertBodies(ctx, tx, calls); err != nil {
-		return fmt.Errorf("insert revisions: %w", err)
+	if err := db.batch.insert(ctx, tx, fresh, calls); err != nil {
+		return err
 	}
 	for _, s := range calls {
 		for _, p := range s.reports {
-			if err := db.causeJobs(ctx, tx, p.saved, p.report); err != nil {
+			if err := db.causeJobs(ctx, tx.Tx, p.saved, p.report); err != nil {
 				return err
 			}
 		}

@@ -31,50 +31,45 @@ type checkpointer struct {
 	pages  int // from which on
 	logger *slog.Logger
 
-	ctx    context.Context // ends with close
-	cancel context.CancelFunc
-
 	mu      sync.Mutex
-	busy    bool
+	cancel  context.CancelFunc // of the one under way, else nil
 	closed  bool
 	failed  bool // the last time: told once
 	running sync.WaitGroup
 }
 
 func newCheckpointer(pool *sql.DB, turn chan struct{}, logger *slog.Logger) *checkpointer {
-	c := &checkpointer{pool: pool, turn: turn, pages: checkpointPages, logger: logger}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	return c
+	return &checkpointer{pool: pool, turn: turn, pages: checkpointPages, logger: logger}
 }
 
-// committed looks at the log after a commit on pool, which is free.
-func (c *checkpointer) committed(pool *sql.DB) {
+// committed looks at the log after a commit.
+func (c *checkpointer) committed(ctx context.Context, on connector) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.busy || c.closed {
+	if c.cancel != nil || c.closed {
 		return
 	}
 	// NOOP only tells (https://www.sqlite.org/pragma.html#pragma_wal_checkpoint).
-	if waiting, err := checkpoint(c.ctx, pool, "NOOP"); err == nil && waiting >= c.pages {
-		c.busy = true
-		c.running.Go(c.run)
+	if waiting, err := checkpoint(ctx, on, "NOOP"); err != nil || waiting < c.pages {
+		return
 	}
+	ctx, c.cancel = context.WithTimeout(context.Background(), checkpointLimit) // of no request
+	c.running.Go(func() { c.run(ctx) })
 }
 
-func (c *checkpointer) run() {
-	err := c.bring()
+func (c *checkpointer) run(ctx context.Context) {
+	err := c.bring(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.busy = false
 	if err != nil && !c.failed && !c.closed {
-		c.logger.WarnContext(c.ctx, "what was committed stays in SQLite's log, which grows", slog.Any("error", err))
+		c.logger.WarnContext(ctx, "what was committed stays in SQLite's log, which grows", slog.Any("error", err))
 	}
 	c.failed = err != nil
+	c.cancel()
+	c.cancel = nil
 }
 
-func (c *checkpointer) bring() error {
-	ctx, cancel := context.WithTimeout(c.ctx, checkpointLimit)
-	defer cancel()
+func (c *checkpointer) bring(ctx context.Context) error {
 	if _, err := checkpoint(ctx, c.pool, "PASSIVE"); err != nil {
 		return err
 	}
@@ -93,9 +88,9 @@ func (c *checkpointer) bring() error {
 }
 
 // checkpoint does one, and tells how many pages of the log are not in the file.
-func checkpoint(ctx context.Context, pool *sql.DB, mode string) (waiting int, err error) {
+func checkpoint(ctx context.Context, on connector, mode string) (waiting int, err error) {
 	var blocked, logged, done int
-	if err := pool.QueryRowContext(ctx, "PRAGMA wal_checkpoint("+mode+")").Scan(&blocked, &logged, &done); err != nil {
+	if err := on.QueryRowContext(ctx, "PRAGMA wal_checkpoint("+mode+")").Scan(&blocked, &logged, &done); err != nil {
 		return 0, fmt.Errorf("checkpoint: %w", err)
 	}
 	return logged - done, nil
@@ -104,9 +99,10 @@ func checkpoint(ctx context.Context, pool *sql.DB, mode string) (waiting int, er
 // close stops a checkpoint that is under way; nothing is lost by that.
 func (c *checkpointer) close() error {
 	c.mu.Lock()
-	c.closed = true
+	if c.closed = true; c.cancel != nil {
+		c.cancel()
+	}
 	c.mu.Unlock()
-	c.cancel()
 	c.running.Wait()
 	return c.pool.Close()
 }

@@ -9,11 +9,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
 	"calltracker/storage"
 )
 
 // postgresBatch sends a batch with one statement for each thing to do, whatever
-// the number of rows: values travel as arrays, one for each column.
+// the number of rows: values travel as arrays, one for each column. Statements that
+// need not know of each other travel together.
 type postgresBatch struct{ db *database }
 
 const (
@@ -69,7 +73,21 @@ func addCallsSQL() string {
 	return `INSERT INTO calls (` + columns + `) SELECT * FROM unnest(` + strings.Join(arrays, ", ") + `)`
 }
 
-func (b postgresBatch) reserve(ctx context.Context, tx *sql.Tx, calls []*saving) error {
+// pipeline sends what is queued in one journey, and reads the answers. After an
+// error nothing more of it is done.
+func (tx *transaction) pipeline(ctx context.Context, queued *pgx.Batch) error {
+	return tx.on.Raw(func(driver any) error {
+		on, ok := driver.(*stdlib.Conn)
+		if !ok {
+			return fmt.Errorf("a connection is a %T", driver)
+		}
+		return on.Conn().SendBatch(ctx, queued).Close()
+	})
+}
+
+// reserve also looks for the decisions that the calls followed, if they turn out
+// to be new: most are.
+func (b postgresBatch) reserve(ctx context.Context, tx *transaction, calls []*saving) error {
 	calls = slices.Clone(calls)
 	slices.SortFunc(calls, func(a, b *saving) int {
 		return cmp.Or(strings.Compare(a.call.Key, b.call.Key), strings.Compare(a.call.ContactCenter, b.call.ContactCenter))
@@ -81,20 +99,54 @@ func (b postgresBatch) reserve(ctx context.Context, tx *sql.Tx, calls []*saving)
 		ids, ats = append(ids, c.call.ID), append(ats, c.placed)
 	}
 	fresh := make(map[string]bool, len(calls))
-	err := query{text: reserveKeysSQL}.each(ctx, tx, single(func(id string) { fresh[id] = true }), keys, contactCenters, ids, ats)
-	if err != nil || len(fresh) == len(calls) {
+	byCallID, near := make(map[*saving]decisionFound), make(map[*saving]decisionFound)
+	var queued pgx.Batch
+	queued.Queue(reserveKeysSQL, keys, contactCenters, ids, ats).Query(func(rows pgx.Rows) error {
+		var id string
+		_, err := pgx.ForEachRow(rows, []any{&id}, func() error { fresh[id] = true; return nil })
+		return err
+	})
+	searches := []search{searchByCallID(calls), searchNear(calls, told)}
+	for i, into := range []map[*saving]decisionFound{byCallID, near} {
+		if s := searches[i]; len(s.wanted) > 0 {
+			queued.Queue(s.statement, s.values...).Query(func(rows pgx.Rows) error {
+				var n int
+				var d decisionFound
+				_, err := pgx.ForEachRow(rows, []any{&n, &d.id, &d.route}, func() error { into[s.wanted[n-1]] = d; return nil })
+				return err
+			})
+		}
+	}
+	if err := tx.pipeline(ctx, &queued); err != nil {
 		return err
 	}
+	for _, c := range calls {
+		if c.ahead = fresh[c.call.ID]; c.ahead {
+			c.decision = near[c]
+			if d, ok := byCallID[c]; ok {
+				c.decision = d
+			}
+		}
+	}
+	if len(fresh) == len(calls) {
+		return nil
+	}
+	return b.lockKnown(ctx, tx.Tx, calls, fresh)
+}
+
+// lockKnown locks calls that were there, and reads them.
+func (b postgresBatch) lockKnown(ctx context.Context, tx *sql.Tx, calls []*saving, fresh map[string]bool) error {
 	type identity struct{ key, contactCenter string }
 	taken := make(map[identity]*saving)
-	keys, contactCenters, ids, ats = nil, nil, nil, nil
+	var keys, contactCenters, ids []string
+	var ats []int64
 	for _, c := range calls {
 		if !fresh[c.call.ID] {
 			taken[identity{c.call.Key, c.call.ContactCenter}] = c
 			keys, contactCenters = append(keys, c.call.Key), append(contactCenters, c.call.ContactCenter)
 		}
 	}
-	err = query{text: lockKeysSQL}.each(ctx, tx, func(scan func(...any) error) error {
+	err := query{text: lockKeysSQL}.each(ctx, tx, func(scan func(...any) error) error {
 		var id string
 		var at int64
 		err := scan(&id, &at)
@@ -141,10 +193,10 @@ func (b postgresBatch) knownBodies(ctx context.Context, tx *sql.Tx, byID map[str
 	}, of, digests)
 }
 
-func (b postgresBatch) link(ctx context.Context, tx *sql.Tx, calls []*saving) error {
+func (b postgresBatch) link(ctx context.Context, tx *transaction, calls []*saving) error {
 	for len(calls) > 0 {
 		found := make(map[*saving]decisionFound, len(calls))
-		if err := b.findDecisions(ctx, tx, calls, found); err != nil {
+		if err := b.findDecisions(ctx, tx.Tx, calls, found); err != nil {
 			return fmt.Errorf("find decisions: %w", err)
 		}
 		// Two may find the same. The one that came first has it, and from the
@@ -165,7 +217,7 @@ func (b postgresBatch) link(ctx context.Context, tx *sql.Tx, calls []*saving) er
 		if len(ids) == 0 {
 			return nil
 		}
-		err := query{text: linkDecisionsSQL}.each(ctx, tx, single(func(id string) { taken[id].linked(id, found[taken[id]].route) }), ids, linked)
+		err := query{text: linkDecisionsSQL}.each(ctx, tx.Tx, single(func(id string) { taken[id].linked(id, found[taken[id]].route) }), ids, linked)
 		if err != nil {
 			return fmt.Errorf("link decisions: %w", err)
 		}
@@ -173,73 +225,132 @@ func (b postgresBatch) link(ctx context.Context, tx *sql.Tx, calls []*saving) er
 	return nil
 }
 
-type decisionFound struct{ id, route string }
+// search looks for the decisions of calls; its rows tell which of them found one.
+type search struct {
+	statement string
+	wanted    []*saving
+	values    []any
+}
 
-// findDecisions does for several calls what claimDecision does for one, but that
-// it claims nothing.
-func (b postgresBatch) findDecisions(ctx context.Context, tx *sql.Tx, calls []*saving, found map[*saving]decisionFound) error {
-	search := func(statement string, wanted []*saving, values ...any) error {
-		return query{text: statement}.each(ctx, tx, func(scan func(...any) error) error {
-			var n int
-			var d decisionFound
-			err := scan(&n, &d.id, &d.route)
-			if err == nil {
-				found[wanted[n-1]] = d
-			}
-			return err
-		}, values...)
-	}
-	var wanted []*saving
+func searchByCallID(calls []*saving) search {
+	s := search{statement: decisionsByCallIDSQL}
 	var callIDs, trackers []string
 	var ats []int64
 	for _, c := range calls {
 		if c.call.CallID != "" {
-			told, _ := began(c.call, c.source)
-			wanted = append(wanted, c)
-			callIDs, trackers, ats = append(callIDs, c.call.CallID), append(trackers, c.call.Tracker), append(ats, micros(told))
+			s.wanted = append(s.wanted, c)
+			callIDs, trackers, ats = append(callIDs, c.call.CallID), append(trackers, c.call.Tracker), append(ats, micros(told(c)))
 		}
 	}
-	if len(wanted) > 0 {
-		if err := search(decisionsByCallIDSQL, wanted, callIDs, trackers, ats); err != nil {
-			return err
-		}
-	}
-	for _, clock := range []func(told, heard time.Time) time.Time{
-		func(told, _ time.Time) time.Time { return told },
-		func(_, heard time.Time) time.Time { return heard },
-	} {
-		var wanted []*saving
-		var dids, callers, trackers []string
-		var ats []int64
-		for _, c := range calls {
-			at := clock(began(c.call, c.source))
-			if _, ok := found[c]; ok || c.call.DID == "" || at.IsZero() {
-				continue
-			}
-			wanted = append(wanted, c)
-			dids, callers = append(dids, c.call.DID), append(callers, c.call.Caller)
-			trackers, ats = append(trackers, c.call.Tracker), append(ats, micros(at))
-		}
-		if len(wanted) == 0 {
+	s.values = []any{callIDs, trackers, ats}
+	return s
+}
+
+// searchNear looks by numbers around an instant of each call.
+func searchNear(calls []*saving, clock func(*saving) time.Time) search {
+	s := search{statement: decisionsNearSQL}
+	var dids, callers, trackers []string
+	var ats []int64
+	for _, c := range calls {
+		at := clock(c)
+		if c.call.DID == "" || at.IsZero() {
 			continue
 		}
-		err := search(decisionsNearSQL, wanted, dids, callers, trackers, ats, linkWithin.Microseconds(), linkCallerless.Microseconds())
-		if err != nil {
-			return err
+		s.wanted = append(s.wanted, c)
+		dids, callers = append(dids, c.call.DID), append(callers, c.call.Caller)
+		trackers, ats = append(trackers, c.call.Tracker), append(ats, micros(at))
+	}
+	s.values = []any{dids, callers, trackers, ats, linkWithin.Microseconds(), linkCallerless.Microseconds()}
+	return s
+}
+
+// told and heard are the instants of began.
+func told(c *saving) time.Time {
+	at, _ := began(c.call, c.lastSource())
+	return at
+}
+
+func heard(c *saving) time.Time {
+	_, at := began(c.call, c.lastSource())
+	return at
+}
+
+// lastSource is that of the last report that was merged, or of the first when
+// none was yet.
+func (s *saving) lastSource() storage.Source {
+	if s.source == "" {
+		return s.reports[0].report.Source
+	}
+	return s.source
+}
+
+// findDecisions does for several calls what claimDecision does for one, but that
+// it claims nothing. What was found ahead is looked for once.
+func (b postgresBatch) findDecisions(ctx context.Context, tx *sql.Tx, calls []*saving, found map[*saving]decisionFound) error {
+	find := func(s search) error {
+		if len(s.wanted) == 0 {
+			return nil
 		}
+		return query{text: s.statement}.each(ctx, tx, func(scan func(...any) error) error {
+			var n int
+			var d decisionFound
+			err := scan(&n, &d.id, &d.route)
+			if err == nil {
+				found[s.wanted[n-1]] = d
+			}
+			return err
+		}, s.values...)
+	}
+	var open []*saving
+	for _, c := range calls {
+		switch {
+		case !c.ahead:
+			open = append(open, c)
+		case c.decision.id != "":
+			found[c] = c.decision
+		}
+		c.ahead = false
+	}
+	missing := func(of []*saving) []*saving {
+		return slices.DeleteFunc(slices.Clone(of), func(c *saving) bool { _, ok := found[c]; return ok })
+	}
+	if err := find(searchByCallID(open)); err != nil {
+		return err
+	}
+	if err := find(searchNear(missing(open), told)); err != nil {
+		return err
+	}
+	return find(searchNear(missing(calls), heard))
+}
+
+func (b postgresBatch) insert(ctx context.Context, tx *transaction, fresh, calls []*saving) error {
+	var queued pgx.Batch
+	rows, err := callArrays(fresh)
+	if err != nil {
+		return err
+	}
+	if len(rows) > 0 {
+		queued.Queue(b.db.statements.addCalls, rows...)
+	}
+	if bodies := bodyArrays(calls); bodies != nil {
+		queued.Queue(addRevisionsSQL, bodies...)
+	}
+	if queued.Len() == 0 {
+		return nil
+	}
+	if err := tx.pipeline(ctx, &queued); err != nil {
+		return fmt.Errorf("insert calls and revisions: %w", err)
 	}
 	return nil
 }
 
-func (b postgresBatch) insertCalls(ctx context.Context, tx *sql.Tx, calls []*saving) error {
-	if len(calls) == 0 {
-		return nil
-	}
+// callArrays are the rows of calls, a column in each array.
+func callArrays(calls []*saving) ([]any, error) {
 	var columns []any
 	for i, c := range calls {
 		row, err := c.rowValues()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if columns == nil {
 			columns = make([]any, len(row))
@@ -251,12 +362,11 @@ func (b postgresBatch) insertCalls(ctx context.Context, tx *sql.Tx, calls []*sav
 			case int64:
 				columns[j] = grow(columns[j], v, len(calls))
 			default:
-				return fmt.Errorf("column %d of call %d is a %T", j, i, value)
+				return nil, fmt.Errorf("column %d of call %d is a %T", j, i, value)
 			}
 		}
 	}
-	_, err := tx.ExecContext(ctx, b.db.statements.addCalls, columns...)
-	return err
+	return columns, nil
 }
 
 // grow appends to a column, which is nil at first.
@@ -268,7 +378,8 @@ func grow[T any](column any, value T, capacity int) []T {
 	return append(values, value)
 }
 
-func (b postgresBatch) insertBodies(ctx context.Context, tx *sql.Tx, calls []*saving) error {
+// bodyArrays are the rows of revisions, nil for none.
+func bodyArrays(calls []*saving) []any {
 	var (
 		of, sources       []string
 		numbers, received []int64
@@ -285,6 +396,5 @@ func (b postgresBatch) insertBodies(ctx context.Context, tx *sql.Tx, calls []*sa
 	if len(of) == 0 {
 		return nil
 	}
-	_, err := tx.ExecContext(ctx, addRevisionsSQL, of, numbers, received, sources, digests, bodies)
-	return err
+	return []any{of, numbers, received, sources, digests, bodies}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -47,7 +48,7 @@ func tuples(n, columns int) string {
 	return strings.TrimSuffix(strings.Repeat(`(`+marks(columns)+`), `, n), `, `)
 }
 
-func (b sqliteBatch) reserve(ctx context.Context, tx *sql.Tx, calls []*saving) error {
+func (b sqliteBatch) reserve(ctx context.Context, tx *transaction, calls []*saving) error {
 	s := &b.db.statements
 	type identity struct{ key, contactCenter string }
 	byKey := make(map[identity]*saving, len(calls))
@@ -66,7 +67,7 @@ func (b sqliteBatch) reserve(ctx context.Context, tx *sql.Tx, calls []*saving) e
 		for len(chunk) > 1 && len(keys) < 2*searchRows { // the same again finds nothing more
 			keys = append(keys, chunk[0].call.Key, chunk[0].call.ContactCenter)
 		}
-		err := search.each(ctx, tx, known(func(call storage.Call, revisions int) {
+		err := search.each(ctx, tx.Tx, known(func(call storage.Call, revisions int) {
 			byKey[identity{call.Key, call.ContactCenter}].found(call, revisions)
 		}), keys...)
 		if err != nil {
@@ -79,7 +80,7 @@ func (b sqliteBatch) reserve(ctx context.Context, tx *sql.Tx, calls []*saving) e
 		}
 		for _, p := range c.reports {
 			var one int
-			err := s.hasBody.row(ctx, tx, c.call.ID, p.digest[:]).Scan(&one)
+			err := s.hasBody.row(ctx, tx.Tx, c.call.ID, p.digest[:]).Scan(&one)
 			if err != nil && !errors.Is(err, sql.ErrNoRows) {
 				return err
 			}
@@ -89,15 +90,25 @@ func (b sqliteBatch) reserve(ctx context.Context, tx *sql.Tx, calls []*saving) e
 	return nil
 }
 
-func (b sqliteBatch) link(ctx context.Context, tx *sql.Tx, calls []*saving) error {
+func (b sqliteBatch) link(ctx context.Context, tx *transaction, calls []*saving) error {
 	for _, c := range calls {
-		decision, route, err := b.db.claimDecision(ctx, tx, c.call, c.source)
+		decision, route, err := b.db.claimDecision(ctx, tx.Tx, c.call, c.source)
 		if err != nil {
 			return err
 		}
 		if decision != "" {
 			c.linked(decision, route)
 		}
+	}
+	return nil
+}
+
+func (b sqliteBatch) insert(ctx context.Context, tx *transaction, fresh, calls []*saving) error {
+	if err := b.insertCalls(ctx, tx.Tx, fresh); err != nil {
+		return fmt.Errorf("insert calls: %w", err)
+	}
+	if err := b.insertBodies(ctx, tx.Tx, calls); err != nil {
+		return fmt.Errorf("insert revisions: %w", err)
 	}
 	return nil
 }

@@ -240,9 +240,15 @@ func (db *database) transactionOn(ctx context.Context, pool *sql.DB, work func(*
 	return db.committed(ctx, pool, work)
 }
 
+// A connector is a pool, or one connection of it.
+type connector interface {
+	BeginTx(ctx context.Context, options *sql.TxOptions) (*sql.Tx, error)
+	QueryRowContext(ctx context.Context, query string, values ...any) *sql.Row
+}
+
 // committed is transactionOn for who has the turn.
-func (db *database) committed(ctx context.Context, pool *sql.DB, work func(*sql.Tx) error) error {
-	tx, err := pool.BeginTx(ctx, nil)
+func (db *database) committed(ctx context.Context, on connector, work func(*sql.Tx) error) error {
+	tx, err := on.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -255,7 +261,7 @@ func (db *database) committed(ctx context.Context, pool *sql.DB, work func(*sql.
 		return ctx.Err() // it was rolled back for that reason
 	}
 	if err == nil && db.checkpoints != nil {
-		db.checkpoints.committed(pool)
+		db.checkpoints.committed(ctx, on)
 	}
 	return err
 }
