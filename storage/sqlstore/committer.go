@@ -15,6 +15,13 @@ const (
 	batchBytes   = 4 << 20 // of bodies
 )
 
+// How the next batch gathers after a commit: for as long as more comes within a
+// step.
+const (
+	gatherStep  = 200 * time.Microsecond
+	gatherSteps = 10
+)
+
 // drainLimit is how long close waits for reports that were accepted, before it
 // gives them up.
 const drainLimit = 10 * time.Second
@@ -24,10 +31,16 @@ const drainLimit = 10 * time.Second
 // arrives alone is committed at once, nothing waits for company; while a batch
 // is being committed, the next one gathers.
 //
+// A commit that waits for the disk within a system call, as SQLite's does, may
+// keep the processor from those who bring the next reports (the runtime takes it
+// away up to 10 ms later). They have their turn after it, since otherwise each of
+// them would find nobody else and be committed alone.
+//
 // Its goroutines live as long as there are reports, and close waits for them.
 type committer struct {
 	turn   chan struct{} // as in database; a batch is taken once it is its turn
 	lanes  int           // batches that may be committed at the same time
+	gather time.Duration // a step of it; 0 for not at all
 	commit func(ctx context.Context, batch []*pending)
 
 	mu      sync.Mutex
@@ -125,7 +138,29 @@ func (c *committer) leave(p *pending) (done bool) {
 // run commits batches until none is left.
 func (c *committer) run() {
 	for c.runOnce() {
+		c.await()
 	}
+}
+
+// await lets reports gather that are on their way.
+func (c *committer) await() {
+	if c.gather == 0 {
+		return
+	}
+	for before, step := c.waiting(), 0; step < gatherSteps && before < batchReports; step++ {
+		time.Sleep(c.gather)
+		now := c.waiting()
+		if now == before {
+			return
+		}
+		before = now
+	}
+}
+
+func (c *committer) waiting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.queue)
 }
 
 func (c *committer) runOnce() bool {

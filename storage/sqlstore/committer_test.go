@@ -221,3 +221,36 @@ func TestCommitterDrainsAndGivesUp(t *testing.T) {
 }
 
 func first(c *committer, _ func() [][]string) *committer { return c }
+
+func TestCommitterGathersAfterACommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, batches := recordingCommitter(1, nil)
+		c.gather = 10 * time.Millisecond
+		started := time.Now()
+		answers := make(chan error, 4)
+		send := func(n int) {
+			go func() {
+				_, err := c.save(t.Context(), keyed(n))
+				answers <- err
+			}()
+			synctest.Wait()
+		}
+		send(0)
+		if err := <-answers; err != nil || time.Since(started) != time.Second {
+			t.Errorf("answered after %v (%v), want 1s: the first waits for nobody", time.Since(started), err)
+		}
+		for n := range 3 { // each within a step
+			send(n + 1)
+			time.Sleep(6 * time.Millisecond)
+		}
+		for range 3 {
+			if err := <-answers; err != nil {
+				t.Error(err)
+			}
+		}
+		if got := batches(); len(got) != 2 || len(got[1]) != 3 {
+			t.Errorf("batches %v, want the first alone and the others together", got)
+		}
+		c.close()
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pressly/goose/v3"
 )
@@ -26,6 +27,9 @@ type dialect struct {
 
 	// lanes is how many batches of calls are committed at the same time.
 	lanes int
+
+	// gather is a step of waiting for the next batch (committer).
+	gather time.Duration
 
 	// unindexed writes a column so that a condition on it does not choose an index.
 	unindexed func(column string) string

@@ -30,7 +30,7 @@ import (
 // caller (https://www.sqlite.org/optoverview.html, "Disqualifying WHERE Clause
 // Terms Using Unary +").
 var sqliteDialect = dialect{
-	name: "sqlite", goose: goose.DialectSQLite3, lanes: 1,
+	name: "sqlite", goose: goose.DialectSQLite3, lanes: 1, gather: gatherStep,
 	unindexed: func(column string) string { return "+" + column },
 }
 

@@ -167,6 +167,7 @@ func (s *Store) open(ctx context.Context) (_ *database, err error) {
 		return nil, err
 	}
 	db.committer = newCommitter(db.dialect.lanes, db.turn, db.commitBatch)
+	db.committer.gather = db.dialect.gather
 	return db, nil
 }
 
