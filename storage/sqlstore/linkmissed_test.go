@@ -111,7 +111,7 @@ func TestASecondBodyKeepsALinkThatCameMeanwhile(t *testing.T) {
 	}
 	call.Agent = "0099"
 	merged := &saving{call: call, placed: micros(call.At()), dirty: true, number: 1}
-	if err := db.transaction(t.Context(), func(tx *sql.Tx) error { return db.writeAll(t.Context(), tx, []*saving{merged}) }); err != nil {
+	if err := db.transaction(t.Context(), func(tx *sql.Tx) error { return db.writeAll(t.Context(), &transaction{Tx: tx}, []*saving{merged}) }); err != nil {
 		t.Fatal(err)
 	}
 	if call, _, err = s.Call(t.Context(), saved.ID); err != nil || call.Agent != "0099" || call.Decision != "d" || call.Route != "r" {

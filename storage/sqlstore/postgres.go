@@ -26,7 +26,7 @@ import (
 // postgresDialect: its planner has statistics, so that no column has to be
 // hidden from it.
 var postgresDialect = dialect{
-	name: "postgres", goose: goose.DialectPostgres, sessions: true, numbered: true, keyed: true, lanes: 1,
+	name: "postgres", goose: goose.DialectPostgres, sessions: true, numbered: true, keyed: true, lanes: 4,
 	unindexed: func(column string) string { return column },
 }
 
