@@ -86,13 +86,18 @@ func (d *Daemon) Start() error {
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), d.Limit)
 	defer cancel()
-	ready := make(chan error, 1)
-	go func() { ready <- d.Ready(ctx) }()
+	ready := make(chan struct{})
+	var unready error
+	go func() {
+		defer close(ready)
+		unready = d.Ready(ctx)
+	}()
 	select {
-	case err = <-ready:
+	case <-ready:
+		err = unready
 	case <-exited:
 		cancel()
-		_ = <-ready // it has no say any more
+		<-ready
 		err = errEnded
 	}
 	if err != nil {
