@@ -331,6 +331,8 @@ Paste into another terminal
   curl -s -H "Authorization: Bearer $TOKEN" '%[14]s/api/v1/reconciliation?limit=3'
   # how the CRMs do
   curl -s -H "Authorization: Bearer $TOKEN" '%[14]s/api/v1/connections'
+  # what happens now: calls that begin and end, and what agents do
+  curl -s -N -H "Authorization: Bearer $TOKEN" -H 'Accept: text/event-stream' '%[14]s/api/v1/live'
 
   # what calltracker would change in Ziwo's settings (nothing), and whether all is well with them
   curl -s -H "Authorization: Bearer $TOKEN" '%[14]s/api/v1/config' > demo.yaml

@@ -110,6 +110,8 @@ func status(err error) (code int, reason string) {
 		return http.StatusUnprocessableEntity, "invalid"
 	case errors.Is(err, storage.ErrConflict):
 		return http.StatusConflict, "conflict"
+	case errors.Is(err, handlers.ErrTooManyListeners), errors.Is(err, handlers.ErrLiveEnded):
+		return http.StatusServiceUnavailable, "not_watched"
 	case errors.Is(err, handlers.ErrNotKept):
 		return http.StatusServiceUnavailable, "not_kept"
 	case errors.Is(err, storage.ErrUnavailable):
@@ -149,6 +151,8 @@ func told(err error, code int) string {
 		return center.Error()
 	case errors.As(err, &sound):
 		return sound.Message
+	case errors.Is(err, handlers.ErrTooManyListeners), errors.Is(err, handlers.ErrLiveEnded):
+		return err.Error()
 	case errors.Is(err, handlers.ErrNotKept):
 		return "the record cannot be kept now: neither the database nor the disk takes it; send it again"
 	case code == http.StatusServiceUnavailable:

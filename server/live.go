@@ -1,9 +1,16 @@
 package main
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
+	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"calltracker/handlers"
 )
@@ -20,4 +27,111 @@ func (s *server) clickToCall(c echo.Context) error {
 	}
 	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
 	return c.JSON(http.StatusAccepted, view)
+}
+
+const (
+	eventStream = "text/event-stream"
+
+	// livePatience is how long a client may take over each part of a stream.
+	livePatience = 10 * time.Second
+	// heartbeat is shorter than the time after which proxies take a connection
+	// for idle.
+	heartbeat = 15 * time.Second
+	// firstPatience is how long a stream waits for sources that do not answer
+	// before it begins without them.
+	firstPatience = time.Second
+	// comeBack tells browsers how soon to open a stream again that ended.
+	comeBack = 3 * time.Second
+)
+
+// live answers once, or goes on with what changes.
+func (s *server) live(c echo.Context) error {
+	if err := queryOf(c).err(); err != nil {
+		return err
+	}
+	c.Response().Header().Set(echo.HeaderVary, echo.HeaderAccept)
+	if strings.Contains(c.Request().Header.Get(echo.HeaderAccept), eventStream) {
+		return s.streamLive(c)
+	}
+	return answer(c)(s.wallboard.Snapshot(c.Request().Context()))
+}
+
+// streamLive sends server-sent events
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html) until the
+// client leaves, falls too far behind, or the server stops.
+func (s *server) streamLive(c echo.Context) error {
+	listener, err := s.wallboard.Listen()
+	if err != nil {
+		return err
+	}
+	defer listener.Leave()
+	control := http.NewResponseController(c.Response())
+	// The deadline for reading a request would end it in the middle of the answer.
+	if err := control.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	header := c.Response().Header()
+	header.Set(echo.HeaderContentType, eventStream)
+	header.Set(echo.HeaderCacheControl, "no-store")
+	header.Set("X-Accel-Buffering", "no") // nginx would hold events back
+	c.Response().WriteHeader(http.StatusOK)
+	send := func(text []byte) error {
+		if err := control.SetWriteDeadline(time.Now().Add(livePatience)); err != nil {
+			return err
+		}
+		if _, err := c.Response().Write(text); err != nil {
+			return err
+		}
+		return control.Flush()
+	}
+	if err = send(fmt.Appendf(nil, "retry: %d\n\n", comeBack.Milliseconds())); err == nil {
+		err = pump(c, listener, send)
+	}
+	if err != nil {
+		s.logger.LogAttrs(c.Request().Context(), slog.LevelDebug, "a listener is gone", slog.Any("error", err))
+	}
+	return nil
+}
+
+var errBehind = errors.New("the listener was too far behind, or the server stops")
+
+// pump hands on events until there are no more.
+func pump(c echo.Context, listener *handlers.LiveListener, send func([]byte) error) error {
+	alive := time.NewTicker(heartbeat)
+	defer alive.Stop()
+	first := time.NewTimer(firstPatience)
+	defer first.Stop()
+	var text bytes.Buffer
+	for {
+		text.Reset()
+		select {
+		case <-c.Request().Context().Done():
+			return c.Request().Context().Err()
+		case <-first.C:
+			listener.Prime()
+			continue
+		case <-alive.C:
+			text.WriteString(": alive\n\n")
+		case events, ok := <-listener.Events():
+			if !ok {
+				return errBehind
+			}
+			for _, e := range events {
+				fmt.Fprintf(&text, "id: %d\nevent: %s\ndata: %s\n\n", e.ID, e.Name, e.Data)
+			}
+		}
+		if err := send(text.Bytes()); err != nil {
+			return err
+		}
+	}
+}
+
+// registerWallboard exposes who watches.
+func registerWallboard(registry prometheus.Registerer, board *handlers.Wallboard) {
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "calltracker_live_listeners", Help: "Listeners of what happens now.",
+	}, func() float64 {
+		n, _ := board.Listeners()
+		return float64(n)
+	}))
 }

@@ -50,6 +50,7 @@ func (s *server) routes(e *echo.Echo) {
 	admin(http.MethodGet, "/api/v1/calls/:id/recording", s.getRecording)
 	admin(http.MethodHead, "/api/v1/calls/:id/recording", s.headRecording)
 	admin(http.MethodPost, "/api/v1/calls/:id/enrich", s.enrichCall)
+	admin(http.MethodGet, "/api/v1/live", s.live)
 	admin(http.MethodGet, "/api/v1/decisions", s.listDecisions)
 	admin(http.MethodGet, "/api/v1/decisions/:id", s.getDecision)
 	admin(http.MethodGet, "/api/v1/rejections", s.listRejections)

@@ -80,6 +80,7 @@ type server struct {
 	recordings   *handlers.Recordings
 	folder       *recordings.Folder
 	cutStreams   chan struct{} // closed when streams under way must end
+	wallboard    *handlers.Wallboard
 	reconciler   *handlers.Reconciler
 
 	schemaText  []byte
@@ -201,6 +202,9 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	}()
 	s.recordings = newRecordings(s)
 	s.calls.Jobs = s.recordings.Jobs
+	s.wallboard = handlers.NewWallboard(handlers.WallboardOptions{
+		Store: store, Config: s.config, Centers: s.centers, Numbers: numbers, Now: time.Now, Logger: logger, Every: set.liveEvery,
+	})
 	s.reconciler = handlers.NewReconciler(handlers.Reconciler{
 		Centers: s.centers, Config: s.config, Calls: s.calls, Store: store, Metrics: counts, Now: time.Now, Logger: logger,
 		Every: set.reconcileEvery,
@@ -209,6 +213,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	s.requests = newRequestMetrics(s.registry)
 	registerState(s.registry, s.config, s.decisions, s.refused, func() bool { return store.Ready() && !s.keeper.Away() })
 	registerSpool(s.registry, s.outbox.Stats, s.keeper.Spooled)
+	registerWallboard(s.registry, s.wallboard)
 	if s.redis != nil {
 		registerRedis(s.registry, s.redis.Up)
 	}
@@ -285,6 +290,7 @@ func (s *server) run(ctx context.Context) error {
 	background.Go(func() { _ = s.tasks.Run(ctx) })        // always nil
 	background.Go(func() { _ = s.directory.Run(queues) }) // always nil
 	background.Go(func() { _ = s.enricher.Run(ctx) })     // always nil
+	background.Go(func() { _ = s.wallboard.Run(ctx) })    // always nil; it ends the streams, for which Shutdown waits
 	background.Go(func() {                                // outlives the requests that wait for the database with it
 		if err := s.outbox.Run(queues, s.keeper.Drain); err != nil {
 			s.logger.Error("the spool is not drained", slog.Any("error", err))

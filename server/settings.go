@@ -49,6 +49,7 @@ type settings struct {
 	voicemailField string
 	reconcileEvery time.Duration // 0: never
 	lookEvery      time.Duration // handlers.Config.LookEvery; only tests set it
+	liveEvery      time.Duration // between two looks at a contact center; only tests have another than the default
 	trustedProxies []netip.Prefix
 	drivers        []crm.Driver // the CRMs that connections may name
 	logFormat      string       // text or json

@@ -208,4 +208,5 @@ type DecisionFilter struct {
 	DIDs     []string
 	Callers  []string
 	Route    string
+	Open     bool // only those whose call is not known
 }

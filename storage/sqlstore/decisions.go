@@ -199,7 +199,30 @@ func narrowDecisions(q *gorm.DB, f storage.DecisionFilter) *gorm.DB {
 	if f.Route != "" {
 		q = q.Where("route = ?", text(f.Route))
 	}
+	if f.Open {
+		q = q.Where("linked_call = ''")
+	}
 	return q
+}
+
+// CallsOfDecisions returns the ids of the calls that followed decisions, by the
+// ids of those: empty where no call is known yet. Decisions that are not there
+// are left out.
+func (s *Store) CallsOfDecisions(ctx context.Context, ids []string) (map[string]string, error) {
+	calls := make(map[string]string, len(ids))
+	err := s.do("load calls of decisions", func(db *database) error {
+		for chunk := range slices.Chunk(distinct(ids), maxKeys) {
+			var rows []decisionRow
+			if err := db.readGorm.WithContext(ctx).Select("id", "linked_call").Where("id IN ?", chunk).Find(&rows).Error; err != nil {
+				return err
+			}
+			for _, row := range rows {
+				calls[row.ID] = row.LinkedCall
+			}
+		}
+		return nil
+	})
+	return calls, err
 }
 
 func (r decisionRow) decision() (storage.Decision, error) {

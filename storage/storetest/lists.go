@@ -389,6 +389,17 @@ func decisionFilters(t *testing.T, s Store) {
 		all = append(all, d)
 	}
 	record(t, s, all...)
+	ended := all[17]
+	saved := save(t, s, with(anonymous("ended", 0), func(c *storage.Call) {
+		c.Tracker, c.DID, c.Caller, c.StartedAt = ended.Tracker, ended.DID, ended.Caller, ended.At
+	}))
+	calls, err := s.CallsOfDecisions(t.Context(), append(ids(all, decisionID), "none", ended.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if call, there := calls[all[0].ID]; len(calls) != len(all) || calls[ended.ID] != saved.ID || call != "" || !there {
+		t.Errorf("calls of decisions: %v", calls)
+	}
 	slices.SortFunc(all, func(a, b storage.Decision) int { return -cmp.Or(a.At.Compare(b.At), strings.Compare(a.ID, b.ID)) })
 
 	filters := []func(*storage.DecisionFilter){
@@ -398,6 +409,7 @@ func decisionFilters(t *testing.T, s Store) {
 		func(f *storage.DecisionFilter) { f.DIDs = []string{"+97148880001", "+97148880002"} },
 		func(f *storage.DecisionFilter) { f.Callers = []string{"+971551230001", "+971551230003"} },
 		func(f *storage.DecisionFilter) { f.Route = "vip" },
+		func(f *storage.DecisionFilter) { f.Open = true },
 	}
 	for set := range combinations(len(filters)) {
 		var f storage.DecisionFilter
@@ -411,7 +423,7 @@ func decisionFilters(t *testing.T, s Store) {
 				f.Tracker != "" && d.Tracker != f.Tracker ||
 				len(f.DIDs) > 0 && !slices.Contains(f.DIDs, d.DID) ||
 				len(f.Callers) > 0 && !slices.Contains(f.Callers, d.Caller) ||
-				f.Route != "" && d.Route != f.Route
+				f.Route != "" && d.Route != f.Route || f.Open && d.ID == ended.ID
 		})
 		got, _, err := s.Decisions(t.Context(), f, storage.Page{Limit: storage.MaxLimit})
 		if err != nil {

@@ -81,6 +81,7 @@ func Everything(ctx context.Context, s Store) map[string]error {
 	errs["RecordDecisions"] = s.RecordDecisions(ctx, []storage.Decision{decision(0)})
 	_, _, errs["Decisions"] = s.Decisions(ctx, storage.DecisionFilter{}, storage.Page{})
 	_, errs["Decision"] = s.Decision(ctx, newID())
+	_, errs["CallsOfDecisions"] = s.CallsOfDecisions(ctx, []string{newID()})
 	errs["RecordRejections"] = s.RecordRejections(ctx, []storage.Rejection{{ID: newID(), At: noon}})
 	_, _, errs["Rejections"] = s.Rejections(ctx, storage.Page{})
 	_, errs["SaveConfig"] = s.SaveConfig(ctx, storage.ConfigVersion{Document: "{}"}, -1)

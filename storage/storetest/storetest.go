@@ -33,6 +33,7 @@ type Store interface {
 	Decisions(ctx context.Context, f storage.DecisionFilter, p storage.Page) ([]storage.Decision, string, error)
 	Decision(ctx context.Context, id string) (storage.Decision, error)
 	LinkMissed(ctx context.Context, since time.Time) (int, error)
+	CallsOfDecisions(ctx context.Context, ids []string) (map[string]string, error)
 
 	QueueLookups(ctx context.Context, since, now time.Time) (int, error)
 	ClaimLookups(ctx context.Context, now, until time.Time, most int) ([]storage.Lookup, error)
