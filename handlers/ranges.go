@@ -19,7 +19,7 @@ var rangeForm = regexp.MustCompile(`^bytes=([0-9]{0,18})-([0-9]{0,18})$`)
 // as a server may.
 func parseRange(text string) (r byteRange, ok bool) {
 	parts := rangeForm.FindStringSubmatch(text)
-	if parts == nil || parts[1] == "" && parts[2] == "" {
+	if len(parts) != 3 || parts[1] == "" && parts[2] == "" {
 		return r, false
 	}
 	number := func(digits string) int64 {

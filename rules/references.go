@@ -61,7 +61,7 @@ func (c *compiler) recordings(path string, center ContactCenter) {
 		_, written := c.doc.places[parent(path)+"."+key]
 		return written || s.Reveal() != ""
 	}
-	if doc.Keep != "" && !has("access_token", center.AccessToken) && !(has("username", center.Username) && has("password", center.Password)) {
+	if doc.Keep != "" && !has("access_token", center.AccessToken) && (!has("username", center.Username) || !has("password", center.Password)) {
 		c.warn(path+".keep", "recordings cannot be fetched without username and password, or an access_token")
 	}
 	if doc.S3 == nil {

@@ -256,7 +256,7 @@ func (c *Client) hop(ctx context.Context, op string, style RecordingStyle, targe
 		release()
 		return nil, "", c.failed(op, err)
 	}
-	res, free, err := c.roundTrip(op, req)
+	res, free, err := c.roundTrip(op, req) //nolint:bodyclose // release closes it
 	if err != nil {
 		cause := context.Cause(ctx)
 		release()
@@ -369,7 +369,7 @@ type readCloser struct {
 // Fields of an answer as they are passed on.
 var (
 	contentRange = regexp.MustCompile(`^bytes [0-9]{1,18}-[0-9]{1,18}/([0-9]{1,18}|\*)$`)
-	entityTag    = regexp.MustCompile(`^(W/)?"[!#-~]{1,100}"$`)
+	entityTag    = regexp.MustCompile(`^(W/)?"[^"[:cntrl:][:^ascii:] ]{1,100}"$`)
 )
 
 // harmless is a field that can be passed on: it is well-formed and repeats
