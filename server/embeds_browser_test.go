@@ -385,6 +385,7 @@ func jorelClickToCall(t *testing.T, w *world) {
 		<p id="prose">Ring 050 111 2244 or +44 (0)20 7946 0000, order 0123456, on 01.02.2026, at 10:30, id a0501112233, for 1.234.567,89. أو ٠٥٠ ١١١ ٢٢٨٨ اليوم</p>
 		<textarea id="field">050 111 2255</textarea> <code>050 111 2266</code>`), strictPolicy)
 	tab.wait("window.called && document.querySelectorAll('#prose a').length")
+	tab.said(`"p:::no" is no CSS selector`) // and the others serve all the same
 	if got := eval[[]string](tab, `[...document.querySelectorAll("#prose a")].map((a) => a.textContent + " " + a.href)`); !slices.Equal(got, []string{"050 111 2244 tel:+971501112244", "+44 (0)20 7946 0000 tel:+442079460000", "٠٥٠ ١١١ ٢٢٨٨ tel:+971501112288"}) {
 		t.Errorf("the numbers in the text are %q", got)
 	}

@@ -77,7 +77,7 @@ sites:
     jorel:
       defaultRegionCode: AE
       fixedPositionAndSize: true
-      clickToCall: {links: true, selectors: [".phone"], text: true}
+      clickToCall: {links: true, selectors: [".phone", "p:::no"], text: true}
     popup: {connections: [kustomer], on: [ringing, early], many: choose, none: search}
   phone-only:
     jorel: {contactCenterName: sirius, defaultPosition: bottom-left, defaultSize: mini}
@@ -193,7 +193,7 @@ func TestJorelConfiguration(t *testing.T) {
 	for path, want := range map[string]string{
 		"/jorel/crm.json": `{"calltracker":{"site":"crm","server":"http://localhost:8080/",
 			"popup":{"on":["ringing","early"],"many":"choose","none":"search","unavailable":"search","open":"window","side":"left"},
-			"calls":{"links":true,"selectors":[".phone"],"text":true,"code":"971","trunk":"0"}},
+			"calls":{"links":true,"selectors":[".phone","p:::no"],"text":true,"code":"971","trunk":"0"}},
 			"contactCenterName":"aldebaran","defaultPosition":"bottom-right","defaultSize":"normal","defaultRegionCode":"AE",
 			"fixedPositionAndSize":true,"deactivateMinimization":false,"deactivateConsoleOutput":false}`,
 		"/jorel/phone-only.json": `{"calltracker":{"site":"phone-only","server":"http://localhost:8080/"},
