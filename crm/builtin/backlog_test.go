@@ -72,6 +72,7 @@ func (o *office) takes(path string) bool {
 // up, as the enrichment does, by a fast clock: in Kustomer 10,000. Nobody has most
 // of the numbers, so that it has to be searched, which it allows least.
 func TestABacklogKeepsInsideTheBudgetsOfTheRealDrivers(t *testing.T) {
+	t.Parallel()
 	const known, enrichers = 20, 16
 	every := func(string) bool { return true }
 	for _, tt := range []struct {

@@ -241,7 +241,7 @@ func TestCommitterGathersAfterACommit(t *testing.T) {
 		}
 		for n := range 3 { // each within a step
 			send(n + 1)
-			time.Sleep(6 * time.Millisecond)
+			<-time.After(6 * time.Millisecond) // of the bubble
 		}
 		for range 3 {
 			if err := <-answers; err != nil {
