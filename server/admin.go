@@ -191,6 +191,10 @@ func (s *server) exportCalls(c echo.Context) error {
 		out = csv.NewWriter(c.Response())
 		return out.Write(csvColumns)
 	}
+	// Reading the request is over; its deadline would end the export as well.
+	if err := control.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
 	rows := 0
 	err := s.stored.Each(c.Request().Context(), filter, func(call handlers.CallView) error {
 		if out == nil {
