@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,7 +19,7 @@ type recorder struct {
 	fail    error
 	stall   chan struct{} // when it is set, writing waits for it
 	takes   time.Duration // of each write
-	spent   time.Duration // in all of them
+	spent   atomic.Int64  // nanoseconds in all of them
 }
 
 func (r *recorder) write(ctx context.Context, batch []int) error {
@@ -30,7 +31,7 @@ func (r *recorder) write(ctx context.Context, batch []int) error {
 		}
 	}
 	<-time.After(r.takes) // in the time of the bubble
-	r.spent += r.takes
+	r.spent.Add(int64(r.takes))
 	if r.fail != nil {
 		return r.fail
 	}
@@ -114,13 +115,13 @@ func TestQueueLeavesTheMachineToCallsInAFlood(t *testing.T) {
 		r := &recorder{takes: 10 * time.Millisecond}
 		q, stop := running(t, 2_000, r)
 		offer := func(every, during time.Duration) (share float64) {
-			before := r.spent
+			before := r.spent.Load()
 			for range during / every {
 				q.Offer(1)
 				<-time.After(every)
 			}
 			synctest.Wait()
-			return float64(r.spent-before) / float64(during)
+			return float64(r.spent.Load()-before) / float64(during)
 		}
 		if share := offer(100*time.Microsecond, 10*time.Second); share > 0.05 {
 			t.Errorf("%.0f %% of the time went to writing in a flood", 100*share)
