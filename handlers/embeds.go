@@ -83,24 +83,27 @@ func (e *Embeds) Configuration(kind web.Kind, site string) (*Asset, error) {
 // Release is the script that a site's pages can pin: it never changes under its
 // version. Errors: *UnknownEmbed.
 func (e *Embeds) Release(kind web.Kind, site, version string) (*Asset, error) {
-	live, doc, err := e.site(kind, site)
-	if err != nil {
-		return nil, err
-	}
 	release := kind.Release()
-	if version != release.Version {
+	key := assetKey{kind: kind, site: "/" + site} // no name of a site
+	a, err := e.keep(key, func(live *Live, _ time.Time) (*Asset, error) {
+		doc, err := siteOf(live, kind, site)
+		if err != nil {
+			return nil, err
+		}
+		return newAsset(release.Body, doc.Origins)
+	})
+	if err == nil && version != release.Version {
 		return nil, &UnknownEmbed{fmt.Sprintf("version %q of this script is not served any more; take the line to paste from /sites/%s", shorten(version), site)}
 	}
-	key := assetKey{kind: kind, site: "/" + site} // no name of a site
-	return e.keep(live, key, func(time.Time) (*Asset, error) { return newAsset(release.Body, doc.Origins) })
+	return a, err
 }
 
 func (e *Embeds) asset(key assetKey) (*Asset, error) {
-	live, doc, err := e.site(key.kind, key.site)
-	if err != nil {
-		return nil, err
-	}
-	return e.keep(live, key, func(now time.Time) (*Asset, error) {
+	return e.keep(key, func(live *Live, now time.Time) (*Asset, error) {
+		doc, err := siteOf(live, key.kind, key.site)
+		if err != nil {
+			return nil, err
+		}
 		config, until, err := e.configuration(live.Set, key, doc, now)
 		if err != nil {
 			return nil, fmt.Errorf("configuration of %s for site %s: %w", key.kind, key.site, err)
@@ -122,7 +125,11 @@ func (e *Embeds) asset(key assetKey) (*Asset, error) {
 
 // keep returns what is kept under a key, and makes it when there is nothing, or
 // it is out of date. Things are made one at a time.
-func (e *Embeds) keep(live *Live, key assetKey, produce func(now time.Time) (*Asset, error)) (*Asset, error) {
+func (e *Embeds) keep(key assetKey, produce func(live *Live, now time.Time) (*Asset, error)) (*Asset, error) {
+	live := e.Config.Live()
+	if live == nil {
+		return nil, &UnknownEmbed{"no configuration is in force on this server yet"}
+	}
 	kept := e.kept.Load()
 	if kept == nil || kept.live != live {
 		fresh := &embedded{live: live}
@@ -146,7 +153,7 @@ func (e *Embeds) keep(live *Live, key assetKey, produce func(now time.Time) (*As
 	if a, ok := fresh(); ok {
 		return a, nil
 	}
-	a, err := produce(now)
+	a, err := produce(live, now)
 	if err != nil {
 		return nil, err
 	}
@@ -154,15 +161,11 @@ func (e *Embeds) keep(live *Live, key assetKey, produce func(now time.Time) (*As
 	return a, nil
 }
 
-// site finds a site that has the script.
-func (e *Embeds) site(kind web.Kind, name string) (*Live, rules.Site, error) {
-	live := e.Config.Live()
-	if live == nil {
-		return nil, rules.Site{}, &UnknownEmbed{"no configuration is in force on this server yet"}
-	}
+// siteOf finds a site that has the script.
+func siteOf(live *Live, kind web.Kind, name string) (rules.Site, error) {
 	doc, ok := live.Set.Document().Sites[name]
 	if !ok {
-		return nil, doc, &UnknownEmbed{fmt.Sprintf("there is no site %q on this server; look at the address of the script, and at sites: in the configuration", shorten(name))}
+		return doc, &UnknownEmbed{fmt.Sprintf("there is no site %q on this server; look at the address of the script, and at sites: in the configuration", shorten(name))}
 	}
 	has := map[web.Kind]bool{
 		web.WebCallback: doc.WebCallback != nil,
@@ -170,9 +173,9 @@ func (e *Embeds) site(kind web.Kind, name string) (*Live, rules.Site, error) {
 		web.Popup:       doc.Popup != nil,
 	}
 	if !has[kind] {
-		return nil, doc, &UnknownEmbed{fmt.Sprintf("site %q has no %s in the configuration", name, kind)}
+		return doc, &UnknownEmbed{fmt.Sprintf("site %q has no %s in the configuration", name, kind)}
 	}
-	return live, doc, nil
+	return doc, nil
 }
 
 // newAsset compresses a body once, as well as can be.

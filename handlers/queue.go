@@ -32,6 +32,7 @@ const (
 	batchSize    = 16
 	flood        = 1000 // records a second
 	floodShare   = 30   // pauses in a flood are so many times as long as the writing before them
+	backlogShare = 4    // and those after it, until everything is written
 	leastPause   = 10 * time.Millisecond
 	longestPause = 500 * time.Millisecond
 	drainSize    = 500 // when nothing else is left to do
@@ -105,7 +106,7 @@ func (p *pace) pause(start, now time.Time, taken int64, waiting int) time.Durati
 	case float64(came) > flood*since.Seconds():
 		return min(max(floodShare*took, leastPause), longestPause)
 	case waiting >= batchSize: // the rest of a flood, or what one pause has gathered
-		return took
+		return backlogShare * took
 	default:
 		return leastPause
 	}

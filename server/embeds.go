@@ -223,6 +223,13 @@ func (s *server) complain(c echo.Context, err error) error {
 	return c.Blob(code, typeScript, body)
 }
 
+// Headers that all scripts share. Nobody adds to them.
+var (
+	varyByOrigin = []string{"Accept-Encoding, Origin"}
+	noSniff      = []string{"nosniff"}
+	crossOrigin  = []string{"cross-origin"}
+)
+
 // serveAsset answers with a file from memory, in the smallest encoding that the
 // client takes, or with 304 when it has it.
 func serveAsset(c echo.Context, a *handlers.Asset, contentType, cache string) error {
@@ -236,9 +243,9 @@ func serveAsset(c echo.Context, a *handlers.Asset, contentType, cache string) er
 	header := c.Response().Header()
 	header[echo.HeaderCacheControl] = []string{cache}
 	header["Etag"] = []string{`"` + a.Tag + suffix + `"`}
-	header[echo.HeaderVary] = []string{"Accept-Encoding, Origin"}
-	header[echo.HeaderXContentTypeOptions] = []string{"nosniff"}
-	header["Cross-Origin-Resource-Policy"] = []string{"cross-origin"}
+	header[echo.HeaderVary] = varyByOrigin
+	header[echo.HeaderXContentTypeOptions] = noSniff
+	header["Cross-Origin-Resource-Policy"] = crossOrigin
 	if origin := c.Request().Header.Get(echo.HeaderOrigin); origin != "" && slices.Contains(a.Origins, origin) {
 		header[echo.HeaderAccessControlAllowOrigin] = []string{origin}
 	}

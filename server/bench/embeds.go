@@ -12,8 +12,9 @@ import (
 // site of the generated document that embeds the button.
 const benchSite = "shop"
 
-// embeds compares the scripts that browsers get with start calls, all of them
-// from one server: a page that many people open must not cost more than a call.
+// embeds compares the scripts that browsers get with start calls: a page that
+// many people open must not cost more than a call. Each has a server of its own,
+// so that scripts do not pay for decisions that calls have left to be written.
 func (b *bench) embeds(ctx context.Context) error {
 	calls, err := startRequests(b.trackers, callerPool)
 	if err != nil {
@@ -24,7 +25,12 @@ func (b *bench) embeds(ctx context.Context) error {
 		return err
 	}
 	defer ours.stop()
-	tag, err := scriptTag(ctx, ours.address)
+	scripts, err := b.loaded(ctx, b.trackers, routesPerTracker)
+	if err != nil {
+		return err
+	}
+	defer scripts.stop()
+	tag, err := scriptTag(ctx, scripts.address)
 	if err != nil {
 		return err
 	}
@@ -38,8 +44,8 @@ func (b *bench) embeds(ctx context.Context) error {
 	}
 	results, err := b.compete(ctx, []contender{
 		{name: "calltracker, startCall", process: ours, clients: share(calls, connections), check: checkAnswer, records: true},
-		{name: "calltracker, a site's script", process: ours, clients: share(repeated(fresh), connections), check: check},
-		{name: "calltracker, the same with 304", process: ours, clients: share(repeated(cached), connections), check: func(_ request, body []byte) error {
+		{name: "calltracker, a site's script", process: scripts, clients: share(repeated(fresh), connections), check: check},
+		{name: "calltracker, the same with 304", process: scripts, clients: share(repeated(cached), connections), check: func(_ request, body []byte) error {
 			if len(body) > 0 {
 				return errors.New("a 304 with a body")
 			}
