@@ -23,23 +23,24 @@ type Numbers struct {
 	words   words
 }
 
-// bucket is a few numbers whose hashes end alike.
+// bucket is a few numbers whose hashes end alike. Tags save looking at most of
+// the others; a number is known by its text.
 type bucket struct {
 	mu     sync.Mutex
+	tags   [ways]uint16 // 0 where the place is free
 	places [ways]remembered
 }
 
 // remembered is a number that was read: the text that it was read from, and its
 // E.164 form behind it. Where the two do not fit it is not remembered.
 type remembered struct {
-	tag                   uint16 // saves looking at the text of most others; 0 when the place is free
 	region, country, kind uint16 // words
 	rawSize, end          uint8
-	text                  [38]byte
+	text                  [40]byte
 }
 
 const (
-	ways    = 4
+	ways    = 8
 	buckets = 1 << 15
 )
 
@@ -57,8 +58,8 @@ func (n *Numbers) Parse(raw, region string) phone.Number {
 	b := &n.buckets[hash%buckets]
 	tag := uint16(hash>>48) | 1
 	b.mu.Lock()
-	for i := range b.places {
-		if p := &b.places[i]; p.tag == tag && string(p.text[:p.rawSize]) == raw && n.words.at(p.region) == region {
+	for i := range b.tags {
+		if p := &b.places[i]; b.tags[i] == tag && string(p.text[:p.rawSize]) == raw && n.words.at(p.region) == region {
 			number := phone.Number{Raw: raw, Country: n.words.at(p.country), Type: phone.Type(n.words.at(p.kind))}
 			if p.end > p.rawSize {
 				number.E164 = string(p.text[p.rawSize:p.end])
@@ -70,25 +71,22 @@ func (n *Numbers) Parse(raw, region string) phone.Number {
 	b.mu.Unlock()
 	number := phone.Parse(raw, region)
 	if len(number.Raw)+len(number.E164) <= len(remembered{}.text) {
-		r := remembered{tag: tag, region: n.words.add(region), country: n.words.add(number.Country), kind: n.words.add(string(number.Type))}
+		r := remembered{region: n.words.add(region), country: n.words.add(number.Country), kind: n.words.add(string(number.Type))}
 		r.rawSize = uint8(copy(r.text[:], number.Raw))
 		r.end = r.rawSize + uint8(copy(r.text[r.rawSize:], number.E164))
-		b.put(r, int(hash>>32%ways))
+		b.put(tag, r, int(hash>>32%ways))
 	}
 	return number
 }
 
 // put takes a free place, or the given one.
-func (b *bucket) put(r remembered, place int) {
+func (b *bucket) put(tag uint16, r remembered, place int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for i := range b.places {
-		if b.places[i].tag == 0 {
-			place = i
-			break
-		}
+	if free := slices.Index(b.tags[:], 0); free >= 0 {
+		place = free
 	}
-	b.places[place] = r
+	b.tags[place], b.places[place] = tag, r
 }
 
 // words gives each of the few texts that very many numbers have in common
