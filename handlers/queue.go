@@ -16,7 +16,6 @@ type Queue[T any] struct {
 	items   chan T
 	write   func(context.Context, []T) error
 	logger  *slog.Logger
-	taken   atomic.Int64 // offered, dropped ones too
 	dropped atomic.Int64
 	written atomic.Int64
 	waiting atomic.Int64 // taken from items, not yet written
@@ -47,7 +46,6 @@ func NewQueue[T any](name string, size int, logger *slog.Logger, write func(cont
 
 // Offer hands over a record; it never waits.
 func (q *Queue[T]) Offer(item T) {
-	q.taken.Add(1)
 	select {
 	case q.items <- item:
 	default:
@@ -81,7 +79,9 @@ func (q *Queue[T]) Run(ctx context.Context) error {
 			batch = q.collect(append(batch[:0], item), batchSize)
 			q.flush(context.WithoutCancel(ctx), batch)
 			clear(batch)
-			pause.Reset(pace.pause(start, time.Now(), q.taken.Load(), len(q.items)))
+			waiting := len(q.items)
+			offered := q.Written() + q.Dropped() + int64(waiting)
+			pause.Reset(pace.pause(start, time.Now(), offered, waiting))
 			select {
 			case <-pause.C:
 			case <-ctx.Done():
@@ -92,15 +92,15 @@ func (q *Queue[T]) Run(ctx context.Context) error {
 
 // pace tells how fast records come. The zero value is that of a quiet start.
 type pace struct {
-	at    time.Time
-	taken int64 // until then
+	at      time.Time
+	offered int64 // until then
 }
 
 // pause is how long to wait after writing from start until now, when so many
-// records were taken since the beginning, of which some wait.
-func (p *pace) pause(start, now time.Time, taken int64, waiting int) time.Duration {
-	came, since := taken-p.taken, now.Sub(p.at)
-	p.at, p.taken = now, taken
+// records were offered since the beginning, of which some wait.
+func (p *pace) pause(start, now time.Time, offered int64, waiting int) time.Duration {
+	came, since := offered-p.offered, now.Sub(p.at)
+	p.at, p.offered = now, offered
 	took := now.Sub(start)
 	switch {
 	case float64(came) > flood*since.Seconds():
