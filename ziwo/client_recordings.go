@@ -332,8 +332,9 @@ func (c *Client) recordingOf(op string, style RecordingStyle, res *http.Response
 	case media == "application/octet-stream", media == "binary/octet-stream", err != nil && res.Header.Get("Content-Type") == "":
 		media = "audio/mpeg" // its recordings are .mp3
 	case strings.HasSuffix(media, "json"):
-		if _, err := c.read(request{op: op, method: http.MethodGet}, res, readSome(body)); KindOf(err) == Rejected {
-			return nil, fail(NotFound, err.(*APIError).Message) //nolint:errorlint,forcetypeassert // KindOf has looked
+		_, err := c.read(request{op: op, method: http.MethodGet}, res, readSome(body))
+		if refused := (*APIError)(nil); errors.As(err, &refused) && refused.Kind == Rejected {
+			return nil, fail(NotFound, refused.Message)
 		}
 		fallthrough
 	default:

@@ -142,7 +142,8 @@ func (c *committer) run() {
 	}
 }
 
-// await lets reports gather that are on their way.
+// await lets reports gather that are on their way. It sleeps, since nothing can
+// tell of a request that has not been read yet.
 func (c *committer) await() {
 	if c.gather == 0 {
 		return
