@@ -51,11 +51,14 @@ func (l *lanes) slot(at uint64) *laneSlot { return &l.table[at&uint64(len(l.tabl
 func (l *lanes) find(tracker string) (lane, bool) {
 	tag := l.tag(tracker)
 	for at := tag; ; at++ {
-		switch s := l.slot(at); {
-		case s.tag == 0:
+		switch s := l.slot(at); s.tag {
+		case 0:
 			return lane{}, false
-		case s.tag == tag && s.router.ID() == tracker:
-			return s.lane, true
+		case tag:
+			s.router.ReadAhead()
+			if s.router.ID() == tracker {
+				return s.lane, true
+			}
 		}
 	}
 }

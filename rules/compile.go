@@ -56,10 +56,8 @@ func Compile(doc *Document) (*Set, Problems) {
 func compile(doc *Document, found Problems, drivers []Driver) (*Set, Problems) {
 	c := &compiler{
 		doc: doc, problems: found, zones: map[string]*time.Location{}, phones: map[numberKey]phone.Number{},
-		usedCalendars: map[string]bool{}, usedSchedules: map[string]bool{}, schedules: map[string]*schedule{},
-		bad: map[string]bool{}, texts: map[string]string{},
-		words: map[string][]string{}, indexes: map[string][]uint32{},
-		drivers: map[string]Driver{},
+		usedCalendars: map[string]bool{}, usedSchedules: map[string]bool{}, schedules: map[string]*schedule{}, schedulePlaces: map[string]uint32{},
+		bad: map[string]bool{}, drivers: map[string]Driver{}, writer: newWriter(),
 	}
 	for _, p := range found {
 		c.bad[p.Path] = true
@@ -75,11 +73,15 @@ func compile(doc *Document, found Problems, drivers []Driver) (*Set, Problems) {
 	}
 	for _, name := range keysOf(doc.Schedules) {
 		c.schedules[name] = c.schedule(name, doc.Schedules[name])
+		c.schedulePlaces[name] = add(&c.tables.schedules, c.schedules[name]).from
 	}
 	c.set = &Set{doc: doc, routers: make(map[string]*Router, len(doc.Trackers)), schedules: c.schedules}
-	for _, name := range keysOf(doc.Trackers) {
-		c.set.routers[name] = c.tracker(name, doc.Trackers[name])
+	routers := make([]Router, len(doc.Trackers))
+	for i, name := range keysOf(doc.Trackers) {
+		c.set.routers[name] = &routers[i]
+		c.tracker(name, doc.Trackers[name], &routers[i])
 	}
+	c.finish()
 	c.contactCenters()
 	c.sites()
 	c.connections()
@@ -108,31 +110,19 @@ func slim(doc *Document) *Document {
 }
 
 type compiler struct {
-	doc           *Document
-	set           *Set
-	problems      Problems
-	errors        int             // among the problems, that compiling added
-	bad           map[string]bool // paths that could not be read: true; what they are in: false
-	zones         map[string]*time.Location
-	schedules     map[string]*schedule
-	usedCalendars map[string]bool
-	usedSchedules map[string]bool
-	phones        map[numberKey]phone.Number
-	rings         []KeyRing
-	texts         map[string]string   // interned: regions and the like
-	words         map[string][]string // that conditions compare with
-	indexes       map[string][]uint32 // of schedules
-	drivers       map[string]Driver
-}
-
-// intern is the same text for equal texts.
-func (c *compiler) intern(text string) string {
-	known, ok := c.texts[text]
-	if !ok {
-		known = text
-		c.texts[text] = known
-	}
-	return known
+	*writer
+	doc            *Document
+	set            *Set
+	problems       Problems
+	errors         int             // among the problems, that compiling added
+	bad            map[string]bool // paths that could not be read: true; what they are in: false
+	zones          map[string]*time.Location
+	schedules      map[string]*schedule
+	schedulePlaces map[string]uint32 // in the tables
+	usedCalendars  map[string]bool
+	usedSchedules  map[string]bool
+	phones         map[numberKey]phone.Number
+	drivers        map[string]Driver
 }
 
 type numberKey struct{ raw, region string }
@@ -195,21 +185,32 @@ const reserved = "example"
 // trackerCompiler compiles one tracker.
 type trackerCompiler struct {
 	*compiler
+	id            string
 	doc           Tracker
 	path          string
 	router        *Router
-	scheduleAt    map[string]int  // index in the router
-	requestAt     map[string]int  // index in the router
-	dids          map[string]*did // under every usual spelling
+	scheduleAt    map[string]int // index in the router
+	schedules     []uint32       // in the tables
+	requestAt     map[string]int // index in the router
+	requests      []word
+	dids          map[string]*listed // under every usual spelling
 	readsCaller   bool
 	readsCustomer bool
 }
 
-func (c *compiler) tracker(id string, doc Tracker) *Router {
+// listed is a number of the tracker.
+type listed struct {
+	index    uint32 // among them
+	number   phone.Number
+	campaign string
+}
+
+func (c *compiler) tracker(id string, doc Tracker, router *Router) {
 	t := &trackerCompiler{
-		compiler: c, doc: doc, path: "trackers." + id, scheduleAt: map[string]int{}, requestAt: map[string]int{},
-		router: &Router{id: id, label: doc.Label, region: c.intern(doc.Region), blocked: doc.Blocked},
+		compiler: c, id: id, doc: doc, path: "trackers." + id, scheduleAt: map[string]int{}, requestAt: map[string]int{}, router: router,
 	}
+	clear(c.own)
+	*router = Router{tables: c.tables, id: c.ofOne(id), region: c.ofMany(doc.Region), blocked: doc.Blocked}
 	if id == reserved {
 		c.fail(t.path, "%q is reserved for Ziwo's demonstration endpoints; choose another id", id)
 	}
@@ -226,9 +227,11 @@ func (c *compiler) tracker(id string, doc Tracker) *Router {
 		t.dialable(t.path+".caller_id", doc.CallerID)
 	}
 	t.numbers()
+	router.rules.from = uint32(len(c.rules))
 	t.routes()
-	t.pack()
-	t.router.readsCaller, t.router.readsCustomer = t.readsCaller, t.readsCustomer
+	router.schedules, router.requests = put(c.writer, t.schedules), put(c.writer, t.requests)
+	router.until, router.rules.size = uint32(len(c.memory)), uint32(len(c.rules))-router.rules.from
+	router.readsCaller, router.readsCustomer = t.readsCaller, t.readsCustomer
 	t.router.customerWait = usualCustomerWait
 	if doc.CustomerWait != nil {
 		t.router.customerWait = time.Duration(*doc.CustomerWait)
@@ -236,7 +239,6 @@ func (c *compiler) tracker(id string, doc Tracker) *Router {
 			c.warn(t.path+".customer_wait", "no route of this tracker looks at the customer, so no call waits")
 		}
 	}
-	return t.router
 }
 
 // contactCenter is the named one, or the only one there is: else a call that
@@ -249,15 +251,15 @@ func (t *trackerCompiler) contactCenter() {
 	if name == "" && len(known) == 1 {
 		name = keysOf(known)[0]
 	}
-	t.router.contactCenter = name
+	t.router.contactCenter = t.ofMany(name)
 }
 
-func (t *trackerCompiler) keys(which string, doc KeyList) KeyRing {
+func (t *trackerCompiler) keys(which string, doc KeyList) uint32 {
 	path := t.path + ".keys." + which
 	ring := KeyRing{open: doc.Open}
 	if doc.Open {
 		t.warn(path, "no key is asked: anyone who knows the address can send %s calls", which)
-		return ring
+		return t.ring(ring)
 	}
 	if len(doc.Keys) == 0 && !t.reported(t.path+".keys") && !t.bad[t.path] {
 		t.warn(path, "there is no %s key, so every %s call is refused; give a list of keys, or the word open", which, which)
@@ -269,22 +271,7 @@ func (t *trackerCompiler) keys(which string, doc KeyList) KeyRing {
 		}
 		ring.add(key.Reveal())
 	}
-	return t.shared(ring)
-}
-
-// shared is an equal ring that another tracker has already, if there is one:
-// many have the same keys, and what all calls look at stays at hand.
-func (c *compiler) shared(ring KeyRing) KeyRing {
-	for _, known := range c.rings {
-		if slices.Equal(known.hashes, ring.hashes) {
-			return known
-		}
-	}
-	const most = 16 // rings to look through; others keep their own
-	if len(c.rings) < most {
-		c.rings = append(c.rings, ring)
-	}
-	return ring
+	return t.ring(ring)
 }
 
 func (r *KeyRing) add(key string) {
@@ -332,9 +319,9 @@ func (t *trackerCompiler) dialable(path, number string) {
 }
 
 func (t *trackerCompiler) numbers() {
-	t.dids = make(map[string]*did, 4*len(t.doc.Numbers))
+	t.dids = make(map[string]*listed, 4*len(t.doc.Numbers))
 	seen := map[string]int{}
-	var listed []*did
+	var all []*listed
 	for i, doc := range t.doc.Numbers {
 		path := fmt.Sprintf("%s.numbers[%d]", t.path, i)
 		if doc.DID == "" {
@@ -356,28 +343,42 @@ func (t *trackerCompiler) numbers() {
 			}
 			t.warn(path, "%s is no number that can be read%s; it matches only as it is written", clip(doc.DID), hint)
 		}
-		listed = append(listed, &did{number: number, label: doc.Label, campaign: doc.Campaign})
+		all = append(all, &listed{index: uint32(len(all)), number: number, campaign: doc.Campaign})
 	}
-	t.spellings(listed)
+	t.forms(all)
+	if len(all) > 0 {
+		places := make(map[string]uint32, len(t.dids))
+		for form, d := range t.dids {
+			places[form] = d.index
+		}
+		t.router.spellings = t.spellings(places)
+	}
+	dids := make([]did, len(all))
+	for i, d := range all {
+		n := d.number
+		dids[i] = did{
+			raw: t.ofOne(n.Raw), e164: t.ofOne(n.E164), country: t.ofMany(n.Country), kind: t.ofMany(string(n.Type)), campaign: t.ofMany(d.campaign),
+		}
+	}
+	t.router.dids = put(t.writer, dids)
 }
 
-// spellings lists each DID under the forms in which Ziwo may send it, so that
+// forms lists each DID under the forms in which Ziwo may send it, so that
 // the usual call needs no parsing. How the document writes it comes first, and a
 // form that two DIDs could have is neither's: it is parsed when it comes.
-func (t *trackerCompiler) spellings(listed []*did) {
-	r := t.router
-	for _, d := range listed {
+func (t *trackerCompiler) forms(all []*listed) {
+	for _, d := range all {
 		t.dids[d.number.Raw], t.dids[d.number.Key()] = d, d
 	}
-	claimed := map[string]*did{}
-	for _, d := range listed {
+	claimed := map[string]*listed{}
+	for _, d := range all {
 		digits, public := strings.CutPrefix(d.number.E164, "+")
 		if !public {
 			continue
 		}
 		forms := []string{digits, "00" + digits}
 		// The national form of another country is no number, or another one, here.
-		if national := d.number.National(); r.region == "" || t.phone(national, r.region).E164 == d.number.E164 {
+		if national := d.number.National(); t.doc.Region == "" || t.phone(national, t.doc.Region).E164 == d.number.E164 {
 			forms = append(forms, national)
 		}
 		for _, form := range forms {
@@ -397,6 +398,7 @@ func (t *trackerCompiler) spellings(listed []*did) {
 
 func (t *trackerCompiler) routes() {
 	seen := map[string]int{}
+	routes := make([]route, 0, len(t.doc.Routes))
 	for i, doc := range t.doc.Routes {
 		path := fmt.Sprintf("%s.routes[%d]", t.path, i)
 		switch first, twice := seen[doc.ID]; {
@@ -408,8 +410,9 @@ func (t *trackerCompiler) routes() {
 		default:
 			seen[doc.ID] = i
 		}
-		t.router.routes = append(t.router.routes, t.route(doc, path))
+		routes = append(routes, t.route(doc, path))
 	}
+	t.router.routes = put(t.writer, routes)
 	n := len(t.doc.Routes)
 	if n == 0 && !t.reported(t.path) {
 		t.fail(t.path, "routes is missing")
@@ -423,35 +426,43 @@ func (t *trackerCompiler) routes() {
 }
 
 func (t *trackerCompiler) route(doc Route, path string) route {
-	out := route{id: doc.ID, salt: hashText(hashSeed, t.router.id+"/"+doc.ID)}
+	out := route{id: t.ofMany(doc.ID)}
+	drawn := lots{salt: hashText(hashSeed, t.id+"/"+doc.ID)}
+	var during []uint32
 	for i, name := range doc.During {
 		at := fmt.Sprintf("%s.during[%d]", path, i)
-		s, ok := t.schedules[name]
+		place, ok := t.schedulePlaces[name]
 		if !ok {
 			if !t.reported(at) {
-				unknown(t.compiler, at, "schedule", name, t.schedules)
+				unknown(t.compiler, at, "schedule", name, t.compiler.schedules)
 			}
 			continue
 		}
 		t.usedSchedules[name] = true
 		index, known := t.scheduleAt[name]
 		if !known {
-			index = len(t.router.schedules)
+			index = len(t.schedules)
 			t.scheduleAt[name] = index
-			t.router.schedules = append(t.router.schedules, s)
+			t.schedules = append(t.schedules, place)
 		}
-		out.during = append(out.during, uint32(index))
+		during = append(during, uint32(index))
 	}
+	out.during = put(t.writer, during)
+	var when []condition
 	for i, condition := range doc.When {
 		if compiled, ok := t.condition(t, condition, fmt.Sprintf("%s.when[%d]", path, i)); ok {
-			out.when = append(out.when, compiled)
+			when = append(when, compiled)
 		}
 	}
+	out.when = put(t.writer, when)
 	if doc.Split != nil || doc.Order == Random {
 		t.readsCaller = true // the lot is drawn from it
 	}
 	if doc.Split == nil {
-		out.outcomes = []outcome{t.outcome(doc.Dial, doc.Order, doc.Voicemail, path)}
+		out.outcomes = put(t.writer, []outcome{t.outcome(doc.Dial, doc.Order, doc.Voicemail, path)})
+		if doc.Order == Random {
+			out.lots = put(t.writer, []lots{drawn})
+		}
 		if len(doc.Dial) == 0 && !doc.Voicemail && !t.reported(path) {
 			t.warn(path, "this route rings nobody and has no voicemail")
 		}
@@ -460,16 +471,20 @@ func (t *trackerCompiler) route(doc Route, path string) route {
 	if doc.Dial != nil || doc.Order != "" {
 		t.fail(path, "a route has dial or split, not both; order goes into the shares")
 	}
+	var outcomes []outcome
+	var weights []uint64
 	for i, share := range doc.Split {
 		at := fmt.Sprintf("%s.split[%d]", path, i)
-		out.outcomes = append(out.outcomes, t.outcome(share.Dial, share.Order, share.Voicemail || doc.Voicemail, at))
-		out.total += uint64(max(share.Weight, 0))
-		out.weights = append(out.weights, out.total)
+		outcomes = append(outcomes, t.outcome(share.Dial, share.Order, share.Voicemail || doc.Voicemail, at))
+		drawn.total += uint64(max(share.Weight, 0))
+		weights = append(weights, drawn.total)
 		if len(share.Dial) == 0 && !share.Voicemail && !doc.Voicemail && !t.reported(at) {
 			t.warn(at, "this share rings nobody and has no voicemail")
 		}
 	}
-	if out.total == 0 && !t.reported(path+".split") {
+	out.outcomes, drawn.weights = put(t.writer, outcomes), put(t.writer, weights)
+	out.lots = put(t.writer, []lots{drawn})
+	if drawn.total == 0 && !t.reported(path+".split") {
 		t.fail(path+".split", "the weights add up to nothing; at least one must be over 0")
 	}
 	return out
@@ -483,7 +498,7 @@ const (
 )
 
 func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path string) outcome {
-	out := outcome{voicemail: voicemail, order: cmp.Or(order, Listed), rules: make([]Rule, 0, len(dial))}
+	rules := make([]Rule, 0, len(dial))
 	total := 0
 	for i, d := range dial {
 		at := fmt.Sprintf("%s.dial[%d]", path, i)
@@ -498,17 +513,17 @@ func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path
 		if listed, loop := t.dids[t.phone(d.Number, t.doc.Region).Key()]; loop && d.Number != "" {
 			t.warn(at+".number", "this is the tracker's own number %s: the call would come back here", listed.number.Raw)
 		}
-		out.rules = append(out.rules, Rule{
+		rules = append(rules, Rule{
 			Action: ActionCall, Number: d.Number, CallerID: cmp.Or(d.CallerID, t.doc.CallerID), Timeout: seconds,
 		})
 	}
 	if total > longAttempt {
 		t.warn(path+".dial", "all numbers together ring for %d s (over %d s)", total, longAttempt)
 	}
-	if out.order == Rotate {
-		out.twice = slices.Concat(out.rules, out.rules)
+	if order == Rotate {
+		rules = slices.Concat(rules, rules)
 	}
-	return out
+	return outcome{rules: t.ringing(rules), rotates: order == Rotate, shuffles: order == Random, voicemail: voicemail}
 }
 
 // hidden warns of routes that can never be reached, since an earlier one takes

@@ -10,23 +10,33 @@ import (
 	"calltracker/phone"
 )
 
-// condition is a compiled Condition. It is immutable. What deciding reads is
-// the first of two cache lines.
+// condition is a compiled Condition.
 type condition struct {
-	of      fact
-	by      comparison
-	not     bool
-	days    uint8    // weekdays to compare with, a bit for each time.Weekday
-	slot    uint32   // of the evaluation's texts, for facts that are compared as text
-	words   []string // what to compare with, in the form that the fact has
-	low     int64    // between: both ends included, but the end of a time
-	high    int64
+	of     fact
+	by     comparison
+	not    bool
+	days   uint8        // weekdays to compare with, a bit for each time.Weekday
+	slot   uint32       // of the evaluation's texts, for facts that are compared as text
+	words  list[word]   // what to compare with, in the form that the fact has
+	limits list[limits] // one, to compare with by range
+	rare   uint32       // its rareValues; 0 are none
+	reason uint32       // for the trace
+}
+
+// limits are the ends of a range, both in it but the end of a time.
+type limits struct{ low, high int64 }
+
+// rareValues are what few conditions compare with.
+type rareValues struct {
 	set     map[string]struct{} // the words, when there are many
 	pattern *regexp.Regexp
-	dates   []int64 // dates to compare with, as ordinals
-	field   string  // as written, for the trace
-	says    string  // what it asks for: "be in AE, SA"
-	_       uint64  // fills the second line, so that none straddles three
+	dates   []int64 // as ordinals
+}
+
+// reason is how a trace speaks of a condition.
+type reason struct {
+	field word // as written
+	says  word // what it asks for: "be in AE, SA"
 }
 
 // comparison is how a condition compares, an Op in the form that is quick to
@@ -170,7 +180,8 @@ func (e *evaluation) read(slot uint32) textFact {
 	var text string
 	there := true
 	if int(slot) >= len(slots) {
-		text, there = e.Request[e.router.requests[int(slot)-len(slots)]]
+		names := entries(e.router.tables, e.router.requests)
+		text, there = e.Request[e.router.tables.text(names[int(slot)-len(slots)])]
 	} else {
 		switch slots[slot] {
 		case factDID:
@@ -213,11 +224,11 @@ func (f *textFact) between(low, high int64) bool {
 
 func (e *evaluation) open(index uint32) bool {
 	if int(index) >= len(e.schedules) {
-		return e.router.schedules[index].open(e.At)
+		return e.router.schedule(index).open(e.At)
 	}
 	if e.schedules[index] == 0 {
 		e.schedules[index] = -1
-		if e.router.schedules[index].open(e.At) {
+		if e.router.schedule(index).open(e.At) {
 			e.schedules[index] = 1
 		}
 	}
@@ -245,7 +256,7 @@ func (c *condition) holds(e *evaluation) bool {
 		case !e.known():
 			return false
 		}
-		return slices.ContainsFunc(e.Customer.Tags, c.compares) != c.not
+		return slices.ContainsFunc(e.Customer.Tags, func(tag string) bool { return c.compares(e.router.tables, tag) }) != c.not
 	default:
 		f := e.fact(c.slot)
 		switch {
@@ -254,9 +265,10 @@ func (c *condition) holds(e *evaluation) bool {
 		case f.state == absent:
 			return false
 		case c.by == byRange:
-			return f.between(c.low, c.high) != c.not
+			limits := &entries(e.router.tables, c.limits)[0]
+			return f.between(limits.low, limits.high) != c.not
 		}
-		return c.compares(f.text) != c.not
+		return c.compares(e.router.tables, f.text) != c.not
 	}
 }
 
@@ -267,47 +279,49 @@ func (c *condition) comparesClock(e *evaluation) bool {
 		return c.days>>now.weekday&1 == 1
 	case factTime:
 		minute := int64(now.minute)
-		if c.low < c.high {
-			return c.low <= minute && minute < c.high
+		limits := &entries(e.router.tables, c.limits)[0]
+		if limits.low < limits.high {
+			return limits.low <= minute && minute < limits.high
 		}
-		return c.low <= minute || minute < c.high
+		return limits.low <= minute || minute < limits.high
 	default:
 		date := int64(now.date.ordinal())
 		if c.by == byRange {
-			return c.low <= date && date <= c.high
+			limits := &entries(e.router.tables, c.limits)[0]
+			return limits.low <= date && date <= limits.high
 		}
-		return slices.Contains(c.dates, date)
+		return slices.Contains(e.router.tables.rare[c.rare].dates, date)
 	}
 }
 
 // compares compares one text with the words.
-func (c *condition) compares(text string) bool {
+func (c *condition) compares(t *tables, text string) bool {
 	switch c.by {
-	case byEquality:
-		return slices.Contains(c.words, text)
 	case bySet:
-		_, in := c.set[text]
+		_, in := t.rare[c.rare].set[text]
 		return in
-	case byPrefix:
-		for _, w := range c.words {
-			if strings.HasPrefix(text, w) {
-				return true
-			}
-		}
-	case bySuffix:
-		for _, w := range c.words {
-			if strings.HasSuffix(text, w) {
-				return true
-			}
-		}
-	case byContent:
-		for _, w := range c.words {
-			if strings.Contains(text, w) {
-				return true
-			}
-		}
 	case byPattern:
-		return c.pattern.MatchString(text)
+		return t.rare[c.rare].pattern.MatchString(text)
+	}
+	for _, w := range entries(t, c.words) {
+		switch word := t.text(w); c.by {
+		case byEquality:
+			if text == word {
+				return true
+			}
+		case byPrefix:
+			if strings.HasPrefix(text, word) {
+				return true
+			}
+		case bySuffix:
+			if strings.HasSuffix(text, word) {
+				return true
+			}
+		case byContent:
+			if strings.Contains(text, word) {
+				return true
+			}
+		}
 	}
 	return false
 }
@@ -322,6 +336,8 @@ func within(value, low, high int64) bool {
 
 // why says in words why the condition does not hold.
 func (c *condition) why(e *evaluation) string {
+	t := e.router.tables
+	field, says := t.text(t.reasons[c.reason].field), t.text(t.reasons[c.reason].says)
 	var shown string
 	switch c.of {
 	case factWeekday:
@@ -332,13 +348,13 @@ func (c *condition) why(e *evaluation) string {
 		shown = e.now().date.String()
 	case factTags:
 		if !e.known() {
-			return c.field + ": " + c.absent(e)
+			return field + ": " + c.absent(e)
 		}
 		shown = "[" + strings.Join(e.Customer.Tags, ", ") + "]"
 	default:
 		f := e.fact(c.slot)
 		if f.state == absent {
-			return c.field + ": " + c.absent(e)
+			return field + ": " + c.absent(e)
 		}
 		shown = clip(f.text)
 	}
@@ -346,7 +362,7 @@ func (c *condition) why(e *evaluation) string {
 	if c.not {
 		must = "must not"
 	}
-	return fmt.Sprintf("%s: %s, %s %s", c.field, shown, must, c.says)
+	return fmt.Sprintf("%s: %s, %s %s", field, shown, must, says)
 }
 
 // absent says in words why the fact is not there.
@@ -392,10 +408,10 @@ func (c *compiler) condition(t *trackerCompiler, doc Condition, path string) (co
 		return condition{}, false
 	}
 	if !slices.Contains(operators[of], doc.Op) {
-		c.fail(path+".op", "%s cannot be compared by %q; it takes %s", doc.Field, doc.Op, list(operators[of]))
+		c.fail(path+".op", "%s cannot be compared by %q; it takes %s", doc.Field, doc.Op, joined(operators[of]))
 		return condition{}, false
 	}
-	out := condition{field: c.intern(doc.Field), of: of, by: comparisons[doc.Op], not: doc.Not, slot: t.slot(of, request)}
+	out := condition{of: of, by: comparisons[doc.Op], not: doc.Not, slot: t.slot(of, request)}
 	t.readsCaller = t.readsCaller || of.ofCaller()
 	t.readsCustomer = t.readsCustomer || of.ofCustomer()
 	values, ok := c.values(doc, path)
@@ -407,7 +423,7 @@ func (c *compiler) condition(t *trackerCompiler, doc Condition, path string) (co
 	}
 	before := len(c.problems)
 	c.compareWith(t, &out, doc.Op, values, path)
-	out.says = c.intern(says(doc.Op, values))
+	out.reason = add(&c.reasons, reason{c.ofMany(doc.Field), c.ofMany(says(doc.Op, values))}).from
 	return out, len(c.problems) == before
 }
 
@@ -472,9 +488,9 @@ func (t *trackerCompiler) slot(of fact, request string) uint32 {
 	}
 	i, known := t.requestAt[request]
 	if !known {
-		i = len(t.router.requests)
+		i = len(t.requests)
 		t.requestAt[request] = i
-		t.router.requests = append(t.router.requests, request)
+		t.requests = append(t.requests, t.ofMany(request))
 	}
 	return uint32(len(slots) + i)
 }
@@ -488,7 +504,9 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values
 		// On its own first: the brackets around it must not be closed by its own.
 		_, err := regexp.Compile(values[0].Text)
 		if err == nil {
-			out.pattern, err = regexp.Compile(`^(?:` + values[0].Text + `)$`)
+			var pattern *regexp.Regexp
+			pattern, err = regexp.Compile(`^(?:` + values[0].Text + `)$`)
+			out.rare = add(&c.rare, rareValues{pattern: pattern}).from
 		}
 		if err != nil {
 			c.fail(path, "%q is no regular expression: %s", clip(values[0].Text), clip(err.Error()))
@@ -498,6 +516,8 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values
 		c.between(out, values, path)
 		return
 	}
+	var words []string
+	var dates []int64
 	for _, v := range values {
 		if v.Text == "" && c.reported(path) {
 			continue // it could not be read or resolved, and matches nothing
@@ -506,32 +526,38 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values
 			c.fail(path, "a value is empty; it would match everything or nothing")
 			return
 		}
-		word, problem := wordFor(out, op, v, t.doc.Region, c.phone)
+		text, problem := wordFor(out, op, v, t.doc.Region, c.phone)
 		if problem != "" {
 			c.fail(path, "%s", problem)
 			return
 		}
 		switch out.of {
 		case factWeekday:
-			day, _ := Weekday(word).number()
+			day, _ := Weekday(text).number()
 			out.days |= 1 << day
 		case factDate:
-			date, _ := ParseDate(word)
-			out.dates = append(out.dates, int64(date.ordinal()))
+			date, _ := ParseDate(text)
+			dates = append(dates, int64(date.ordinal()))
 		default:
-			out.words = append(out.words, word)
+			words = append(words, text)
 		}
 	}
-	if out.by == byEquality && len(out.words) > manyWords {
-		out.by, out.set = bySet, make(map[string]struct{}, len(out.words))
-		for _, w := range out.words {
-			out.set[w] = struct{}{}
+	switch {
+	case dates != nil:
+		out.rare = add(&c.rare, rareValues{dates: dates}).from
+	case out.by == byEquality && len(words) > manyWords:
+		set := make(map[string]struct{}, len(words))
+		for _, w := range words {
+			set[w] = struct{}{}
 		}
+		out.by, out.rare = bySet, add(&c.rare, rareValues{set: set}).from
+	default:
+		out.words = c.list(words)
 	}
 }
 
 // wordFor is a value in the form of its fact, or what is wrong with it.
-func wordFor(out *condition, op Op, v Value, region string, parse func(raw, region string) phone.Number) (word, problem string) {
+func wordFor(out *condition, op Op, v Value, region string, parse func(raw, region string) phone.Number) (text, problem string) {
 	switch out.of {
 	case factDID, factCaller:
 		if !v.quoted {
@@ -539,16 +565,16 @@ func wordFor(out *condition, op Op, v Value, region string, parse func(raw, regi
 		}
 		switch op {
 		case OpPrefix:
-			word = phone.Prefix(v.Text, region)
+			text = phone.Prefix(v.Text, region)
 		case OpSuffix, OpContains:
-			word = strings.Map(digitOnly, v.Text)
+			text = strings.Map(digitOnly, v.Text)
 		default:
-			word = parse(v.Text, region).Key()
+			text = parse(v.Text, region).Key()
 		}
-		if word == "" { // it would match every number
+		if text == "" { // it would match every number
 			return "", fmt.Sprintf("%q has no digits to compare with", clip(v.Text))
 		}
-		return word, ""
+		return text, ""
 	case factCountry:
 		country := strings.ToUpper(v.Text)
 		if !phone.KnownRegion(country) {
@@ -557,11 +583,11 @@ func wordFor(out *condition, op Op, v Value, region string, parse func(raw, regi
 		return country, ""
 	case factType:
 		if !slices.Contains(phone.Types(), phone.Type(v.Text)) {
-			return "", fmt.Sprintf("%q is no type of number; use %s", clip(v.Text), list(phone.Types()))
+			return "", fmt.Sprintf("%q is no type of number; use %s", clip(v.Text), joined(phone.Types()))
 		}
 	case factWeekday:
 		if _, ok := Weekday(v.Text).number(); !ok {
-			return "", fmt.Sprintf("%q is no weekday; use %s", clip(v.Text), list(weekdays))
+			return "", fmt.Sprintf("%q is no weekday; use %s", clip(v.Text), joined(weekdays))
 		}
 	case factDate:
 		if _, err := ParseDate(v.Text); err != nil {
@@ -569,7 +595,7 @@ func wordFor(out *condition, op Op, v Value, region string, parse func(raw, regi
 		}
 	case factFound:
 		if v.Text != "true" && v.Text != "false" {
-			return "", fmt.Sprintf("%s is true or false, not %q", out.field, clip(v.Text))
+			return "", fmt.Sprintf("customer.found is true or false, not %q", clip(v.Text))
 		}
 	}
 	return v.Text, ""
@@ -588,7 +614,7 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 		case factWeekday:
 			day, ok := Weekday(v.Text).number()
 			if !ok {
-				return 0, fmt.Errorf("%q is no weekday; use %s", clip(v.Text), list(weekdays))
+				return 0, fmt.Errorf("%q is no weekday; use %s", clip(v.Text), joined(weekdays))
 			}
 			return int64(day), nil
 		case factTime:
@@ -605,9 +631,8 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 			return number, nil
 		}
 	}
-	var errLow, errHigh error
-	out.low, errLow = read(values[0])
-	out.high, errHigh = read(values[1])
+	low, errLow := read(values[0])
+	high, errHigh := read(values[1])
 	for _, err := range []error{errLow, errHigh} {
 		if err != nil {
 			c.fail(path, "%s", err)
@@ -617,17 +642,18 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 		return
 	}
 	wraps := out.of == factWeekday || out.of == factTime
-	if out.high < out.low && !wraps || out.of == factTime && out.low == out.high {
+	if high < low && !wraps || out.of == factTime && low == high {
 		c.fail(path, "nothing is between %s and %s", values[0].Text, values[1].Text)
 	}
 	for day := range int64(len(weekdays)) {
-		if out.of == factWeekday && within(day, out.low, out.high) {
+		if out.of == factWeekday && within(day, low, high) {
 			out.days |= 1 << day
 		}
 	}
+	out.limits = put(c.writer, []limits{{low, high}})
 }
 
-func list[T ~string](words []T) string {
+func joined[T ~string](words []T) string {
 	out := make([]string, len(words))
 	for i, w := range words {
 		out[i] = string(w)

@@ -5,6 +5,7 @@
 package rules
 
 import (
+	"runtime"
 	"slices"
 	"time"
 
@@ -55,10 +56,10 @@ func (s *Set) Region(contactCenter string) string {
 	region, first := "", true
 	for _, r := range s.routers {
 		switch {
-		case r.contactCenter != contactCenter:
+		case r.ContactCenter() != contactCenter:
 		case first:
-			region, first = r.region, false
-		case region != r.region:
+			region, first = r.Region(), false
+		case region != r.Region():
 			return ""
 		}
 	}
@@ -69,8 +70,8 @@ func (s *Set) Region(contactCenter string) string {
 func (s *Set) Regions() []string {
 	seen := map[string]bool{}
 	for _, r := range s.routers {
-		if r.region != "" {
-			seen[r.region] = true
+		if region := r.Region(); region != "" {
+			seen[region] = true
 		}
 	}
 	return keysOf(seen)
@@ -79,9 +80,9 @@ func (s *Set) Regions() []string {
 // Campaign is that of a DID of any tracker of a contact centre, or "".
 func (s *Set) Campaign(contactCenter string, n phone.Number) string {
 	for _, id := range s.Trackers() {
-		if r := s.routers[id]; r.contactCenter == contactCenter {
-			if d := r.find(n); d != nil {
-				return d.campaign
+		if r := s.routers[id]; r.ContactCenter() == contactCenter {
+			if d := r.did(n); d != nil {
+				return r.tables.text(d.campaign)
 			}
 		}
 	}
@@ -97,45 +98,47 @@ func (s *Set) TestPlace(i int) (line, column int) {
 // Router decides the calls of one tracker. It is immutable and safe for
 // concurrent use. What every call reads stands first, as in all that it leads
 // to: a tracker's calls come seldom enough that all of it has left the
-// processor's cache (see pack).
+// processor's cache. The first line of that has what all calls need.
 type Router struct {
-	start         KeyRing
-	region        string
-	dids          didIndex
-	routes        []route
-	schedules     []*schedule
+	tables        *tables
+	id            word
+	region        word
+	start, end    uint32 // rings of keys
+	spellings     list[spelling]
+	dids          list[did]
+	routes        list[route]
+	until         uint32         // the end of all that the memory has of the tracker
+	schedules     list[uint32]   // of the tables'
+	requests      list[word]     // names of the request's fields that conditions read
 	zone          *time.Location // of weekday, time and date; nil when no condition reads them
-	requests      []string       // names of the request's fields that conditions read
+	customerWait  time.Duration
+	contactCenter word
+	rules         run // of all routes
 	readsCaller   bool
 	readsCustomer bool
 	blocked       bool
-	customerWait  time.Duration
-	id            string
-	label         string
-	contactCenter string
-	end           KeyRing
-}
-
-type did struct {
-	number   phone.Number
-	label    string
-	campaign string
+	_             [8]byte // none straddles three lines
 }
 
 type route struct {
-	during   []uint32 // indexes of the router's schedules
-	when     []condition
-	outcomes []outcome // one, or one for each share
-	id       string
-	weights  []uint64 // of the shares, added up so far
-	total    uint64
-	salt     uint64 // makes the splits of two routes independent
+	during   list[uint32] // indexes of the router's schedules
+	when     list[condition]
+	outcomes list[outcome] // one, or one for each share
+	lots     list[lots]    // one when something is drawn, else none
+	id       word
+}
+
+// lots are what calls draw that are split or ring in a random order.
+type lots struct {
+	weights list[uint64] // of the shares, added up so far
+	total   uint64
+	salt    uint64 // makes the splits of two routes independent
 }
 
 type outcome struct {
-	rules     []Rule
-	twice     []Rule // the rules and the rules again, when they rotate: each turn is a part of it
-	order     Order
+	rules     run // and the rules again, when they rotate: each turn is a part of it
+	rotates   bool
+	shuffles  bool
 	voicemail bool
 }
 
@@ -165,22 +168,22 @@ func (d Decision) Turn(n uint64) Decision {
 }
 
 // ID is the tracker's id.
-func (r *Router) ID() string { return r.id }
+func (r *Router) ID() string { return r.tables.text(r.id) }
 
 // ContactCenter is the Ziwo instance that the tracker belongs to, or "".
-func (r *Router) ContactCenter() string { return r.contactCenter }
+func (r *Router) ContactCenter() string { return r.tables.text(r.contactCenter) }
 
 // Region is how national numbers are read, or "".
-func (r *Router) Region() string { return r.region }
+func (r *Router) Region() string { return r.tables.text(r.region) }
 
 // Blocked tells whether the tracker takes no calls.
 func (r *Router) Blocked() bool { return r.blocked }
 
 // StartKeys and EndKeys are the keys of the two endpoints.
-func (r *Router) StartKeys() KeyRing { return r.start }
+func (r *Router) StartKeys() KeyRing { return r.tables.rings[r.start] }
 
 // EndKeys are the keys of the end of calls.
-func (r *Router) EndKeys() KeyRing { return r.end }
+func (r *Router) EndKeys() KeyRing { return r.tables.rings[r.end] }
 
 // ReadsCaller tells whether a decision may depend on the caller: when none does,
 // there is no need to parse the number before deciding.
@@ -194,37 +197,55 @@ func (r *Router) CustomerWait() (wait time.Duration, reads bool) {
 
 // Listed finds a number of the tracker by a usual spelling without parsing it.
 func (r *Router) Listed(raw string) (phone.Number, bool) {
-	d := r.dids.find(raw)
+	d := r.find(raw)
 	if d == nil {
 		return phone.Number{}, false
 	}
-	n := d.number
+	n := r.tables.number(d)
 	n.Raw = raw
 	return n, true
 }
 
+// ReadAhead is for when a decision is near. It reads what the tables hold of the
+// tracker, so that the processor waits for all of it at once, and not at each
+// step of the decision anew.
+func (r *Router) ReadAhead() {
+	const line, mostBytes, mostRules = 64, 2 << 10, 32 // the first routes get most calls
+	own := r.tables.memory[r.id.at:r.until]
+	sum := 0
+	for at := 0; at < min(len(own), mostBytes); at += line {
+		sum += int(own[at])
+	}
+	rules := part(r.tables.rules, r.rules)
+	for i := range rules[:min(len(rules), mostRules)] {
+		sum += rules[i].Timeout
+	}
+	runtime.KeepAlive(sum) // or nothing would be read
+}
+
 // Campaign is that of a DID, or "".
 func (r *Router) Campaign(n phone.Number) string {
-	if d := r.find(n); d != nil {
-		return d.campaign
+	if d := r.did(n); d != nil {
+		return r.tables.text(d.campaign)
 	}
 	return ""
 }
 
 // RouteIDs lists the routes in their order.
 func (r *Router) RouteIDs() []string {
-	ids := make([]string, len(r.routes))
-	for i := range r.routes {
-		ids[i] = r.routes[i].id
+	routes := entries(r.tables, r.routes)
+	ids := make([]string, len(routes))
+	for i := range routes {
+		ids[i] = r.tables.text(routes[i].id)
 	}
 	return ids
 }
 
-func (r *Router) find(n phone.Number) *did {
-	if d := r.dids.find(n.Raw); d != nil {
+func (r *Router) did(n phone.Number) *did {
+	if d := r.find(n.Raw); d != nil {
 		return d
 	}
-	return r.dids.find(n.Key())
+	return r.find(n.Key())
 }
 
 var unlisted = []string{FlagDIDUnlisted}
@@ -242,20 +263,21 @@ func (r *Router) Explain(f Facts) (Decision, []Step) { return r.decide(&f, true)
 func (r *Router) decide(f *Facts, traced bool) (Decision, []Step) {
 	e := evaluation{Facts: *f, router: r}
 	var flags []string
-	if d := r.find(f.DID); d != nil {
-		e.campaign = d.campaign
+	if d := r.did(f.DID); d != nil {
+		e.campaign = r.tables.text(d.campaign)
 	} else {
 		flags = unlisted
 	}
 	var trace []Step
-	for i := range r.routes {
-		candidate := &r.routes[i]
+	routes := entries(r.tables, r.routes)
+	for i := range routes {
+		candidate := &routes[i]
 		verdict, condition := candidate.try(&e)
 		if traced {
 			trace = append(trace, candidate.step(&e, verdict, condition))
 		}
 		if verdict == Matched {
-			decision := candidate.decision(f)
+			decision := candidate.decision(r.tables, f)
 			decision.Flags, decision.Campaign, decision.Index = flags, e.campaign, i
 			return decision, trace
 		}
@@ -266,11 +288,12 @@ func (r *Router) decide(f *Facts, traced bool) (Decision, []Step) {
 
 // try tells whether the route takes the call, and which condition kept it from that.
 func (rt *route) try(e *evaluation) (Verdict, int) {
-	if len(rt.during) > 0 && !slices.ContainsFunc(rt.during, e.open) {
+	if rt.during.size > 0 && !slices.ContainsFunc(entries(e.router.tables, rt.during), e.open) {
 		return Closed, 0
 	}
-	for i := range rt.when {
-		if !rt.when[i].holds(e) {
+	when := entries(e.router.tables, rt.when)
+	for i := range when {
+		if !when[i].holds(e) {
 			return Failed, i
 		}
 	}
@@ -278,44 +301,49 @@ func (rt *route) try(e *evaluation) (Verdict, int) {
 }
 
 func (rt *route) step(e *evaluation, verdict Verdict, condition int) Step {
-	s := Step{Route: rt.id, Verdict: verdict}
+	t := e.router.tables
+	s := Step{Route: t.text(rt.id), Verdict: verdict}
 	switch verdict {
 	case Closed:
-		for _, index := range rt.during {
+		for _, index := range entries(t, rt.during) {
 			if s.Reason != "" {
 				s.Reason += "; "
 			}
-			s.Reason += e.router.schedules[index].whyClosed(e.At)
+			s.Reason += e.router.schedule(index).whyClosed(e.At)
 		}
 	case Failed:
-		s.Reason = rt.when[condition].why(e)
+		s.Reason = entries(t, rt.when)[condition].why(e)
 	}
 	return s
 }
 
-func (rt *route) decision(f *Facts) Decision {
-	out := &rt.outcomes[0]
+func (rt *route) decision(t *tables, f *Facts) Decision {
+	outcomes := entries(t, rt.outcomes)
+	out := &outcomes[0]
 	var lot uint64
-	if len(rt.outcomes) > 1 || out.order == Random {
-		lot = drawLot(rt.salt, f)
-	}
-	if len(rt.weights) > 0 {
-		share := lot % rt.total
-		for i, end := range rt.weights {
-			if share < end {
-				out = &rt.outcomes[i]
+	for _, drawn := range entries(t, rt.lots) {
+		lot = drawLot(drawn.salt, f)
+		for i, end := range entries(t, drawn.weights) {
+			if lot%drawn.total < end {
+				out = &outcomes[i]
 				break
 			}
 		}
 	}
-	d := Decision{Route: rt.id, Rules: out.rules, Voicemail: out.voicemail}
-	switch out.order {
-	case Rotate:
-		d.Rotating, d.twice = true, out.twice
-	case Random:
-		d.Rules = shuffled(out.rules, mix(lot))
+	d := Decision{Route: t.text(rt.id), Rules: part(t.rules, out.rules), Voicemail: out.voicemail}
+	switch {
+	case out.rotates:
+		d.Rotating, d.twice = true, d.Rules
+		return d.Turn(0)
+	case out.shuffles:
+		d.Rules = shuffled(d.Rules, mix(lot))
 	}
 	return d
+}
+
+// schedule is one of those that routes of the router name.
+func (r *Router) schedule(index uint32) *schedule {
+	return r.tables.schedules[entries(r.tables, r.schedules)[index]]
 }
 
 // drawLot turns what identifies a call into a number that is as good as
