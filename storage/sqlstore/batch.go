@@ -44,20 +44,25 @@ type digest = [sha256.Size]byte
 // batcher is what the databases do differently with a batch, because of what a
 // statement costs: with SQLite it is a call, with PostgreSQL a journey.
 type batcher interface {
+	// within has work done in a transaction, and commits it.
+	within(ctx context.Context, on *sql.Conn, work func(*transaction) error) error
 	// reserve finds which calls are there, with those of their bodies that the
 	// batch brings again, and keeps other writers from all of them until the
 	// transaction ends.
 	reserve(ctx context.Context, tx *transaction, calls []*saving) error
 	// link links calls to the decisions that they followed, where there are some.
 	link(ctx context.Context, tx *transaction, calls []*saving) error
-	// insert writes the rows of the calls that are fresh, and the bodies of all.
-	insert(ctx context.Context, tx *transaction, fresh, calls []*saving) error
+	// insert writes the rows of the calls that are fresh, the bodies of all, and
+	// jobs. It is the last that a transaction does.
+	insert(ctx context.Context, tx *transaction, fresh, calls []*saving, jobs []jobInsert) error
 }
 
-// transaction is that of a batch, and the connection that it is on.
+// transaction is that of a batch.
 type transaction struct {
-	*sql.Tx
-	on *sql.Conn
+	runner
+
+	on    *sql.Conn // PostgreSQL: the session
+	state sessionState
 }
 
 // revision is a body that has to be written.
@@ -103,7 +108,7 @@ func (db *database) saveOnce(ctx context.Context, reports []*pending) error {
 		return err
 	}
 	defer func() { _ = on.Close() }() // gives it back
-	return db.committed(ctx, on, func(tx *sql.Tx) error { return db.saveAll(ctx, &transaction{tx, on}, reports) })
+	return db.batch.within(ctx, on, func(tx *transaction) error { return db.saveAll(ctx, tx, reports) })
 }
 
 // saveAll saves reports within a transaction.
@@ -231,27 +236,27 @@ func (db *database) writeAll(ctx context.Context, tx *transaction, calls []*savi
 			if err != nil {
 				return err
 			}
-			if _, err := db.statements.updateCall.exec(ctx, tx.Tx, append(values[identityColumns:], s.call.ID, s.placed)...); err != nil {
+			if _, err := db.statements.updateCall.exec(ctx, tx, append(values[identityColumns:], s.call.ID, s.placed)...); err != nil {
 				return fmt.Errorf("update call: %w", err)
 			}
 		}
 		if at := micros(s.call.At()); db.dialect.keyed && at != s.placed {
-			if _, err := db.statements.moveKey.exec(ctx, tx.Tx, at, s.call.Key, s.call.ContactCenter); err != nil {
+			if _, err := db.statements.moveKey.exec(ctx, tx, at, s.call.Key, s.call.ContactCenter); err != nil {
 				return fmt.Errorf("move key: %w", err)
 			}
 		}
 	}
-	if err := db.batch.insert(ctx, tx, fresh, calls); err != nil {
-		return err
-	}
+	var jobs []jobInsert
 	for _, s := range calls {
 		for _, p := range s.reports {
-			if err := db.causeJobs(ctx, tx.Tx, p.saved, p.report); err != nil {
+			caused, err := causedJobs(p.saved, p.report)
+			if err != nil {
 				return err
 			}
+			jobs = append(jobs, caused...)
 		}
 	}
-	return nil
+	return db.batch.insert(ctx, tx, fresh, calls, jobs)
 }
 
 // values are those of a row of call_revisions.

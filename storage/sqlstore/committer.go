@@ -22,6 +22,11 @@ const (
 	gatherSteps = 10
 )
 
+// patience is how long a batch may take before the next does not wait for it: one
+// that waits for a lock must not hold up all others. Otherwise they go one after
+// the other, since a large batch costs the database less than two small ones.
+const patience = 100 * time.Millisecond
+
 // drainLimit is how long close waits for reports that were accepted, before it
 // gives them up.
 const drainLimit = 10 * time.Second
@@ -39,7 +44,7 @@ const drainLimit = 10 * time.Second
 // Its goroutines live as long as there are reports, and close waits for them.
 type committer struct {
 	turn   chan struct{} // as in database; a batch is taken once it is its turn
-	lanes  int           // batches that may be committed at the same time
+	lanes  int           // batches that may be committed at the same time, if all but one are slow
 	gather time.Duration // a step of it; 0 for not at all
 	commit func(ctx context.Context, batch []*pending)
 
@@ -49,6 +54,7 @@ type committer struct {
 	batches map[*batch]bool
 	closed  bool
 	gaveUp  bool
+	watched bool // watch will look
 
 	running sync.WaitGroup
 }
@@ -68,6 +74,7 @@ type pending struct {
 // gone, nobody waits for the database.
 type batch struct {
 	reports []*pending
+	began   time.Time
 	waiting int // guarded by the committer
 	cancel  context.CancelFunc
 }
@@ -104,11 +111,47 @@ func (c *committer) enqueue(p *pending) bool {
 		return false
 	}
 	c.queue = append(c.queue, p)
-	if c.busy < c.lanes {
+	c.begin()
+	c.watchLater()
+	return true
+}
+
+// begin opens a lane if there may be another and none will take the next batch
+// soon. The lock is held.
+func (c *committer) begin() {
+	if c.busy < c.lanes && c.slow(c.busy) {
 		c.busy++
 		c.running.Go(c.run)
 	}
-	return true
+}
+
+// watchLater looks after those that wait, where there may be another lane. The
+// lock is held.
+func (c *committer) watchLater() {
+	if !c.watched && len(c.queue) > 0 && c.busy < c.lanes {
+		c.watched = true
+		time.AfterFunc(patience, c.watch)
+	}
+}
+
+func (c *committer) watch() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watched = false
+	if len(c.queue) > 0 {
+		c.begin()
+	}
+	c.watchLater()
+}
+
+// slow tells whether so many lanes have a batch that takes long. The lock is held.
+func (c *committer) slow(lanes int) bool {
+	for b := range c.batches {
+		if time.Since(b.began) >= patience {
+			lanes--
+		}
+	}
+	return lanes <= 0
 }
 
 // leave withdraws a report whose sender is going, unless it is done already.
@@ -186,12 +229,14 @@ func (c *committer) runOnce() bool {
 	return true
 }
 
-// take is the next batch; nil, and one lane less, when nothing waits.
+// take is the next batch; nil, and one lane less, when nothing waits, or when
+// another lane will take it.
 func (c *committer) take(cancel context.CancelFunc) *batch {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.queue) == 0 {
+	if len(c.queue) == 0 || !c.slow(c.busy-1) {
 		c.busy--
+		c.watchLater()
 		return nil
 	}
 	n, bytes := 0, 0
@@ -199,7 +244,7 @@ func (c *committer) take(cancel context.CancelFunc) *batch {
 		bytes += len(c.queue[n].report.Raw)
 		n++
 	}
-	b := &batch{reports: c.queue[:n:n], waiting: n, cancel: cancel}
+	b := &batch{reports: c.queue[:n:n], began: time.Now(), waiting: n, cancel: cancel}
 	for _, p := range b.reports {
 		p.batch = b
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -98,17 +99,53 @@ func TestCommitterBoundsTheBytesOfABatch(t *testing.T) {
 	})
 }
 
-func TestCommitterLanesRunSideBySide(t *testing.T) {
+// One batch after the other, as long as they are quick; a slow one holds nobody
+// up for longer than the patience.
+func TestCommitterLanes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, batches := recordingCommitter(2, nil)
+		const quick = patience / 10
+		release := make(chan struct{})
+		type commit struct {
+			key    string
+			began  time.Duration
+			beside int
+		}
+		var commits []commit
+		var running atomic.Int32
 		started := time.Now()
-		for n := range 2 {
+		c := newCommitter(2, nil, func(_ context.Context, batch []*pending) {
+			key := batch[0].report.Call.Key
+			commits = append(commits, commit{key, time.Since(started), int(running.Add(1)) - 1})
+			if key == "0" {
+				<-release
+			} else {
+				<-time.After(quick)
+			}
+			running.Add(-1)
+		})
+		send := func(n int) {
 			go func() { _, _ = c.save(t.Context(), keyed(n)) }()
 			synctest.Wait()
 		}
+		send(0)
+		send(1) // until patience is over
+		<-time.After(patience + quick/2)
+		send(2) // until 1 is committed
+		<-time.After(quick)
+		send(3) // until 2 is committed
+		<-time.After(2 * quick)
+		send(4) // at once: there is only 0 beside it
+		close(release)
+		synctest.Wait()
+		send(5)
+		send(6) // with 5, although 0 has left its lane
 		c.close()
-		if took := time.Since(started); took != time.Second || len(batches()) != 2 {
-			t.Errorf("%d batches in %v, want 2 in 1s", len(batches()), took)
+		want := []commit{
+			{"0", 0, 0}, {"1", patience, 1}, {"2", patience + quick, 1}, {"3", patience + 2*quick, 1},
+			{"4", patience + 7*quick/2, 1}, {"5", patience + 9*quick/2, 0},
+		}
+		if !slices.Equal(commits, want) {
+			t.Errorf("commits %v, want %v", commits, want)
 		}
 	})
 }

@@ -25,7 +25,8 @@ type dialect struct {
 	// keyed: calls are unique by the table call_keys, and not by themselves.
 	keyed bool
 
-	// lanes is how many batches of calls are committed at the same time.
+	// lanes is how many batches of calls are committed at the same time, at most
+	// (committer).
 	lanes int
 
 	// gather is a step of waiting for the next batch (committer).
@@ -62,14 +63,22 @@ type query struct {
 	prepared *sql.Stmt // nil where the driver remembers statements
 }
 
-func (q query) exec(ctx context.Context, tx *sql.Tx, values ...any) (sql.Result, error) {
+// runner is a transaction, or the session of one.
+type runner interface {
+	ExecContext(ctx context.Context, query string, values ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, values ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, values ...any) *sql.Row
+	StmtContext(ctx context.Context, statement *sql.Stmt) *sql.Stmt
+}
+
+func (q query) exec(ctx context.Context, tx runner, values ...any) (sql.Result, error) {
 	if q.prepared != nil {
 		return tx.StmtContext(ctx, q.prepared).ExecContext(ctx, values...)
 	}
 	return tx.ExecContext(ctx, q.text, values...)
 }
 
-func (q query) row(ctx context.Context, tx *sql.Tx, values ...any) *sql.Row {
+func (q query) row(ctx context.Context, tx runner, values ...any) *sql.Row {
 	if q.prepared != nil {
 		return tx.StmtContext(ctx, q.prepared).QueryRowContext(ctx, values...)
 	}
@@ -77,7 +86,7 @@ func (q query) row(ctx context.Context, tx *sql.Tx, values ...any) *sql.Row {
 }
 
 // each gives every row of an answer to use.
-func (q query) each(ctx context.Context, tx *sql.Tx, use func(scan func(...any) error) error, values ...any) error {
+func (q query) each(ctx context.Context, tx runner, use func(scan func(...any) error) error, values ...any) error {
 	var (
 		rows *sql.Rows
 		err  error

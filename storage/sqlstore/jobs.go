@@ -49,36 +49,56 @@ func claimJobsSQL(kinds int, skipLocked bool) string {
 // of a call come with its Report.
 func (s *Store) AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJob) error {
 	return s.do("add jobs", func(db *database) error {
-		return db.transaction(ctx, func(tx *sql.Tx) error { return db.insertJobs(ctx, tx, "", now, jobs) })
+		return db.transaction(ctx, func(tx *sql.Tx) error { return db.insertJobs(ctx, tx, now, jobs) })
 	})
 }
 
-// causeJobs adds the jobs of a report that was saved in the same transaction; a
+// causedJobs are the jobs of a report, for the transaction in which it is saved; a
 // repeat causes none.
-func (db *database) causeJobs(ctx context.Context, tx *sql.Tx, saved storage.Saved, r storage.Report) error {
+func causedJobs(saved storage.Saved, r storage.Report) ([]jobInsert, error) {
 	if len(r.Jobs) == 0 || !saved.Created && !saved.Revised {
-		return nil
+		return nil, nil
 	}
 	now := r.Call.ReceivedAt
 	if now.IsZero() {
 		now = time.Now()
 	}
-	return db.insertJobs(ctx, tx, saved.ID, now, r.Jobs)
+	return jobInserts(saved.ID, now, r.Jobs)
 }
 
-// insertJobs adds the jobs of a call within the transaction of its record.
-func (db *database) insertJobs(ctx context.Context, tx *sql.Tx, call string, now time.Time, jobs []storage.NewJob) error {
+func (db *database) insertJobs(ctx context.Context, tx runner, now time.Time, jobs []storage.NewJob) error {
+	inserts, err := jobInserts("", now, jobs)
+	if err != nil {
+		return err
+	}
+	for _, j := range inserts {
+		if _, err := tx.ExecContext(ctx, db.dialect.sql(j.statement), j.values...); err != nil {
+			return fmt.Errorf("insert job: %w", err)
+		}
+	}
+	return nil
+}
+
+// jobInsert is a statement that adds a job, with its values.
+type jobInsert struct {
+	statement string
+	values    []any
+}
+
+// jobInserts add jobs of a call, or of none.
+func jobInserts(call string, now time.Time, jobs []storage.NewJob) ([]jobInsert, error) {
+	inserts := make([]jobInsert, 0, len(jobs))
 	for _, j := range jobs {
 		id, err := uuid.NewV7()
 		if err != nil {
-			return fmt.Errorf("make id: %w", err)
+			return nil, fmt.Errorf("make id: %w", err)
 		}
 		key := indexed(j.Key)
 		if key == "" {
 			key = call
 		}
 		if j.Kind == "" || key == "" {
-			return errors.New("a job needs a kind and a key")
+			return nil, errors.New("a job needs a kind and a key")
 		}
 		due := j.RunAt
 		if due.IsZero() {
@@ -88,12 +108,11 @@ func (db *database) insertJobs(ctx context.Context, tx *sql.Tx, call string, now
 		if j.Again {
 			statement = insertJobAgainSQL
 		}
-		if _, err := tx.ExecContext(ctx, db.dialect.sql(statement), id.String(), indexed(j.Kind), key, payload(j.Payload),
-			j.Priority, micros(due), micros(now), micros(now)); err != nil {
-			return fmt.Errorf("insert job: %w", err)
-		}
+		inserts = append(inserts, jobInsert{statement, []any{
+			id.String(), indexed(j.Kind), key, payload(j.Payload), j.Priority, micros(due), micros(now), micros(now),
+		}})
 	}
-	return nil
+	return inserts, nil
 }
 
 func payload(p []byte) []byte {

@@ -71,13 +71,13 @@ func began(c storage.Call, source storage.Source) (told, heard time.Time) {
 // claimDecision finds the decision that a call followed and writes the call into
 // it; the other half of the link is for the caller to write. It returns "" when
 // there is none.
-func (db *database) claimDecision(ctx context.Context, tx *sql.Tx, c storage.Call, source storage.Source) (id, route string, err error) {
+func (db *database) claimDecision(ctx context.Context, tx runner, c storage.Call, source storage.Source) (id, route string, err error) {
 	told, heard := began(c, source)
 	return db.claimNear(ctx, tx, c, told, heard)
 }
 
 // claimNear is claimDecision around the instants of began.
-func (db *database) claimNear(ctx context.Context, tx *sql.Tx, c storage.Call, told, heard time.Time) (id, route string, err error) {
+func (db *database) claimNear(ctx context.Context, tx runner, c storage.Call, told, heard time.Time) (id, route string, err error) {
 	err = sql.ErrNoRows
 	if c.CallID != "" {
 		err = db.statements.decisionByCallID.

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"database/sql"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -111,7 +112,12 @@ func TestASecondBodyKeepsALinkThatCameMeanwhile(t *testing.T) {
 	}
 	call.Agent = "0099"
 	merged := &saving{call: call, placed: micros(call.At()), dirty: true, number: 1}
-	if err := db.transaction(t.Context(), func(tx *sql.Tx) error { return db.writeAll(t.Context(), &transaction{Tx: tx}, []*saving{merged}) }); err != nil {
+	on, err := db.write.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.batch.within(t.Context(), on, func(tx *transaction) error { return db.writeAll(t.Context(), tx, []*saving{merged}) })
+	if err := errors.Join(err, on.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if call, _, err = s.Call(t.Context(), saved.ID); err != nil || call.Agent != "0099" || call.Decision != "d" || call.Route != "r" {

@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"calltracker/storage"
@@ -73,6 +75,60 @@ func addCallsSQL() string {
 	return `INSERT INTO calls (` + columns + `) SELECT * FROM unnest(` + strings.Join(arrays, ", ") + `)`
 }
 
+// sessionState is how far the transaction of a session is.
+type sessionState int
+
+const (
+	beforeBegin sessionState = iota
+	begun
+	committed
+)
+
+// session is a connection as a runner.
+type session struct{ *sql.Conn }
+
+// StmtContext is for databases whose statements are prepared: pgx remembers them
+// by itself.
+func (session) StmtContext(_ context.Context, statement *sql.Stmt) *sql.Stmt { return statement }
+
+// rollbackLimit is how long a transaction that failed may take to end.
+const rollbackLimit = 2 * time.Second
+
+// within has the transaction begin with the first statements, and commit with the
+// last: neither is a journey of its own.
+func (b postgresBatch) within(ctx context.Context, on *sql.Conn, work func(*transaction) error) error {
+	tx := &transaction{runner: session{on}, on: on}
+	err := work(tx)
+	if tx.state == begun {
+		// What cannot even be rolled back is closed when it goes back to its pool.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackLimit)
+		defer cancel()
+		_, _ = on.ExecContext(ctx, "ROLLBACK")
+	}
+	return err
+}
+
+// begin queues the begin of the transaction.
+func (tx *transaction) begin(queued *pgx.Batch) {
+	tx.state = begun // even if the answer gets lost
+	queued.Queue("BEGIN")
+}
+
+// errRolledBack is a COMMIT that did not.
+var errRolledBack = errors.New("the transaction was rolled back instead of committed")
+
+// commit queues the commit of the transaction, which is done when all before it
+// in the queue is.
+func (tx *transaction) commit(queued *pgx.Batch) {
+	queued.Queue("COMMIT").Exec(func(did pgconn.CommandTag) error {
+		if did.String() != "COMMIT" {
+			return errRolledBack
+		}
+		tx.state = committed
+		return nil
+	})
+}
+
 // pipeline sends what is queued in one journey, and reads the answers. After an
 // error nothing more of it is done.
 func (tx *transaction) pipeline(ctx context.Context, queued *pgx.Batch) error {
@@ -101,6 +157,7 @@ func (b postgresBatch) reserve(ctx context.Context, tx *transaction, calls []*sa
 	fresh := make(map[string]bool, len(calls))
 	byCallID, near := make(map[*saving]decisionFound), make(map[*saving]decisionFound)
 	var queued pgx.Batch
+	tx.begin(&queued)
 	queued.Queue(reserveKeysSQL, keys, contactCenters, ids, ats).Query(func(rows pgx.Rows) error {
 		var id string
 		_, err := pgx.ForEachRow(rows, []any{&id}, func() error { fresh[id] = true; return nil })
@@ -131,11 +188,11 @@ func (b postgresBatch) reserve(ctx context.Context, tx *transaction, calls []*sa
 	if len(fresh) == len(calls) {
 		return nil
 	}
-	return b.lockKnown(ctx, tx.Tx, calls, fresh)
+	return b.lockKnown(ctx, tx, calls, fresh)
 }
 
 // lockKnown locks calls that were there, and reads them.
-func (b postgresBatch) lockKnown(ctx context.Context, tx *sql.Tx, calls []*saving, fresh map[string]bool) error {
+func (b postgresBatch) lockKnown(ctx context.Context, tx *transaction, calls []*saving, fresh map[string]bool) error {
 	type identity struct{ key, contactCenter string }
 	taken := make(map[identity]*saving)
 	var keys, contactCenters, ids []string
@@ -172,7 +229,7 @@ func (b postgresBatch) lockKnown(ctx context.Context, tx *sql.Tx, calls []*savin
 	return b.knownBodies(ctx, tx, byID)
 }
 
-func (b postgresBatch) knownBodies(ctx context.Context, tx *sql.Tx, byID map[string]*saving) error {
+func (b postgresBatch) knownBodies(ctx context.Context, tx *transaction, byID map[string]*saving) error {
 	var of []string
 	var digests [][]byte
 	for id, c := range byID {
@@ -196,7 +253,7 @@ func (b postgresBatch) knownBodies(ctx context.Context, tx *sql.Tx, byID map[str
 func (b postgresBatch) link(ctx context.Context, tx *transaction, calls []*saving) error {
 	for len(calls) > 0 {
 		found := make(map[*saving]decisionFound, len(calls))
-		if err := b.findDecisions(ctx, tx.Tx, calls, found); err != nil {
+		if err := b.findDecisions(ctx, tx, calls, found); err != nil {
 			return fmt.Errorf("find decisions: %w", err)
 		}
 		// Two may find the same. The one that came first has it, and from the
@@ -217,7 +274,7 @@ func (b postgresBatch) link(ctx context.Context, tx *transaction, calls []*savin
 		if len(ids) == 0 {
 			return nil
 		}
-		err := query{text: linkDecisionsSQL}.each(ctx, tx.Tx, single(func(id string) { taken[id].linked(id, found[taken[id]].route) }), ids, linked)
+		err := query{text: linkDecisionsSQL}.each(ctx, tx, single(func(id string) { taken[id].linked(id, found[taken[id]].route) }), ids, linked)
 		if err != nil {
 			return fmt.Errorf("link decisions: %w", err)
 		}
@@ -286,7 +343,7 @@ func (s *saving) lastSource() storage.Source {
 
 // findDecisions does for several calls what claimDecision does for one, but that
 // it claims nothing. What was found ahead is looked for once.
-func (b postgresBatch) findDecisions(ctx context.Context, tx *sql.Tx, calls []*saving, found map[*saving]decisionFound) error {
+func (b postgresBatch) findDecisions(ctx context.Context, tx *transaction, calls []*saving, found map[*saving]decisionFound) error {
 	find := func(s search) error {
 		if len(s.wanted) == 0 {
 			return nil
@@ -323,7 +380,7 @@ func (b postgresBatch) findDecisions(ctx context.Context, tx *sql.Tx, calls []*s
 	return find(searchNear(missing(calls), heard))
 }
 
-func (b postgresBatch) insert(ctx context.Context, tx *transaction, fresh, calls []*saving) error {
+func (b postgresBatch) insert(ctx context.Context, tx *transaction, fresh, calls []*saving, jobs []jobInsert) error {
 	var queued pgx.Batch
 	rows, err := callArrays(fresh)
 	if err != nil {
@@ -335,11 +392,12 @@ func (b postgresBatch) insert(ctx context.Context, tx *transaction, fresh, calls
 	if bodies := bodyArrays(calls); bodies != nil {
 		queued.Queue(addRevisionsSQL, bodies...)
 	}
-	if queued.Len() == 0 {
-		return nil
+	for _, j := range jobs {
+		queued.Queue(b.db.dialect.sql(j.statement), j.values...)
 	}
+	tx.commit(&queued)
 	if err := tx.pipeline(ctx, &queued); err != nil {
-		return fmt.Errorf("insert calls and revisions: %w", err)
+		return fmt.Errorf("insert calls, revisions and jobs: %w", err)
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func (b sqliteBatch) reserve(ctx context.Context, tx *transaction, calls []*savi
 		for len(chunk) > 1 && len(keys) < 2*searchRows { // the same again finds nothing more
 			keys = append(keys, chunk[0].call.Key, chunk[0].call.ContactCenter)
 		}
-		err := search.each(ctx, tx.Tx, known(func(call storage.Call, revisions int) {
+		err := search.each(ctx, tx, known(func(call storage.Call, revisions int) {
 			byKey[identity{call.Key, call.ContactCenter}].found(call, revisions)
 		}), keys...)
 		if err != nil {
@@ -80,7 +80,7 @@ func (b sqliteBatch) reserve(ctx context.Context, tx *transaction, calls []*savi
 		}
 		for _, p := range c.reports {
 			var one int
-			err := s.hasBody.row(ctx, tx.Tx, c.call.ID, p.digest[:]).Scan(&one)
+			err := s.hasBody.row(ctx, tx, c.call.ID, p.digest[:]).Scan(&one)
 			if err != nil && !errors.Is(err, sql.ErrNoRows) {
 				return err
 			}
@@ -90,9 +90,13 @@ func (b sqliteBatch) reserve(ctx context.Context, tx *transaction, calls []*savi
 	return nil
 }
 
+func (b sqliteBatch) within(ctx context.Context, on *sql.Conn, work func(*transaction) error) error {
+	return b.db.committed(ctx, on, func(tx *sql.Tx) error { return work(&transaction{runner: tx}) })
+}
+
 func (b sqliteBatch) link(ctx context.Context, tx *transaction, calls []*saving) error {
 	for _, c := range calls {
-		decision, route, err := b.db.claimDecision(ctx, tx.Tx, c.call, c.source)
+		decision, route, err := b.db.claimDecision(ctx, tx, c.call, c.source)
 		if err != nil {
 			return err
 		}
@@ -103,17 +107,22 @@ func (b sqliteBatch) link(ctx context.Context, tx *transaction, calls []*saving)
 	return nil
 }
 
-func (b sqliteBatch) insert(ctx context.Context, tx *transaction, fresh, calls []*saving) error {
-	if err := b.insertCalls(ctx, tx.Tx, fresh); err != nil {
+func (b sqliteBatch) insert(ctx context.Context, tx *transaction, fresh, calls []*saving, jobs []jobInsert) error {
+	if err := b.insertCalls(ctx, tx, fresh); err != nil {
 		return fmt.Errorf("insert calls: %w", err)
 	}
-	if err := b.insertBodies(ctx, tx.Tx, calls); err != nil {
+	if err := b.insertBodies(ctx, tx, calls); err != nil {
 		return fmt.Errorf("insert revisions: %w", err)
+	}
+	for _, j := range jobs {
+		if _, err := tx.ExecContext(ctx, b.db.dialect.sql(j.statement), j.values...); err != nil {
+			return fmt.Errorf("insert job: %w", err)
+		}
 	}
 	return nil
 }
 
-func (b sqliteBatch) insertCalls(ctx context.Context, tx *sql.Tx, calls []*saving) error {
+func (b sqliteBatch) insertCalls(ctx context.Context, tx runner, calls []*saving) error {
 	rows := make([][]any, len(calls))
 	for i, c := range calls {
 		var err error
@@ -124,7 +133,7 @@ func (b sqliteBatch) insertCalls(ctx context.Context, tx *sql.Tx, calls []*savin
 	return insertSome(ctx, tx, rows, b.db.statements.insertCalls, b.db.statements.insertCall)
 }
 
-func (b sqliteBatch) insertBodies(ctx context.Context, tx *sql.Tx, calls []*saving) error {
+func (b sqliteBatch) insertBodies(ctx context.Context, tx runner, calls []*saving) error {
 	var rows [][]any
 	for _, c := range calls {
 		for _, r := range c.added {
@@ -136,7 +145,7 @@ func (b sqliteBatch) insertBodies(ctx context.Context, tx *sql.Tx, calls []*savi
 
 // insertSome inserts rows with a statement for insertRows of them, and the rest
 // with one for a single row.
-func insertSome(ctx context.Context, tx *sql.Tx, rows [][]any, several, one query) error {
+func insertSome(ctx context.Context, tx runner, rows [][]any, several, one query) error {
 	for ; len(rows) >= insertRows; rows = rows[insertRows:] {
 		if _, err := several.exec(ctx, tx, slices.Concat(rows[:insertRows]...)...); err != nil {
 			return err
