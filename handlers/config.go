@@ -51,7 +51,7 @@ type Live struct {
 }
 
 func (c *Config) newLive(version storage.ConfigVersion, set *rules.Set, warnings rules.Problems) *Live {
-	return &Live{Version: version, Set: set, Warnings: warnings, lanes: newLanes(set, c.Metrics)}
+	return &Live{Version: version, Set: set.Serving(), Warnings: warnings, lanes: newLanes(set, c.Metrics)}
 }
 
 // Config owns the configuration in force. Reading it never waits; changes come

@@ -30,6 +30,16 @@ type webhook struct {
 // trackers. It must not be changed.
 func (s *Set) Document() *Document { return s.doc }
 
+// Serving is the set without what its document says of trackers, keys among it:
+// who only decides calls needs no more of that than the routers know, and a
+// collector of garbage would look through it again and again.
+func (s *Set) Serving() *Set {
+	out, doc := *s, *s.doc
+	doc.Trackers = nil
+	out.doc = &doc
+	return &out
+}
+
 // Router finds the router of a tracker; the cost does not grow with their number.
 func (s *Set) Router(tracker string) (*Router, bool) {
 	r, ok := s.routers[tracker]

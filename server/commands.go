@@ -141,7 +141,8 @@ func (cmd *serveCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if live := s.config.Live(); live != nil && cmd.Apply != "" {
-		printNextSteps(c.out, s.settings, s.listener.Addr(), live.Set, cmd.AdminToken == "")
+		doc, _ := rules.Parse([]byte(apply.Document), apply.Format, localResolver)
+		printNextSteps(c.out, s.settings, s.listener.Addr(), doc.Trackers, cmd.AdminToken == "")
 	}
 	return s.run(ctx)
 }

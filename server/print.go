@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -142,12 +144,12 @@ func printSimulation(w io.Writer, s style, set *rules.Set, tracker string, at ti
 
 // printNextSteps is what a person who has just started the server tries next:
 // the lines of Ziwo's page, with the keys of the document that was applied.
-func printNextSteps(w io.Writer, set settings, address net.Addr, live *rules.Set, generatedToken bool) {
-	id, ok := firstTracker(live)
-	if !ok {
+func printNextSteps(w io.Writer, set settings, address net.Addr, trackers map[string]rules.Tracker, generatedToken bool) {
+	if len(trackers) == 0 {
 		return
 	}
-	doc := live.Document().Trackers[id]
+	id := slices.Min(slices.Collect(maps.Keys(trackers)))
+	doc := trackers[id]
 	base := "http://localhost:8080"
 	if tcp, ok := address.(*net.TCPAddr); ok {
 		base = fmt.Sprintf("http://localhost:%d", tcp.Port)
@@ -177,14 +179,6 @@ calltracker is ready. In another terminal, be Ziwo:
   the API in a browser: %[1]s/docs/
 
 `, base, id, keyHeader(doc.Keys.Start), did, keyHeader(doc.Keys.End), token)
-}
-
-func firstTracker(live *rules.Set) (string, bool) {
-	ids := live.Trackers()
-	if len(ids) == 0 {
-		return "", false
-	}
-	return ids[0], true
 }
 
 // keyHeader shows a key only when it stands in the document for all to read.

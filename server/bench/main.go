@@ -59,8 +59,8 @@ func main() {
 		os.Exit(1)
 	}
 	b := &bench{out: os.Stdout}
-	flag.IntVar(&b.rounds, "rounds", 21, "rounds, in each of which every contender has its turn")
-	seconds := flag.Float64("seconds", 1, "how long a turn takes")
+	flag.IntVar(&b.rounds, "rounds", 11, "rounds, in each of which every contender has its turn")
+	seconds := flag.Float64("seconds", 2, "how long a turn takes")
 	flag.IntVar(&b.trackers, "trackers", 1000, fmt.Sprintf("trackers of %d routes each, at most %d", routesPerTracker, mostTrackers))
 	flag.IntVar(&b.calls, "calls", 5_000_000, "calls in the database whose lists are measured")
 	only := flag.String("only", "", "make only the measurements whose name this regular expression matches: "+b.names())

@@ -15,7 +15,7 @@ import (
 
 // recordingCommitter commits to nowhere, a second for each batch, and notes the
 // keys of each.
-func recordingCommitter(lanes int, turn chan struct{}) (*committer, func() [][]string) {
+func recordingCommitter(turn chan struct{}) (*committer, func() [][]string) {
 	var batches [][]string
 	commit := func(ctx context.Context, batch []*pending) {
 		var keys []string
@@ -31,14 +31,14 @@ func recordingCommitter(lanes int, turn chan struct{}) (*committer, func() [][]s
 			p.saved, p.err = storage.Saved{ID: p.report.Call.Key}, ctx.Err()
 		}
 	}
-	return newCommitter(lanes, turn, commit), func() [][]string { return batches }
+	return newCommitter(1, turn, commit), func() [][]string { return batches }
 }
 
 func keyed(n int) storage.Report { return storage.Report{Call: storage.Call{Key: fmt.Sprint(n)}} }
 
 func TestCommitterGathersWhileItCommits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, batches := recordingCommitter(1, nil)
+		c, batches := recordingCommitter(nil)
 		started := time.Now()
 		answers := make(chan error, batchReports+10)
 		send := func(n int) {
@@ -83,7 +83,7 @@ func TestCommitterBoundsTheBytesOfABatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turn := make(chan struct{}, 1)
 		turn <- struct{}{} // until all have arrived
-		c, batches := recordingCommitter(1, turn)
+		c, batches := recordingCommitter(turn)
 		for _, size := range []int{batchBytes + 1, batchBytes - 1, 1, 1} {
 			r := keyed(size)
 			r.Raw = make([]byte, size)
@@ -152,7 +152,7 @@ func TestCommitterLanes(t *testing.T) {
 
 func TestCommitterLetsGoAtTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, batches := recordingCommitter(1, nil)
+		c, batches := recordingCommitter(nil)
 		started := time.Now()
 		results := make(chan error, 3)
 		for n, limit := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, time.Hour} {
@@ -190,7 +190,7 @@ func TestCommitterForgetsWhoLeftTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turn := make(chan struct{}, 1)
 		turn <- struct{}{}
-		c, batches := recordingCommitter(1, turn)
+		c, batches := recordingCommitter(turn)
 		ctx, cancel := context.WithCancel(t.Context())
 		left := make(chan error)
 		for n := range 3 {
@@ -229,7 +229,7 @@ func TestCommitterDrainsAndGivesUp(t *testing.T) {
 			want time.Duration
 			err  error
 		}{
-			"answers":  {first(recordingCommitter(1, nil)), 2 * time.Second, nil},
+			"answers":  {first(recordingCommitter(nil)), 2 * time.Second, nil},
 			"does not": {hangs, drainLimit, context.Canceled},
 		} {
 			started := time.Now()
@@ -261,7 +261,7 @@ func first(c *committer, _ func() [][]string) *committer { return c }
 
 func TestCommitterGathersAfterACommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, batches := recordingCommitter(1, nil)
+		c, batches := recordingCommitter(nil)
 		c.gather = 10 * time.Millisecond
 		started := time.Now()
 		answers := make(chan error, 4)
