@@ -56,6 +56,7 @@ func (l *lanes) find(tracker string) (lane, bool) {
 			return lane{}, false
 		case tag:
 			s.router.ReadAhead()
+			s.decided[0].Load() // ahead as well: counting waits for it; no tracker is without a route
 			if s.router.ID() == tracker {
 				return s.lane, true
 			}
