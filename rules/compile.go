@@ -346,18 +346,12 @@ func (t *trackerCompiler) numbers() {
 		all = append(all, &listed{index: uint32(len(all)), number: number, campaign: doc.Campaign})
 	}
 	t.forms(all)
-	if len(all) > 0 {
-		places := make(map[string]uint32, len(t.dids))
-		for form, d := range t.dids {
-			places[form] = d.index
-		}
-		t.router.spellings = t.spellings(places)
-	}
+	t.router.spellings = t.spellings(t.dids)
 	dids := make([]did, len(all))
 	for i, d := range all {
 		n := d.number
 		dids[i] = did{
-			raw: t.ofOne(n.Raw), e164: t.ofOne(n.E164), country: t.ofMany(n.Country), kind: t.ofMany(string(n.Type)), campaign: t.ofMany(d.campaign),
+			e164: t.ofOne(n.E164), country: t.ofMany(n.Country), kind: t.ofMany(string(n.Type)), campaign: t.ofMany(d.campaign),
 		}
 	}
 	t.router.dids = put(t.writer, dids)

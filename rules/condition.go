@@ -265,7 +265,7 @@ func (c *condition) holds(e *evaluation) bool {
 		case f.state == absent:
 			return false
 		case c.by == byRange:
-			limits := &entries(e.router.tables, c.limits)[0]
+			limits := c.ends(e)
 			return f.between(limits.low, limits.high) != c.not
 		}
 		return c.compares(e.router.tables, f.text) != c.not
@@ -279,7 +279,7 @@ func (c *condition) comparesClock(e *evaluation) bool {
 		return c.days>>now.weekday&1 == 1
 	case factTime:
 		minute := int64(now.minute)
-		limits := &entries(e.router.tables, c.limits)[0]
+		limits := c.ends(e)
 		if limits.low < limits.high {
 			return limits.low <= minute && minute < limits.high
 		}
@@ -287,12 +287,15 @@ func (c *condition) comparesClock(e *evaluation) bool {
 	default:
 		date := int64(now.date.ordinal())
 		if c.by == byRange {
-			limits := &entries(e.router.tables, c.limits)[0]
+			limits := c.ends(e)
 			return limits.low <= date && date <= limits.high
 		}
 		return slices.Contains(e.router.tables.rare[c.rare].dates, date)
 	}
 }
+
+// ends are those of the range of a condition that compares by one.
+func (c *condition) ends(e *evaluation) *limits { return &entries(e.router.tables, c.limits)[0] }
 
 // compares compares one text with the words.
 func (c *condition) compares(t *tables, text string) bool {

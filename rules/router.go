@@ -211,9 +211,7 @@ func (r *Router) Listed(raw string) (phone.Number, bool) {
 	if d == nil {
 		return phone.Number{}, false
 	}
-	n := r.tables.number(d)
-	n.Raw = raw
-	return n, true
+	return r.tables.number(d, raw), true
 }
 
 // ReadAhead is for when a decision is near. It reads what the tables hold of the

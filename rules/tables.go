@@ -55,10 +55,11 @@ func (t *tables) text(w word) string {
 }
 
 // did is a number of a tracker.
-type did struct{ raw, e164, country, kind, campaign word }
+type did struct{ e164, country, kind, campaign word }
 
-func (t *tables) number(d *did) phone.Number {
-	return phone.Number{Raw: t.text(d.raw), E164: t.text(d.e164), Country: t.text(d.country), Type: phone.Type(t.text(d.kind))}
+// number is a DID as it was read from one of its spellings.
+func (t *tables) number(d *did, raw string) phone.Number {
+	return phone.Number{Raw: raw, E164: t.text(d.e164), Country: t.text(d.country), Type: phone.Type(t.text(d.kind))}
 }
 
 // spelling is a place in a tracker's table of the forms in which its DIDs come:
@@ -166,20 +167,22 @@ func (w *writer) ring(keys KeyRing) uint32 {
 	return add(&w.rings, keys).from
 }
 
-// spellings is the table of the forms in which DIDs come, each with its place
-// among those of the tracker.
-func (w *writer) spellings(places map[string]uint32) list[spelling] {
+// spellings is the table of the forms in which DIDs of the tracker come.
+func (w *writer) spellings(forms map[string]*listed) list[spelling] {
+	if len(forms) == 0 {
+		return list[spelling]{}
+	}
 	size := 1
-	for size < 2*len(places) {
+	for size < 2*len(forms) {
 		size *= 2
 	}
 	table := make([]spelling, size)
-	for _, text := range keysOf(places) {
+	for _, text := range keysOf(forms) {
 		at := spellingPlace(text, size)
 		for table[at].text.size != 0 {
 			at = (at + 1) & (size - 1)
 		}
-		table[at] = spelling{w.ofOne(text), places[text]}
+		table[at] = spelling{w.ofOne(text), forms[text].index}
 	}
 	return put(w, table)
 }

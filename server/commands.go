@@ -140,7 +140,7 @@ func (cmd *serveCommand) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	if live := s.config.Live(); live != nil && cmd.Apply != "" {
+	if s.config.Live() != nil && apply != nil {
 		doc, _ := rules.Parse([]byte(apply.Document), apply.Format, localResolver)
 		printNextSteps(c.out, s.settings, s.listener.Addr(), doc.Trackers, cmd.AdminToken == "")
 	}

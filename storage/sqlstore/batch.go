@@ -61,8 +61,9 @@ type batcher interface {
 type transaction struct {
 	runner
 
-	on    *sql.Conn // PostgreSQL: the session
-	state sessionState
+	// PostgreSQL: the session, and whether it has begun and not committed.
+	on   *sql.Conn
+	open bool
 }
 
 // revision is a body that has to be written.

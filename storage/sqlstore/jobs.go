@@ -49,7 +49,11 @@ func claimJobsSQL(kinds int, skipLocked bool) string {
 // of a call come with its Report.
 func (s *Store) AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJob) error {
 	return s.do("add jobs", func(db *database) error {
-		return db.transaction(ctx, func(tx *sql.Tx) error { return db.insertJobs(ctx, tx, now, jobs) })
+		inserts, err := jobInserts("", now, jobs)
+		if err != nil {
+			return err
+		}
+		return db.transaction(ctx, func(tx *sql.Tx) error { return db.insertJobs(ctx, tx, inserts) })
 	})
 }
 
@@ -66,12 +70,8 @@ func causedJobs(saved storage.Saved, r storage.Report) ([]jobInsert, error) {
 	return jobInserts(saved.ID, now, r.Jobs)
 }
 
-func (db *database) insertJobs(ctx context.Context, tx runner, now time.Time, jobs []storage.NewJob) error {
-	inserts, err := jobInserts("", now, jobs)
-	if err != nil {
-		return err
-	}
-	for _, j := range inserts {
+func (db *database) insertJobs(ctx context.Context, tx runner, jobs []jobInsert) error {
+	for _, j := range jobs {
 		if _, err := tx.ExecContext(ctx, db.dialect.sql(j.statement), j.values...); err != nil {
 			return fmt.Errorf("insert job: %w", err)
 		}

@@ -75,15 +75,6 @@ func addCallsSQL() string {
 	return `INSERT INTO calls (` + columns + `) SELECT * FROM unnest(` + strings.Join(arrays, ", ") + `)`
 }
 
-// sessionState is how far the transaction of a session is.
-type sessionState int
-
-const (
-	beforeBegin sessionState = iota
-	begun
-	committed
-)
-
 // session is a connection as a runner.
 type session struct{ *sql.Conn }
 
@@ -99,7 +90,7 @@ const rollbackLimit = 2 * time.Second
 func (b postgresBatch) within(ctx context.Context, on *sql.Conn, work func(*transaction) error) error {
 	tx := &transaction{runner: session{on}, on: on}
 	err := work(tx)
-	if tx.state == begun {
+	if tx.open {
 		// What cannot even be rolled back is closed when it goes back to its pool.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackLimit)
 		defer cancel()
@@ -110,7 +101,7 @@ func (b postgresBatch) within(ctx context.Context, on *sql.Conn, work func(*tran
 
 // begin queues the begin of the transaction.
 func (tx *transaction) begin(queued *pgx.Batch) {
-	tx.state = begun // even if the answer gets lost
+	tx.open = true // even if the answer gets lost
 	queued.Queue("BEGIN")
 }
 
@@ -124,7 +115,7 @@ func (tx *transaction) commit(queued *pgx.Batch) {
 		if did.String() != "COMMIT" {
 			return errRolledBack
 		}
-		tx.state = committed
+		tx.open = false
 		return nil
 	})
 }

@@ -114,12 +114,7 @@ func (b sqliteBatch) insert(ctx context.Context, tx *transaction, fresh, calls [
 	if err := b.insertBodies(ctx, tx, calls); err != nil {
 		return fmt.Errorf("insert revisions: %w", err)
 	}
-	for _, j := range jobs {
-		if _, err := tx.ExecContext(ctx, b.db.dialect.sql(j.statement), j.values...); err != nil {
-			return fmt.Errorf("insert job: %w", err)
-		}
-	}
-	return nil
+	return b.db.insertJobs(ctx, tx, jobs)
 }
 
 func (b sqliteBatch) insertCalls(ctx context.Context, tx runner, calls []*saving) error {
