@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"encoding/csv"
-	"errors"
 	"fmt"
 	"log/slog"
 	"mime"
@@ -22,8 +20,8 @@ import (
 // This file turns admin requests into calls of handlers, and their results into
 // answers.
 
-func (s *server) getConfig(c echo.Context) error {
-	version, err := s.config.Document()
+func (s *api) getConfig(c echo.Context) error {
+	version, err := s.Config.Document()
 	if err != nil {
 		return err
 	}
@@ -47,7 +45,7 @@ func (s *server) getConfig(c echo.Context) error {
 
 func etag(version int64) string { return strconv.Quote(strconv.FormatInt(version, 10)) }
 
-func (s *server) putConfig(c echo.Context) error {
+func (s *api) putConfig(c echo.Context) error {
 	q := queryOf(c)
 	in := handlers.ConfigInput{
 		DryRun: q.flag("dry_run"), Comment: clipped(q.text("comment")), Author: clipped(q.text("author")),
@@ -68,7 +66,7 @@ func (s *server) putConfig(c echo.Context) error {
 		return err
 	}
 	in.Document = string(body)
-	applied, err := s.config.Apply(detached(c), in)
+	applied, err := s.Config.Apply(detached(c), in)
 	if err != nil {
 		return err
 	}
@@ -94,24 +92,24 @@ func documentFormat(contentType string) (rules.Format, error) {
 	}
 }
 
-func (s *server) listVersions(c echo.Context) error {
+func (s *api) listVersions(c echo.Context) error {
 	q := queryOf(c)
 	page := q.page()
 	if err := q.err(); err != nil {
 		return err
 	}
-	return answer(c)(s.config.Versions(c.Request().Context(), page))
+	return answer(c)(s.Config.Versions(c.Request().Context(), page))
 }
 
-func (s *server) getVersion(c echo.Context) error {
+func (s *api) getVersion(c echo.Context) error {
 	n, err := versionNumber(c)
 	if err != nil {
 		return err
 	}
-	return answer(c)(s.config.Version(c.Request().Context(), n))
+	return answer(c)(s.Config.Version(c.Request().Context(), n))
 }
 
-func (s *server) restoreVersion(c echo.Context) error {
+func (s *api) restoreVersion(c echo.Context) error {
 	q := queryOf(c)
 	author := clipped(q.text("author"))
 	if err := q.err(); err != nil {
@@ -121,7 +119,7 @@ func (s *server) restoreVersion(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	applied, err := s.config.Restore(detached(c), n, author)
+	applied, err := s.Config.Restore(detached(c), n, author)
 	if err != nil {
 		return err
 	}
@@ -137,21 +135,21 @@ func versionNumber(c echo.Context) (int64, error) {
 	return n, nil
 }
 
-func (s *server) simulate(c echo.Context) error {
+func (s *api) simulate(c echo.Context) error {
 	var in handlers.SimulateInput
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}
-	return answer(c)(s.simulator.Simulate(in))
+	return answer(c)(s.Simulator.Simulate(in))
 }
 
-func (s *server) listCalls(c echo.Context) error {
+func (s *api) listCalls(c echo.Context) error {
 	q := queryOf(c)
 	filter, page := callQuery(q), q.page()
 	if err := q.err(); err != nil {
 		return err
 	}
-	return answer(c)(s.stored.List(c.Request().Context(), filter, page))
+	return answer(c)(s.Stored.List(c.Request().Context(), filter, page))
 }
 
 func callQuery(q *query) handlers.CallQuery {
@@ -161,8 +159,8 @@ func callQuery(q *query) handlers.CallQuery {
 	}
 }
 
-func (s *server) getCall(c echo.Context) error {
-	return answer(c)(s.stored.Get(c.Request().Context(), c.Param("id")))
+func (s *api) getCall(c echo.Context) error {
+	return answer(c)(s.Stored.Get(c.Request().Context(), c.Param("id")))
 }
 
 // csvColumns are the columns of the export, in their order.
@@ -176,7 +174,7 @@ var csvColumns = []string{
 const csvPatience = 30 * time.Second
 
 // exportCalls streams: memory does not grow with the number of calls.
-func (s *server) exportCalls(c echo.Context) error {
+func (s *api) exportCalls(c echo.Context) error {
 	q := queryOf(c)
 	filter := callQuery(q)
 	if err := q.err(); err != nil {
@@ -196,7 +194,7 @@ func (s *server) exportCalls(c echo.Context) error {
 		return err
 	}
 	rows := 0
-	err := s.stored.Each(c.Request().Context(), filter, func(call handlers.CallView) error {
+	err := s.Stored.Each(c.Request().Context(), filter, func(call handlers.CallView) error {
 		if out == nil {
 			if err := begin(); err != nil {
 				return err
@@ -215,7 +213,7 @@ func (s *server) exportCalls(c echo.Context) error {
 	}
 	if err != nil && c.Response().Committed {
 		// The status is gone: a connection that breaks tells the client that the export is not whole.
-		s.logger.Warn("export broken off", slog.Any("error", err))
+		s.Logger.Warn("export broken off", slog.Any("error", err))
 		panic(http.ErrAbortHandler)
 	}
 	if err != nil {
@@ -257,7 +255,7 @@ func inert(cell string) string {
 	return cell
 }
 
-func (s *server) listDecisions(c echo.Context) error {
+func (s *api) listDecisions(c echo.Context) error {
 	q := queryOf(c)
 	filter := handlers.DecisionQuery{
 		From: q.instant("from"), To: q.instant("to"), Tracker: q.text("tracker"), DID: q.text("did"), Caller: q.text("caller"),
@@ -267,40 +265,40 @@ func (s *server) listDecisions(c echo.Context) error {
 	if err := q.err(); err != nil {
 		return err
 	}
-	return answer(c)(s.decided.List(c.Request().Context(), filter, page))
+	return answer(c)(s.Decided.List(c.Request().Context(), filter, page))
 }
 
-func (s *server) getDecision(c echo.Context) error {
-	return answer(c)(s.decided.Get(c.Request().Context(), c.Param("id")))
+func (s *api) getDecision(c echo.Context) error {
+	return answer(c)(s.Decided.Get(c.Request().Context(), c.Param("id")))
 }
 
-func (s *server) listRejections(c echo.Context) error {
+func (s *api) listRejections(c echo.Context) error {
 	q := queryOf(c)
 	page := q.page()
 	if err := q.err(); err != nil {
 		return err
 	}
-	return answer(c)(s.rejections.List(c.Request().Context(), page))
+	return answer(c)(s.Rejections.List(c.Request().Context(), page))
 }
 
-func (s *server) listSecrets(c echo.Context) error {
-	return answer(c)(s.secrets.List(c.Request().Context()))
+func (s *api) listSecrets(c echo.Context) error {
+	return answer(c)(s.Secrets.List(c.Request().Context()))
 }
 
-func (s *server) getSecret(c echo.Context) error {
-	return answer(c)(s.secrets.Get(c.Request().Context(), c.Param("name")))
+func (s *api) getSecret(c echo.Context) error {
+	return answer(c)(s.Secrets.Get(c.Request().Context(), c.Param("name")))
 }
 
-func (s *server) putSecret(c echo.Context) error {
+func (s *api) putSecret(c echo.Context) error {
 	var in handlers.SecretInput
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}
-	return answer(c)(s.secrets.Put(detached(c), c.Param("name"), in))
+	return answer(c)(s.Secrets.Put(detached(c), c.Param("name"), in))
 }
 
-func (s *server) deleteSecret(c echo.Context) error {
-	if err := s.secrets.Delete(detached(c), c.Param("name")); err != nil {
+func (s *api) deleteSecret(c echo.Context) error {
+	if err := s.Secrets.Delete(detached(c), c.Param("name")); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)
@@ -315,119 +313,4 @@ func answer(c echo.Context) func(result any, err error) error {
 		c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
 		return c.JSON(http.StatusOK, result)
 	}
-}
-
-// part is the state of one part of the server.
-type part struct {
-	State   string `json:"state" enums:"ok,empty,behind,failing"`
-	Version int64  `json:"version,omitempty"`
-	Error   string `json:"error,omitempty"`
-}
-
-// readiness tells whether calls are served.
-type readiness struct {
-	Status        string    `json:"status" enums:"ready,failing"`
-	StartCalls    bool      `json:"startCalls"` // they can be answered
-	EndCalls      bool      `json:"endCalls"`   // they can be kept, in the database or in the spool
-	Configuration part      `json:"configuration"`
-	Database      part      `json:"database"`
-	Spool         spoolPart `json:"spool"`
-	Redis         *part     `json:"redis,omitempty"` // only with CALLTRACKER_REDIS_URL
-}
-
-// spoolPart is the state of the spool, and what waits in it for the database.
-type spoolPart struct {
-	part
-	Records int        `json:"records"`
-	Bytes   int64      `json:"bytes"`
-	Oldest  *time.Time `json:"oldest,omitempty" format:"date-time"` // since when the oldest of them waits
-}
-
-// healthz tells that the process is alive.
-//
-//	@Summary	Alive
-//	@ID		healthz
-//	@Tags		operation
-//	@Produce	json
-//	@Success	200	{object}	aliveness
-//	@Router		/healthz [get]
-func (s *server) healthz(c echo.Context) error {
-	return c.JSON(http.StatusOK, aliveness{Status: "ok"})
-}
-
-type aliveness struct {
-	Status string `json:"status" example:"ok"`
-}
-
-// pingTimeout bounds how long a readiness probe waits for the database.
-const pingTimeout = 2 * time.Second
-
-// readyz tells whether start calls can be answered and end calls kept.
-//
-//	@Summary	Ready to answer start calls and to keep end calls, part by part
-//	@ID		readyz
-//	@Tags		operation
-//	@Produce	json
-//	@Success	200	{object}	readiness
-//	@Failure	503	{object}	readiness
-//	@Router		/readyz [get]
-func (s *server) readyz(c echo.Context) error {
-	state := s.readiness(c)
-	code := http.StatusOK
-	if state.Status != "ready" {
-		code = http.StatusServiceUnavailable
-	}
-	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
-	return c.JSON(code, state)
-}
-
-// schema serves the JSON Schema of the configuration.
-//
-//	@Summary	JSON Schema of the configuration document
-//	@ID		getConfigSchema
-//	@Tags		configuration
-//	@Produce	application/schema+json
-//	@Success	200	{object}	object
-//	@Router		/schema/config.json [get]
-func (s *server) schema(c echo.Context) error {
-	return c.Blob(http.StatusOK, "application/schema+json", s.schemaText)
-}
-
-// specification serves the description of this API.
-//
-//	@Summary	This description
-//	@ID		getOpenAPI
-//	@Tags		operation
-//	@Produce	json
-//	@Success	200	{object}	object
-//	@Router		/openapi.json [get]
-func (s *server) specification(c echo.Context) error {
-	return c.Blob(http.StatusOK, echo.MIMEApplicationJSON, s.openapiText)
-}
-
-func (s *server) listReconciliations(c echo.Context) error {
-	q := queryOf(c)
-	page := q.page()
-	if err := q.err(); err != nil {
-		return err
-	}
-	return answer(c)(s.reconciler.List(c.Request().Context(), page))
-}
-
-// reconcilePatience is how long a comparison that was asked for may take.
-const reconcilePatience = 20 * time.Minute
-
-// reconcile answers when it is done, which may take longer than other answers.
-func (s *server) reconcile(c echo.Context) error {
-	var in handlers.ReconciliationInput
-	if err := readJSON(c, &in); err != nil {
-		return err
-	}
-	control := http.NewResponseController(c.Response())
-	if err := errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Now().Add(reconcilePatience+writeTimeout))); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(c.Request().Context(), reconcilePatience)
-	defer cancel()
-	return answer(c)(s.reconciler.Reconcile(ctx, in))
 }

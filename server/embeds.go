@@ -44,7 +44,7 @@ const (
 //	@Failure		404				{string}	string	"A script that tells in the console what is wrong, or a problem"
 //	@x-script		true
 //	@Router			/webcallback/{file} [get]
-func (s *server) webCallback(c echo.Context) error { return s.embed(c, web.WebCallback) }
+func (s *api) webCallback(c echo.Context) error { return s.embed(c, web.WebCallback) }
 
 // jorel serves Ziwo's web phone for a site.
 //
@@ -60,7 +60,7 @@ func (s *server) webCallback(c echo.Context) error { return s.embed(c, web.WebCa
 //	@Failure	404				{string}	string	"A script that tells in the console what is wrong, or a problem"
 //	@x-script	true
 //	@Router		/jorel/{file} [get]
-func (s *server) jorel(c echo.Context) error { return s.embed(c, web.Jorel) }
+func (s *api) jorel(c echo.Context) error { return s.embed(c, web.Jorel) }
 
 // popup serves the script that opens the caller's CRM page.
 //
@@ -76,14 +76,14 @@ func (s *server) jorel(c echo.Context) error { return s.embed(c, web.Jorel) }
 //	@Failure	404				{string}	string	"A script that tells in the console what is wrong, or a problem"
 //	@x-script	true
 //	@Router		/popup/{file} [get]
-func (s *server) popup(c echo.Context) error { return s.embed(c, web.Popup) }
+func (s *api) popup(c echo.Context) error { return s.embed(c, web.Popup) }
 
 // embed serves a script or configuration. The name of the site may itself have
 // dots, so that the last one tells.
-func (s *server) embed(c echo.Context, kind web.Kind) error {
+func (s *api) embed(c echo.Context, kind web.Kind) error {
 	site, json := strings.CutSuffix(c.Param("file"), ".json")
 	if json {
-		asset, err := s.embeds.Configuration(kind, site)
+		asset, err := s.Embeds.Configuration(kind, site)
 		if err != nil {
 			return err
 		}
@@ -93,7 +93,7 @@ func (s *server) embed(c echo.Context, kind web.Kind) error {
 	if !script {
 		return echo.ErrNotFound
 	}
-	asset, err := s.embeds.Script(kind, site)
+	asset, err := s.Embeds.Script(kind, site)
 	if err != nil {
 		return s.complain(c, err)
 	}
@@ -114,7 +114,7 @@ func (s *server) embed(c echo.Context, kind web.Kind) error {
 //	@Failure	404				{string}	string	"A script that tells in the console what is wrong"
 //	@x-script	true
 //	@Router		/webcallback/{site}/{file} [get]
-func (s *server) webCallbackRelease(c echo.Context) error { return s.release(c, web.WebCallback) }
+func (s *api) webCallbackRelease(c echo.Context) error { return s.release(c, web.WebCallback) }
 
 // jorelRelease serves the web phone as a script that pages can pin.
 //
@@ -130,7 +130,7 @@ func (s *server) webCallbackRelease(c echo.Context) error { return s.release(c, 
 //	@Failure	404				{string}	string	"A script that tells in the console what is wrong"
 //	@x-script	true
 //	@Router		/jorel/{site}/{file} [get]
-func (s *server) jorelRelease(c echo.Context) error { return s.release(c, web.Jorel) }
+func (s *api) jorelRelease(c echo.Context) error { return s.release(c, web.Jorel) }
 
 // popupRelease serves the pop-up as a script that pages can pin.
 //
@@ -146,14 +146,14 @@ func (s *server) jorelRelease(c echo.Context) error { return s.release(c, web.Jo
 //	@Failure	404				{string}	string	"A script that tells in the console what is wrong"
 //	@x-script	true
 //	@Router		/popup/{site}/{file} [get]
-func (s *server) popupRelease(c echo.Context) error { return s.release(c, web.Popup) }
+func (s *api) popupRelease(c echo.Context) error { return s.release(c, web.Popup) }
 
-func (s *server) release(c echo.Context, kind web.Kind) error {
+func (s *api) release(c echo.Context, kind web.Kind) error {
 	version, script := strings.CutSuffix(c.Param("file"), ".js")
 	if !script {
 		return echo.ErrNotFound
 	}
-	asset, err := s.embeds.Release(kind, c.Param("site"), version)
+	asset, err := s.Embeds.Release(kind, c.Param("site"), version)
 	if err != nil {
 		return s.complain(c, err)
 	}
@@ -171,8 +171,8 @@ func (s *server) release(c echo.Context, kind web.Kind) error {
 //	@Failure	404		{object}	handlers.Problem
 //	@Failure	500		{object}	handlers.Problem
 //	@Router		/sites/{site} [get]
-func (s *server) sitePage(c echo.Context) error {
-	shown, err := s.embeds.Page(c.Param("site"))
+func (s *api) sitePage(c echo.Context) error {
+	shown, err := s.Embeds.Page(c.Param("site"))
 	if err != nil {
 		return err
 	}
@@ -205,13 +205,13 @@ func pageAsset(c echo.Context) error {
 }
 
 // complain answers a script that is not there with one that says so.
-func (s *server) complain(c echo.Context, err error) error {
+func (s *api) complain(c echo.Context, err error) error {
 	var unknown *handlers.UnknownEmbed
 	if !errors.As(err, &unknown) {
 		return err
 	}
 	code, _ := status(err)
-	s.logger.LogAttrs(c.Request().Context(), slog.LevelInfo, "request refused", slog.Int("status", code),
+	s.Logger.LogAttrs(c.Request().Context(), slog.LevelInfo, "request refused", slog.Int("status", code),
 		slog.String("method", c.Request().Method), slog.String("route", c.Path()), slog.String("address", c.RealIP()), slog.Any("error", err))
 	body, err := web.Complaint(unknown.Error())
 	if err != nil {

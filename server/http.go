@@ -167,9 +167,9 @@ func told(err error, code int) string {
 }
 
 // answerError is echo's error handler: the last stop of every error.
-func (s *server) answerError(err error, c echo.Context) {
+func (s *api) answerError(err error, c echo.Context) {
 	if c.Response().Committed {
-		s.logger.LogAttrs(c.Request().Context(), slog.LevelError, "answer broken off", slog.String("path", c.Path()), slog.Any("error", err))
+		s.Logger.LogAttrs(c.Request().Context(), slog.LevelError, "answer broken off", slog.String("path", c.Path()), slog.Any("error", err))
 		return
 	}
 	if strings.HasPrefix(c.Request().URL.Path, "/callTrackers/") || strings.HasPrefix(c.Request().URL.Path, "/webhooks/") {
@@ -180,7 +180,7 @@ func (s *server) answerError(err error, c echo.Context) {
 }
 
 // answerProblem answers an error of the admin API.
-func (s *server) answerProblem(c echo.Context, err error) {
+func (s *api) answerProblem(c echo.Context, err error) {
 	code, _ := status(err)
 	problem := handlers.Problem{Type: "about:blank", Title: http.StatusText(code), Status: code, Detail: told(err, code)}
 	var invalid *handlers.Invalid
@@ -215,17 +215,17 @@ func (s *server) answerProblem(c echo.Context, err error) {
 	if invalid != nil { // the messages quote what was sent, which may be anybody's number
 		cause = slog.Any("fields", invalid.Paths())
 	}
-	s.logger.LogAttrs(c.Request().Context(), level, "request refused", slog.Int("status", code),
+	s.Logger.LogAttrs(c.Request().Context(), level, "request refused", slog.Int("status", code),
 		slog.String("method", c.Request().Method), slog.String("route", c.Path()), slog.String("address", c.RealIP()), cause)
 	body, _ := json.Marshal(problem) // of strings and numbers only
 	if err := c.Blob(code, "application/problem+json", body); err != nil {
-		s.logger.LogAttrs(c.Request().Context(), slog.LevelInfo, "answer not delivered", slog.Any("error", err))
+		s.Logger.LogAttrs(c.Request().Context(), slog.LevelInfo, "answer not delivered", slog.Any("error", err))
 	}
 }
 
 // answerZiwoError answers an error in the envelope that Ziwo expects, logs it
 // and remembers it. bytes is how much of the body was read.
-func (s *server) answerZiwoError(c echo.Context, err error, bytes int64) {
+func (s *api) answerZiwoError(c echo.Context, err error, bytes int64) {
 	code, reason := status(err)
 	message := told(err, code)
 	req := c.Request()
@@ -233,16 +233,16 @@ func (s *server) answerZiwoError(c echo.Context, err error, bytes int64) {
 	if code >= http.StatusInternalServerError {
 		level = slog.LevelError
 	}
-	s.logger.LogAttrs(req.Context(), level, "request refused", slog.Int("status", code), slog.String("reason", reason),
+	s.Logger.LogAttrs(req.Context(), level, "request refused", slog.Int("status", code), slog.String("reason", reason),
 		slog.String("method", req.Method), slog.String("path", clipped(req.URL.Path)), slog.String("address", c.RealIP()), slog.Any("error", err))
-	s.rejections.Add(storage.Rejection{
+	s.Rejections.Add(storage.Rejection{
 		Method: req.Method, Path: clipped(req.URL.Path), Tracker: clipped(c.Param("tracker")), Address: c.RealIP(),
 		Status: code, Reason: reason, Message: message,
 		ContentType: clipped(req.Header.Get(echo.HeaderContentType)), UserAgent: clipped(req.UserAgent()), Bytes: bytes,
 	})
 	setRetryAfter(c, err, code)
 	if err := c.JSONBlob(code, ziwo.AppendError(nil, message)); err != nil {
-		s.logger.LogAttrs(req.Context(), slog.LevelInfo, "answer not delivered", slog.Any("error", err))
+		s.Logger.LogAttrs(req.Context(), slog.LevelInfo, "answer not delivered", slog.Any("error", err))
 	}
 }
 
@@ -281,7 +281,7 @@ func clipped(text string) string {
 }
 
 // recovered turns a panic into an error of its request alone.
-func (s *server) recovered(next echo.HandlerFunc) echo.HandlerFunc {
+func (s *api) recovered(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) (err error) {
 		defer func() {
 			r := recover()
@@ -289,7 +289,7 @@ func (s *server) recovered(next echo.HandlerFunc) echo.HandlerFunc {
 				panic(r) // meant for net/http: break the connection
 			}
 			if r != nil {
-				s.logger.LogAttrs(c.Request().Context(), slog.LevelError, "panic",
+				s.Logger.LogAttrs(c.Request().Context(), slog.LevelError, "panic",
 					slog.Any("panic", r), slog.String("route", c.Path()), slog.String("stack", string(debug.Stack())))
 				err = fmt.Errorf("panic: %v", r)
 			}
@@ -299,13 +299,13 @@ func (s *server) recovered(next echo.HandlerFunc) echo.HandlerFunc {
 }
 
 // authorized asks for the admin token, in constant time.
-func (s *server) authorized(next echo.HandlerFunc) echo.HandlerFunc {
-	want := sha256.Sum256([]byte(s.settings.adminToken))
+func (s *api) authorized(next echo.HandlerFunc) echo.HandlerFunc {
+	want := sha256.Sum256([]byte(s.AdminToken))
 	return func(c echo.Context) error {
 		scheme, token, _ := strings.Cut(c.Request().Header.Get(echo.HeaderAuthorization), " ")
 		got := sha256.Sum256([]byte(strings.TrimSpace(token)))
 		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
-			return handlers.WrongToken(s.cache, token, address(c))
+			return handlers.WrongToken(s.Cache, token, address(c))
 		}
 		return next(c)
 	}

@@ -10,18 +10,17 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"calltracker/handlers"
 )
 
 // clickToCall goes on when the client hangs up: the phone rings by then.
-func (s *server) clickToCall(c echo.Context) error {
+func (s *api) clickToCall(c echo.Context) error {
 	var in handlers.ClickToCallInput
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}
-	view, err := s.clicker.Call(detached(c), in)
+	view, err := s.Clicker.Call(detached(c), in)
 	if err != nil {
 		return err
 	}
@@ -45,7 +44,7 @@ const (
 )
 
 // live answers once, or goes on with what changes.
-func (s *server) live(c echo.Context) error {
+func (s *api) live(c echo.Context) error {
 	if err := queryOf(c).err(); err != nil {
 		return err
 	}
@@ -53,14 +52,14 @@ func (s *server) live(c echo.Context) error {
 	if strings.Contains(c.Request().Header.Get(echo.HeaderAccept), eventStream) {
 		return s.streamLive(c)
 	}
-	return answer(c)(s.wallboard.Snapshot(c.Request().Context()))
+	return answer(c)(s.Wallboard.Snapshot(c.Request().Context()))
 }
 
 // streamLive sends server-sent events
 // (https://html.spec.whatwg.org/multipage/server-sent-events.html) until the
 // client leaves, falls too far behind, or the server stops.
-func (s *server) streamLive(c echo.Context) error {
-	listener, err := s.wallboard.Listen()
+func (s *api) streamLive(c echo.Context) error {
+	listener, err := s.Wallboard.Listen()
 	if err != nil {
 		return err
 	}
@@ -88,7 +87,7 @@ func (s *server) streamLive(c echo.Context) error {
 		err = pump(c, listener, send)
 	}
 	if err != nil {
-		s.logger.LogAttrs(c.Request().Context(), slog.LevelDebug, "a listener is gone", slog.Any("error", err))
+		s.Logger.LogAttrs(c.Request().Context(), slog.LevelDebug, "a listener is gone", slog.Any("error", err))
 	}
 	return nil
 }
@@ -124,14 +123,4 @@ func pump(c echo.Context, listener *handlers.LiveListener, send func([]byte) err
 			return err
 		}
 	}
-}
-
-// registerWallboard exposes who watches.
-func registerWallboard(registry prometheus.Registerer, board *handlers.Wallboard) {
-	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "calltracker_live_listeners", Help: "Listeners of what happens now.",
-	}, func() float64 {
-		n, _ := board.Listeners()
-		return float64(n)
-	}))
 }

@@ -1,60 +1,17 @@
 package main
 
 import (
-	"strconv"
+	"context"
 	"time"
 
-	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"calltracker/crm"
 	"calltracker/handlers"
 	"calltracker/storage"
 	"calltracker/storage/spool"
 )
-
-// requestMetrics times requests by route. Labels are fixed when the route is
-// registered, so that nothing a client sends becomes one.
-type requestMetrics struct {
-	durations *prometheus.HistogramVec
-	answers   *prometheus.CounterVec
-}
-
-func newRequestMetrics(registry prometheus.Registerer) *requestMetrics {
-	m := &requestMetrics{
-		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "calltracker_request_duration_seconds", Help: "Time to answer, by route.",
-			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
-		}, []string{"method", "route"}),
-		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "calltracker_requests_total", Help: "Requests answered, by route and status.",
-		}, []string{"method", "route", "status"}),
-	}
-	registry.MustRegister(m.durations, m.answers)
-	return m
-}
-
-// observe wraps the handler of one route.
-func (m *requestMetrics) observe(method, route string, next echo.HandlerFunc) echo.HandlerFunc {
-	labels := prometheus.Labels{"method": method, "route": route}
-	duration := m.durations.With(labels)
-	answers := m.answers.MustCurryWith(labels)
-	ok := answers.WithLabelValues("200")
-	return func(c echo.Context) error {
-		start := time.Now()
-		err := next(c)
-		if err != nil {
-			c.Error(err) // answers it, so that the status is known
-		}
-		duration.Observe(time.Since(start).Seconds())
-		if status := c.Response().Status; status == 200 {
-			ok.Inc()
-		} else {
-			answers.WithLabelValues(strconv.Itoa(status)).Inc()
-		}
-		return nil
-	}
-}
 
 // registerState exposes what is read at the time of a scrape.
 func registerState(registry prometheus.Registerer, config *handlers.Config,
@@ -131,5 +88,115 @@ func registerRedis(registry prometheus.Registerer, up func() bool) {
 			return 1
 		}
 		return 0
+	}))
+}
+
+// crmMetrics counts what the CRMs answer.
+type crmMetrics struct {
+	lookups  *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+}
+
+func newCRMMetrics(registry prometheus.Registerer) *crmMetrics {
+	m := &crmMetrics{
+		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "calltracker_crm_lookups_total", Help: "Look-ups that a CRM was asked, by connection and outcome: ok, or why not.",
+		}, []string{"connection", "outcome"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "calltracker_crm_lookup_duration_seconds", Help: "Time until a CRM had answered a look-up, waiting for its budget included.",
+			Buckets: []float64{.01, .025, .05, .1, .15, .25, .5, 1, 1.5, 5, 30},
+		}, []string{"connection"}),
+	}
+	registry.MustRegister(m.lookups, m.duration)
+	return m
+}
+
+func (m *crmMetrics) observe(connection, outcome string, took time.Duration) {
+	m.lookups.WithLabelValues(connection, outcome).Inc()
+	m.duration.WithLabelValues(connection).Observe(took.Seconds())
+}
+
+// crmState reads how the connections do at the time of a scrape.
+type crmState struct {
+	directory *crm.Directory
+	open      *prometheus.Desc
+	left      *prometheus.Desc
+}
+
+// scrapeTimeout bounds how long a scrape may wait for the budgets in Redis.
+const scrapeTimeout = time.Second
+
+func newCRMState(d *crm.Directory) *crmState {
+	return &crmState{
+		directory: d,
+		open:      prometheus.NewDesc("calltracker_crm_breaker_open", "1 when a CRM failed and is left alone until a probe finds it well.", []string{"connection"}, nil),
+		left:      prometheus.NewDesc("calltracker_crm_budget_left", "Requests that could be sent to a CRM at once.", []string{"connection", "budget"}, nil),
+	}
+}
+
+// Describe names the metrics.
+func (s *crmState) Describe(out chan<- *prometheus.Desc) {
+	out <- s.open
+	out <- s.left
+}
+
+// Collect reads them.
+func (s *crmState) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	for _, status := range s.directory.Status(ctx) {
+		open := 0.0
+		if status.Open {
+			open = 1
+		}
+		out <- prometheus.MustNewConstMetric(s.open, prometheus.GaugeValue, open, status.Name)
+		for _, b := range status.Budgets {
+			out <- prometheus.MustNewConstMetric(s.left, prometheus.GaugeValue, float64(b.Left), status.Name, b.Name)
+		}
+	}
+}
+
+// jobCounter is what jobState needs of a store.
+type jobCounter interface {
+	CountJobs(ctx context.Context) ([]storage.JobCount, error)
+}
+
+// jobState counts the jobs that are not done at the time of a scrape.
+type jobState struct{ store jobCounter }
+
+var (
+	jobsDesc      = prometheus.NewDesc("calltracker_jobs", "Jobs that are not done, by kind and state.", []string{"kind", "state"}, nil)
+	oldestJobDesc = prometheus.NewDesc("calltracker_job_oldest_seconds", "How long the oldest waiting job of a kind has been due.", []string{"kind"}, nil)
+)
+
+// Describe names the metrics.
+func (*jobState) Describe(out chan<- *prometheus.Desc) {
+	out <- jobsDesc
+	out <- oldestJobDesc
+}
+
+// Collect reads them; without the database there are none.
+func (j *jobState) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	counts, err := j.store.CountJobs(ctx)
+	if err != nil {
+		return
+	}
+	for _, c := range counts {
+		out <- prometheus.MustNewConstMetric(jobsDesc, prometheus.GaugeValue, float64(c.Count), c.Kind, string(c.State))
+		if c.State == storage.JobWaiting {
+			out <- prometheus.MustNewConstMetric(oldestJobDesc, prometheus.GaugeValue, max(time.Since(c.Oldest).Seconds(), 0), c.Kind)
+		}
+	}
+}
+
+// registerWallboard exposes who watches.
+func registerWallboard(registry prometheus.Registerer, board *handlers.Wallboard) {
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "calltracker_live_listeners", Help: "Listeners of what happens now.",
+	}, func() float64 {
+		n, _ := board.Listeners()
+		return float64(n)
 	}))
 }

@@ -81,7 +81,7 @@ func TestDocumentationNeedsNoOtherHost(t *testing.T) {
 // directions.
 func TestEveryRouteIsDescribed(t *testing.T) {
 	e := echo.New()
-	(&server{requests: newRequestMetrics(prometheus.NewRegistry())}).routes(e)
+	newAPI(apiOptions{Registry: prometheus.NewRegistry()}).routes(e)
 	pages := []string{"GET /", "GET /docs", "GET /docs/*", "GET /assets/{file}"} // for people, not part of the API
 	described := openapitest.Routes(t)
 	served := map[string]bool{}

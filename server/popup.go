@@ -27,7 +27,7 @@ func tokenKey(secret []byte) []byte {
 }
 
 // crmURL tells a browser which page to open for a caller.
-func (s *server) crmURL(c echo.Context) error {
+func (s *api) crmURL(c echo.Context) error {
 	page, _, err := s.caller(c)
 	if err != nil {
 		return err
@@ -53,8 +53,8 @@ func (s *server) crmURL(c echo.Context) error {
 //	@Failure	403	{object}	handlers.Problem
 //	@Failure	404	{object}	handlers.Problem
 //	@Router		/crm/url [options]
-func (s *server) crmPreflight(c echo.Context) error {
-	line, err := s.popups.Site(c.QueryParam("site"))
+func (s *api) crmPreflight(c echo.Context) error {
+	line, err := s.Popups.Site(c.QueryParam("site"))
 	if err != nil {
 		return err
 	}
@@ -82,21 +82,21 @@ func allow(c echo.Context, line handlers.SiteLine) bool {
 }
 
 // caller looks up whose number a browser asks about.
-func (s *server) caller(c echo.Context) (handlers.CallerPage, handlers.SiteLine, error) {
+func (s *api) caller(c echo.Context) (handlers.CallerPage, handlers.SiteLine, error) {
 	header := c.Response().Header()
 	header[echo.HeaderCacheControl] = []string{"no-store"} // names, and by whose key
 	header[echo.HeaderReferrerPolicy] = []string{"no-referrer"}
 	header[echo.HeaderXContentTypeOptions] = []string{"nosniff"}
-	line, err := s.popups.Site(c.QueryParam("site"))
+	line, err := s.Popups.Site(c.QueryParam("site"))
 	if err != nil {
 		return handlers.CallerPage{}, line, err
 	}
 	allow(c, line) // an error is for the page to read, too
 	pass := handlers.Pass{Key: cmp.Or(c.Request().Header.Get("X-Embed-Key"), c.QueryParam("key")), Token: c.QueryParam("token")}
-	if err := s.popups.Admit(line, pass, address(c)); err != nil {
+	if err := s.Popups.Admit(line, pass, address(c)); err != nil {
 		return handlers.CallerPage{}, line, err
 	}
-	page, err := s.popups.Find(c.Request().Context(), line, c.QueryParam("number"))
+	page, err := s.Popups.Find(c.Request().Context(), line, c.QueryParam("number"))
 	return page, line, err
 }
 
@@ -118,7 +118,7 @@ func (s *server) caller(c echo.Context) (handlers.CallerPage, handlers.SiteLine,
 //	@Failure	422	{object}	handlers.Problem
 //	@Failure	429	{object}	handlers.Problem
 //	@Router		/crm/open [get]
-func (s *server) crmOpen(c echo.Context) error {
+func (s *api) crmOpen(c echo.Context) error {
 	found, line, err := s.caller(c)
 	if err != nil {
 		return err
@@ -177,7 +177,7 @@ func matched(by string) string {
 }
 
 // siteToken makes a token for a site.
-func (s *server) siteToken(c echo.Context) error {
+func (s *api) siteToken(c echo.Context) error {
 	q := queryOf(c)
 	text := q.text("ttl")
 	if err := q.err(); err != nil {
@@ -191,7 +191,7 @@ func (s *server) siteToken(c echo.Context) error {
 		}
 		life = time.Duration(seconds) * time.Second
 	}
-	token, err := s.popups.Token(c.Param("site"), life)
+	token, err := s.Popups.Token(c.Param("site"), life)
 	if err != nil {
 		return err
 	}

@@ -12,20 +12,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"calltracker/handlers"
-	"calltracker/rules"
-	"calltracker/storage/recordings"
 )
-
-func newRecordings(s *server) *handlers.Recordings {
-	return &handlers.Recordings{
-		Store: s.store, Centers: s.centers, Config: s.config, Folder: s.folder, Tidy: s.folder.Tidy, Now: time.Now, Logger: s.logger,
-		OpenBucket: func(b rules.Bucket) (handlers.RecordingPlace, error) {
-			return recordings.NewBucket(recordings.BucketOptions{
-				Endpoint: b.Endpoint, Region: b.Region, Bucket: b.Bucket, Prefix: b.Prefix, AccessKey: b.AccessKey.Reveal(), SecretKey: b.SecretKey.Reveal(),
-			}, s.folder)
-		},
-	}
-}
 
 // How long a recording may take on its way to a client.
 const (
@@ -36,7 +23,7 @@ const (
 
 // getRecording streams the recording of a call. Of where it comes from nothing
 // is passed on but the fields that are named here.
-func (s *server) getRecording(c echo.Context) error {
+func (s *api) getRecording(c echo.Context) error {
 	control := http.NewResponseController(c.Response())
 	// Finding it at Ziwo may take longer than other answers do.
 	if err := errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Now().Add(writeTimeout+streamPatience))); err != nil {
@@ -55,7 +42,7 @@ func (s *server) getRecording(c echo.Context) error {
 	if c.Request().Method == http.MethodGet { // for others a range has no meaning
 		part.Range, part.IfRange = c.Request().Header.Get("Range"), c.Request().Header.Get("If-Range")
 	}
-	recording, err := s.recordings.Open(ctx, c.Param("id"), part)
+	recording, err := s.Recordings.Open(ctx, c.Param("id"), part)
 	if err != nil {
 		return err
 	}
@@ -82,7 +69,7 @@ func (s *server) getRecording(c echo.Context) error {
 		return nil
 	}
 	if err := patiently(c.Response(), control, recording.Body); err != nil {
-		s.logger.LogAttrs(ctx, slog.LevelInfo, "recording broken off", slog.String("route", c.Path()), slog.Any("error", err))
+		s.Logger.LogAttrs(ctx, slog.LevelInfo, "recording broken off", slog.String("route", c.Path()), slog.Any("error", err))
 		panic(http.ErrAbortHandler) // so that the client knows that it is not whole
 	}
 	return nil
@@ -125,7 +112,7 @@ func patiently(to io.Writer, control *http.ResponseController, from io.Reader) e
 //	@Failure	503	{object}	handlers.Problem
 //	@Security	Bearer
 //	@Router		/api/v1/calls/{id}/recording [head]
-func (s *server) headRecording(c echo.Context) error { return s.getRecording(c) }
+func (s *api) headRecording(c echo.Context) error { return s.getRecording(c) }
 
 // recordingStatus is status for recordings.
 func recordingStatus(err *handlers.RecordingError) int {

@@ -11,17 +11,14 @@ import (
 	"sync"
 	"time"
 
-	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"calltracker/crm"
 	"calltracker/handlers"
-	"calltracker/openapi"
 	"calltracker/rules"
 	"calltracker/storage"
 	"calltracker/storage/cache"
 	"calltracker/storage/recordings"
-	"calltracker/storage/spool"
 	"calltracker/storage/sqlstore"
 )
 
@@ -50,7 +47,6 @@ type server struct {
 	cache    shared
 	redis    *cache.Redis // nil without one
 	config   *handlers.Config
-	requests *requestMetrics
 	registry *prometheus.Registry
 
 	applyLater *handlers.ConfigInput // nil unless the database was away when it was to be applied
@@ -79,12 +75,10 @@ type server struct {
 	clicker      *handlers.ClickToCall
 	recordings   *handlers.Recordings
 	folder       *recordings.Folder
-	cutStreams   chan struct{} // closed when streams under way must end
 	wallboard    *handlers.Wallboard
 	reconciler   *handlers.Reconciler
 
-	schemaText  []byte
-	openapiText []byte
+	api *api
 }
 
 // shared is what replicas share when they have a Redis: storage/cache.
@@ -133,8 +127,6 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 
 	s = &server{
 		settings: set, logger: logger, store: store, cache: cache.NewMemory(time.Now), registry: prometheus.NewRegistry(),
-		cutStreams:  make(chan struct{}),
-		openapiText: openapi.Document(),
 	}
 	if set.redisURL != "" {
 		set.redis.Logger = logger
@@ -150,7 +142,8 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 		s.cache = redis
 		s.redis.Probe(ctx)
 	}
-	if s.schemaText, err = rules.Schema(); err != nil {
+	schema, err := rules.Schema()
+	if err != nil {
 		return nil, fmt.Errorf("schema: %w", err)
 	}
 	counts := handlers.NewMetrics(s.registry)
@@ -210,7 +203,18 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 		Every: set.reconcileEvery,
 	})
 	s.prepareJobs(counts)
-	s.requests = newRequestMetrics(s.registry)
+	options := apiOptions{
+		AdminToken: set.adminToken, VoicemailField: set.voicemailField, TrustedProxies: set.trustedProxies, SQLite: set.databaseURL == "",
+		Logger: logger, Registry: s.registry, Schema: schema, Cache: s.cache,
+		Config: s.config, Secrets: s.secrets, Calls: s.calls, Stored: s.stored, Decided: s.decided, Rejections: s.rejections,
+		Simulator: s.simulator, Reconciler: s.reconciler, Wallboard: s.wallboard, Clicker: s.clicker, Recordings: s.recordings,
+		Embeds: s.embeds, Popups: s.popups, Connections: s.connections, Enricher: s.enricher, Jobs: s.jobs, Keeper: s.keeper,
+		Database: store, Spool: s.outbox,
+	}
+	if s.redis != nil {
+		options.Redis = s.redis
+	}
+	s.api = newAPI(options)
 	registerState(s.registry, s.config, s.decisions, s.refused, func() bool { return store.Ready() && !s.keeper.Away() })
 	registerSpool(s.registry, s.outbox.Stats, s.keeper.Spooled)
 	registerWallboard(s.registry, s.wallboard)
@@ -267,16 +271,7 @@ func (s *server) load(ctx context.Context, apply *handlers.ConfigInput) error {
 // run serves until ctx ends, then finishes what is under way within 10 seconds
 // and closes everything.
 func (s *server) run(ctx context.Context) error {
-	e := echo.New()
-	e.HideBanner, e.HidePort = true, true
-	e.HTTPErrorHandler = s.answerError
-	e.IPExtractor = s.ipExtractor()
-	s.routes(e)
-	web := &http.Server{
-		Handler: e, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelInfo),
-	}
+	web := s.api.NewServer()
 
 	// The queues outlive the requests that fill them.
 	queues, stopQueues := context.WithCancel(context.WithoutCancel(ctx))
@@ -313,7 +308,7 @@ func (s *server) run(ctx context.Context) error {
 	case err = <-served: // it cannot go on
 	case <-ctx.Done():
 		s.logger.Info("stopping")
-		cut := time.AfterFunc(streamGrace, func() { close(s.cutStreams) })
+		cut := time.AfterFunc(streamGrace, s.api.CutStreams)
 		defer cut.Stop()
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 		defer cancel()
@@ -377,82 +372,13 @@ func (s *server) catchUp(ctx context.Context) error {
 	return err
 }
 
-func (s *server) ipExtractor() echo.IPExtractor {
-	if len(s.settings.trustedProxies) == 0 {
-		return echo.ExtractIPDirect() // X-Forwarded-For is anyone's word
+func newRecordings(s *server) *handlers.Recordings {
+	return &handlers.Recordings{
+		Store: s.store, Centers: s.centers, Config: s.config, Folder: s.folder, Tidy: s.folder.Tidy, Now: time.Now, Logger: s.logger,
+		OpenBucket: func(b rules.Bucket) (handlers.RecordingPlace, error) {
+			return recordings.NewBucket(recordings.BucketOptions{
+				Endpoint: b.Endpoint, Region: b.Region, Bucket: b.Bucket, Prefix: b.Prefix, AccessKey: b.AccessKey.Reveal(), SecretKey: b.SecretKey.Reveal(),
+			}, s.folder)
+		},
 	}
-	trust := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
-	for _, prefix := range s.settings.trustedProxies {
-		_, network, err := net.ParseCIDR(prefix.String())
-		if err == nil { // it is one, or settings would have refused it
-			trust = append(trust, echo.TrustIPRange(network))
-		}
-	}
-	return echo.ExtractIPFromXFFHeader(trust...)
-}
-
-// notReady is what anybody may read of why the database is not ready; the log
-// has the rest.
-func notReady(err error) string {
-	switch {
-	case errors.Is(err, errTakesNothing):
-		return errTakesNothing.Error()
-	case errors.Is(err, spool.ErrFull):
-		return "the disk is full"
-	default:
-		return told(err, http.StatusServiceUnavailable)
-	}
-}
-
-var errTakesNothing = errors.New("the database answers, but takes no records")
-
-func (s *server) readiness(c echo.Context) readiness {
-	ctx, cancel := context.WithTimeout(c.Request().Context(), pingTimeout)
-	defer cancel()
-	r := readiness{Status: "ready", Database: part{State: "ok"}, Configuration: part{State: "empty"}, StartCalls: true, EndCalls: true}
-	if live := s.config.Live(); live != nil {
-		r.Configuration = part{State: "ok", Version: live.Version.Version}
-	}
-	if behind := s.config.Behind(); behind != nil && s.config.Live() != nil {
-		r.Configuration.State = "behind"
-		r.Configuration.Error = fmt.Sprintf("version %d cannot be used here, the log says why; the one before serves", behind.Version)
-	}
-	if s.redis != nil {
-		r.Redis = &part{State: "ok"}
-		if !s.redis.Up() { // calls are served all the same
-			r.Redis = &part{State: "failing", Error: "it does not answer; this process counts on its own"}
-		}
-	}
-	spooled := s.outbox.Stats()
-	r.Spool = spoolPart{part: part{State: "ok"}, Records: spooled.Frames, Bytes: spooled.Bytes}
-	if spooled.Frames > 0 {
-		r.Spool.Oldest = &spooled.Oldest
-	}
-	unspooled := s.outbox.Check()
-	if unspooled != nil {
-		s.logger.Error("the spool is not ready", slog.Any("error", unspooled))
-		r.Spool.part = part{State: "failing", Error: "the data directory cannot be written to"}
-		if errors.Is(unspooled, spool.ErrFull) {
-			r.Spool.Error = "the disk is full"
-		}
-	}
-	err := s.store.Ping(ctx)
-	switch {
-	case err != nil:
-	case s.keeper.Away():
-		err = errTakesNothing
-	case s.settings.databaseURL == "" && errors.Is(unspooled, spool.ErrFull):
-		err = unspooled // SQLite answers, but its file is on the same disk
-	}
-	if err != nil {
-		s.logger.Error("the database is not ready", slog.Any("error", err))
-		r.Database = part{State: "failing", Error: notReady(err)}
-		// Without the database an empty configuration may be one that could not be read.
-		r.StartCalls = r.Configuration.State != "empty"
-	}
-	r.EndCalls = (err == nil || unspooled == nil) && !s.keeper.Refusing()
-	if !r.StartCalls || !r.EndCalls {
-		r.Status = "failing"
-	}
-	return r
 }

@@ -22,9 +22,9 @@ const largestPooled = 64 << 10
 
 // startCall answers Ziwo while the caller waits. Nothing here does I/O but the
 // request itself.
-func (s *server) startCall(c echo.Context) error {
+func (s *api) startCall(c echo.Context) error {
 	req := c.Request()
-	line, err := s.calls.Admit(c.Param("tracker"), handlers.StartSide, presentedKey(req), address(c))
+	line, err := s.Calls.Admit(c.Param("tracker"), handlers.StartSide, presentedKey(req), address(c))
 	if err == nil && line.Blocked() {
 		err = handlers.ErrBlocked
 	}
@@ -48,8 +48,8 @@ func (s *server) startCall(c echo.Context) error {
 		s.answerZiwoError(c, err, int64(len(body)))
 		return nil
 	}
-	answer := s.calls.Start(req.Context(), line, start)
-	text := handlers.AppendAnswer(body[:0], answer.DIDCalled, answer.Decision, s.settings.voicemailField)
+	answer := s.Calls.Start(req.Context(), line, start)
+	text := handlers.AppendAnswer(body[:0], answer.DIDCalled, answer.Decision, s.VoicemailField)
 	*pooled = text[:0]
 	header := c.Response().Header()
 	header["X-Decision-Id"] = []string{answer.ID}
@@ -58,33 +58,33 @@ func (s *server) startCall(c echo.Context) error {
 
 // endCall keeps the record of a call. The answer comes after the record is on
 // disk.
-func (s *server) endCall(c echo.Context) error {
-	line, err := s.calls.Admit(c.Param("tracker"), handlers.EndSide, presentedKey(c.Request()), address(c))
+func (s *api) endCall(c echo.Context) error {
+	line, err := s.Calls.Admit(c.Param("tracker"), handlers.EndSide, presentedKey(c.Request()), address(c))
 	if err != nil {
 		s.answerZiwoError(c, err, 0)
 		return nil
 	}
 	return s.keepRecord(c, line.Blocked(), func(r handlers.Record) (handlers.Kept, error) {
-		return s.calls.End(detached(c), line, r)
+		return s.Calls.End(detached(c), line, r)
 	})
 }
 
 // callHistory keeps a record that comes by Ziwo's webhook.
-func (s *server) callHistory(c echo.Context) error {
-	line, err := s.calls.AdmitWebhook(presentedKey(c.Request()), address(c))
+func (s *api) callHistory(c echo.Context) error {
+	line, err := s.Calls.AdmitWebhook(presentedKey(c.Request()), address(c))
 	if err != nil {
 		s.answerZiwoError(c, err, 0)
 		return nil
 	}
 	return s.keepRecord(c, false, func(r handlers.Record) (handlers.Kept, error) {
-		return s.calls.History(detached(c), line, r)
+		return s.Calls.History(detached(c), line, r)
 	})
 }
 
 // keepRecord reads a record and answers for it. Of a body that breaks off, what
 // came is kept: Ziwo does not promise to send it again. So is the record of a
 // tracker that was blocked during the call, although it is refused.
-func (s *server) keepRecord(c echo.Context, blocked bool, keep func(handlers.Record) (handlers.Kept, error)) error {
+func (s *api) keepRecord(c echo.Context, blocked bool, keep func(handlers.Record) (handlers.Kept, error)) error {
 	req := c.Request()
 	body, readErr := readBody(nil, req, maxZiwoBody)
 	if errors.Is(readErr, errTooLarge) || readErr != nil && len(body) == 0 {
@@ -104,9 +104,9 @@ func (s *server) keepRecord(c echo.Context, blocked bool, keep func(handlers.Rec
 		return nil
 	}
 	for _, warning := range kept.Warnings {
-		s.logger.LogAttrs(req.Context(), slog.LevelWarn, "unreadable record kept",
+		s.Logger.LogAttrs(req.Context(), slog.LevelWarn, "unreadable record kept",
 			slog.String("path", clipped(req.URL.Path)), slog.String("id", kept.Saved.ID), slog.String("warning", warning))
-		s.rejections.Add(storage.Rejection{
+		s.Rejections.Add(storage.Rejection{
 			Method: req.Method, Path: clipped(req.URL.Path), Tracker: clipped(c.Param("tracker")), Address: c.RealIP(),
 			Status: http.StatusOK, Reason: "unreadable", Message: warning,
 			ContentType: clipped(req.Header.Get(echo.HeaderContentType)), UserAgent: clipped(req.UserAgent()), Bytes: int64(len(body)),
@@ -130,7 +130,7 @@ func (s *server) keepRecord(c echo.Context, blocked bool, keep func(handlers.Rec
 //	@Failure	413			{object}	handlers.ErrorEnvelope
 //	@x-any-body	true
 //	@Router		/callTrackers/example/startCall [post]
-func (s *server) exampleStart(c echo.Context) error {
+func (s *api) exampleStart(c echo.Context) error {
 	body, err := readBody(nil, c.Request(), maxZiwoBody)
 	if err != nil {
 		return err
@@ -143,7 +143,7 @@ func (s *server) exampleStart(c echo.Context) error {
 		{Action: rules.ActionCall, Number: "0501112233", CallerID: "043334455", Timeout: 10},
 	}}
 	return c.Blob(http.StatusOK, "application/json; charset=utf-8",
-		handlers.AppendAnswer(nil, start.DIDCalled, demonstration, s.settings.voicemailField))
+		handlers.AppendAnswer(nil, start.DIDCalled, demonstration, s.VoicemailField))
 }
 
 // exampleEnd takes any record and forgets it.
@@ -159,7 +159,7 @@ func (s *server) exampleStart(c echo.Context) error {
 //	@Failure	413		{object}	handlers.ErrorEnvelope
 //	@x-any-body	true
 //	@Router		/callTrackers/example/endCall [post]
-func (s *server) exampleEnd(c echo.Context) error {
+func (s *api) exampleEnd(c echo.Context) error {
 	body, err := readBody(nil, c.Request(), maxZiwoBody)
 	if err != nil {
 		return err

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"calltracker/handlers"
+	"calltracker/storage/spool"
+)
+
+// Options are what an API is made from. All fields are required unless their
+// comment says otherwise.
+type apiOptions struct {
+	AdminToken     string
+	VoicemailField string         // name of the voicemail flag in answers to Ziwo; empty leaves it out
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed; may be empty
+	SQLite         bool           // the database is a file beside the spool
+	Logger         *slog.Logger
+	Registry       *prometheus.Registry // what /metrics serves; request metrics are added to it
+	Schema         []byte               // JSON Schema of the configuration
+	Cache          hitCounter           // counts wrong admin tokens
+
+	Config      *handlers.Config
+	Secrets     *handlers.Secrets
+	Calls       *handlers.CallTracker
+	Stored      *handlers.Calls
+	Decided     *handlers.Decisions
+	Rejections  *handlers.Rejections
+	Simulator   *handlers.Simulator
+	Reconciler  *handlers.Reconciler
+	Wallboard   *handlers.Wallboard
+	Clicker     *handlers.ClickToCall
+	Recordings  *handlers.Recordings
+	Embeds      *handlers.Embeds
+	Popups      *handlers.Popup
+	Connections *handlers.Connections
+	Enricher    *handlers.Enricher
+	Jobs        *handlers.Jobs
+	Keeper      *handlers.Keeper
+
+	Database pinger
+	Spool    spoolState
+	Redis    redisState // nil without Redis
+}
+
+type hitCounter interface {
+	Next(key string) uint64
+	Hit(key string, window time.Duration) (hits int, closes time.Duration)
+}
+
+type pinger interface {
+	Ping(ctx context.Context) error
+}
+
+// spoolState reports how the spool is.
+type spoolState interface {
+	Stats() spool.Stats
+	Check() error
+}
+
+type redisState interface{ Up() bool }
+
+// api is the HTTP side of the server. It is safe for concurrent use.
+type api struct {
+	apiOptions
+	requests   *requestMetrics
+	cutStreams chan struct{} // closed when streams must end
+}
+
+// newAPI returns the API.
+func newAPI(o apiOptions) *api {
+	return &api{apiOptions: o, requests: newRequestMetrics(o.Registry), cutStreams: make(chan struct{})}
+}
+
+// CutStreams ends the recordings that are being streamed. It may be called once.
+func (s *api) CutStreams() { close(s.cutStreams) }
+
+// Handler serves every route of the API.
+func (s *api) Handler() http.Handler {
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.HTTPErrorHandler = s.answerError
+	e.IPExtractor = ipExtractor(s.TrustedProxies)
+	s.routes(e)
+	return e
+}
+
+// NewServer returns an HTTP server with the limits of this API: how long a
+// request and its answer may take, and how large its header may be.
+func (s *api) NewServer() *http.Server {
+	return &http.Server{
+		Handler: s.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(s.Logger.Handler(), slog.LevelInfo),
+	}
+}
+
+// ipExtractor returns how the address of a client is found. Without trusted
+// proxies X-Forwarded-For is ignored, because any client can send it.
+func ipExtractor(trusted []netip.Prefix) echo.IPExtractor {
+	if len(trusted) == 0 {
+		return echo.ExtractIPDirect()
+	}
+	options := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
+	for _, prefix := range trusted {
+		network := &net.IPNet{IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen())}
+		options = append(options, echo.TrustIPRange(network))
+	}
+	return echo.ExtractIPFromXFFHeader(options...)
+}
