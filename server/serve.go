@@ -14,10 +14,10 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"calltracker/config"
 	"calltracker/crm"
 	"calltracker/handlers"
 	"calltracker/openapi"
-	"calltracker/rules"
 	"calltracker/storage"
 	"calltracker/storage/cache"
 	"calltracker/storage/recordings"
@@ -150,7 +150,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 		s.cache = redis
 		s.redis.Probe(ctx)
 	}
-	if s.schemaText, err = rules.Schema(); err != nil {
+	if s.schemaText, err = config.Schema(); err != nil {
 		return nil, fmt.Errorf("schema: %w", err)
 	}
 	counts := handlers.NewMetrics(s.registry)
