@@ -69,7 +69,7 @@ type Line struct {
 }
 
 // Blocked tells whether the tracker takes no start calls.
-func (l Line) Blocked() bool { return l.router.Blocked() }
+func (l Line) Blocked() bool { return l.blocked }
 
 // Admit finds the tracker and checks the key. Errors: *UnknownTracker,
 // ErrUnauthorized, *TooManyWrongKeys. A right key is never refused for another's
@@ -83,9 +83,9 @@ func (h *CallTracker) Admit(tracker string, side Side, key, address string) (Lin
 	if !ok {
 		return Line{}, &UnknownTracker{ID: tracker}
 	}
-	keys := tracked.router.StartKeys()
+	keys := tracked.start
 	if side == EndSide {
-		keys = tracked.router.EndKeys()
+		keys = tracked.end
 	}
 	if !keys.Admits(key) {
 		return Line{}, wrongKey(h.Counter, key, address)
@@ -143,9 +143,9 @@ type StartAnswer struct {
 //	@Router			/callTrackers/{tracker}/startCall [post]
 func (h *CallTracker) Start(ctx context.Context, line Line, in ziwo.Start) StartAnswer {
 	facts := factsOf(in, line.router, h.Numbers, h.Now())
-	if wait, reads := line.router.CustomerWait(); reads {
+	if line.router.ReadsCustomer() {
 		facts.Caller = h.Numbers.Parse(in.Caller, line.router.Region())
-		facts.Customer = customerOf(ctx, h.Customers, facts.Caller, wait)
+		facts.Customer = customerOf(ctx, h.Customers, facts.Caller, line.customerTimeout)
 	}
 	decision := line.router.Decide(facts)
 	if decision.Rotating {
@@ -259,7 +259,7 @@ func (h *CallTracker) End(ctx context.Context, line Line, in Record) (Kept, erro
 // ErrUnauthorized, *TooManyWrongKeys.
 func (h *CallTracker) AdmitWebhook(key, address string) (WebhookLine, error) {
 	if live := h.Config.Live(); live != nil {
-		if contactCenter, ok := live.Set.Webhook(key); ok {
+		if contactCenter, ok := live.WebhookKeys.ContactCenter(key); ok {
 			return WebhookLine{live: live, contactCenter: contactCenter}, nil
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"sync"
 
-	"calltracker/rules"
+	"calltracker/config"
 	"calltracker/ziwo"
 )
 
@@ -32,7 +32,7 @@ type center struct {
 }
 
 // CenterOptions are the options of a client of a contact center of a document.
-func CenterOptions(name string, c rules.ContactCenter) ziwo.ClientOptions {
+func CenterOptions(name string, c config.ContactCenter) ziwo.ClientOptions {
 	o := ziwo.ClientOptions{Name: name, BaseURL: c.API, Credentials: ziwo.Credentials{
 		Username: c.Username.Reveal(), Password: c.Password.Reveal(), AccessToken: c.AccessToken.Reveal(), APIKey: c.APIKey.Reveal(),
 	}}
@@ -43,7 +43,7 @@ func CenterOptions(name string, c rules.ContactCenter) ziwo.ClientOptions {
 }
 
 // canLogIn tells whether there is anything to log in with.
-func canLogIn(c rules.ContactCenter) bool {
+func canLogIn(c config.ContactCenter) bool {
 	return c.AccessToken.Reveal() != "" || c.Username.Reveal() != "" && c.Password.Reveal() != ""
 }
 
@@ -54,7 +54,7 @@ func (c *Centers) Names() []string {
 		return nil
 	}
 	var names []string
-	known := live.Set.Document().ContactCenters
+	known := live.Document.ContactCenters
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		if canLogIn(known[name]) {
 			names = append(names, name)
@@ -69,7 +69,7 @@ func (c *Centers) Client(name string) (*ziwo.Client, error) {
 	if live == nil {
 		return nil, ErrNoConfig
 	}
-	doc, ok := live.Set.Document().ContactCenters[name]
+	doc, ok := live.Document.ContactCenters[name]
 	if !ok || !canLogIn(doc) && doc.APIKey.Reveal() == "" {
 		return nil, fmt.Errorf("contact center %q: %w", shorten(name), ErrNoCenter)
 	}

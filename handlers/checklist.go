@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"calltracker/config"
 	"calltracker/rules"
 	"calltracker/web"
 )
@@ -28,7 +29,7 @@ func (l *checklist) either(there bool, good string, state web.CheckState, lackin
 }
 
 // checks are what the site has and lacks, as far as its configuration tells.
-func (e *Embeds) checks(set *rules.Set, site rules.Site) []web.SiteCheck {
+func (e *Embeds) checks(set *rules.Set, site config.Site) []web.SiteCheck {
 	var list checklist
 	list.address(e.PublicURL)
 	list.origins(site)
@@ -66,7 +67,7 @@ func isThisMachine(host string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || net.ParseIP(host).IsLoopback()
 }
 
-func (l *checklist) origins(site rules.Site) {
+func (l *checklist) origins(site config.Site) {
 	switch {
 	case len(site.Origins) > 0:
 		l.add(web.CheckDone, "Pages of %s may read the configuration and use pinned scripts.", strings.Join(site.Origins, ", "))
@@ -77,7 +78,7 @@ func (l *checklist) origins(site rules.Site) {
 	}
 }
 
-func (e *Embeds) checkButton(list *checklist, set *rules.Set, site rules.Site) {
+func (e *Embeds) checkButton(list *checklist, set *rules.Set, site config.Site) {
 	doc, now := site.WebCallback, e.Now()
 	hours := set.Hours(site.OfflineOutside)
 	_, changes := hours.Change(now, now.Add(nextAhead))
@@ -100,7 +101,7 @@ func (e *Embeds) checkButton(list *checklist, set *rules.Set, site rules.Site) {
 	list.texts("customTexts", doc.CustomTexts, web.Texts())
 }
 
-func (l *checklist) phone(site rules.Site) {
+func (l *checklist) phone(site config.Site) {
 	doc := site.Jorel
 	l.either(doc.ContactCenterName != "" || site.ContactCenter != "", "The web phone knows its contact center.",
 		web.CheckOptional, "contactCenterName is not set: each agent types it at the first login.")
@@ -111,7 +112,7 @@ func (l *checklist) phone(site rules.Site) {
 }
 
 // texts checks that what is said is said in the language of the reader.
-func (l *checklist) texts(key string, custom map[string]rules.Translation, built map[string]map[string]string) {
+func (l *checklist) texts(key string, custom map[string]config.Translation, built map[string]map[string]string) {
 	languages := slices.Sorted(maps.Keys(translations(built, custom)))
 	keys := slices.Sorted(maps.Keys(built[fallbackLanguage]))
 	whole := true

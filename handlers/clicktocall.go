@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"calltracker/config"
 	"calltracker/phone"
-	"calltracker/rules"
 	"calltracker/ziwo"
 )
 
@@ -101,7 +101,7 @@ func (h *ClickToCall) Call(ctx context.Context, in ClickToCallInput) (ClickToCal
 	if !ccLogin.MatchString(in.Agent) {
 		complain("agent", "is no login of an agent; write the ccLogin, such as 0026")
 	}
-	center, problem := callingCenter(live.Set.Document().ContactCenters, in.ContactCenter)
+	center, problem := callingCenter(live.Document.ContactCenters, in.ContactCenter)
 	if problem != "" {
 		complain("contactCenter", "%s", problem)
 	}
@@ -135,7 +135,7 @@ func (h *ClickToCall) Call(ctx context.Context, in ClickToCallInput) (ClickToCal
 
 // callingCenter is the contact center that is meant, or what is wrong with the
 // name.
-func callingCenter(centers map[string]rules.ContactCenter, name string) (center, problem string) {
+func callingCenter(centers map[string]config.ContactCenter, name string) (center, problem string) {
 	var callable []string
 	for _, known := range slices.Sorted(maps.Keys(centers)) {
 		if centers[known].APIKey.Reveal() != "" {

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"calltracker/config"
+	"calltracker/problem"
 	"calltracker/rules"
 	"calltracker/storage"
 )
@@ -44,14 +46,20 @@ type keeper interface {
 // Live is a configuration in force. It is immutable.
 type Live struct {
 	Version  storage.ConfigVersion
+	Document *config.Document // without its trackers, which Set and lanes have compiled
 	Set      *rules.Set
-	Warnings rules.Problems
+	Warnings problem.List
+
+	WebhookKeys config.WebhookKeys
 
 	lanes lanes
 }
 
-func (c *Config) newLive(version storage.ConfigVersion, set *rules.Set, warnings rules.Problems) *Live {
-	return &Live{Version: version, Set: set.Serving(), Warnings: warnings, lanes: newLanes(set, c.Metrics)}
+func (c *Config) newLive(version storage.ConfigVersion, doc *config.Document, set *rules.Set, warnings problem.List) *Live {
+	return &Live{
+		Version: version, Document: doc.WithoutTrackers(), Set: set, Warnings: warnings,
+		WebhookKeys: doc.WebhookKeys(), lanes: newLanes(doc, set, c.Metrics),
+	}
 }
 
 // Config owns the configuration in force. Reading it never waits; changes come
@@ -81,7 +89,7 @@ func (c *Config) Live() *Live { return c.live.Load() }
 // ConfigInput is a document to put in force.
 type ConfigInput struct {
 	Document string
-	Format   rules.Format
+	Format   config.Format
 	Author   string
 	Comment  string
 	IfMatch  string // "*", or the version that is expected to be in force: 4 or "4"
@@ -135,14 +143,14 @@ func (c *Config) apply(ctx context.Context, in ConfigInput) (Applied, error) {
 	if err != nil {
 		return Applied{}, err
 	}
-	set, problems := rules.Load([]byte(in.Document), in.Format, c.resolver(secrets, false), c.Connections.drivers()...)
+	doc, set, problems := config.Load([]byte(in.Document), in.Format, c.resolver(secrets, false), c.Connections.drivers()...)
 	if set == nil {
 		return Applied{}, &Invalid{Errors: fieldErrors(problems.Errors())}
 	}
-	if failed := failedTests(set); len(failed) > 0 {
+	if failed := failedTests(doc, set); len(failed) > 0 {
 		return Applied{}, &Invalid{Errors: failed}
 	}
-	connections, failed := c.Connections.prepare(set.Document())
+	connections, failed := c.Connections.prepare(doc)
 	if len(failed) > 0 {
 		return Applied{}, &Invalid{Errors: failed}
 	}
@@ -173,7 +181,7 @@ func (c *Config) apply(ctx context.Context, in ConfigInput) (Applied, error) {
 	if err != nil {
 		return Applied{}, fmt.Errorf("store configuration: %w", err)
 	}
-	c.swap(c.newLive(stored, set, problems.Warnings()), secrets)
+	c.swap(c.newLive(stored, doc, set, problems.Warnings()), secrets)
 	c.Connections.use(connections)
 	out.Version = stored.Version
 	return out, nil
@@ -246,11 +254,11 @@ func (c *Config) adoptKept(ctx context.Context) error {
 // force compiles a version that was good when it was stored and swaps it in.
 // Lenient makes references that cannot be resolved warnings.
 func (c *Config) force(version storage.ConfigVersion, secrets map[string][]byte, keep, lenient bool) error {
-	set, problems := rules.Load([]byte(version.Document), rules.Format(version.Format), c.resolver(secrets, lenient))
+	doc, set, problems := config.Load([]byte(version.Document), config.Format(version.Format), c.resolver(secrets, lenient))
 	if set == nil {
 		return fmt.Errorf("configuration version %d cannot be used: %w", version.Version, &Invalid{Errors: fieldErrors(problems.Errors())})
 	}
-	live := c.newLive(version, set, problems.Warnings())
+	live := c.newLive(version, doc, set, problems.Warnings())
 	if keep {
 		c.swap(live, secrets)
 	} else {
@@ -258,7 +266,7 @@ func (c *Config) force(version storage.ConfigVersion, secrets map[string][]byte,
 		c.sealed = secrets
 	}
 	// A CRM that cannot be used is no reason to answer no calls.
-	connections, failed := c.Connections.prepare(set.Document())
+	connections, failed := c.Connections.prepare(doc)
 	for _, p := range failed {
 		c.Logger.LogAttrs(context.Background(), slog.LevelError, "a connection cannot be used", slog.String("path", p.Path), slog.String("reason", p.Message))
 	}
@@ -319,11 +327,11 @@ func (c *Config) sealedSecrets(ctx context.Context) (map[string][]byte, error) {
 }
 
 // resolver finds references; lenient makes those it cannot find warnings.
-func (c *Config) resolver(secrets map[string][]byte, lenient bool) rules.Resolver {
+func (c *Config) resolver(secrets map[string][]byte, lenient bool) config.Resolver {
 	return func(kind, name string) (string, error) {
 		value, err := c.lookUp(secrets, kind, name)
 		if err != nil && lenient {
-			err = fmt.Errorf("%w (%w)", err, rules.ErrUnresolvedHere)
+			err = fmt.Errorf("%w (%w)", err, config.ErrUnresolvedHere)
 		}
 		return value, err
 	}
@@ -470,7 +478,7 @@ func (c *Config) Restore(ctx context.Context, n int64, author string) (Applied, 
 		return Applied{}, fmt.Errorf("load configuration version %d: %w", n, err)
 	}
 	return c.apply(ctx, ConfigInput{
-		Document: v.Document, Format: rules.Format(v.Format), Author: author,
+		Document: v.Document, Format: config.Format(v.Format), Author: author,
 		Comment: fmt.Sprintf("version %d restored", n), IfMatch: "*",
 	})
 }

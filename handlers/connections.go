@@ -12,9 +12,9 @@ import (
 	"sync"
 	"time"
 
+	"calltracker/config"
 	"calltracker/crm"
 	"calltracker/phone"
-	"calltracker/rules"
 	"calltracker/storage"
 )
 
@@ -37,7 +37,7 @@ type connections struct {
 }
 
 // drivers is what the engine checks settings by.
-func (h *Connections) drivers() []rules.Driver {
+func (h *Connections) drivers() []config.Driver {
 	if h == nil {
 		return nil
 	}
@@ -45,14 +45,14 @@ func (h *Connections) drivers() []rules.Driver {
 }
 
 // RuleDrivers is what the engine checks the settings of connections by.
-func RuleDrivers(drivers []crm.Driver) []rules.Driver {
-	out := make([]rules.Driver, len(drivers))
+func RuleDrivers(drivers []crm.Driver) []config.Driver {
+	out := make([]config.Driver, len(drivers))
 	for i, d := range drivers {
-		out[i] = rules.Driver{Name: d.Name, Check: func(settings map[string]string) []rules.SettingProblem {
+		out[i] = config.Driver{Name: d.Name, Check: func(settings map[string]string) []config.SettingProblem {
 			_, problems := d.Check(settings)
-			found := make([]rules.SettingProblem, len(problems))
+			found := make([]config.SettingProblem, len(problems))
 			for i, p := range problems {
-				found[i] = rules.SettingProblem{Setting: p.Field, Message: p.Message}
+				found[i] = config.SettingProblem{Setting: p.Field, Message: p.Message}
 			}
 			return found
 		}}
@@ -67,7 +67,7 @@ func RuleDrivers(drivers []crm.Driver) []rules.Driver {
 
 // prepare opens the accounts of a document and changes nothing yet. Those that
 // cannot be opened are in the errors, too.
-func (h *Connections) prepare(doc *rules.Document) (connections, []FieldError) {
+func (h *Connections) prepare(doc *config.Document) (connections, []FieldError) {
 	out := connections{broken: map[string]ConnectionView{}}
 	if h == nil || len(h.Drivers) == 0 { // they are only data
 		return out, nil
@@ -95,7 +95,7 @@ func (h *Connections) prepare(doc *rules.Document) (connections, []FieldError) {
 	return out, failed
 }
 
-func (h *Connections) openOne(name string, c rules.Connection, settings crm.Settings) (*crm.Connection, error) {
+func (h *Connections) openOne(name string, c config.Connection, settings crm.Settings) (*crm.Connection, error) {
 	i := slices.IndexFunc(h.Drivers, func(d crm.Driver) bool { return d.Name == c.Driver })
 	if i < 0 {
 		return nil, fmt.Errorf("there is no driver %q", shorten(c.Driver))

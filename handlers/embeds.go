@@ -18,6 +18,7 @@ import (
 
 	"github.com/andybalholm/brotli"
 
+	"calltracker/config"
 	"calltracker/phone"
 	"calltracker/rules"
 	"calltracker/web"
@@ -162,8 +163,8 @@ func (e *Embeds) keep(key assetKey, produce func(live *Live, now time.Time) (*As
 }
 
 // siteOf finds a site that has the script.
-func siteOf(live *Live, kind web.Kind, name string) (rules.Site, error) {
-	doc, ok := live.Set.Document().Sites[name]
+func siteOf(live *Live, kind web.Kind, name string) (config.Site, error) {
+	doc, ok := live.Document.Sites[name]
 	if !ok {
 		return doc, &UnknownEmbed{fmt.Sprintf("there is no site %q on this server; look at the address of the script, and at sites: in the configuration", shorten(name))}
 	}
@@ -202,7 +203,7 @@ func newAsset(body []byte, origins []string) (*Asset, error) {
 	return a, nil
 }
 
-// What a configuration has beside Ziwo's own keys, under rules.OwnKey.
+// What a configuration has beside Ziwo's own keys, under config.OwnKey.
 type (
 	ownConfig struct {
 		Site   string `json:"site"`
@@ -237,9 +238,9 @@ type (
 )
 
 // configuration is the JSON of a site's script, and when it is out of date.
-func (e *Embeds) configuration(set *rules.Set, key assetKey, site rules.Site, now time.Time) (text []byte, until time.Time, err error) {
+func (e *Embeds) configuration(set *rules.Set, key assetKey, site config.Site, now time.Time) (text []byte, until time.Time, err error) {
 	own := &ownConfig{Site: key.site, Server: strings.TrimSuffix(e.PublicURL, "/") + "/"}
-	config := map[string]any{rules.OwnKey: own}
+	config := map[string]any{config.OwnKey: own}
 	switch key.kind {
 	case web.WebCallback:
 		until = webCallbackConfig(config, own, set, site, now)
@@ -254,7 +255,7 @@ func (e *Embeds) configuration(set *rules.Set, key assetKey, site rules.Site, no
 
 // webCallbackConfig fills in what Ziwo's script takes. Absent keys stay absent,
 // but for the class of the position, without which that script fails.
-func webCallbackConfig(config map[string]any, own *ownConfig, set *rules.Set, site rules.Site, now time.Time) (until time.Time) {
+func webCallbackConfig(config map[string]any, own *ownConfig, set *rules.Set, site config.Site, now time.Time) (until time.Time) {
 	doc := site.WebCallback
 	maps.Copy(config, doc.Other)
 	config["contactCenterName"] = doc.ContactCenterName
@@ -297,7 +298,7 @@ func webCallbackConfig(config map[string]any, own *ownConfig, set *rules.Set, si
 // usualPosition is where Ziwo's button stands when the document does not say.
 const usualPosition = "bottom-right"
 
-func positionClass(doc *rules.WebCallback) string {
+func positionClass(doc *config.WebCallback) string {
 	return cmp.Or(strings.TrimSpace(doc.PositionClass), usualPosition)
 }
 
@@ -312,7 +313,7 @@ const fallbackLanguage = "en"
 
 // translations are the texts of each language: the site's for that language, else
 // those that it has for all, else the built-in ones.
-func translations(built map[string]map[string]string, custom map[string]rules.Translation) map[string]map[string]string {
+func translations(built map[string]map[string]string, custom map[string]config.Translation) map[string]map[string]string {
 	texts := map[string]map[string]string{}
 	for language, all := range built {
 		texts[language] = maps.Clone(all)
@@ -343,7 +344,7 @@ func completedFrom(language string, built map[string]map[string]string) string {
 	return base
 }
 
-func jorelConfig(config map[string]any, own *ownConfig, site rules.Site) {
+func jorelConfig(config map[string]any, own *ownConfig, site config.Site) {
 	doc := site.Jorel
 	setText(config, "contactCenterName", cmp.Or(doc.ContactCenterName, site.ContactCenter))
 	config["defaultPosition"] = cmp.Or(doc.DefaultPosition, usualPosition)
@@ -361,7 +362,7 @@ func jorelConfig(config map[string]any, own *ownConfig, site rules.Site) {
 	}
 }
 
-func popupOf(site rules.Site) *popupConfig {
+func popupOf(site config.Site) *popupConfig {
 	doc := site.Popup
 	out := &popupConfig{
 		On: doc.On, Many: cmp.Or(doc.Many, "choose"), None: cmp.Or(doc.None, "search"),

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"calltracker/rules"
+	"calltracker/problem"
 )
 
 // Why a request is refused. The messages are for whoever sent it.
@@ -69,7 +69,7 @@ func invalid(path, format string, args ...any) error {
 	return &Invalid{Errors: []FieldError{{Path: path, Message: fmt.Sprintf(format, args...)}}}
 }
 
-func fieldErrors(problems rules.Problems) []FieldError {
+func fieldErrors(problems problem.List) []FieldError {
 	out := make([]FieldError, len(problems))
 	for i, p := range problems {
 		out[i] = FieldError{Line: p.Line, Column: p.Column, Path: p.Path, Message: p.Message}

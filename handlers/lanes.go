@@ -3,14 +3,19 @@ package handlers
 import (
 	"hash/maphash"
 	"sync/atomic"
+	"time"
 
+	"calltracker/config"
 	"calltracker/rules"
 )
 
 // lane is a tracker in force, with what each of its calls would have to look up.
 type lane struct {
-	router  *rules.Router
-	decided []atomic.Uint64 // calls, by route
+	router          *rules.Router
+	decided         []atomic.Uint64 // calls, by route
+	start, end      config.KeyRing
+	customerTimeout time.Duration
+	blocked         bool
 }
 
 // lanes finds the lane of a tracker in fewer steps through memory than a map:
@@ -25,7 +30,7 @@ type laneSlot struct {
 	lane
 }
 
-func newLanes(set *rules.Set, metrics *Metrics) lanes {
+func newLanes(doc *config.Document, set *rules.Set, metrics *Metrics) lanes {
 	ids := set.Trackers()
 	size := 1
 	for size < 2*len(ids) {
@@ -39,7 +44,12 @@ func newLanes(set *rules.Set, metrics *Metrics) lanes {
 		for l.slot(at).tag != 0 {
 			at++
 		}
-		*l.slot(at) = laneSlot{tag, lane{router, metrics.tally(router).counts}}
+		tracker := doc.Trackers[id]
+		*l.slot(at) = laneSlot{tag, lane{
+			router: router, decided: metrics.tally(router).counts,
+			start: tracker.Keys.Start.Ring(), end: tracker.Keys.End.Ring(),
+			customerTimeout: tracker.CustomerTimeout(), blocked: tracker.Blocked,
+		}}
 	}
 	return l
 }

@@ -16,8 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"calltracker/config"
 	"calltracker/crm"
-	"calltracker/rules"
 	"calltracker/ziwo"
 )
 
@@ -61,7 +61,7 @@ type Pass struct{ Key, Token string }
 type SiteLine struct {
 	name string
 	live *Live
-	site rules.Site
+	site config.Site
 }
 
 // Name is the site's.
@@ -70,7 +70,7 @@ func (l SiteLine) Name() string { return l.name }
 // Site finds a site that has a pop-up. Errors: *UnknownSite.
 func (h *Popup) Site(name string) (SiteLine, error) {
 	if live := h.Config.Live(); live != nil {
-		if site, ok := live.Set.Document().Sites[name]; ok && site.Popup != nil {
+		if site, ok := live.Document.Sites[name]; ok && site.Popup != nil {
 			return SiteLine{name: name, live: live, site: site}, nil
 		}
 	}
@@ -264,7 +264,7 @@ func (h *Popup) Find(ctx context.Context, line SiteLine, number string) (CallerP
 }
 
 // opens is the page to open, as the site has it.
-func (p CallerPage) opens(popup *rules.Popup) string {
+func (p CallerPage) opens(popup *config.Popup) string {
 	first := func(pages []CRMPage) string {
 		if len(pages) == 0 {
 			return ""

@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"time"
 
-	"calltracker/rules"
+	"calltracker/config"
 	"calltracker/storage"
 	"calltracker/ziwo"
 )
@@ -29,7 +29,7 @@ type RecordingPlace interface {
 
 // knownBucket is a bucket of the configuration, and the place that it is.
 type knownBucket struct {
-	settings rules.Bucket
+	settings config.Bucket
 	place    RecordingPlace
 }
 
@@ -138,20 +138,20 @@ func (b *noted) Read(p []byte) (int, error) {
 }
 
 // settings are those of a contact center in the configuration in force.
-func (h *Recordings) settings(center string) rules.Recordings {
+func (h *Recordings) settings(center string) config.Recordings {
 	live := h.Config.Live()
 	if live == nil {
-		return rules.Recordings{}
+		return config.Recordings{}
 	}
-	return live.Set.Document().ContactCenters[center].Recordings
+	return live.Document.ContactCenters[center].Recordings
 }
 
 // keptSince is from when on the copies of a contact center's calls are kept: zero
 // means for good. Who called goes with the recording, since it is the voice.
 func (h *Recordings) keptSince(center string) time.Time {
 	since := before(h.Now(), h.settings(center).Days)
-	if live := h.Config.Live(); live != nil && live.Set.Document().Retention != nil {
-		if personal := before(h.Now(), live.Set.Document().Retention.PersonalDays); personal.After(since) {
+	if live := h.Config.Live(); live != nil && live.Document.Retention != nil {
+		if personal := before(h.Now(), live.Document.Retention.PersonalDays); personal.After(since) {
 			return personal
 		}
 	}
@@ -167,8 +167,8 @@ func before(now time.Time, days int) time.Time {
 }
 
 // place is where recordings are kept.
-func (h *Recordings) place(settings rules.Recordings) (RecordingPlace, error) {
-	if settings.Keep != rules.InS3 {
+func (h *Recordings) place(settings config.Recordings) (RecordingPlace, error) {
+	if settings.Keep != config.InS3 {
 		return h.Folder, nil
 	}
 	if settings.S3 == nil {
@@ -200,11 +200,11 @@ func (h *Recordings) placeOf(r storage.Recording) (RecordingPlace, error) {
 		return h.Folder, nil
 	}
 	if live := h.Config.Live(); live != nil {
-		for _, center := range live.Set.Document().ContactCenters {
+		for _, center := range live.Document.ContactCenters {
 			if center.Recordings.S3 == nil {
 				continue
 			}
-			place, err := h.place(rules.Recordings{Keep: rules.InS3, S3: center.Recordings.S3})
+			place, err := h.place(config.Recordings{Keep: config.InS3, S3: center.Recordings.S3})
 			if err == nil && place.Name() == r.Place {
 				return place, nil
 			}
@@ -257,7 +257,7 @@ func (h *Recordings) RetentionKind() JobKind {
 func (h *Recordings) Schedule(ctx context.Context) error {
 	now, deletes := h.Now().UTC(), false
 	if live := h.Config.Live(); live != nil {
-		for name, center := range live.Set.Document().ContactCenters {
+		for name, center := range live.Document.ContactCenters {
 			deletes = deletes || center.Recordings.Keep != "" || !h.keptSince(name).IsZero()
 		}
 	}
@@ -276,7 +276,7 @@ func (h *Recordings) forget(ctx context.Context, _ storage.Job) error {
 		return nil
 	}
 	var old []storage.OldRecordings
-	doc := live.Set.Document()
+	doc := live.Document
 	if doc.Retention != nil {
 		old = append(old, storage.OldRecordings{Before: before(start, doc.Retention.PersonalDays)})
 	}

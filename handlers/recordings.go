@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"calltracker/rules"
+	"calltracker/config"
 	"calltracker/storage"
 	"calltracker/ziwo"
 )
@@ -84,7 +84,7 @@ type Recordings struct {
 	Centers    *Centers
 	Config     *Config
 	Folder     RecordingPlace // of the data directory
-	OpenBucket func(rules.Bucket) (RecordingPlace, error)
+	OpenBucket func(config.Bucket) (RecordingPlace, error)
 	Tidy       func(now time.Time) error // removes what broken downloads have left
 	Now        func() time.Time
 	Logger     *slog.Logger

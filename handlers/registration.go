@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"calltracker/config"
 	"calltracker/rules"
 	"calltracker/ziwo"
 )
@@ -52,13 +53,12 @@ type Change struct{ Field, From, To string }
 // has. A tracker of Ziwo belongs to one of the document by its name, or else by
 // its start address. Where a list has several keys, Ziwo is given the first. A
 // tracker that cannot be registered is an error.
-func (r Registration) Plan(set *rules.Set, contactCenter string, have []ziwo.Tracker) ([]Planned, error) {
+func (r Registration) Plan(doc *config.Document, set *rules.Set, contactCenter string, have []ziwo.Tracker) ([]Planned, error) {
 	var (
 		plan  []Planned
 		taken = map[string]bool{}
 		errs  []error
 	)
-	doc := set.Document()
 	for _, id := range set.Trackers() {
 		router, _ := set.Router(id)
 		if router.ContactCenter() != contactCenter {
@@ -88,7 +88,7 @@ func (r Registration) Plan(set *rules.Set, contactCenter string, have []ziwo.Tra
 	return plan, errors.Join(errs...)
 }
 
-func (r Registration) wanted(id string, doc rules.Tracker) (ziwo.Tracker, error) {
+func (r Registration) wanted(id string, doc config.Tracker) (ziwo.Tracker, error) {
 	base := r.PublicURL + "/callTrackers/" + url.PathEscape(id)
 	blocked := doc.Blocked
 	t := ziwo.Tracker{
@@ -98,7 +98,7 @@ func (r Registration) wanted(id string, doc rules.Tracker) (ziwo.Tracker, error)
 	var err error
 	for _, side := range []struct {
 		name string
-		list rules.KeyList
+		list config.KeyList
 		to   *string
 	}{{"start", doc.Keys.Start, &t.StartRequestKey}, {"end", doc.Keys.End, &t.EndRequestKey}} {
 		switch {

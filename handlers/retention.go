@@ -51,10 +51,10 @@ func (h *Retention) Schedule(ctx context.Context) error {
 // forget is what is older than the configuration in force keeps it.
 func (h *Retention) forget(now time.Time) (f storage.Forget) {
 	live := h.Config.Live()
-	if live == nil || live.Set.Document().Retention == nil {
+	if live == nil || live.Document.Retention == nil {
 		return f
 	}
-	keep := live.Set.Document().Retention
+	keep := live.Document.Retention
 	before := func(days int) time.Time {
 		if days <= 0 {
 			return time.Time{}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"calltracker/config"
 	"calltracker/rules"
 	"calltracker/ziwo"
 )
@@ -107,12 +108,12 @@ func (h *Simulator) set(document string) (*rules.Set, error) {
 		}
 		return live.Set, nil
 	}
-	format := rules.YAML
+	format := config.YAML
 	if bytes.HasPrefix(bytes.TrimSpace([]byte(document)), []byte("{")) {
-		format = rules.JSON
+		format = config.JSON
 	}
 	// Keys do not matter to a simulation, so references stay unresolved.
-	set, problems := rules.Load([]byte(document), format, nil)
+	_, set, problems := config.Load([]byte(document), format, nil)
 	if set == nil {
 		return nil, &Invalid{Errors: fieldErrors(problems.Errors())}
 	}
@@ -165,12 +166,12 @@ type TestResult struct {
 }
 
 // RunTests runs the tests of a document.
-func RunTests(set *rules.Set) []TestResult {
+func RunTests(doc *config.Document, set *rules.Set) []TestResult {
 	numbers := NewNumbers()
-	results := make([]TestResult, len(set.Document().Tests))
-	for i, test := range set.Document().Tests {
+	results := make([]TestResult, len(doc.Tests))
+	for i, test := range doc.Tests {
 		results[i] = TestResult{Name: test.Name}
-		results[i].Line, results[i].Column = set.TestPlace(i)
+		results[i].Line, results[i].Column = doc.Position(fmt.Sprintf("tests[%d]", i))
 		call := make(map[string]any, len(test.Call))
 		for name, value := range test.Call {
 			call[name] = value.Text
@@ -188,7 +189,7 @@ func RunTests(set *rules.Set) []TestResult {
 	return results
 }
 
-func unmet(want rules.Expectation, got Simulation) []string {
+func unmet(want config.Expectation, got Simulation) []string {
 	var out []string
 	if want.Route != nil && *want.Route != got.Route {
 		out = append(out, fmt.Sprintf("expected route %q, got %q", *want.Route, got.Route))
@@ -209,9 +210,9 @@ func unmet(want rules.Expectation, got Simulation) []string {
 }
 
 // failedTests are the tests of a document that do not hold, as errors of it.
-func failedTests(set *rules.Set) []FieldError {
+func failedTests(doc *config.Document, set *rules.Set) []FieldError {
 	var out []FieldError
-	for i, r := range RunTests(set) {
+	for i, r := range RunTests(doc, set) {
 		for _, failure := range r.Failures {
 			out = append(out, FieldError{
 				Line: r.Line, Column: r.Column, Path: fmt.Sprintf("tests[%d]", i),

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"calltracker/config"
 	"calltracker/rules"
 	"calltracker/web"
 )
@@ -21,7 +22,7 @@ func (e *Embeds) Page(site string) (web.SitePage, error) {
 	if live == nil {
 		return web.SitePage{}, &UnknownEmbed{"no configuration is in force on this server yet"}
 	}
-	doc, ok := live.Set.Document().Sites[site]
+	doc, ok := live.Document.Sites[site]
 	if !ok {
 		return web.SitePage{}, &UnknownEmbed{fmt.Sprintf("there is no site %q on this server; look at sites: in the configuration", shorten(site))}
 	}
@@ -63,7 +64,7 @@ func (e *Embeds) line(kind web.Kind, site, title, about, attributes, host string
 	}
 }
 
-func (e *Embeds) button(set *rules.Set, site rules.Site) web.SiteButton {
+func (e *Embeds) button(set *rules.Set, site config.Site) web.SiteButton {
 	doc, now := site.WebCallback, e.Now()
 	always := doc.Offline != nil && *doc.Offline
 	hours := set.Hours(site.OfflineOutside)

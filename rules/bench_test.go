@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"calltracker/config"
 	"calltracker/phone"
 	"calltracker/rules"
 )
@@ -62,9 +63,9 @@ func benchmarkCall() rules.Facts {
 
 // Deciding allocates nothing: a call costs the garbage collector no work.
 func TestDecideDoesNotAllocate(t *testing.T) {
-	set := mustLoad(t, manyRoutes(1, 1000), rules.YAML)
+	set := mustLoad(t, manyRoutes(1, 1000), config.YAML)
 	many, _ := set.Router("tracker-0")
-	spread := mustLoad(t, string(readFile(t, "testdata/golden/spread/document.yaml")), rules.YAML)
+	spread := mustLoad(t, string(readFile(t, "testdata/golden/spread/document.yaml")), config.YAML)
 	splits, _ := spread.Router("line")
 	split := benchmarkCall()
 	split.DID = phone.Parse("042001000", "AE")
@@ -98,7 +99,7 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 }
 
 func BenchmarkDecideNoMatch(b *testing.B) {
-	set := mustLoad(b, manyRoutes(1, 1000), rules.YAML)
+	set := mustLoad(b, manyRoutes(1, 1000), config.YAML)
 	router, _ := set.Router("tracker-0")
 	facts := benchmarkCall()
 	b.ReportAllocs()
@@ -112,7 +113,7 @@ func BenchmarkDecideNoMatch(b *testing.B) {
 // The cost of a call must not grow with the number of trackers.
 func BenchmarkDecide(b *testing.B) {
 	for _, trackers := range []int{10, 1_000, 10_000} {
-		set := mustLoad(b, manyRoutes(trackers, 20), rules.YAML)
+		set := mustLoad(b, manyRoutes(trackers, 20), config.YAML)
 		ids := set.Trackers()
 		facts := benchmarkCall()
 		b.Run(fmt.Sprint(trackers, " trackers"), func(b *testing.B) {
@@ -132,7 +133,7 @@ func BenchmarkDecide(b *testing.B) {
 }
 
 func BenchmarkExplain(b *testing.B) {
-	set := mustLoad(b, manyRoutes(1, 20), rules.YAML)
+	set := mustLoad(b, manyRoutes(1, 20), config.YAML)
 	router, _ := set.Router("tracker-0")
 	facts := benchmarkCall()
 	b.ReportAllocs()
@@ -143,11 +144,11 @@ func BenchmarkExplain(b *testing.B) {
 
 func BenchmarkLoad(b *testing.B) {
 	yaml := manyRoutes(1_000, 20)
-	json, err := rules.Convert([]byte(yaml), rules.YAML, rules.JSON)
+	json, err := config.Convert([]byte(yaml), config.YAML, config.JSON)
 	if err != nil {
 		b.Fatal(err)
 	}
-	for format, text := range map[rules.Format]string{rules.YAML: yaml, rules.JSON: string(json)} {
+	for format, text := range map[config.Format]string{config.YAML: yaml, config.JSON: string(json)} {
 		b.Run(string(format), func(b *testing.B) {
 			b.SetBytes(int64(len(text)))
 			b.ReportAllocs()

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"calltracker/phone"
+	"calltracker/problem"
 )
 
 // condition is a compiled Condition.
@@ -127,6 +128,13 @@ func factOf(field string) (fact, string) {
 
 // ofCaller tells whether the fact is read from the caller's number.
 func (f fact) ofCaller() bool { return f == factCaller || f == factCountry || f == factType }
+
+// ReadsCustomer reports whether the condition depends on what a CRM knows of
+// the caller.
+func (c Condition) ReadsCustomer() bool {
+	f, _ := factOf(c.Field)
+	return f.ofCustomer()
+}
 
 // ofCustomer tells whether the fact is read from what a CRM knows.
 func (f fact) ofCustomer() bool { return f == factFound || f == factTags || f == factConnection }
@@ -359,7 +367,7 @@ func (c *condition) why(e *evaluation) string {
 		if f.state == absent {
 			return field + ": " + c.absent(e)
 		}
-		shown = clip(f.text)
+		shown = problem.Clip(f.text)
 	}
 	must := "must"
 	if c.not {
@@ -394,24 +402,24 @@ func (c *condition) absent(e *evaluation) string {
 func (c *compiler) condition(t *trackerCompiler, doc Condition, path string) (condition, bool) {
 	of, request := factOf(doc.Field)
 	if of == 0 {
-		if doc.Field != "" || !c.reported(path) {
+		if doc.Field != "" || !c.incomplete(path) {
 			names := []string{"request."}
 			for _, f := range factNames {
 				names = append(names, f.name)
 			}
 			hint := "; known are " + strings.Join(names[1:], ", ") + " and request.<name>"
-			if near := nearest(doc.Field, names); near != "" && near != doc.Field {
-				hint = fmt.Sprintf("; did you mean %q?", near)
+			if similar := problem.Nearest(doc.Field, names); similar != "" && similar != doc.Field {
+				hint = fmt.Sprintf("; did you mean %q?", similar)
 			}
-			c.fail(path+".field", "unknown field %q%s", doc.Field, hint)
+			c.Errorf(path+".field", "unknown field %q%s", doc.Field, hint)
 		}
 		return condition{}, false
 	}
-	if doc.Op == "" && c.reported(path) {
+	if doc.Op == "" && c.incomplete(path) {
 		return condition{}, false
 	}
 	if !slices.Contains(operators[of], doc.Op) {
-		c.fail(path+".op", "%s cannot be compared by %q; it takes %s", doc.Field, doc.Op, joined(operators[of]))
+		c.Errorf(path+".op", "%s cannot be compared by %q; it takes %s", doc.Field, doc.Op, joined(operators[of]))
 		return condition{}, false
 	}
 	out := condition{of: of, by: comparisons[doc.Op], not: doc.Not, slot: t.slot(of, request)}
@@ -424,10 +432,10 @@ func (c *compiler) condition(t *trackerCompiler, doc Condition, path string) (co
 	if of == factWeekday || of == factTime || of == factDate {
 		t.readClock()
 	}
-	before := len(c.problems)
+	before := len(c.Problems)
 	c.compareWith(t, &out, doc.Op, values, path)
 	out.reason = add(&c.reasons, reason{c.ofMany(doc.Field), c.ofMany(says(doc.Op, values))}).from
-	return out, len(c.problems) == before
+	return out, len(c.Problems) == before
 }
 
 // values checks how many values the operator takes.
@@ -435,22 +443,22 @@ func (c *compiler) values(doc Condition, path string) ([]Value, bool) {
 	values := doc.Values
 	if doc.Value != nil {
 		if values != nil {
-			c.fail(path, "write value or values, not both")
+			c.Errorf(path, "write value or values, not both")
 			return nil, false
 		}
 		values = []Value{*doc.Value}
 	}
 	switch {
 	case doc.Op == OpExists && len(values) > 0:
-		c.fail(path, `"exists" takes no value`)
+		c.Errorf(path, `"exists" takes no value`)
 	case doc.Op == OpExists:
 		return nil, true
 	case len(values) == 0:
-		c.fail(path, "%q needs a value", doc.Op)
+		c.Errorf(path, "%q needs a value", doc.Op)
 	case doc.Op == OpBetween && len(values) != 2:
-		c.fail(path, `"between" takes two values, the first and the last`)
+		c.Errorf(path, `"between" takes two values, the first and the last`)
 	case (doc.Op == OpIs || doc.Op == OpMatches) && len(values) != 1:
-		c.fail(path, "%q takes one value; use \"in\" for several", doc.Op)
+		c.Errorf(path, "%q takes one value; use \"in\" for several", doc.Op)
 	default:
 		return values, true
 	}
@@ -463,7 +471,7 @@ func says(op Op, values []Value) string {
 	for i, v := range values {
 		words[i] = v.Text
 	}
-	all := clip(strings.Join(words, ", "))
+	all := problem.Clip(strings.Join(words, ", "))
 	switch op {
 	case OpIs:
 		return "be " + all
@@ -478,7 +486,7 @@ func says(op Op, values []Value) string {
 	case OpMatches:
 		return "match " + all
 	case OpBetween:
-		return "be between " + clip(words[0]) + " and " + clip(words[1])
+		return "be between " + problem.Clip(words[0]) + " and " + problem.Clip(words[1])
 	default:
 		return "be sent"
 	}
@@ -512,7 +520,7 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values
 			out.rare = add(&c.rare, rareValues{pattern: pattern}).from
 		}
 		if err != nil {
-			c.fail(path, "%q is no regular expression: %s", clip(values[0].Text), clip(err.Error()))
+			c.Errorf(path, "%q is no regular expression: %s", problem.Clip(values[0].Text), problem.Clip(err.Error()))
 		}
 		return
 	case OpBetween:
@@ -522,16 +530,16 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values
 	var words []string
 	var dates []int64
 	for _, v := range values {
-		if v.Text == "" && c.reported(path) {
+		if v.Text == "" && c.incomplete(path) {
 			continue // it could not be read or resolved, and matches nothing
 		}
 		if v.Text == "" {
-			c.fail(path, "a value is empty; it would match everything or nothing")
+			c.Errorf(path, "a value is empty; it would match everything or nothing")
 			return
 		}
-		text, problem := wordFor(out, op, v, t.doc.Region, c.phone)
-		if problem != "" {
-			c.fail(path, "%s", problem)
+		text, err := wordFor(out, op, v, t.doc.Region, c.phone)
+		if err != nil {
+			c.Errorf(path, "%s", err)
 			return
 		}
 		switch out.of {
@@ -559,12 +567,12 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values
 	}
 }
 
-// wordFor is a value in the form of its fact, or what is wrong with it.
-func wordFor(out *condition, op Op, v Value, region string, parse func(raw, region string) phone.Number) (text, problem string) {
+// wordFor returns a value in the form of its fact.
+func wordFor(out *condition, op Op, v Value, region string, parse func(raw, region string) phone.Number) (text string, err error) {
 	switch out.of {
 	case factDID, factCaller:
-		if !v.quoted {
-			return "", fmt.Sprintf("write the number in quotes, or its leading zeros get lost: %q", v.Text)
+		if v.Unquoted {
+			return "", fmt.Errorf("write the number in quotes, or its leading zeros get lost: %q", v.Text)
 		}
 		switch op {
 		case OpPrefix:
@@ -575,33 +583,33 @@ func wordFor(out *condition, op Op, v Value, region string, parse func(raw, regi
 			text = parse(v.Text, region).Key()
 		}
 		if text == "" { // it would match every number
-			return "", fmt.Sprintf("%q has no digits to compare with", clip(v.Text))
+			return "", fmt.Errorf("%q has no digits to compare with", problem.Clip(v.Text))
 		}
-		return text, ""
+		return text, nil
 	case factCountry:
 		country := strings.ToUpper(v.Text)
 		if !phone.KnownRegion(country) {
-			return "", fmt.Sprintf("%q is no country code; use two letters such as AE", clip(v.Text))
+			return "", fmt.Errorf("%q is no country code; use two letters such as AE", problem.Clip(v.Text))
 		}
-		return country, ""
+		return country, nil
 	case factType:
 		if !slices.Contains(phone.Types(), phone.Type(v.Text)) {
-			return "", fmt.Sprintf("%q is no type of number; use %s", clip(v.Text), joined(phone.Types()))
+			return "", fmt.Errorf("%q is no type of number; use %s", problem.Clip(v.Text), joined(phone.Types()))
 		}
 	case factWeekday:
 		if _, ok := Weekday(v.Text).number(); !ok {
-			return "", fmt.Sprintf("%q is no weekday; use %s", clip(v.Text), joined(weekdays))
+			return "", fmt.Errorf("%q is no weekday; use %s", problem.Clip(v.Text), joined(weekdays))
 		}
 	case factDate:
 		if _, err := ParseDate(v.Text); err != nil {
-			return "", err.Error()
+			return "", err
 		}
 	case factFound:
 		if v.Text != "true" && v.Text != "false" {
-			return "", fmt.Sprintf("customer.found is true or false, not %q", clip(v.Text))
+			return "", fmt.Errorf("customer.found is true or false, not %q", problem.Clip(v.Text))
 		}
 	}
-	return v.Text, ""
+	return v.Text, nil
 }
 
 func digitOnly(r rune) rune {
@@ -617,7 +625,7 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 		case factWeekday:
 			day, ok := Weekday(v.Text).number()
 			if !ok {
-				return 0, fmt.Errorf("%q is no weekday; use %s", clip(v.Text), joined(weekdays))
+				return 0, fmt.Errorf("%q is no weekday; use %s", problem.Clip(v.Text), joined(weekdays))
 			}
 			return int64(day), nil
 		case factTime:
@@ -629,7 +637,7 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 		default:
 			number, err := strconv.ParseInt(v.Text, 10, 64)
 			if err != nil {
-				return 0, fmt.Errorf("%q is no whole number", clip(v.Text))
+				return 0, fmt.Errorf("%q is no whole number", problem.Clip(v.Text))
 			}
 			return number, nil
 		}
@@ -638,7 +646,7 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 	high, errHigh := read(values[1])
 	for _, err := range []error{errLow, errHigh} {
 		if err != nil {
-			c.fail(path, "%s", err)
+			c.Errorf(path, "%s", err)
 		}
 	}
 	if errLow != nil || errHigh != nil {
@@ -646,7 +654,7 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 	}
 	wraps := out.of == factWeekday || out.of == factTime
 	if high < low && !wraps || out.of == factTime && low == high {
-		c.fail(path, "nothing is between %s and %s", values[0].Text, values[1].Text)
+		c.Errorf(path, "nothing is between %s and %s", values[0].Text, values[1].Text)
 	}
 	for day := range int64(len(weekdays)) {
 		if out.of == factWeekday && within(day, low, high) {

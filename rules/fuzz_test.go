@@ -2,81 +2,12 @@ package rules_test
 
 import (
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"calltracker/phone"
 	"calltracker/rules"
 )
-
-// seeds are documents to start fuzzing from: right ones and wrong ones.
-func seeds(f *testing.F, format rules.Format) {
-	documents, err := filepath.Glob("testdata/golden/*/document.yaml")
-	if err != nil || len(documents) == 0 {
-		f.Fatalf("no golden documents: %v", err)
-	}
-	for _, file := range append(documents, problemFiles(f)...) {
-		text := readFile(f, file)
-		if formatOf(file) != format {
-			if text, err = rules.Convert(text, formatOf(file), format); err != nil {
-				continue
-			}
-		}
-		f.Add(string(text))
-	}
-}
-
-// readsAnything holds what is true of every text that somebody sends as a document.
-func readsAnything(t *testing.T, text string, format rules.Format) {
-	set, problems := rules.Load([]byte(text), format, resolve)
-	if (set == nil) != (len(problems.Errors()) > 0) {
-		t.Fatalf("set %v with the errors %v", set != nil, problems.Errors())
-	}
-	// YAML breaks lines at more characters than editors do, JSON at fewer.
-	text = strings.TrimPrefix(text, "\ufeff")
-	lines := 1 + strings.Count(text, "\n")
-	if format == rules.YAML {
-		text = strings.ReplaceAll(text, "\r\n", "\n")
-		lines = 1
-		for _, r := range text {
-			if strings.ContainsRune("\n\r\u0085\u2028\u2029", r) {
-				lines++
-			}
-		}
-	}
-	for _, p := range problems {
-		if p.Line < 1 || p.Line > lines || p.Column < 1 || p.Column > len(text)+1 {
-			t.Errorf("a problem outside of the text of %d lines: %s", lines, p)
-		}
-		if p.Message == "" || strings.ContainsAny(p.String(), "\r\n") {
-			t.Errorf("a problem that does not fit on a line: %q", p.String())
-		}
-	}
-	if set == nil {
-		return
-	}
-	for _, id := range set.Trackers() {
-		router, _ := set.Router(id)
-		for _, number := range []string{"", "061234567", "+33176431400", "anonymous"} {
-			answers(t, router, rules.Facts{
-				At: time.Unix(1.8e9, 0), DID: phone.Parse(number, router.Region()), Caller: phone.Parse(number, router.Region()),
-				Request: map[string]string{"lang": number}, Customer: &rules.Customer{Found: true, Tags: []string{"gold"}},
-			})
-		}
-	}
-}
-
-func FuzzDocumentYAML(f *testing.F) {
-	seeds(f, rules.YAML)
-	f.Fuzz(func(t *testing.T, text string) { readsAnything(t, text, rules.YAML) })
-}
-
-func FuzzDocumentJSON(f *testing.F) {
-	seeds(f, rules.JSON)
-	f.Fuzz(func(t *testing.T, text string) { readsAnything(t, text, rules.JSON) })
-}
 
 // FuzzSchedule compares the engine with the slow oracle of the schedule tests.
 func FuzzSchedule(f *testing.F) {

@@ -12,8 +12,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v4"
 
+	"calltracker/config"
 	"calltracker/phone"
 	"calltracker/rules"
+	"calltracker/rules/rulestest"
 )
 
 var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
@@ -47,9 +49,9 @@ func readFile(t testing.TB, file string) []byte {
 
 // mustLoad loads a document that has warnings at most. References resolve to
 // themselves.
-func mustLoad(t testing.TB, text string, format rules.Format) *rules.Set {
+func mustLoad(t testing.TB, text string, format config.Format) *rules.Set {
 	t.Helper()
-	set, problems := rules.Load([]byte(text), format, func(kind, name string) (string, error) { return kind + ":" + name, nil })
+	_, set, problems := config.Load([]byte(text), format, func(kind, name string) (string, error) { return kind + ":" + name, nil })
 	if errors := problems.Errors(); len(errors) > 0 {
 		t.Fatalf("the document has errors: %v", errors)
 	}
@@ -100,7 +102,7 @@ func TestGolden(t *testing.T) {
 	for _, document := range documents {
 		dir := filepath.Dir(document)
 		t.Run(filepath.Base(dir), func(t *testing.T) {
-			set := mustLoad(t, string(readFile(t, document)), rules.YAML)
+			set := mustLoad(t, string(readFile(t, document)), config.YAML)
 			var calls []call
 			decoder := yaml.NewDecoder(strings.NewReader(string(readFile(t, filepath.Join(dir, "cases.yaml")))))
 			decoder.KnownFields(true)
@@ -128,7 +130,9 @@ func decide(t *testing.T, router *rules.Router, c call) string {
 	t.Helper()
 	facts := c.facts(t, router.Region())
 	decision, trace := router.Explain(facts)
-	same := cmp.Comparer(func(a, b rules.Decision) bool { return describe(a) == describe(b) && a.Rotating == b.Rotating })
+	same := cmp.Comparer(func(a, b rules.Decision) bool {
+		return rulestest.Describe(a) == rulestest.Describe(b) && a.Rotating == b.Rotating
+	})
 	if diff := cmp.Diff(decision, router.Decide(facts), same); diff != "" {
 		t.Errorf("%s: Decide is not what Explain explains:\n%s", c.Name, diff)
 	}
@@ -143,34 +147,9 @@ func decide(t *testing.T, router *rules.Router, c call) string {
 		decision = decision.Turn(*c.Turn)
 	}
 	var out strings.Builder
-	out.WriteString(describe(decision))
+	out.WriteString(rulestest.Describe(decision))
 	for _, s := range trace {
 		out.WriteString(strings.TrimRight(fmt.Sprintf("  %-20s %-8s %s", s.Route, s.Verdict, s.Reason), " ") + "\n")
-	}
-	return out.String()
-}
-
-func describe(d rules.Decision) string {
-	var out strings.Builder
-	out.WriteString("-> " + d.Route)
-	if d.Voicemail {
-		out.WriteString(", voicemail")
-	}
-	if d.Rotating {
-		out.WriteString(", rotating")
-	}
-	if d.Campaign != "" {
-		out.WriteString(", campaign " + d.Campaign)
-	}
-	for _, flag := range d.Flags {
-		out.WriteString(", " + flag)
-	}
-	out.WriteByte('\n')
-	for _, r := range d.Rules {
-		fmt.Fprintf(&out, "   %s %s as %q for %d s\n", r.Action, r.Number, r.CallerID, r.Timeout)
-	}
-	if d.Rules == nil {
-		out.WriteString("   no rules at all\n")
 	}
 	return out.String()
 }

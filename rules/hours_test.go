@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"calltracker/config"
 	"calltracker/rules"
 )
 
@@ -21,7 +22,7 @@ func TestHoursChangeWhereEveryMinuteSaysSo(t *testing.T) {
 		time.Date(2026, 6, 15, 0, 0, 0, 0, time.UTC),
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		doc := &rules.Document{Calendars: map[string]rules.Calendar{}, Schedules: map[string]rules.Schedule{}}
+		source := rules.Source{Calendars: map[string]rules.Calendar{}, Schedules: map[string]rules.Schedule{}}
 		var names []string
 		start := rapid.SampledFrom(starts).Draw(t, "start")
 		for i := range rapid.IntRange(1, 2).Draw(t, "schedules") {
@@ -30,7 +31,7 @@ func TestHoursChangeWhereEveryMinuteSaysSo(t *testing.T) {
 			s := rules.Schedule{Timezone: rapid.SampledFrom(zones).Draw(t, "zone"), Closed: []string{"c" + name}}
 			holiday := start.AddDate(0, 0, rapid.IntRange(0, 4).Draw(t, "holiday"))
 			date := rules.Date{Year: holiday.Year(), Month: holiday.Month(), Day: holiday.Day()}
-			doc.Calendars["c"+name] = rules.Calendar{{From: date, To: date}}
+			source.Calendars["c"+name] = rules.Calendar{{From: date, To: date}}
 			for d, day := range days {
 				if !rapid.Bool().Draw(t, "opens") {
 					continue
@@ -53,9 +54,9 @@ func TestHoursChangeWhereEveryMinuteSaysSo(t *testing.T) {
 				}
 				s.Open = append(s.Open, rules.Window{Days: []rules.Weekday{day}, From: rules.Clock(from), To: rules.Clock(to)})
 			}
-			doc.Schedules[name] = s
+			source.Schedules[name] = s
 		}
-		set, problems := rules.Compile(doc)
+		set, problems := rules.Compile(source)
 		if set == nil {
 			t.Skip(problems) // sunday night into monday, both of which run late
 		}
@@ -94,10 +95,7 @@ schedules:
     closed: [national-day]
   never: {timezone: Asia/Dubai}
 `
-	set, problems := rules.Load([]byte(text), rules.YAML, nil)
-	if set == nil {
-		t.Fatal(problems)
-	}
+	set := mustLoad(t, text, config.YAML)
 	dubai := time.FixedZone("", 4*60*60)
 	hours := set.Hours([]string{"office", "no-such-schedule"})
 	for _, c := range []struct{ at, change time.Time }{

@@ -11,8 +11,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"calltracker/config"
 	"calltracker/phone"
 	"calltracker/rules"
+	"calltracker/rules/rulestest"
 )
 
 type object = map[string]any
@@ -149,11 +151,11 @@ func load(t *rapid.T, doc object) *rules.Set {
 	if err != nil {
 		t.Fatal(err)
 	}
-	format := pick(t, "format", rules.JSON, rules.YAML)
-	if text, err = rules.Convert(text, rules.JSON, format); err != nil {
+	format := pick(t, "format", config.JSON, config.YAML)
+	if text, err = config.Convert(text, config.JSON, format); err != nil {
 		t.Fatal(err)
 	}
-	set, problems := rules.Load(text, format, nil)
+	_, set, problems := config.Load(text, format, nil)
 	if set == nil {
 		t.Fatalf("%v\n%s", problems.Errors(), text)
 	}
@@ -169,57 +171,9 @@ func TestDecideAlwaysAnswers(t *testing.T) {
 			t.Fatal("no router")
 		}
 		for range 5 {
-			answers(t, router, drawFacts(t, router.Region()))
+			rulestest.Check(t, router, drawFacts(t, router.Region()))
 		}
 	})
-}
-
-// fataler is a *testing.T or a *rapid.T.
-type fataler interface {
-	Fatalf(format string, args ...any)
-}
-
-// answers holds what is true of every decision.
-func answers(t fataler, router *rules.Router, facts rules.Facts) {
-	ids := router.RouteIDs()
-	decision, trace := router.Explain(facts)
-	if len(trace) == 0 || len(trace) > len(ids) {
-		t.Fatalf("%d steps for %d routes", len(trace), len(ids))
-	}
-	for i, step := range trace {
-		last := i == len(trace)-1
-		switch {
-		case step.Route != ids[i]:
-			t.Fatalf("step %d is about %q, must be %q", i, step.Route, ids[i])
-		case last != (step.Verdict == rules.Matched):
-			t.Fatalf("step %d of %d is %q", i, len(trace), step.Verdict)
-		case !last && step.Verdict != rules.Closed && step.Verdict != rules.Failed:
-			t.Fatalf("step %d is %q", i, step.Verdict)
-		case last != (step.Reason == ""):
-			t.Fatalf("step %d (%s) has the reason %q", i, step.Verdict, step.Reason)
-		}
-	}
-	if decision.Route != trace[len(trace)-1].Route {
-		t.Fatalf("the route is %q, the trace ends with %q", decision.Route, trace[len(trace)-1].Route)
-	}
-	if decision.Rules == nil {
-		t.Fatalf("no rules at all")
-	}
-	for _, r := range decision.Rules {
-		if r.Action != rules.ActionCall || r.Number == "" || r.Timeout < 1 {
-			t.Fatalf("a rule that Ziwo cannot follow: %+v", r)
-		}
-	}
-	for range 2 { // the second time as the first
-		if diff := cmp.Diff(describe(decision), describe(router.Decide(facts))); diff != "" {
-			t.Fatalf("Decide differs from Explain:\n%s", diff)
-		}
-	}
-	for n := range uint64(4) {
-		if got := len(decision.Turn(n).Rules); got != len(decision.Rules) {
-			t.Fatalf("turn %d has %d rules instead of %d", n, got, len(decision.Rules))
-		}
-	}
 }
 
 // Two compilations of a document decide alike: no answer depends on the order of a map.
@@ -233,7 +187,7 @@ func TestCompilingIsDeterministic(t *testing.T) {
 			facts := drawFacts(t, a.Region())
 			decisionA, traceA := a.Explain(facts)
 			decisionB, traceB := b.Explain(facts)
-			if diff := cmp.Diff(describe(decisionA), describe(decisionB)); diff != "" {
+			if diff := cmp.Diff(rulestest.Describe(decisionA), rulestest.Describe(decisionB)); diff != "" {
 				t.Fatal(diff)
 			}
 			if diff := cmp.Diff(traceA, traceB); diff != "" {
@@ -241,15 +195,6 @@ func TestCompilingIsDeterministic(t *testing.T) {
 			}
 		}
 	})
-	for _, file := range problemFiles(t) {
-		_, want := rules.Load(readFile(t, file), formatOf(file), resolve)
-		for range 3 {
-			_, got := rules.Load(readFile(t, file), formatOf(file), resolve)
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("%s: the problems differ from one time to the next:\n%s", file, diff)
-			}
-		}
-	}
 }
 
 // More fields of the request are read than an evaluation has places for.
@@ -271,7 +216,7 @@ func TestManyRequestFields(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	router, _ := mustLoad(t, string(text), rules.JSON).Router("t")
+	router, _ := mustLoad(t, string(text), config.JSON).Router("t")
 	for i := range fields {
 		field := fmt.Sprint("f", i)
 		for sent, want := range map[string]string{"50": field + "-50", "65": field + "-60", "66": "otherwise", "": "otherwise"} {
@@ -283,21 +228,21 @@ func TestManyRequestFields(t *testing.T) {
 }
 
 func TestOneSetForManyCallers(t *testing.T) {
-	set := mustLoad(t, string(readFile(t, "testdata/golden/spread/document.yaml")), rules.YAML)
+	set := mustLoad(t, string(readFile(t, "testdata/golden/spread/document.yaml")), config.YAML)
 	router, _ := set.Router("line")
 	facts := func(i int) rules.Facts {
 		return rules.Facts{CallID: fmt.Sprint(i), DID: phone.Parse("042001002", "AE")}
 	}
 	want := make([]string, 100)
 	for i := range want {
-		want[i] = describe(router.Decide(facts(i)))
+		want[i] = rulestest.Describe(router.Decide(facts(i)))
 	}
 	t.Run("group", func(t *testing.T) {
 		for worker := range 4 {
 			t.Run(fmt.Sprint(worker), func(t *testing.T) {
 				t.Parallel()
 				for i := range want {
-					if got := describe(router.Decide(facts(i))); got != want[i] {
+					if got := rulestest.Describe(router.Decide(facts(i))); got != want[i] {
 						t.Errorf("call %d: %s, must be %s", i, got, want[i])
 					}
 				}

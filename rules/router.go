@@ -1,7 +1,7 @@
 // Package rules is the routing engine. It is pure: no I/O, no clock, no
-// randomness. A Document is compiled once into an immutable Set; a Router of
-// the Set decides each call from its Facts alone. Simulations, the document's
-// own tests, replays and live calls all run the same Decide.
+// randomness. Compile makes an immutable Set of a Source; a Router of the Set
+// decides each call from its Facts alone, and explains the decision. Simulations,
+// the tests of a configuration, replays and live calls all run the same Decide.
 package rules
 
 import (
@@ -14,30 +14,8 @@ import (
 
 // Set is a compiled document. It is immutable and safe for concurrent use.
 type Set struct {
-	doc        *Document
-	routers    map[string]*Router
-	webhooks   []webhook
-	schedules  map[string]*schedule
-	testPlaces []position
-}
-
-type webhook struct {
-	contactCenter string
-	keys          KeyRing
-}
-
-// Document is what the set was compiled from, without the routes of its
-// trackers. It must not be changed.
-func (s *Set) Document() *Document { return s.doc }
-
-// Serving is the set without what its document says of trackers, keys among it:
-// who only decides calls needs no more of that than the routers know, and a
-// collector of garbage would look through it again and again.
-func (s *Set) Serving() *Set {
-	out, doc := *s, *s.doc
-	doc.Trackers = nil
-	out.doc = &doc
-	return &out
+	routers   map[string]*Router
+	schedules map[string]*schedule
 }
 
 // Router finds the router of a tracker; the cost does not grow with their number.
@@ -47,18 +25,7 @@ func (s *Set) Router(tracker string) (*Router, bool) {
 }
 
 // Trackers lists the ids of all trackers, sorted.
-func (s *Set) Trackers() []string { return keysOf(s.routers) }
-
-// Webhook tells which contact centre a call-history webhook's key belongs to.
-// It looks at all of them, whichever fits.
-func (s *Set) Webhook(key string) (contactCenter string, ok bool) {
-	for _, w := range s.webhooks {
-		if w.keys.Admits(key) && !ok {
-			contactCenter, ok = w.contactCenter, true
-		}
-	}
-	return contactCenter, ok
-}
+func (s *Set) Trackers() []string { return sortedKeys(s.routers) }
 
 // Region is how the trackers of a contact centre read national numbers, when
 // they agree, else "".
@@ -84,7 +51,7 @@ func (s *Set) Regions() []string {
 			seen[region] = true
 		}
 	}
-	return keysOf(seen)
+	return sortedKeys(seen)
 }
 
 // Campaign is that of a DID of any tracker of a contact centre, or "".
@@ -99,12 +66,6 @@ func (s *Set) Campaign(contactCenter string, n phone.Number) string {
 	return ""
 }
 
-// TestPlace is where the document's test i stands: line and column from 1, or
-// 0 when it was built by hand.
-func (s *Set) TestPlace(i int) (line, column int) {
-	return s.testPlaces[i].line, s.testPlaces[i].column
-}
-
 // Router decides the calls of one tracker. It is immutable and safe for
 // concurrent use. What every call reads stands first, as in all that it leads
 // to: a tracker's calls come seldom enough that all of it has left the
@@ -113,7 +74,6 @@ type Router struct {
 	tables        *tables
 	id            word
 	region        word
-	start, end    uint32 // rings of keys
 	spellings     list[spelling]
 	dids          list[did]
 	routes        list[route]
@@ -121,13 +81,10 @@ type Router struct {
 	schedules     list[uint32]   // of the tables'
 	requests      list[word]     // names of the request's fields that conditions read
 	zone          *time.Location // of weekday, time and date; nil when no condition reads them
-	customerWait  time.Duration
 	contactCenter word
 	rules         run // of all routes
 	readsCaller   bool
 	readsCustomer bool
-	blocked       bool
-	_             [8]byte // none straddles three lines
 }
 
 type route struct {
@@ -186,24 +143,12 @@ func (r *Router) ContactCenter() string { return r.tables.text(r.contactCenter) 
 // Region is how national numbers are read, or "".
 func (r *Router) Region() string { return r.tables.text(r.region) }
 
-// Blocked tells whether the tracker takes no calls.
-func (r *Router) Blocked() bool { return r.blocked }
-
-// StartKeys and EndKeys are the keys of the two endpoints.
-func (r *Router) StartKeys() KeyRing { return r.tables.rings[r.start] }
-
-// EndKeys are the keys of the end of calls.
-func (r *Router) EndKeys() KeyRing { return r.tables.rings[r.end] }
-
 // ReadsCaller tells whether a decision may depend on the caller: when none does,
 // there is no need to parse the number before deciding.
 func (r *Router) ReadsCaller() bool { return r.readsCaller }
 
-// CustomerWait tells whether a decision may depend on who the caller is, and how
-// long a call may wait to learn that; 0 is not at all.
-func (r *Router) CustomerWait() (wait time.Duration, reads bool) {
-	return r.customerWait, r.readsCustomer
-}
+// ReadsCustomer reports whether a decision may depend on who the caller is.
+func (r *Router) ReadsCustomer() bool { return r.readsCustomer }
 
 // Listed finds a number of the tracker by a usual spelling without parsing it.
 func (r *Router) Listed(raw string) (phone.Number, bool) {

@@ -2,10 +2,13 @@ package rules
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"time"
 	_ "time/tzdata" // so that a bare machine knows the same zones
+
+	"calltracker/problem"
 )
 
 // schedule is compiled opening hours. It is immutable.
@@ -106,33 +109,32 @@ func (c *compiler) schedule(name string, doc Schedule) *schedule {
 		c.window(s, w, at)
 	}
 	for i, calendar := range doc.Closed {
-		days, ok := c.doc.Calendars[calendar]
+		days, ok := c.Calendars[calendar]
 		if !ok {
-			unknown(c, fmt.Sprintf("%s.closed[%d]", path, i), "calendar", calendar, c.doc.Calendars)
+			c.Unknown(fmt.Sprintf("%s.closed[%d]", path, i), "calendar", calendar, maps.Keys(c.Calendars))
 			continue
 		}
-		c.usedCalendars[calendar] = true
 		for _, h := range days {
 			s.closed = append(s.closed, closure{from: h.From, to: h.To, calendar: calendar, name: h.Name})
 		}
 	}
-	if len(doc.Open) == 0 && !c.reported(path) {
-		c.warn(path, "schedule %q never opens", name)
+	if len(doc.Open) == 0 && !c.incomplete(path) {
+		c.Warnf(path, "schedule %q never opens", name)
 	}
 	return s
 }
 
 func (c *compiler) window(s *schedule, w Window, path string) {
-	if c.reported(path) {
+	if c.incomplete(path) {
 		return
 	}
 	opening := span{from: w.From, to: w.To}
 	switch {
 	case w.From == w.To:
-		c.fail(path, "the window from %s to %s is empty; a whole day is 00:00 to 24:00", w.From, w.To)
+		c.Errorf(path, "the window from %s to %s is empty; a whole day is 00:00 to 24:00", w.From, w.To)
 		return
 	case w.From == midnight:
-		c.fail(path+".from", "a window cannot start at 24:00; that is 00:00 of the next day")
+		c.Errorf(path+".from", "a window cannot start at 24:00; that is 00:00 of the next day")
 		return
 	case w.To < w.From:
 		opening.to += midnight
@@ -143,7 +145,7 @@ func (c *compiler) window(s *schedule, w Window, path string) {
 			continue
 		}
 		if other, where, overlap := s.overlapping(day, opening); overlap {
-			c.fail(path, "%s %s to %s overlaps %s %s", name, w.From, w.To, weekdays[where], other)
+			c.Errorf(path, "%s %s to %s overlaps %s %s", name, w.From, w.To, weekdays[where], other)
 			return
 		}
 		s.days[day] = append(s.days[day], opening)
@@ -185,7 +187,7 @@ func (c *compiler) zone(name, path string) *time.Location {
 		if offset.MatchString(name) {
 			message = "%q is an offset, and offsets are wrong for half of the year in many countries; use an IANA name such as Asia/Dubai"
 		}
-		c.fail(path, message, clip(name))
+		c.Errorf(path, message, problem.Clip(name))
 		return time.UTC
 	}
 	c.zones[name] = location
@@ -195,7 +197,7 @@ func (c *compiler) zone(name, path string) *time.Location {
 // commonZone is the zone of all schedules, when there is only one.
 func (c *compiler) commonZone() (*time.Location, bool) {
 	var names []string
-	for _, s := range c.doc.Schedules {
+	for _, s := range c.Schedules {
 		if s.Timezone != "" && !slices.Contains(names, s.Timezone) {
 			names = append(names, s.Timezone)
 		}

@@ -28,7 +28,7 @@ type window struct{ days, from, to string }
 // the calls while it is open.
 func routersOf(t testing.TB, schedules []hours) []*rules.Router {
 	t.Helper()
-	doc := rules.Document{
+	source := rules.Source{
 		Calendars: map[string]rules.Calendar{}, Schedules: map[string]rules.Schedule{}, Trackers: map[string]rules.Tracker{},
 	}
 	for i, h := range schedules {
@@ -59,10 +59,10 @@ func routersOf(t testing.TB, schedules []hours) []*rules.Router {
 			}
 			calendar = append(calendar, rules.Holiday{From: from, To: to})
 		}
-		doc.Calendars[name], doc.Schedules[name] = calendar, schedule
-		doc.Trackers[name] = rules.Tracker{Routes: []rules.Route{{ID: "open", During: []string{name}}, {ID: "closed"}}}
+		source.Calendars[name], source.Schedules[name] = calendar, schedule
+		source.Trackers[name] = rules.Tracker{Routes: []rules.Route{{ID: "open", During: []string{name}}, {ID: "closed"}}}
 	}
-	set, problems := rules.Compile(&doc)
+	set, problems := rules.Compile(source)
 	if errors := problems.Errors(); len(errors) > 0 {
 		t.Fatalf("%v", errors)
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"calltracker/config"
 	"calltracker/phone"
 	"calltracker/rules"
 )
@@ -62,7 +63,7 @@ func split(id, when string, weights ...int) string {
 
 func router(t testing.TB, document string) *rules.Router {
 	t.Helper()
-	set := mustLoad(t, document, rules.YAML)
+	set := mustLoad(t, document, config.YAML)
 	r, ok := set.Router(set.Trackers()[0])
 	if !ok {
 		t.Fatal("no tracker")

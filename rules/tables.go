@@ -14,7 +14,6 @@ import (
 // garbage collector. Tables are immutable once the Set is compiled.
 type tables struct {
 	memory    []byte
-	rings     []KeyRing
 	schedules []*schedule
 	rare      []rareValues
 	rules     []Rule
@@ -156,17 +155,6 @@ func (w *writer) list(texts []string) list[word] {
 	return put(w, words)
 }
 
-// ring is where an equal ring of keys stands: many trackers have the same ones.
-func (w *writer) ring(keys KeyRing) uint32 {
-	const most = 16 // to look through; others keep their own
-	for i := range min(len(w.rings), most) {
-		if w.rings[i].open == keys.open && slices.Equal(w.rings[i].hashes, keys.hashes) {
-			return uint32(i)
-		}
-	}
-	return add(&w.rings, keys).from
-}
-
 // spellings is the table of the forms in which DIDs of the tracker come.
 func (w *writer) spellings(forms map[string]*listed) list[spelling] {
 	if len(forms) == 0 {
@@ -177,7 +165,7 @@ func (w *writer) spellings(forms map[string]*listed) list[spelling] {
 		size *= 2
 	}
 	table := make([]spelling, size)
-	for _, text := range keysOf(forms) {
+	for _, text := range sortedKeys(forms) {
 		at := spellingPlace(text, size)
 		for table[at].text.size != 0 {
 			at = (at + 1) & (size - 1)
@@ -207,6 +195,6 @@ func (w *writer) finish() {
 	for i, s := range w.spoken {
 		t.rules[i].Number, t.rules[i].CallerID = t.text(s.number), t.text(s.callerID)
 	}
-	t.rings, t.schedules, t.rare, t.rules = slices.Clone(t.rings), slices.Clone(t.schedules), slices.Clone(t.rare), slices.Clone(t.rules)
+	t.schedules, t.rare, t.rules = slices.Clone(t.schedules), slices.Clone(t.rare), slices.Clone(t.rules)
 	t.reasons = slices.Clone(t.reasons)
 }

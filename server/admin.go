@@ -13,8 +13,8 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"calltracker/config"
 	"calltracker/handlers"
-	"calltracker/rules"
 )
 
 // This file turns admin requests into calls of handlers, and their results into
@@ -32,11 +32,11 @@ func (s *api) getConfig(c echo.Context) error {
 	if c.Request().Header.Get("If-None-Match") == tag {
 		return c.NoContent(http.StatusNotModified)
 	}
-	wanted := rules.YAML
+	wanted := config.YAML
 	if accept := c.Request().Header.Get(echo.HeaderAccept); strings.Contains(accept, "json") && !strings.Contains(accept, "yaml") {
-		wanted = rules.JSON
+		wanted = config.JSON
 	}
-	text, err := rules.Convert([]byte(version.Document), rules.Format(version.Format), wanted)
+	text, err := config.Convert([]byte(version.Document), config.Format(version.Format), wanted)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (s *api) putConfig(c echo.Context) error {
 	if in.Format, err = documentFormat(c.Request().Header.Get(echo.HeaderContentType)); err != nil {
 		return err
 	}
-	body, err := readBody(nil, c.Request(), rules.MaxDocumentBytes)
+	body, err := readBody(nil, c.Request(), config.MaxDocumentBytes)
 	if err != nil {
 		return err
 	}
@@ -76,17 +76,17 @@ func (s *api) putConfig(c echo.Context) error {
 
 // documentFormat tells the notation from the content type. What curl sends by
 // default counts as YAML.
-func documentFormat(contentType string) (rules.Format, error) {
+func documentFormat(contentType string) (config.Format, error) {
 	if contentType == "" {
-		return rules.YAML, nil
+		return config.YAML, nil
 	}
 	mediaType, _, err := mime.ParseMediaType(contentType)
 	switch {
 	case err == nil && mediaType == echo.MIMEApplicationJSON:
-		return rules.JSON, nil
+		return config.JSON, nil
 	case err == nil && (strings.Contains(mediaType, "yaml") || mediaType == echo.MIMETextPlain ||
 		mediaType == echo.MIMEApplicationForm || mediaType == echo.MIMEOctetStream):
-		return rules.YAML, nil
+		return config.YAML, nil
 	default:
 		return "", fmt.Errorf("%w: send application/yaml or application/json, not %s", errMediaType, clipped(contentType))
 	}

@@ -22,9 +22,9 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/mattn/go-isatty"
 
+	"calltracker/config"
 	"calltracker/crm/builtin"
 	"calltracker/handlers"
-	"calltracker/rules"
 	"calltracker/storage/sqlstore"
 )
 
@@ -141,7 +141,7 @@ func (cmd *serveCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if s.config.Live() != nil && apply != nil {
-		doc, _ := rules.Parse([]byte(apply.Document), apply.Format, localResolver)
+		doc, _ := config.Parse([]byte(apply.Document), apply.Format, localResolver)
 		printNextSteps(c.out, s.settings, s.listener.Addr(), doc.Trackers, cmd.AdminToken == "")
 	}
 	return s.run(ctx)
@@ -162,17 +162,17 @@ func isTerminal(w io.Writer) bool {
 }
 
 // formatOf tells the notation from a file's name.
-func formatOf(name string) rules.Format {
+func formatOf(name string) config.Format {
 	if strings.EqualFold(filepath.Ext(name), ".json") {
-		return rules.JSON
+		return config.JSON
 	}
-	return rules.YAML
+	return config.YAML
 }
 
 // readDocument reads a file, or standard input when it is called "-".
 func (c *console) readDocument(name string) ([]byte, error) {
 	if name == "-" {
-		return io.ReadAll(io.LimitReader(c.in, rules.MaxDocumentBytes+1))
+		return io.ReadAll(io.LimitReader(c.in, config.MaxDocumentBytes+1))
 	}
 	return os.ReadFile(name)
 }
@@ -186,7 +186,7 @@ func localResolver(kind, name string) (string, error) {
 	if value, ok := os.LookupEnv(name); ok {
 		return value, nil
 	}
-	return "", fmt.Errorf("%w; the server that uses this needs the variable", rules.ErrUnresolvedHere)
+	return "", fmt.Errorf("%w; the server that uses this needs the variable", config.ErrUnresolvedHere)
 }
 
 type checkCommand struct {
@@ -197,7 +197,7 @@ type checkCommand struct {
 // Run prints every problem, runs the tests and sums up.
 func (cmd *checkCommand) Run(c *console) error {
 	if cmd.Schema {
-		schema, err := rules.Schema()
+		schema, err := config.Schema()
 		if err != nil {
 			return err
 		}
@@ -211,12 +211,12 @@ func (cmd *checkCommand) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	set, problems := rules.Load(text, formatOf(cmd.File), localResolver, handlers.RuleDrivers(builtin.Drivers())...)
+	doc, set, problems := config.Load(text, formatOf(cmd.File), localResolver, handlers.RuleDrivers(builtin.Drivers())...)
 	style := styleFor(c.out)
 	printProblems(c.out, style, cmd.File, problems)
 	var results []handlers.TestResult
 	if set != nil {
-		results = handlers.RunTests(set)
+		results = handlers.RunTests(doc, set)
 	}
 	if failed := printTests(c.out, style, cmd.File, results); failed > 0 || set == nil {
 		printVerdict(c.out, style, cmd.File, set, problems, results)
@@ -252,7 +252,7 @@ func (cmd *simulateCommand) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	set, problems := rules.Load(text, formatOf(cmd.File), localResolver, handlers.RuleDrivers(builtin.Drivers())...)
+	_, set, problems := config.Load(text, formatOf(cmd.File), localResolver, handlers.RuleDrivers(builtin.Drivers())...)
 	if set == nil {
 		printProblems(c.err, styleFor(c.err), cmd.File, problems.Errors())
 		return errSaid

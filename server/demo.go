@@ -21,11 +21,11 @@ import (
 	"syscall"
 	"time"
 
+	"calltracker/config"
 	"calltracker/crm"
 	"calltracker/crm/builtin"
 	"calltracker/crm/crmtest"
 	"calltracker/handlers"
-	"calltracker/rules"
 	"calltracker/ziwo/ziwotest"
 )
 
@@ -105,7 +105,7 @@ func newDemo(ctx context.Context, cmd demoCommand, dir string, log io.Writer) (_
 	}
 	set.drivers = demoDrivers()
 	d.server, err = start(ctx, set, set.logger(log), &handlers.ConfigInput{
-		Document: document, Format: rules.YAML, Author: "demo", Comment: "the demonstration", IfMatch: "*",
+		Document: document, Format: config.YAML, Author: "demo", Comment: "the demonstration", IfMatch: "*",
 	})
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("%w; choose another with --listen, such as 127.0.0.1:8090", err)

@@ -309,7 +309,7 @@ func TestLiveFollowsTheConfiguration(t *testing.T) {
 	r := watched(t)
 	s, _ := r.watch()
 	document := r.s.config.Live().Version.Document
-	api := r.s.config.Live().Set.Document().ContactCenters["aldebaran"].API
+	api := r.s.config.Live().Document.ContactCenters["aldebaran"].API
 	put := func(document string) {
 		t.Helper()
 		r.putConfig("", "*", "application/yaml", document).want(t, 200)

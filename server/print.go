@@ -11,7 +11,9 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"calltracker/config"
 	"calltracker/handlers"
+	"calltracker/problem"
 	"calltracker/rules"
 )
 
@@ -27,7 +29,7 @@ func styleFor(w io.Writer) style {
 	return style{good: "\x1b[32m", bad: "\x1b[31m", warn: "\x1b[33m", dim: "\x1b[2m", bold: "\x1b[1m", off: "\x1b[0m"}
 }
 
-func printProblems(w io.Writer, s style, file string, problems rules.Problems) {
+func printProblems(w io.Writer, s style, file string, problems problem.List) {
 	for _, p := range problems {
 		severity := ""
 		if p.Warning {
@@ -79,7 +81,7 @@ func stepLine(step rules.Step) string {
 }
 
 // printVerdict is the closing line of check.
-func printVerdict(w io.Writer, s style, file string, set *rules.Set, problems rules.Problems, results []handlers.TestResult) {
+func printVerdict(w io.Writer, s style, file string, set *rules.Set, problems problem.List, results []handlers.TestResult) {
 	failed := 0
 	for _, r := range results {
 		if len(r.Failures) > 0 {
@@ -144,7 +146,7 @@ func printSimulation(w io.Writer, s style, set *rules.Set, tracker string, at ti
 
 // printNextSteps is what a person who has just started the server tries next:
 // the lines of Ziwo's page, with the keys of the document that was applied.
-func printNextSteps(w io.Writer, set settings, address net.Addr, trackers map[string]rules.Tracker, generatedToken bool) {
+func printNextSteps(w io.Writer, set settings, address net.Addr, trackers map[string]config.Tracker, generatedToken bool) {
 	if len(trackers) == 0 {
 		return
 	}
@@ -182,7 +184,7 @@ calltracker is ready. In another terminal, be Ziwo:
 }
 
 // keyHeader shows a key only when it stands in the document for all to read.
-func keyHeader(keys rules.KeyList) string {
+func keyHeader(keys config.KeyList) string {
 	switch {
 	case keys.Open || len(keys.Keys) == 0:
 		return ""

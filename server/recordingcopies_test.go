@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"calltracker/config"
 	"calltracker/handlers"
-	"calltracker/rules"
 	"calltracker/storage/recordings/s3test"
 	"calltracker/ziwo"
 	"calltracker/ziwo/ziwotest"
@@ -205,7 +205,7 @@ func TestOldCopiesAreDeleted(t *testing.T) {
 	r.servesCopy(young, youngCall)
 
 	// The voice goes with who called.
-	api := r.s.config.Live().Set.Document().ContactCenters["aldebaran"].API
+	api := r.s.config.Live().Document.ContactCenters["aldebaran"].API
 	document := strings.Replace(documentFor(r.ziwo, api), "webhook_keys: [hook-key-1]}", "webhook_keys: [hook-key-1], recordings: {keep: data_directory}}", 1)
 	gone, _ := r.heard("gone", 9*24*time.Hour, nil)
 	r.jobOf("recording", gone, "done", "")
@@ -220,14 +220,14 @@ func TestOldCopiesAreDeleted(t *testing.T) {
 
 func TestStylesAreThoseOfTheClient(t *testing.T) {
 	for _, style := range ziwo.RecordingStyles() {
-		_, problems := rules.Load([]byte("contact_centers: {a: {recordings: {styles: ["+string(style)+"]}}}\n"+
-			"trackers: {t: {keys: {start: open, end: open}, routes: [{id: all, voicemail: true}]}}\n"), rules.YAML, nil)
+		_, _, problems := config.Load([]byte("contact_centers: {a: {recordings: {styles: ["+string(style)+"]}}}\n"+
+			"trackers: {t: {keys: {start: open, end: open}, routes: [{id: all, voicemail: true}]}}\n"), config.YAML, nil)
 		if len(problems.Errors()) > 0 {
 			t.Errorf("%s: %v", style, problems.Errors())
 		}
 	}
-	if rules.Surveillance != rules.RecordingStyle(ziwo.RecordingSurveillance) || rules.SignedURL != rules.RecordingStyle(ziwo.RecordingSignedURL) ||
-		rules.History != rules.RecordingStyle(ziwo.RecordingHistory) || rules.Static != rules.RecordingStyle(ziwo.RecordingStatic) {
+	if config.Surveillance != config.RecordingStyle(ziwo.RecordingSurveillance) || config.SignedURL != config.RecordingStyle(ziwo.RecordingSignedURL) ||
+		config.History != config.RecordingStyle(ziwo.RecordingHistory) || config.Static != config.RecordingStyle(ziwo.RecordingStatic) {
 		t.Error("the document and the client call a style by different names")
 	}
 }

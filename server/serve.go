@@ -13,9 +13,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"calltracker/config"
 	"calltracker/crm"
 	"calltracker/handlers"
-	"calltracker/rules"
 	"calltracker/storage"
 	"calltracker/storage/cache"
 	"calltracker/storage/recordings"
@@ -142,7 +142,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 		s.cache = redis
 		s.redis.Probe(ctx)
 	}
-	schema, err := rules.Schema()
+	schema, err := config.Schema()
 	if err != nil {
 		return nil, fmt.Errorf("schema: %w", err)
 	}
@@ -375,7 +375,7 @@ func (s *server) catchUp(ctx context.Context) error {
 func newRecordings(s *server) *handlers.Recordings {
 	return &handlers.Recordings{
 		Store: s.store, Centers: s.centers, Config: s.config, Folder: s.folder, Tidy: s.folder.Tidy, Now: time.Now, Logger: s.logger,
-		OpenBucket: func(b rules.Bucket) (handlers.RecordingPlace, error) {
+		OpenBucket: func(b config.Bucket) (handlers.RecordingPlace, error) {
 			return recordings.NewBucket(recordings.BucketOptions{
 				Endpoint: b.Endpoint, Region: b.Region, Bucket: b.Bucket, Prefix: b.Prefix, AccessKey: b.AccessKey.Reveal(), SecretKey: b.SecretKey.Reveal(),
 			}, s.folder)

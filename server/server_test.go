@@ -17,9 +17,9 @@ import (
 
 	"go.uber.org/goleak"
 
+	"calltracker/config"
 	"calltracker/handlers"
 	"calltracker/openapi/openapitest"
-	"calltracker/rules"
 )
 
 func TestMain(m *testing.M) {
@@ -155,7 +155,7 @@ func serveWith(t *testing.T, dir, document string, edit func(*settings)) *harnes
 	h := &harness{t: t, dir: dir, log: &syncBuffer{}}
 	var apply *handlers.ConfigInput
 	if document != "" {
-		apply = &handlers.ConfigInput{Document: document, Format: rules.YAML, Author: "test", IfMatch: "*"}
+		apply = &handlers.ConfigInput{Document: document, Format: config.YAML, Author: "test", IfMatch: "*"}
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	h.s, err = start(ctx, set, slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})), apply)

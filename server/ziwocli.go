@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"calltracker/config"
 	"calltracker/handlers"
 	"calltracker/phone"
 	"calltracker/rules"
@@ -47,6 +48,7 @@ type ziwoFile struct {
 	StartTimeout time.Duration `name:"start-timeout" default:"5s" help:"How long Ziwo waits for where a call goes."`
 	EndTimeout   time.Duration `name:"end-timeout" default:"10s" help:"How long Ziwo waits for a record to be safe."`
 
+	doc        *config.Document  // what load has read
 	unresolved map[string]string // references and why they have no value here
 }
 
@@ -63,14 +65,15 @@ func (f *ziwoFile) load(c *console) (*rules.Set, error) {
 		return nil, err
 	}
 	f.unresolved = map[string]string{}
-	set, problems := rules.Load(text, formatOf(f.File), f.resolve)
+	doc, set, problems := config.Load(text, formatOf(f.File), f.resolve)
 	if set == nil {
 		printProblems(c.err, styleFor(c.err), f.File, problems.Errors())
 		return nil, errSaid
 	}
-	if len(set.Document().ContactCenters) == 0 {
+	if len(doc.ContactCenters) == 0 {
 		return nil, fmt.Errorf("%s has no contact_centers: name yours, with its credentials", f.File)
 	}
+	f.doc = doc
 	return set, nil
 }
 
@@ -80,7 +83,7 @@ func (f *ziwoFile) resolve(kind, name string) (string, error) {
 		return value, nil
 	}
 	f.unresolved["${"+kind+":"+name+"}"] = err.Error()
-	return "", fmt.Errorf("%w (%w)", rules.ErrUnresolvedHere, err)
+	return "", fmt.Errorf("%w (%w)", config.ErrUnresolvedHere, err)
 }
 
 func (f *ziwoFile) lookUp(kind, name string) (string, error) {
@@ -193,7 +196,7 @@ func (cmd *registerCommand) Run(ctx context.Context, c *console) error {
 // plans asks every contact center for its trackers.
 func (cmd *registerCommand) plans(ctx context.Context, c *console, set *rules.Set) ([]plannedCenter, error) {
 	var centers []plannedCenter
-	known := set.Document().ContactCenters
+	known := cmd.doc.ContactCenters
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		client, err := ziwo.NewClient(handlers.CenterOptions(name, known[name]))
 		if err != nil {
@@ -210,7 +213,7 @@ func (cmd *registerCommand) plans(ctx context.Context, c *console, set *rules.Se
 			}
 			return centers, fmt.Errorf("contact_centers.%s: %w", name, err)
 		}
-		plan, err := cmd.registration().Plan(set, name, have)
+		plan, err := cmd.registration().Plan(cmd.doc, set, name, have)
 		if err != nil {
 			cmd.explain(c)
 			return centers, err
@@ -311,7 +314,7 @@ func (cmd *registerCommand) apply(ctx context.Context, c *console, s style, set 
 	if err != nil {
 		return err
 	}
-	plan, err := cmd.registration().Plan(set, center.name, have)
+	plan, err := cmd.registration().Plan(cmd.doc, set, center.name, have)
 	if err != nil {
 		return err
 	}
@@ -391,7 +394,7 @@ func (cmd *doctorCommand) Run(ctx context.Context, c *console) error {
 	}
 	cmd.publicURL(ctx, f)
 	cmd.keys(ctx, f, set)
-	known := set.Document().ContactCenters
+	known := cmd.doc.ContactCenters
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		cmd.center(ctx, f, set, name, known[name])
 	}
@@ -476,10 +479,10 @@ func (cmd *doctorCommand) publicURL(ctx context.Context, f *findings) {
 // another reason once the key is right.
 func (cmd *doctorCommand) keys(ctx context.Context, f *findings, set *rules.Set) {
 	for _, id := range set.Trackers() {
-		doc := set.Document().Trackers[id]
+		doc := cmd.doc.Trackers[id]
 		for _, side := range []struct {
 			name, path string
-			list       rules.KeyList
+			list       config.KeyList
 		}{{"start", "/startCall", doc.Keys.Start}, {"end", "/endCall", doc.Keys.End}} {
 			at := "trackers." + id + ".keys." + side.name
 			key := ""
@@ -512,7 +515,7 @@ func (cmd *doctorCommand) keys(ctx context.Context, f *findings, set *rules.Set)
 	}
 }
 
-func (cmd *doctorCommand) center(ctx context.Context, f *findings, set *rules.Set, name string, doc rules.ContactCenter) {
+func (cmd *doctorCommand) center(ctx context.Context, f *findings, set *rules.Set, name string, doc config.ContactCenter) {
 	at := "contact_centers." + name
 	client, err := ziwo.NewClient(handlers.CenterOptions(name, doc))
 	if err != nil {
@@ -556,7 +559,7 @@ func (cmd *doctorCommand) trackers(ctx context.Context, f *findings, set *rules.
 		f.fail("contact_centers.%s: %v", name, err)
 		return
 	}
-	plan, err := cmd.registration().Plan(set, name, have)
+	plan, err := cmd.registration().Plan(cmd.doc, set, name, have)
 	if err != nil {
 		f.warning("contact_centers.%s: %s", name, strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
@@ -610,7 +613,7 @@ func (cmd *doctorCommand) numbers(ctx context.Context, f *findings, set *rules.S
 			continue
 		}
 		missing := 0
-		for _, did := range set.Document().Trackers[id].Numbers {
+		for _, did := range cmd.doc.Trackers[id].Numbers {
 			if leads[phone.Parse(did.DID, router.Region()).Key()] != id {
 				missing++
 				f.warning("trackers.%s lists %s, which does not lead there in Ziwo", id, printable(did.DID))

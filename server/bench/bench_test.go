@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"calltracker/config"
 	"calltracker/phone"
 	"calltracker/rules"
 	"calltracker/ziwo"
@@ -31,7 +32,7 @@ func TestDocument(t *testing.T) {
 	if err != nil || !bytes.Equal(text, again) {
 		t.Errorf("the second document differs from the first (%v)", err)
 	}
-	set, problems := rules.Load(text, rules.JSON, keys)
+	_, set, problems := config.Load(text, config.JSON, keys)
 	if set == nil {
 		t.Fatal(problems)
 	}

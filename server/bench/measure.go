@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"calltracker/config"
 	"calltracker/phone"
 	"calltracker/rules"
 )
@@ -116,7 +117,7 @@ func unmatched(routes int) (*rules.Router, rules.Facts, error) {
 	if err != nil {
 		return nil, rules.Facts{}, err
 	}
-	set, problems := rules.Load(text, rules.JSON, func(string, string) (string, error) { return startKey, nil })
+	_, set, problems := config.Load(text, config.JSON, func(string, string) (string, error) { return startKey, nil })
 	if set == nil {
 		return nil, rules.Facts{}, fmt.Errorf("the generated document: %v", problems.Errors())
 	}

@@ -1,4 +1,4 @@
-package rules
+package config
 
 import (
 	"errors"
@@ -8,8 +8,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
-	"unicode"
+
+	"calltracker/problem"
+	"calltracker/rules"
 )
 
 // Resolver finds what a reference stands for: kind is "env" or "secret". It
@@ -20,58 +21,35 @@ type Resolver func(kind, name string) (string, error)
 // its form at once: unknown and repeated keys, wrong types, missing values,
 // references that resolve does not know. What the values mean is checked by
 // Compile. The document is never nil; with errors it is incomplete.
-func Parse(text []byte, format Format, resolve Resolver) (*Document, Problems) {
-	doc := &Document{places: map[string]position{}}
+func Parse(text []byte, format Format, resolve Resolver) (*Document, problem.List) {
+	doc := &Document{positions: map[string]position{}}
 	root, problems := parse(text, format)
 	if root == nil {
 		return doc, problems
 	}
-	d := &decoder{doc: doc, resolve: resolve, problems: problems, fields: map[reflect.Type][]field{}}
+	d := &decoder{doc: doc, resolve: resolve, fields: map[reflect.Type][]field{}}
+	for _, p := range problems {
+		d.Add(p)
+	}
 	d.decode(root, reflect.ValueOf(doc).Elem(), "")
-	d.problems.sort()
-	return doc, d.problems
+	d.Problems.Sort()
+	return doc, d.Problems
 }
 
 type decoder struct {
-	doc      *Document
-	resolve  Resolver
-	problems Problems
-	errors   int // among the problems
-	fields   map[reflect.Type][]field
+	problem.Report
+	doc     *Document
+	resolve Resolver
+	fields  map[reflect.Type][]field
 }
 
 func (d *decoder) report(n *node, path, format string, args ...any) {
-	d.add(Problem{Line: n.at.line, Column: n.at.column, Path: path, Message: fmt.Sprintf(format, args...)})
-}
-
-// maxProblems keeps the report on a document that is wrong throughout, with the
-// help of aliases, from growing much larger than the document.
-const maxProblems = 10_000
-
-func (d *decoder) add(p Problem) {
-	if !p.Warning {
-		d.errors++
-	}
-	if p.Warning || d.errors < maxProblems {
-		d.problems = append(d.problems, p)
-	} else if d.errors == maxProblems {
-		d.problems = append(d.problems, Problem{Line: p.Line, Column: p.Column, Message: "there are more problems from here on"})
-	}
-}
-
-// shaped is a type with a notation of its own.
-type shaped interface {
-	decodeNode(d *decoder, n *node, path string)
+	d.Add(problem.Problem{Line: n.at.line, Column: n.at.column, Path: path, Message: fmt.Sprintf(format, args...)})
 }
 
 func (d *decoder) decode(n *node, v reflect.Value, path string) {
-	d.doc.places[path] = n.at
-	if s, ok := reflect.TypeAssert[shaped](v.Addr()); ok {
-		s.decodeNode(d, n, path)
-		return
-	}
-	if t, ok := reflect.TypeAssert[*time.Time](v.Addr()); ok {
-		d.instant(n, t, path)
+	d.doc.positions[path] = n.at
+	if d.special(n, v.Addr().Interface(), path) {
 		return
 	}
 	switch v.Kind() {
@@ -110,7 +88,7 @@ func (d *decoder) decode(n *node, v reflect.Value, path string) {
 		}
 		v.SetInt(int64(i))
 	default:
-		panic("rules: a document type has a field of kind " + v.Kind().String())
+		panic("config: a document type has a field of kind " + v.Kind().String())
 	}
 }
 
@@ -200,8 +178,8 @@ func (d *decoder) unknownKey(key *node, path string, known []field) {
 	for i, f := range known {
 		names[i] = f.name
 	}
-	if near := nearest(key.text, names); near != "" {
-		d.report(key, path, "unknown key %q; did you mean %q?", clip(key.text), near)
+	if similar := problem.Nearest(key.text, names); similar != "" {
+		d.report(key, path, "unknown key %q; did you mean %q?", clip(key.text), similar)
 		return
 	}
 	slices.Sort(names)
@@ -213,7 +191,7 @@ func (d *decoder) eachKey(n *node, path string, visit func(key, value *node, at 
 	seen := make(map[string]int, len(n.keys))
 	for i, key := range n.keys {
 		at := key.text
-		if !identifier.MatchString(at) {
+		if !rules.ValidName(at) {
 			at = clip(at)
 		}
 		if path != "" {
@@ -228,10 +206,6 @@ func (d *decoder) eachKey(n *node, path string, visit func(key, value *node, at 
 	}
 }
 
-// identifier is what names of trackers, schedules and the like look like: they
-// stand in URLs, paths and metrics.
-var identifier = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-
 func (d *decoder) mapping(n *node, v reflect.Value, path string) {
 	if n.kind == kindNull {
 		return
@@ -241,7 +215,7 @@ func (d *decoder) mapping(n *node, v reflect.Value, path string) {
 	}
 	v.Set(reflect.MakeMapWithSize(v.Type(), len(n.keys)))
 	d.eachKey(n, path, func(key, value *node, at string) {
-		if !identifier.MatchString(key.text) {
+		if !rules.ValidName(key.text) {
 			d.report(key, at, "%q is no name: use up to 64 letters, digits, dots, dashes or underscores, a letter or digit first", clip(key.text))
 			return
 		}
@@ -340,7 +314,7 @@ func (d *decoder) expand(n *node, path string, secret bool) (value string, refer
 			if err == nil {
 				return resolved
 			}
-			d.add(Problem{
+			d.Add(problem.Problem{
 				Line: n.at.line, Column: n.at.column, Path: path, Message: clip(ref) + ": " + err.Error(),
 				Warning: errors.Is(err, ErrUnresolvedHere),
 			})
@@ -364,74 +338,5 @@ func (d *decoder) resolveAll(n *node, path string) {
 // may well resolve on the server that will use it.
 var ErrUnresolvedHere = errors.New("not set here")
 
-func (d *decoder) instant(n *node, t *time.Time, path string) {
-	if n.kind != kindText {
-		d.want(n, kindText, path)
-		return
-	}
-	at, err := time.Parse(time.RFC3339, n.text)
-	if err != nil {
-		d.report(n, path, "%q is no instant; write it like 2026-11-22T20:00:00+04:00", clip(n.text))
-		return
-	}
-	*t = at
-}
-
-// clip keeps quoted text from outside short and on one line.
-func clip(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, s)
-	if r := []rune(s); len(r) > 60 {
-		return string(r[:57]) + "..."
-	}
-	return s
-}
-
-// nearest is the candidate that a slip of one or two letters away was meant,
-// or "".
-func nearest(word string, candidates []string) string {
-	const longestWord, manyCandidates = 64, 1000 // nobody is helped by comparing more
-	if len(word) > longestWord || len(candidates) > manyCandidates {
-		return ""
-	}
-	best, least := "", 3
-	for _, c := range candidates {
-		if d := distance(strings.ToLower(word), strings.ToLower(c), least); d < least && d < len(c) {
-			best, least = c, d
-		}
-	}
-	return best
-}
-
-// distance counts the letters to insert, remove or replace; at least limit is
-// reported as limit.
-func distance(a, b string, limit int) int {
-	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
-		return limit
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return min(row[len(b)], limit)
-}
-
-// decodeAs reads a mapping into a type without that type's own notation.
-func decodeAs[T any](d *decoder, n *node, into *T, path string) {
-	d.structure(n, reflect.ValueOf(into).Elem(), path)
-}
+// clip shortens text from the document for a message.
+func clip(s string) string { return problem.Clip(s) }

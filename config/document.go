@@ -1,21 +1,28 @@
-package rules
+// Package config is the configuration document: its types, strict decoding of
+// YAML and JSON with positions, its JSON Schema, and validation. The routing in
+// it is compiled by package rules.
+package config
 
-import "time"
+import (
+	"time"
+
+	"calltracker/rules"
+)
 
 // Document is the configuration as it is written: one file that decides
 // everything. Parse fills it; built by hand it has no line numbers. The tags
 // name the keys and describe them for editors (see Schema).
 type Document struct {
-	Calendars      map[string]Calendar      `json:"calendars" jsonschema_description:"Named lists of dates, such as public holidays."`
-	Schedules      map[string]Schedule      `json:"schedules" jsonschema_description:"Named opening hours."`
-	Trackers       map[string]Tracker       `json:"trackers" jsonschema_description:"Call trackers, by the id in their URLs."`
-	Connections    map[string]Connection    `json:"connections" jsonschema_description:"CRM accounts, by name."`
-	ContactCenters map[string]ContactCenter `json:"contact_centers" jsonschema_description:"Ziwo instances, by name: example is example.aswat.co."`
-	Sites          map[string]Site          `json:"sites" jsonschema_description:"Web pages that embed WebCallback, Jorel or the pop-up."`
-	Retention      *Retention               `json:"retention" jsonschema_description:"How long bodies and personal fields are kept; for good when absent."`
-	Tests          []Test                   `json:"tests" jsonschema_description:"Calls with the answer they must get."`
+	Calendars      map[string]rules.Calendar `json:"calendars" jsonschema_description:"Named lists of dates, such as public holidays."`
+	Schedules      map[string]rules.Schedule `json:"schedules" jsonschema_description:"Named opening hours."`
+	Trackers       map[string]Tracker        `json:"trackers" jsonschema_description:"Call trackers, by the id in their URLs."`
+	Connections    map[string]Connection     `json:"connections" jsonschema_description:"CRM accounts, by name."`
+	ContactCenters map[string]ContactCenter  `json:"contact_centers" jsonschema_description:"Ziwo instances, by name: example is example.aswat.co."`
+	Sites          map[string]Site           `json:"sites" jsonschema_description:"Web pages that embed WebCallback, Jorel or the pop-up."`
+	Retention      *Retention                `json:"retention" jsonschema_description:"How long bodies and personal fields are kept; for good when absent."`
+	Tests          []Test                    `json:"tests" jsonschema_description:"Calls with the answer they must get."`
 
-	places map[string]position // by path; empty for a document without a text
+	positions map[string]position // by path; nil for a document without a text
 }
 
 // Retention is how long is kept what calls do not need for statistics.
@@ -24,43 +31,18 @@ type Retention struct {
 	PersonalDays int `json:"personal_days" jsonschema:"minimum=0,maximum=36500" jsonschema_description:"Days that it is kept who called, and the bodies with it; 0 for good."`
 }
 
-// Calendar is a list of days on which a schedule is closed.
-type Calendar []Holiday
-
-// Holiday is a day or a span of days, both ends included. It is written as a
-// date, or as {from, to, name}.
-type Holiday struct {
-	From Date   `json:"from" jsonschema:"required"`
-	To   Date   `json:"to" jsonschema_description:"Last day; the same as from when absent."`
-	Name string `json:"name"`
-}
-
-// Schedule is opening hours in one time zone.
-type Schedule struct {
-	Timezone string   `json:"timezone" jsonschema:"required" jsonschema_description:"IANA name, such as Asia/Dubai."`
-	Open     []Window `json:"open" jsonschema_description:"When it is open; windows must not overlap."`
-	Closed   []string `json:"closed" jsonschema_description:"Calendars whose days are closed all day. A window past midnight belongs to the day it starts on."`
-}
-
-// Window is a daily time span, past midnight when To is not after From.
-type Window struct {
-	Days []Weekday `json:"days" jsonschema:"required,minItems=1"`
-	From Clock     `json:"from" jsonschema:"required"`
-	To   Clock     `json:"to" jsonschema:"required"`
-}
-
 // Tracker is one pair of URLs that Ziwo calls, and how its calls are routed.
 type Tracker struct {
-	Label         string  `json:"label"`
-	ContactCenter string  `json:"contact_center" jsonschema_description:"The Ziwo instance it belongs to; the only one of the document when absent."`
-	Keys          Keys    `json:"keys"`
-	Region        string  `json:"region" jsonschema:"pattern=^[A-Z]{2}$" jsonschema_description:"Country whose national numbers are meant, such as AE."`
-	Timezone      string  `json:"timezone" jsonschema_description:"IANA name, for conditions on weekday, time and date; that of the schedules when absent."`
-	Numbers       []DID   `json:"numbers" jsonschema_description:"The DIDs of this tracker."`
-	CallerID      string  `json:"caller_id" jsonschema_description:"Number shown to destinations unless a step says otherwise."`
-	Blocked       bool    `json:"blocked" jsonschema_description:"Refuse start calls with 403."`
-	CustomerWait  *Wait   `json:"customer_wait" jsonschema_description:"How long a call waits for the CRMs when a route looks at the customer; 150ms when absent, 0s takes only what is known already."`
-	Routes        []Route `json:"routes" jsonschema:"required,minItems=1" jsonschema_description:"The first that matches is taken; the last must have no conditions."`
+	Label         string        `json:"label"`
+	ContactCenter string        `json:"contact_center" jsonschema_description:"The Ziwo instance it belongs to; the only one of the document when absent."`
+	Keys          Keys          `json:"keys"`
+	Region        string        `json:"region" jsonschema:"pattern=^[A-Z]{2}$" jsonschema_description:"Country whose national numbers are meant, such as AE."`
+	Timezone      string        `json:"timezone" jsonschema_description:"IANA name, for conditions on weekday, time and date; that of the schedules when absent."`
+	Numbers       []rules.DID   `json:"numbers" jsonschema_description:"The DIDs of this tracker."`
+	CallerID      string        `json:"caller_id" jsonschema_description:"Number shown to destinations unless a step says otherwise."`
+	Blocked       bool          `json:"blocked" jsonschema_description:"Refuse start calls with 403."`
+	CustomerWait  *Wait         `json:"customer_wait" jsonschema_description:"How long a call waits for the CRMs when a route looks at the customer; 150ms when absent, 0s takes only what is known already."`
+	Routes        []rules.Route `json:"routes" jsonschema:"required,minItems=1" jsonschema_description:"The first that matches is taken; the last must have no conditions."`
 }
 
 // Keys are the X-API-Key values that Ziwo may send.
@@ -76,73 +58,18 @@ type KeyList struct {
 	Keys []Secret
 }
 
-// DID is a number that callers dial, written as text or as {did, label, campaign}.
-type DID struct {
-	DID      string `json:"did" jsonschema:"required"`
-	Label    string `json:"label"`
-	Campaign string `json:"campaign"`
+// Wait is how long a call may wait for something.
+type Wait time.Duration
+
+// CustomerTimeout returns how long a call of the tracker waits for the CRMs.
+func (t Tracker) CustomerTimeout() time.Duration {
+	if t.CustomerWait == nil {
+		return defaultCustomerWait
+	}
+	return time.Duration(*t.CustomerWait)
 }
 
-// Route is one entry of a tracker's list. Without During and When it takes
-// every call.
-type Route struct {
-	ID        string      `json:"id" jsonschema:"required"`
-	During    []string    `json:"during" jsonschema_description:"Schedules; any of them must be open."`
-	When      []Condition `json:"when" jsonschema_description:"Conditions; all of them must hold."`
-	Dial      []Dial      `json:"dial" jsonschema_description:"Numbers to ring, one after the other."`
-	Order     Order       `json:"order" jsonschema_description:"listed (default), rotate (each call starts one further) or random."`
-	Voicemail bool        `json:"voicemail" jsonschema_description:"Send the caller to voicemail when nobody answers."`
-	Split     []Share     `json:"split" jsonschema_description:"Shares of the calls; the same call always lands in the same share."`
-}
-
-// Dial is one number to ring.
-type Dial struct {
-	Number   string  `json:"number" jsonschema:"required" jsonschema_description:"Sent to Ziwo exactly as written."`
-	Timeout  Seconds `json:"timeout" jsonschema_description:"How long it rings; 20s when absent."`
-	CallerID string  `json:"caller_id" jsonschema_description:"Number shown to this destination."`
-}
-
-// Share is one part of a split.
-type Share struct {
-	Weight    int    `json:"weight" jsonschema:"required,minimum=0,maximum=1000000"`
-	Dial      []Dial `json:"dial"`
-	Order     Order  `json:"order"`
-	Voicemail bool   `json:"voicemail"`
-}
-
-// Condition compares one fact of a call. It is written with value or values.
-type Condition struct {
-	Field  string  `json:"field" jsonschema:"required" jsonschema_description:"did, caller, caller.country, caller.type, weekday, time, date, campaign, customer.found, customer.tags, customer.connection or request.<name>."`
-	Op     Op      `json:"op" jsonschema:"required"`
-	Value  *Value  `json:"value"`
-	Values []Value `json:"values"`
-	Not    bool    `json:"not" jsonschema_description:"Invert the comparison. A fact that is absent still does not match."`
-}
-
-// Op is how a condition compares. The zero value is invalid.
-type Op string
-
-// The operators.
-const (
-	OpIs       Op = "is"
-	OpIn       Op = "in"
-	OpPrefix   Op = "prefix"
-	OpSuffix   Op = "suffix"
-	OpContains Op = "contains"
-	OpExists   Op = "exists"
-	OpMatches  Op = "matches"
-	OpBetween  Op = "between"
-)
-
-// Order is how a route goes through its numbers. The zero value is Listed.
-type Order string
-
-// The orders.
-const (
-	Listed Order = "listed"
-	Rotate Order = "rotate"
-	Random Order = "random"
-)
+const defaultCustomerWait = 150 * time.Millisecond
 
 // Connection is one CRM account. Its driver says which settings it takes.
 type Connection struct {
@@ -181,6 +108,10 @@ const (
 	History      RecordingStyle = "history"
 	Static       RecordingStyle = "static"
 )
+
+func recordingStyles() []RecordingStyle {
+	return []RecordingStyle{Surveillance, SignedURL, History, Static}
+}
 
 // Where Recordings are kept.
 const (
@@ -270,10 +201,10 @@ type Popup struct {
 // Test is a call and the answer it must get. Expect names what matters; the
 // rest is free.
 type Test struct {
-	Name    string           `json:"name" jsonschema:"required"`
-	Tracker string           `json:"tracker" jsonschema:"required"`
-	At      time.Time        `json:"at" jsonschema:"required" jsonschema_description:"RFC 3339, with an offset."`
-	Call    map[string]Value `json:"call" jsonschema:"required" jsonschema_description:"What Ziwo sends: didCalled, callerIDNumber, ..."`
+	Name    string                 `json:"name" jsonschema:"required"`
+	Tracker string                 `json:"tracker" jsonschema:"required"`
+	At      time.Time              `json:"at" jsonschema:"required" jsonschema_description:"RFC 3339, with an offset."`
+	Call    map[string]rules.Value `json:"call" jsonschema:"required" jsonschema_description:"What Ziwo sends: didCalled, callerIDNumber, ..."`
 	// Customer is who the caller is; without it nobody was looked up.
 	Customer *TestCustomer `json:"customer" jsonschema_description:"What a CRM knows of the caller; without it nobody was looked up."`
 	Expect   Expectation   `json:"expect" jsonschema:"required"`
@@ -293,16 +224,19 @@ type Expectation struct {
 	Voicemail *bool     `json:"voicemail"`
 }
 
-// place is where path stands in the text, or where its nearest parent does.
-func (d *Document) place(path string) position {
+// Position returns the line and column of the value at path, or of the closest
+// value around it. They count from 1, and are 0 for a document without a text.
+func (d *Document) Position(path string) (line, column int) {
 	for p := path; p != ""; p = parent(p) {
-		if at, ok := d.places[p]; ok {
-			return at
+		if at, ok := d.positions[p]; ok {
+			return at.line, at.column
 		}
 	}
-	return d.places[""]
+	at := d.positions[""]
+	return at.line, at.column
 }
 
+// parent returns the path of the value that contains the one at path.
 func parent(path string) string {
 	for i := len(path) - 1; i >= 0; i-- {
 		if path[i] == '.' || path[i] == '[' {
@@ -310,4 +244,13 @@ func parent(path string) string {
 		}
 	}
 	return ""
+}
+
+// WithoutTrackers returns the document without its trackers and positions. A
+// server that keeps a document in memory needs only this: everything about
+// trackers is in the compiled rules.
+func (d *Document) WithoutTrackers() *Document {
+	out := *d
+	out.Trackers, out.positions = nil, nil
+	return &out
 }

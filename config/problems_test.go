@@ -1,4 +1,4 @@
-package rules_test
+package config_test
 
 import (
 	"fmt"
@@ -12,7 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"calltracker/rules"
+	"calltracker/config"
+	"calltracker/problem"
 )
 
 // resolve knows what the documents in testdata/problems refer to.
@@ -25,20 +26,20 @@ func resolve(kind, name string) (string, error) {
 		return value, nil
 	}
 	if name == "LATER" {
-		return "", fmt.Errorf("it is %w", rules.ErrUnresolvedHere)
+		return "", fmt.Errorf("it is %w", config.ErrUnresolvedHere)
 	}
 	return "", fmt.Errorf("there is no such %s", kind)
 }
 
-func formatOf(file string) rules.Format {
-	return rules.Format(strings.TrimPrefix(filepath.Ext(file), "."))
+func formatOf(file string) config.Format {
+	return config.Format(strings.TrimPrefix(filepath.Ext(file), "."))
 }
 
 // problemFiles lists the documents with something wrong.
 func problemFiles(t testing.TB) []string {
 	t.Helper()
 	var files []string
-	for _, format := range []rules.Format{rules.YAML, rules.JSON} {
+	for _, format := range []config.Format{config.YAML, config.JSON} {
 		found, err := filepath.Glob("testdata/problems/*." + string(format))
 		if err != nil || len(found) == 0 {
 			t.Fatalf("no %s documents: %v", format, err)
@@ -51,7 +52,7 @@ func problemFiles(t testing.TB) []string {
 func TestProblems(t *testing.T) {
 	for _, file := range problemFiles(t) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			set, problems := rules.Load(readFile(t, file), formatOf(file), resolve)
+			_, set, problems := config.Load(readFile(t, file), formatOf(file), resolve)
 			if (set == nil) != (len(problems.Errors()) > 0) {
 				t.Errorf("a set although there are errors, or none although there are none: %v", problems.Errors())
 			}
@@ -68,8 +69,8 @@ func TestProblems(t *testing.T) {
 func TestNotationsAgreeOnProblems(t *testing.T) {
 	// Lines differ, and numbers are written in other ways.
 	differs := regexp.MustCompile(`in line \d+|a number \(.*|get lost: .*`)
-	said := func(text []byte, format rules.Format) []string {
-		_, problems := rules.Load(text, format, resolve)
+	said := func(text []byte, format config.Format) []string {
+		_, _, problems := config.Load(text, format, resolve)
 		out := make([]string, len(problems))
 		for i, p := range problems {
 			out[i] = p.Path + ": " + differs.ReplaceAllString(p.Message, "")
@@ -79,11 +80,11 @@ func TestNotationsAgreeOnProblems(t *testing.T) {
 	}
 	for _, file := range problemFiles(t) {
 		text, from := readFile(t, file), formatOf(file)
-		to := rules.YAML
-		if from == rules.YAML {
-			to = rules.JSON
+		to := config.YAML
+		if from == config.YAML {
+			to = config.JSON
 		}
-		converted, err := rules.Convert(text, from, to)
+		converted, err := config.Convert(text, from, to)
 		if err != nil {
 			continue // its grammar is wrong already, so it is the same in no other notation
 		}
@@ -100,26 +101,26 @@ func TestNotationsAgreeOnProblems(t *testing.T) {
 func TestProblemsPointToTheirPlace(t *testing.T) {
 	tests := map[string]struct {
 		text   string
-		format rules.Format
+		format config.Format
 		at     string // what stands where a problem points
 	}{
-		"unknown key":             {"trackers:\n  sales:\n    lable: x\n", rules.YAML, "lable"},
-		"value":                   {"trackers:\n  sales:\n    blocked:   maybe\n", rules.YAML, "maybe"},
-		"behind Arabic":           {"trackers: {مبيعات: 1, sales: {label: \"مبيعات\", blocked: 5}}\n", rules.YAML, "مبيعات: 1"},
-		"behind Arabic text":      {"trackers: {sales: {label: \"مبيعات 📞\", blocked: 5}}\n", rules.YAML, "5}"},
-		"in a JSON line":          {`{"trackers": {"sales": {"label": "مبيعات 📞", "blocked": 5}}}`, rules.JSON, "5}"},
-		"JSON key":                {"{\"trackers\":\n\t{\"sales\" :\t{\"lable\": 1}}}", rules.JSON, `"lable"`},
-		"JSON, an escape":         {`{"trackers": {"sales": {"label": "\u00e9\"", "blocked": 5}}}`, rules.JSON, "5}"},
-		"behind a mark":           {"\ufefftrackers: 5\n", rules.YAML, "5\n"},
-		"JSON, behind a mark":     {"\ufeff{\"trackers\": 5}\n", rules.JSON, "5}"},
-		"after CRLF":              {"trackers:\r\n  sales:\r\n    blocked: 5\r\n", rules.YAML, "5\r\n"},
-		"alias, where it is used": {"x: &x [1]\ntrackers: *x\n", rules.YAML, "*x"},
+		"unknown key":             {"trackers:\n  sales:\n    lable: x\n", config.YAML, "lable"},
+		"value":                   {"trackers:\n  sales:\n    blocked:   maybe\n", config.YAML, "maybe"},
+		"behind Arabic":           {"trackers: {مبيعات: 1, sales: {label: \"مبيعات\", blocked: 5}}\n", config.YAML, "مبيعات: 1"},
+		"behind Arabic text":      {"trackers: {sales: {label: \"مبيعات 📞\", blocked: 5}}\n", config.YAML, "5}"},
+		"in a JSON line":          {`{"trackers": {"sales": {"label": "مبيعات 📞", "blocked": 5}}}`, config.JSON, "5}"},
+		"JSON key":                {"{\"trackers\":\n\t{\"sales\" :\t{\"lable\": 1}}}", config.JSON, `"lable"`},
+		"JSON, an escape":         {`{"trackers": {"sales": {"label": "\u00e9\"", "blocked": 5}}}`, config.JSON, "5}"},
+		"behind a mark":           {"\ufefftrackers: 5\n", config.YAML, "5\n"},
+		"JSON, behind a mark":     {"\ufeff{\"trackers\": 5}\n", config.JSON, "5}"},
+		"after CRLF":              {"trackers:\r\n  sales:\r\n    blocked: 5\r\n", config.YAML, "5\r\n"},
+		"alias, where it is used": {"x: &x [1]\ntrackers: *x\n", config.YAML, "*x"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, problems := rules.Load([]byte(tt.text), tt.format, nil)
+			_, _, problems := config.Load([]byte(tt.text), tt.format, nil)
 			lines := strings.SplitAfter(strings.TrimPrefix(tt.text, "\ufeff"), "\n")
-			points := func(p rules.Problem) bool {
+			points := func(p problem.Problem) bool {
 				return p.Line >= 1 && p.Line <= len(lines) && p.Column >= 1 && p.Column <= len([]rune(lines[p.Line-1])) &&
 					strings.HasPrefix(string([]rune(lines[p.Line-1])[p.Column-1:]), tt.at)
 			}
@@ -209,11 +210,11 @@ func TestHostileDocuments(t *testing.T) {
 	const patience, memory = 20 * time.Second, 1 << 30
 	for name, text := range hostile() {
 		t.Run(name, func(t *testing.T) {
-			for _, format := range []rules.Format{rules.YAML, rules.JSON} {
+			for _, format := range []config.Format{config.YAML, config.JSON} {
 				var before, after runtime.MemStats
 				runtime.ReadMemStats(&before)
 				start := time.Now()
-				_, problems := rules.Load([]byte(text), format, resolve)
+				_, _, problems := config.Load([]byte(text), format, resolve)
 				took := time.Since(start)
 				runtime.ReadMemStats(&after)
 				if took > patience {
@@ -235,10 +236,24 @@ func TestHostileDocuments(t *testing.T) {
 }
 
 func TestTooLargeADocument(t *testing.T) {
-	for _, format := range []rules.Format{rules.YAML, rules.JSON} {
-		_, problems := rules.Load(make([]byte, rules.MaxDocumentBytes+1), format, nil)
+	for _, format := range []config.Format{config.YAML, config.JSON} {
+		_, _, problems := config.Load(make([]byte, config.MaxDocumentBytes+1), format, nil)
 		if want := "1:1: the document is larger than 32 MiB"; len(problems) != 1 || problems[0].String() != want {
 			t.Errorf("%s: got %v, want %s", format, problems, want)
+		}
+	}
+}
+
+// Loading a document twice finds the same problems: their order does not depend
+// on that of a map.
+func TestProblemsAreDeterministic(t *testing.T) {
+	for _, file := range problemFiles(t) {
+		_, _, want := config.Load(readFile(t, file), formatOf(file), resolve)
+		for range 3 {
+			_, _, got := config.Load(readFile(t, file), formatOf(file), resolve)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s: the problems differ from one time to the next:\n%s", file, diff)
+			}
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package rules_test
+package config_test
 
 import (
 	"encoding/json"
@@ -7,7 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"calltracker/rules"
+	"calltracker/config"
 )
 
 // anyJSON draws a document that the parser can hold; the words are those that
@@ -51,11 +51,11 @@ func TestConvertThereAndBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		yaml, err := rules.Convert(want, rules.JSON, rules.YAML)
+		yaml, err := config.Convert(want, config.JSON, config.YAML)
 		if err != nil {
 			t.Fatal(err)
 		}
-		back, err := rules.Convert(yaml, rules.YAML, rules.JSON)
+		back, err := config.Convert(yaml, config.YAML, config.JSON)
 		if err != nil {
 			t.Fatalf("%v in\n%s", err, yaml)
 		}
@@ -73,12 +73,12 @@ func TestConvertThereAndBack(t *testing.T) {
 }
 
 func TestConvertKeepsTheOrderOfKeys(t *testing.T) {
-	got, err := rules.Convert([]byte("b: 1\na: [x, \"05\"] # a comment\n"), rules.YAML, rules.JSON)
+	got, err := config.Convert([]byte("b: 1\na: [x, \"05\"] # a comment\n"), config.YAML, config.JSON)
 	want := "{\n  \"b\": 1,\n  \"a\": [\n    \"x\",\n    \"05\"\n  ]\n}\n"
 	if err != nil || string(got) != want {
 		t.Errorf("%v: %s", err, got)
 	}
-	got, err = rules.Convert([]byte(want), rules.JSON, rules.YAML)
+	got, err = config.Convert([]byte(want), config.JSON, config.YAML)
 	if err != nil || string(got) != "b: 1\na:\n  - x\n  - \"05\"\n" {
 		t.Errorf("%v: %s", err, got)
 	}

@@ -1,4 +1,4 @@
-package rules
+package config
 
 import (
 	"bytes"
@@ -8,6 +8,8 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"calltracker/problem"
 )
 
 // Format is the notation of a document. The zero value is invalid.
@@ -54,13 +56,13 @@ type node struct {
 
 // parse reads a whole document. A syntax error is one problem, since nothing
 // after it can be trusted.
-func parse(text []byte, format Format) (*node, Problems) {
+func parse(text []byte, format Format) (*node, problem.List) {
 	if len(text) > MaxDocumentBytes {
-		return nil, Problems{{Line: 1, Column: 1, Message: fmt.Sprintf("the document is larger than %d MiB", MaxDocumentBytes>>20)}}
+		return nil, problem.List{{Line: 1, Column: 1, Message: fmt.Sprintf("the document is larger than %d MiB", MaxDocumentBytes>>20)}}
 	}
 	text = bytes.TrimPrefix(text, []byte("\ufeff")) // editors on Windows put it there and count no column for it
 	if !utf8.Valid(text) {
-		return nil, Problems{invalidUTF8(text)}
+		return nil, problem.List{invalidUTF8(text)}
 	}
 	if format == JSON {
 		return parseJSON(text)
@@ -68,7 +70,7 @@ func parse(text []byte, format Format) (*node, Problems) {
 	return parseYAML(text)
 }
 
-func invalidUTF8(text []byte) Problem {
+func invalidUTF8(text []byte) problem.Problem {
 	at := position{1, 1}
 	for len(text) > 0 {
 		r, size := utf8.DecodeRune(text)
@@ -80,7 +82,7 @@ func invalidUTF8(text []byte) Problem {
 		}
 		text = text[size:]
 	}
-	return Problem{Line: at.line, Column: at.column, Message: "this is not UTF-8 text; save the file as UTF-8"}
+	return problem.Problem{Line: at.line, Column: at.column, Message: "this is not UTF-8 text; save the file as UTF-8"}
 }
 
 func (n *node) get(key string) *node {
@@ -94,7 +96,7 @@ func (n *node) get(key string) *node {
 
 // parseJSON reads JSON by its own grammar: YAML's reading of JSON differs in
 // escapes and tabs.
-func parseJSON(text []byte) (*node, Problems) {
+func parseJSON(text []byte) (*node, problem.List) {
 	b := &jsonBuilder{text: text, decoder: json.NewDecoder(bytes.NewReader(text)), at: position{1, 1}}
 	b.decoder.UseNumber()
 	root, err := b.build(0)
@@ -114,7 +116,7 @@ func parseJSON(text []byte) (*node, Problems) {
 			err = errors.New("the document ends too early")
 		}
 		at := b.position(offset)
-		return nil, Problems{{Line: at.line, Column: at.column, Message: err.Error()}}
+		return nil, problem.List{{Line: at.line, Column: at.column, Message: err.Error()}}
 	}
 	return root, nil
 }

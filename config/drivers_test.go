@@ -1,22 +1,22 @@
-package rules_test
+package config_test
 
 import (
 	"fmt"
 	"strings"
 	"testing"
 
-	"calltracker/rules"
+	"calltracker/config"
 )
 
 // books is a driver that wants a shelf and knows a key.
-var books = rules.Driver{Name: "books", Secrets: []string{"code"}, Check: func(settings map[string]string) []rules.SettingProblem {
-	var problems []rules.SettingProblem
+var books = config.Driver{Name: "books", Secrets: []string{"code"}, Check: func(settings map[string]string) []config.SettingProblem {
+	var problems []config.SettingProblem
 	if settings["shelf"] == "" {
-		problems = append(problems, rules.SettingProblem{Setting: "shelf", Message: "books needs shelf"})
+		problems = append(problems, config.SettingProblem{Setting: "shelf", Message: "books needs shelf"})
 	}
 	for name := range settings {
 		if name != "shelf" && name != "code" {
-			problems = append(problems, rules.SettingProblem{Setting: name, Message: "books has no such setting"})
+			problems = append(problems, config.SettingProblem{Setting: name, Message: "books has no such setting"})
 		}
 	}
 	return problems
@@ -42,7 +42,7 @@ func TestDriversCheckTheSettingsOfConnections(t *testing.T) {
 		{"literal secret", "  a:\n    driver: books\n    settings: {shelf: top, code: abc}\n", "6:34 connections.a.settings.code: a secret stands in the document; ${env:NAME} or ${secret:NAME} keeps it out"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, problems := rules.Load([]byte(document(tt.connections)), rules.YAML, resolve, books)
+			_, _, problems := config.Load([]byte(document(tt.connections)), config.YAML, resolve, books)
 			var got []string
 			for _, p := range problems {
 				if strings.HasPrefix(p.Path, "connections") {
@@ -54,7 +54,7 @@ func TestDriversCheckTheSettingsOfConnections(t *testing.T) {
 			}
 		})
 	}
-	if set, _ := rules.Load([]byte(document("  a: {driver: anything, settings: {x: \"1\"}}\n")), rules.YAML, resolve); set == nil {
+	if _, set, _ := config.Load([]byte(document("  a: {driver: anything, settings: {x: \"1\"}}\n")), config.YAML, resolve); set == nil {
 		t.Error("without drivers, settings are looked at")
 	}
 }

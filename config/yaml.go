@@ -1,4 +1,4 @@
-package rules
+package config
 
 import (
 	"bytes"
@@ -10,19 +10,21 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
+
+	"calltracker/problem"
 )
 
 // parseYAML trusts the parser with the grammar only: types, duplicates and
 // references are looked at here, where all of them can be reported at once.
-func parseYAML(text []byte) (root *node, problems Problems) {
+func parseYAML(text []byte) (root *node, problems problem.List) {
 	defer func() {
 		// The document comes from outside: a fault of the parser must not stop the server.
 		if r := recover(); r != nil {
-			root, problems = nil, Problems{{Line: 1, Column: 1, Message: fmt.Sprintf("this cannot be read as YAML (%v)", r)}}
+			root, problems = nil, problem.List{{Line: 1, Column: 1, Message: fmt.Sprintf("this cannot be read as YAML (%v)", r)}}
 		}
 	}()
 	if p, found := controlCharacter(text); found {
-		return nil, Problems{p}
+		return nil, problem.List{p}
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var doc, second yaml.Node
@@ -30,40 +32,40 @@ func parseYAML(text []byte) (root *node, problems Problems) {
 	case errors.Is(err, io.EOF):
 		return &node{kind: kindNull, at: position{1, 1}}, nil
 	case err != nil:
-		return nil, Problems{syntaxProblem(text, err)}
+		return nil, problem.List{syntaxProblem(text, err)}
 	}
 	b := &yamlBuilder{anchors: map[*yaml.Node]*node{}}
 	root = b.build(doc.Content[0], 0)
 	switch err := decoder.Decode(&second); {
 	case errors.Is(err, io.EOF):
 	case err != nil:
-		return nil, Problems{syntaxProblem(text, err)}
+		return nil, problem.List{syntaxProblem(text, err)}
 	default:
-		b.problem(&second, "a second document starts here; one file holds one configuration")
+		b.report(&second, "a second document starts here; one file holds one configuration")
 	}
 	return root, b.problems
 }
 
 // controlCharacter finds the first character that YAML does not allow
 // (https://yaml.org/spec/1.2.2/#51-character-set): the parser does not say where it is.
-func controlCharacter(text []byte) (Problem, bool) {
+func controlCharacter(text []byte) (problem.Problem, bool) {
 	at := position{1, 1}
 	for len(text) > 0 {
 		r, size := utf8.DecodeRune(text)
 		if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r >= 0x7f && r <= 0x9f && r != 0x85 || r == 0xfffe || r == 0xffff {
-			return Problem{Line: at.line, Column: at.column, Message: fmt.Sprintf("a control character (U+%04X) stands here", r)}, true
+			return problem.Problem{Line: at.line, Column: at.column, Message: fmt.Sprintf("a control character (U+%04X) stands here", r)}, true
 		}
 		if at.column++; r == '\n' {
 			at = position{at.line + 1, 1}
 		}
 		text = text[size:]
 	}
-	return Problem{}, false
+	return problem.Problem{}, false
 }
 
 // syntaxProblem says what is wrong with the grammar, and where.
-func syntaxProblem(text []byte, err error) Problem {
-	p := Problem{Line: 1, Column: 1, Message: clip(err.Error())}
+func syntaxProblem(text []byte, err error) problem.Problem {
+	p := problem.Problem{Line: 1, Column: 1, Message: clip(err.Error())}
 	if syntax, ok := errors.AsType[*yaml.LoadError](err); ok {
 		p.Message = clip(syntax.Message)
 		if syntax.ContextMsg != "" {
@@ -88,17 +90,17 @@ func syntaxProblem(text []byte, err error) Problem {
 
 type yamlBuilder struct {
 	anchors  map[*yaml.Node]*node // what aliases stand for
-	problems Problems
+	problems problem.List
 	copies   int
 }
 
-func (b *yamlBuilder) problem(n *yaml.Node, format string, args ...any) {
-	b.problemAt(position{n.Line, n.Column}, format, args...)
+func (b *yamlBuilder) report(n *yaml.Node, format string, args ...any) {
+	b.reportAt(position{n.Line, n.Column}, format, args...)
 }
 
-func (b *yamlBuilder) problemAt(at position, format string, args ...any) {
-	if len(b.problems) < maxProblems {
-		b.problems = append(b.problems, Problem{Line: at.line, Column: at.column, Message: fmt.Sprintf(format, args...)})
+func (b *yamlBuilder) reportAt(at position, format string, args ...any) {
+	if len(b.problems) < problem.MaxErrors {
+		b.problems = append(b.problems, problem.Problem{Line: at.line, Column: at.column, Message: fmt.Sprintf(format, args...)})
 	}
 }
 
@@ -108,19 +110,19 @@ func (b *yamlBuilder) build(n *yaml.Node, depth int) *node {
 		defer func() { b.anchors[n] = out }() // only now: nothing is a part of itself
 	}
 	if depth > maxDepth {
-		b.problem(n, "%s", errTooDeep)
+		b.report(n, "%s", errTooDeep)
 		return out
 	}
 	if n.Kind == yaml.AliasNode {
 		target := b.anchors[n.Alias]
 		if target == nil {
-			b.problem(n, "*%s stands for something that it is a part of itself", n.Value)
+			b.report(n, "*%s stands for something that it is a part of itself", n.Value)
 			return out
 		}
 		return b.expand(target, n, depth)
 	}
 	if n.Style&yaml.TaggedStyle != 0 {
-		b.problem(n, "YAML tags such as %s are not used here; remove it", clip(n.Tag))
+		b.report(n, "YAML tags such as %s are not used here; remove it", clip(n.Tag))
 	}
 	switch n.Kind {
 	case yaml.ScalarNode:
@@ -171,7 +173,7 @@ func (b *yamlBuilder) mapping(out *node, content []*yaml.Node, depth int) {
 		}
 		key, value := b.build(content[i], depth), b.build(content[i+1], depth+1)
 		if key.kind != kindText && key.kind != kindNumber && key.kind != kindBool {
-			b.problem(content[i], "a key must be a word")
+			b.report(content[i], "a key must be a word")
 			continue
 		}
 		key.kind = kindText
@@ -191,7 +193,7 @@ func (b *yamlBuilder) mapping(out *node, content []*yaml.Node, depth int) {
 		}
 		for _, s := range sources {
 			if s.kind != kindMapping {
-				b.problemAt(m.at, "<< takes a mapping")
+				b.reportAt(m.at, "<< takes a mapping")
 				continue
 			}
 			for i, key := range s.keys {
@@ -211,9 +213,9 @@ func (b *yamlBuilder) expand(n *node, alias *yaml.Node, depth int) *node {
 	if b.copies++; b.copies > maxCopies || depth > maxDepth {
 		switch {
 		case depth > maxDepth:
-			b.problem(alias, "%s", errTooDeep)
+			b.report(alias, "%s", errTooDeep)
 		case b.copies == maxCopies+1:
-			b.problem(alias, "the aliases make this document too large")
+			b.report(alias, "the aliases make this document too large")
 		}
 		return c
 	}

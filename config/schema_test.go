@@ -1,4 +1,4 @@
-package rules_test
+package config_test
 
 import (
 	"bytes"
@@ -11,12 +11,12 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
-	"calltracker/rules"
+	"calltracker/config"
 )
 
 func schema(t *testing.T) *jsonschema.Schema {
 	t.Helper()
-	text, err := rules.Schema()
+	text, err := config.Schema()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func schema(t *testing.T) *jsonschema.Schema {
 
 func validate(t *testing.T, s *jsonschema.Schema, text []byte) error {
 	t.Helper()
-	converted, err := rules.Convert(text, rules.YAML, rules.JSON)
+	converted, err := config.Convert(text, config.YAML, config.JSON)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func validate(t *testing.T, s *jsonschema.Schema, text []byte) error {
 
 func TestSchemaTakesGoodDocuments(t *testing.T) {
 	files := []string{"testdata/whole.yaml"}
-	for _, pattern := range []string{"testdata/golden/*/document.yaml", "../examples/*.yaml"} {
+	for _, pattern := range []string{"../rules/testdata/golden/*/document.yaml", "../examples/*.yaml"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil || len(found) == 0 {
 			t.Fatalf("%s: no documents (%v)", pattern, err)
@@ -61,7 +61,7 @@ func TestSchemaTakesGoodDocuments(t *testing.T) {
 	s := schema(t)
 	for _, file := range files {
 		t.Run(file, func(t *testing.T) {
-			mustLoad(t, string(readFile(t, file)), rules.YAML)
+			mustLoad(t, string(readFile(t, file)))
 			if err := validate(t, s, readFile(t, file)); err != nil {
 				t.Error(err)
 			}
@@ -121,7 +121,7 @@ func TestSchemaRefusesWhatLoadRefuses(t *testing.T) {
 				t.Fatalf("the document does not have %q", tt[0])
 			}
 			text := []byte(strings.Replace(whole, tt[0], tt[1], 1))
-			if set, _ := rules.Load(text, rules.YAML, resolve); set != nil {
+			if _, set, _ := config.Load(text, config.YAML, resolve); set != nil {
 				t.Error("Load takes it")
 			}
 			if err := validate(t, s, text); err == nil {
@@ -133,7 +133,7 @@ func TestSchemaRefusesWhatLoadRefuses(t *testing.T) {
 
 // Every key that a document can have is in the schema, and the other way round.
 func TestSchemaKnowsEveryKey(t *testing.T) {
-	text, err := rules.Schema()
+	text, err := config.Schema()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,10 +142,10 @@ func TestSchemaKnowsEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{}
-	sameKeys(t, root, root, reflect.TypeFor[rules.Document](), "document", seen)
+	sameKeys(t, root, root, reflect.TypeFor[config.Document](), "document", seen)
 
 	// The document of every key has them all.
-	converted, err := rules.Convert(readFile(t, "testdata/whole.yaml"), rules.YAML, rules.JSON)
+	converted, err := config.Convert(readFile(t, "testdata/whole.yaml"), config.YAML, config.JSON)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package rules
+package config
 
 import (
 	"encoding/json"
@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/invopop/jsonschema"
+
+	"calltracker/rules"
 )
 
 // Schema is the JSON Schema of a document, made from the types that read it, so
@@ -27,7 +29,7 @@ func Schema() ([]byte, error) {
 		case "Condition":
 			definition.OneOf = []*jsonschema.Schema{
 				{Required: []string{"value"}}, {Required: []string{"values"}},
-				withProperties(property{"op", &jsonschema.Schema{Const: OpExists}}),
+				withProperties(property{"op", &jsonschema.Schema{Const: rules.OpExists}}),
 			}
 		}
 	}
@@ -41,34 +43,34 @@ func Schema() ([]byte, error) {
 // notation describes the types that are not written as their Go kind says.
 func notation(t reflect.Type) *jsonschema.Schema {
 	switch t {
-	case reflect.TypeFor[Date]():
+	case reflect.TypeFor[rules.Date]():
 		return &jsonschema.Schema{Type: "string", Format: "date"}
-	case reflect.TypeFor[Clock]():
+	case reflect.TypeFor[rules.Clock]():
 		return &jsonschema.Schema{Type: "string", Pattern: `^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$`}
-	case reflect.TypeFor[Seconds]():
+	case reflect.TypeFor[rules.Seconds]():
 		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(h|m|s))+$`, Examples: []any{"20s", "1m30s"}}
 	case reflect.TypeFor[Wait]():
 		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(s|ms))+$`, Examples: []any{"150ms", "0s"}}
-	case reflect.TypeFor[Weekday]():
-		return oneOfWords("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-	case reflect.TypeFor[Op]():
-		return oneOfWords(OpIs, OpIn, OpPrefix, OpSuffix, OpContains, OpExists, OpMatches, OpBetween)
+	case reflect.TypeFor[rules.Weekday]():
+		return oneOf(rules.Weekdays())
+	case reflect.TypeFor[rules.Op]():
+		return oneOf(rules.Ops())
 	case reflect.TypeFor[RecordingStyle]():
-		return oneOfWords(Surveillance, SignedURL, History, Static)
-	case reflect.TypeFor[Order]():
-		return oneOfWords(Listed, Rotate, Random)
+		return oneOf(recordingStyles())
+	case reflect.TypeFor[rules.Order]():
+		return oneOf(rules.Orders())
 	case reflect.TypeFor[Secret]():
 		return &jsonschema.Schema{Type: "string", Examples: []any{"${env:NAME}", "${secret:name}"}}
-	case reflect.TypeFor[Setting](), reflect.TypeFor[Value]():
+	case reflect.TypeFor[Setting](), reflect.TypeFor[rules.Value]():
 		return anyOf(kindOf("string"), kindOf("number"), kindOf("boolean"))
 	case reflect.TypeFor[KeyList]():
 		return anyOf(&jsonschema.Schema{Const: "open"}, &jsonschema.Schema{Type: "array", Items: kindOf("string")})
 	case reflect.TypeFor[Translation]():
 		return anyOf(kindOf("string"), &jsonschema.Schema{Type: "object", AdditionalProperties: kindOf("string")})
-	case reflect.TypeFor[Holiday]():
+	case reflect.TypeFor[rules.Holiday]():
 		date := &jsonschema.Schema{Type: "string", Format: "date"}
 		return anyOf(date, object([]string{"from"}, property{"from", date}, property{"to", date}, property{"name", kindOf("string")}))
-	case reflect.TypeFor[DID]():
+	case reflect.TypeFor[rules.DID]():
 		text := kindOf("string")
 		return anyOf(text, object([]string{"did"}, property{"did", text}, property{"label", text}, property{"campaign", text}))
 	case reflect.TypeFor[time.Time]():
@@ -83,7 +85,7 @@ func anyOf(choices ...*jsonschema.Schema) *jsonschema.Schema {
 	return &jsonschema.Schema{AnyOf: choices}
 }
 
-func oneOfWords[T ~string](words ...T) *jsonschema.Schema {
+func oneOf[T ~string](words []T) *jsonschema.Schema {
 	s := kindOf("string")
 	for _, w := range words {
 		s.Enum = append(s.Enum, string(w))

@@ -1,0 +1,75 @@
+package rules_test
+
+import (
+	"testing"
+
+	"calltracker/phone"
+	"calltracker/rules"
+	"calltracker/rules/rulestest"
+)
+
+func TestCompileOfASource(t *testing.T) {
+	tests := map[string]struct {
+		tracker rules.Tracker
+		want    string // the first error; empty when there is none
+	}{
+		"fine":              {rules.Tracker{Routes: []rules.Route{{ID: "a", Voicemail: true}}}, ""},
+		"no routes":         {rules.Tracker{}, "trackers.t: routes is missing"},
+		"no last route":     {rules.Tracker{Routes: []rules.Route{{ID: "a", When: []rules.Condition{{Field: "did", Op: rules.OpExists}}}}}, "trackers.t.routes[0]: the last route must take every call: it can have neither during nor when"},
+		"no field":          {rules.Tracker{Routes: []rules.Route{{ID: "a", When: []rules.Condition{{Op: rules.OpExists}}}, {ID: "b"}}}, `trackers.t.routes[0].when[0].field: unknown field ""; known are did, caller, caller.country, caller.type, weekday, time, date, campaign, customer.found, customer.tags, customer.connection and request.<name>`},
+		"no operator":       {rules.Tracker{Routes: []rules.Route{{ID: "a", When: []rules.Condition{{Field: "time"}}}, {ID: "b"}}}, `trackers.t.routes[0].when[0].op: time cannot be compared by ""; it takes between`},
+		"an empty split":    {rules.Tracker{Routes: []rules.Route{{ID: "a", Split: []rules.Share{}}}}, "trackers.t.routes[0].split: the weights add up to nothing; at least one must be over 0"},
+		"a weight below":    {rules.Tracker{Routes: []rules.Route{{ID: "a", Split: []rules.Share{{Weight: -1}, {Weight: 1}}}}}, ""},
+		"an unknown window": {rules.Tracker{Routes: []rules.Route{{ID: "a", During: []string{"s"}}, {ID: "b"}}}, `trackers.t.routes[0].during[0]: unknown schedule "s"`},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			set, problems := rules.Compile(rules.Source{Trackers: map[string]rules.Tracker{"t": tt.tracker}})
+			got := ""
+			if errors := problems.Errors(); len(errors) > 0 {
+				got = errors[0].String()
+			}
+			if got != tt.want || (set == nil) != (tt.want != "") {
+				t.Errorf("set %v, error %q, must be %q", set != nil, got, tt.want)
+			}
+			if set != nil {
+				router, _ := set.Router("t")
+				rulestest.Check(t, router, rules.Facts{})
+			}
+		})
+	}
+}
+
+// A decision depends on the caller only where a router says so: else callers
+// are not even parsed.
+func TestReadsCaller(t *testing.T) {
+	for document, want := range map[string]bool{
+		splitting(`{id: r, voicemail: true}`):                                                   false,
+		splitting(`{id: a, when: [{field: did, op: exists}]}`, `{id: r}`):                       false,
+		splitting(`{id: a, when: [{field: caller, op: exists}]}`, `{id: r}`):                    true,
+		splitting(`{id: a, when: [{field: caller.country, op: is, value: AE}]}`, `{id: r}`):     true,
+		splitting(`{id: a, when: [{field: caller.type, op: is, value: withheld}]}`, `{id: r}`):  true,
+		splitting(`{id: r, order: random, dial: [{number: "1"}, {number: "2"}]}`):               true,
+		splitting(`{id: r, order: rotate, dial: [{number: "1"}, {number: "2"}]}`):               false,
+		splitting(split("r", "", 1, 1)):                                                         true,
+		splitting(`{id: a, when: [{field: customer.tags, op: is, value: gold}]}`, `{id: last}`): false,
+	} {
+		if got := router(t, document).ReadsCaller(); got != want {
+			t.Errorf("%v for %s", got, document)
+		}
+	}
+}
+
+func TestListedKeepsWhatCame(t *testing.T) {
+	r := router(t, splitting(`{id: r}`))
+	for _, raw := range []string{"042001000", "+97142001000", "0097142001000", "97142001000"} {
+		if n, ok := r.Listed(raw); !ok || n != (phone.Number{Raw: raw, E164: "+97142001000", Country: "AE", Type: phone.FixedLine}) {
+			t.Errorf("%q: %+v %v", raw, n, ok)
+		}
+	}
+	for _, raw := range []string{"", "042001001", "2001000", "+97142001000 "} {
+		if _, ok := r.Listed(raw); ok {
+			t.Errorf("%q is listed", raw)
+		}
+	}
+}
