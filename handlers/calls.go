@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"calltracker/phone"
+	"calltracker/problem"
 	"calltracker/storage"
 	"calltracker/ziwo"
 )
@@ -194,7 +195,7 @@ func (h *Calls) Each(ctx context.Context, q CallQuery, visit func(CallView) erro
 func (h *Calls) Get(ctx context.Context, id string) (CallDetail, error) {
 	call, revisions, err := h.Store.Call(ctx, id)
 	if err != nil {
-		return CallDetail{}, fmt.Errorf("load call %q: %w", shorten(id), err)
+		return CallDetail{}, fmt.Errorf("load call %q: %w", problem.Clip(id), err)
 	}
 	out := CallDetail{CallView: h.view(call), Raw: json.RawMessage("null"), Revisions: make([]RevisionView, len(revisions))}
 	for i, r := range revisions {
@@ -209,10 +210,10 @@ func (h *Calls) Get(ctx context.Context, id string) (CallDetail, error) {
 // filter turns a query into the store's terms.
 func (h *Calls) filter(q CallQuery) (f storage.CallFilter, err error) {
 	if q.Result != "" && !slices.Contains(storage.Results(), storage.Result(q.Result)) {
-		return f, invalid("result", "%q is none of %v", shorten(q.Result), storage.Results())
+		return f, problem.Errorf("result", "%q is none of %v", problem.Clip(q.Result), storage.Results())
 	}
 	if !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To) {
-		return f, invalid("to", "must be after from")
+		return f, problem.Errorf("to", "must be after from")
 	}
 	f = storage.CallFilter{
 		From: q.From, To: q.To, Tracker: q.Tracker, DIDs: h.spellings(q.DID), Callers: h.spellings(q.Caller),

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"calltracker/config"
+	"calltracker/problem"
 	"calltracker/ziwo"
 )
 
@@ -71,7 +72,7 @@ func (c *Centers) Client(name string) (*ziwo.Client, error) {
 	}
 	doc, ok := live.Document.ContactCenters[name]
 	if !ok || !canLogIn(doc) && doc.APIKey.Reveal() == "" {
-		return nil, fmt.Errorf("contact center %q: %w", shorten(name), ErrNoCenter)
+		return nil, fmt.Errorf("contact center %q: %w", problem.Clip(name), ErrNoCenter)
 	}
 	options := CenterOptions(name, doc)
 	c.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"calltracker/config"
+	"calltracker/problem"
 	"calltracker/rules"
 	"calltracker/web"
 )
@@ -138,7 +139,7 @@ func (l *checklist) texts(key string, custom map[string]config.Translation, buil
 			return own || isFallback(language)
 		})
 		if len(same) > 0 {
-			l.add(web.CheckOptional, "%s: %s is %q in %s as well; write it below a language to translate it.", key, text, shorten(custom[text].Text), strings.Join(same, ", "))
+			l.add(web.CheckOptional, "%s: %s is %q in %s as well; write it below a language to translate it.", key, text, problem.Clip(custom[text].Text), strings.Join(same, ", "))
 			whole = false
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"calltracker/config"
 	"calltracker/phone"
+	"calltracker/problem"
 	"calltracker/ziwo"
 )
 
@@ -94,9 +95,9 @@ func (h *ClickToCall) Call(ctx context.Context, in ClickToCallInput) (ClickToCal
 	if live == nil {
 		return ClickToCallView{}, ErrNoConfig
 	}
-	wrong := &Invalid{}
+	wrong := &problem.Invalid{}
 	complain := func(path, format string, args ...any) {
-		wrong.Errors = append(wrong.Errors, FieldError{Path: path, Message: fmt.Sprintf(format, args...)})
+		wrong.Problems = append(wrong.Problems, problem.Problem{Path: path, Message: fmt.Sprintf(format, args...)})
 	}
 	if !ccLogin.MatchString(in.Agent) {
 		complain("agent", "is no login of an agent; write the ccLogin, such as 0026")
@@ -114,7 +115,7 @@ func (h *ClickToCall) Call(ctx context.Context, in ClickToCallInput) (ClickToCal
 	default:
 		complain("number", "cannot be read as a telephone number; write it like +971501234567")
 	}
-	if len(wrong.Errors) > 0 {
+	if len(wrong.Problems) > 0 {
 		return ClickToCallView{}, wrong
 	}
 	client, err := h.Centers.Client(center)
@@ -135,7 +136,7 @@ func (h *ClickToCall) Call(ctx context.Context, in ClickToCallInput) (ClickToCal
 
 // callingCenter is the contact center that is meant, or what is wrong with the
 // name.
-func callingCenter(centers map[string]config.ContactCenter, name string) (center, problem string) {
+func callingCenter(centers map[string]config.ContactCenter, name string) (center, wrong string) {
 	var callable []string
 	for _, known := range slices.Sorted(maps.Keys(centers)) {
 		if centers[known].APIKey.Reveal() != "" {
@@ -145,7 +146,7 @@ func callingCenter(centers map[string]config.ContactCenter, name string) (center
 	_, known := centers[name]
 	switch {
 	case name != "" && !known:
-		return "", fmt.Sprintf("the configuration has no contact center %q", shorten(name))
+		return "", fmt.Sprintf("the configuration has no contact center %q", problem.Clip(name))
 	case name != "" && !slices.Contains(callable, name):
 		return "", fmt.Sprintf("the contact center %q has no api_key, which Ziwo asks for", name)
 	case name != "":
@@ -166,7 +167,7 @@ func clickToCallFailure(center string, number phone.Number, err error) error {
 		return err
 	}
 	if failure.Kind == ziwo.NotFound {
-		return invalid("agent", "Ziwo knows no agent with this login; write the ccLogin, such as 0026")
+		return problem.Errorf("agent", "Ziwo knows no agent with this login; write the ccLogin, such as 0026")
 	}
 	out := &CenterFailure{Center: center, Kind: failure.Kind, RetryAfter: failure.RetryAfter}
 	const mayRing = "; the phone may ring all the same, so look at /api/v1/live before trying again"

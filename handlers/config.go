@@ -46,32 +46,30 @@ type keeper interface {
 // Live is a configuration in force. It is immutable.
 type Live struct {
 	Version  storage.ConfigVersion
-	Document *config.Document // without its trackers, which Set and lanes have compiled
+	Document *config.Document // without its trackers
 	Set      *rules.Set
 	Warnings problem.List
 
+	Trackers    map[string]*ActiveTracker // by id
 	WebhookKeys config.WebhookKeys
-
-	lanes lanes
 }
 
-func (c *Config) newLive(version storage.ConfigVersion, doc *config.Document, set *rules.Set, warnings problem.List) *Live {
+func newLive(version storage.ConfigVersion, doc *config.Document, set *rules.Set, warnings problem.List) *Live {
 	return &Live{
 		Version: version, Document: doc.WithoutTrackers(), Set: set, Warnings: warnings,
-		WebhookKeys: doc.WebhookKeys(), lanes: newLanes(doc, set, c.Metrics),
+		WebhookKeys: doc.WebhookKeys(), Trackers: activeTrackers(version.Version, doc, set),
 	}
 }
 
 // Config owns the configuration in force. Reading it never waits; changes come
 // one after the other, and a document that cannot be used changes nothing.
 type Config struct {
-	Store   configStore
-	Vault   *Vault
-	Keeper  keeper
-	Env     func(name string) (string, bool) // os.LookupEnv
-	Now     func() time.Time
-	Metrics *Metrics
-	Logger  *slog.Logger
+	Store  configStore
+	Vault  *Vault
+	Keeper keeper
+	Env    func(name string) (string, bool) // os.LookupEnv
+	Now    func() time.Time
+	Logger *slog.Logger
 
 	LookEvery time.Duration // of Follow, when the database does not tell; 0 for its own choice
 
@@ -99,7 +97,7 @@ type ConfigInput struct {
 // Applied answers a document that was put in force, or could be.
 type Applied struct {
 	Version  int64        `json:"version"` // in force now
-	Warnings []FieldError `json:"warnings"`
+	Warnings problem.List `json:"warnings"`
 	DryRun   bool         `json:"dryRun,omitempty"`
 }
 
@@ -145,16 +143,16 @@ func (c *Config) apply(ctx context.Context, in ConfigInput) (Applied, error) {
 	}
 	doc, set, problems := config.Load([]byte(in.Document), in.Format, c.resolver(secrets, false), c.Connections.drivers()...)
 	if set == nil {
-		return Applied{}, &Invalid{Errors: fieldErrors(problems.Errors())}
+		return Applied{}, &problem.Invalid{Problems: problems.Errors()}
 	}
 	if failed := failedTests(doc, set); len(failed) > 0 {
-		return Applied{}, &Invalid{Errors: failed}
+		return Applied{}, &problem.Invalid{Problems: failed}
 	}
 	connections, failed := c.Connections.prepare(doc)
 	if len(failed) > 0 {
-		return Applied{}, &Invalid{Errors: failed}
+		return Applied{}, &problem.Invalid{Problems: failed}
 	}
-	out := Applied{Warnings: fieldErrors(problems.Warnings()), DryRun: in.DryRun}
+	out := Applied{Warnings: append(problem.List{}, problems.Warnings()...), DryRun: in.DryRun}
 	current := c.Live()
 	if current != nil {
 		out.Version = current.Version.Version
@@ -181,7 +179,7 @@ func (c *Config) apply(ctx context.Context, in ConfigInput) (Applied, error) {
 	if err != nil {
 		return Applied{}, fmt.Errorf("store configuration: %w", err)
 	}
-	c.swap(c.newLive(stored, doc, set, problems.Warnings()), secrets)
+	c.swap(newLive(stored, doc, set, problems.Warnings()), secrets)
 	c.Connections.use(connections)
 	out.Version = stored.Version
 	return out, nil
@@ -195,7 +193,7 @@ func expectedVersion(ifMatch string) (int64, error) {
 	}
 	version, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || version < 0 {
-		return 0, invalid("If-Match", "%q is neither * nor the version that GET /api/v1/config gave as its ETag", shorten(ifMatch))
+		return 0, problem.Errorf("If-Match", "%q is neither * nor the version that GET /api/v1/config gave as its ETag", problem.Clip(ifMatch))
 	}
 	return version, nil
 }
@@ -256,9 +254,9 @@ func (c *Config) adoptKept(ctx context.Context) error {
 func (c *Config) force(version storage.ConfigVersion, secrets map[string][]byte, keep, lenient bool) error {
 	doc, set, problems := config.Load([]byte(version.Document), config.Format(version.Format), c.resolver(secrets, lenient))
 	if set == nil {
-		return fmt.Errorf("configuration version %d cannot be used: %w", version.Version, &Invalid{Errors: fieldErrors(problems.Errors())})
+		return fmt.Errorf("configuration version %d cannot be used: %w", version.Version, &problem.Invalid{Problems: problems.Errors()})
 	}
-	live := c.newLive(version, doc, set, problems.Warnings())
+	live := newLive(version, doc, set, problems.Warnings())
 	if keep {
 		c.swap(live, secrets)
 	} else {

@@ -15,6 +15,7 @@ import (
 	"calltracker/config"
 	"calltracker/crm"
 	"calltracker/phone"
+	"calltracker/problem"
 	"calltracker/storage"
 )
 
@@ -67,14 +68,14 @@ func RuleDrivers(drivers []crm.Driver) []config.Driver {
 
 // prepare opens the accounts of a document and changes nothing yet. Those that
 // cannot be opened are in the errors, too.
-func (h *Connections) prepare(doc *config.Document) (connections, []FieldError) {
+func (h *Connections) prepare(doc *config.Document) (connections, problem.List) {
 	out := connections{broken: map[string]ConnectionView{}}
 	if h == nil || len(h.Drivers) == 0 { // they are only data
 		return out, nil
 	}
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
-	var failed []FieldError
+	var failed problem.List
 	for _, name := range slices.Sorted(maps.Keys(doc.Connections)) {
 		c := doc.Connections[name]
 		settings := crm.Settings{}
@@ -83,7 +84,7 @@ func (h *Connections) prepare(doc *config.Document) (connections, []FieldError) 
 		}
 		opened, err := h.openOne(name, c, settings)
 		if err != nil {
-			failed = append(failed, FieldError{Path: "connections." + name, Message: err.Error()})
+			failed = append(failed, problem.Problem{Path: "connections." + name, Message: err.Error()})
 			out.broken[name] = ConnectionView{
 				Name: name, Label: c.Label, Driver: c.Driver, State: "misconfigured", Breaker: "closed", Budgets: []BudgetView{},
 				LastError: &ConnectionError{At: h.Config.Now().UTC(), Kind: "misconfigured", Message: err.Error()},
@@ -98,7 +99,7 @@ func (h *Connections) prepare(doc *config.Document) (connections, []FieldError) 
 func (h *Connections) openOne(name string, c config.Connection, settings crm.Settings) (*crm.Connection, error) {
 	i := slices.IndexFunc(h.Drivers, func(d crm.Driver) bool { return d.Name == c.Driver })
 	if i < 0 {
-		return nil, fmt.Errorf("there is no driver %q", shorten(c.Driver))
+		return nil, fmt.Errorf("there is no driver %q", problem.Clip(c.Driver))
 	}
 	complete, problems := h.Drivers[i].Check(settings)
 	if len(problems) > 0 {
@@ -275,12 +276,12 @@ func (h *Connections) Test(ctx context.Context, name string, in ConnectionTestIn
 	}
 	number := h.number(in.Number)
 	if in.Number != "" && number.E164 == "" {
-		return ConnectionTest{}, invalid("number", "this is no number that could be looked up; write it like +971501234567")
+		return ConnectionTest{}, problem.Errorf("number", "this is no number that could be looked up; write it like +971501234567")
 	}
 	start := h.Config.Now()
 	check, answer, ok := h.Directory.Test(ctx, name, number)
 	if !ok {
-		return ConnectionTest{}, fmt.Errorf("connection %q: %w", shorten(name), storage.ErrNotFound)
+		return ConnectionTest{}, fmt.Errorf("connection %q: %w", problem.Clip(name), storage.ErrNotFound)
 	}
 	now := h.Config.Now()
 	out.State, out.SearchURL, out.Milliseconds = string(answer.State), answer.SearchURL, int(now.Sub(start).Milliseconds())

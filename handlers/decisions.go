@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"calltracker/problem"
 	"calltracker/rules"
 	"calltracker/storage"
 )
@@ -77,7 +78,7 @@ type DecisionQuery struct {
 //	@Router		/api/v1/decisions [get]
 func (h *Decisions) List(ctx context.Context, q DecisionQuery, page storage.Page) (DecisionList, error) {
 	if !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To) {
-		return DecisionList{}, invalid("to", "must be after from")
+		return DecisionList{}, problem.Errorf("to", "must be after from")
 	}
 	decisions, next, err := h.Store.Decisions(ctx, storage.DecisionFilter{
 		From: q.From, To: q.To, Tracker: q.Tracker, Route: q.Route,
@@ -109,7 +110,7 @@ func (h *Decisions) List(ctx context.Context, q DecisionQuery, page storage.Page
 func (h *Decisions) Get(ctx context.Context, id string) (DecisionView, error) {
 	d, err := h.Store.Decision(ctx, id)
 	if err != nil {
-		return DecisionView{}, fmt.Errorf("load decision %q: %w", shorten(id), err)
+		return DecisionView{}, fmt.Errorf("load decision %q: %w", problem.Clip(id), err)
 	}
 	return viewDecision(d), nil
 }

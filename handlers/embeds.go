@@ -20,6 +20,7 @@ import (
 
 	"calltracker/config"
 	"calltracker/phone"
+	"calltracker/problem"
 	"calltracker/rules"
 	"calltracker/web"
 )
@@ -94,7 +95,7 @@ func (e *Embeds) Release(kind web.Kind, site, version string) (*Asset, error) {
 		return newAsset(release.Body, doc.Origins)
 	})
 	if err == nil && version != release.Version {
-		return nil, &UnknownEmbed{fmt.Sprintf("version %q of this script is not served any more; take the line to paste from /sites/%s", shorten(version), site)}
+		return nil, &UnknownEmbed{fmt.Sprintf("version %q of this script is not served any more; take the line to paste from /sites/%s", problem.Clip(version), site)}
 	}
 	return a, err
 }
@@ -166,7 +167,7 @@ func (e *Embeds) keep(key assetKey, produce func(live *Live, now time.Time) (*As
 func siteOf(live *Live, kind web.Kind, name string) (config.Site, error) {
 	doc, ok := live.Document.Sites[name]
 	if !ok {
-		return doc, &UnknownEmbed{fmt.Sprintf("there is no site %q on this server; look at the address of the script, and at sites: in the configuration", shorten(name))}
+		return doc, &UnknownEmbed{fmt.Sprintf("there is no site %q on this server; look at the address of the script, and at sites: in the configuration", problem.Clip(name))}
 	}
 	has := map[web.Kind]bool{
 		web.WebCallback: doc.WebCallback != nil,

@@ -11,6 +11,7 @@ import (
 
 	"calltracker/crm"
 	"calltracker/phone"
+	"calltracker/problem"
 	"calltracker/storage"
 )
 
@@ -193,10 +194,10 @@ func (h *Enricher) look(ctx context.Context, l storage.Lookup) (settled storage.
 func (h *Enricher) Enrich(ctx context.Context, id string) (Enrichment, error) {
 	state, err := h.Store.RequestLookup(ctx, id, h.Now().UTC())
 	if err != nil {
-		return Enrichment{}, fmt.Errorf("look up call %q: %w", shorten(id), err)
+		return Enrichment{}, fmt.Errorf("look up call %q: %w", problem.Clip(id), err)
 	}
 	if len(h.Directory.Names()) == 0 {
-		return Enrichment{}, invalid("connections", "no connection is configured that could be asked")
+		return Enrichment{}, problem.Errorf("connections", "no connection is configured that could be asked")
 	}
 	return viewEnrichment(state), nil
 }

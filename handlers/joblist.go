@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"calltracker/problem"
 	"calltracker/storage"
 )
 
@@ -64,7 +65,7 @@ type JobQuery struct{ State, Kind string }
 func (h *Jobs) List(ctx context.Context, q JobQuery, page storage.Page) (JobList, error) {
 	state := storage.JobState(q.State)
 	if q.State != "" && !slices.Contains(storage.JobStates(), state) {
-		return JobList{}, invalid("state", "must be waiting, running, done or dead")
+		return JobList{}, problem.Errorf("state", "must be waiting, running, done or dead")
 	}
 	stored, next, err := h.Store.Jobs(ctx, storage.JobFilter{State: state, Kind: q.Kind}, page)
 	if err != nil {
@@ -95,7 +96,7 @@ func (h *Jobs) List(ctx context.Context, q JobQuery, page storage.Page) (JobList
 func (h *Jobs) Retry(ctx context.Context, id string) (JobView, error) {
 	job, err := h.Store.RetryJob(ctx, id, h.Now().UTC())
 	if err != nil {
-		return JobView{}, fmt.Errorf("retry job %q: %w", shorten(id), err)
+		return JobView{}, fmt.Errorf("retry job %q: %w", problem.Clip(id), err)
 	}
 	h.Runner.Wake()
 	return jobView(job), nil

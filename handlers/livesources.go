@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"calltracker/problem"
 	"calltracker/storage"
 	"calltracker/ziwo"
 )
@@ -236,8 +237,8 @@ func agentsOf(center string, states []ziwo.AgentState, numbers *Numbers, region 
 	states = slices.CompactFunc(states, func(a, b ziwo.AgentState) bool { return login(a) == login(b) })
 	for _, s := range states[:min(len(states), mostAgents)] {
 		agent := LiveAgent{
-			ContactCenter: center, Agent: shorten(login(s)), Name: shorten(s.Name), Status: strings.ReplaceAll(s.Status.String(), " ", "_"),
-			Since: s.Since.UTC(), Position: shorten(s.Position),
+			ContactCenter: center, Agent: problem.Clip(login(s)), Name: problem.Clip(s.Name), Status: strings.ReplaceAll(s.Status.String(), " ", "_"),
+			Since: s.Since.UTC(), Position: problem.Clip(s.Position),
 		}
 		if s.Call != nil {
 			calls = append(calls, agentCall{agent: len(agents), LiveCall: phoneCall(center, agent.Agent, *s.Call, numbers, region)})
@@ -250,9 +251,9 @@ func agentsOf(center string, states []ziwo.AgentState, numbers *Numbers, region 
 // phoneCall is a call as an agent's phone shows it. Of an outbound one, the DID
 // is the number that was called, as in stored calls.
 func phoneCall(center, agent string, c ziwo.LiveCall, numbers *Numbers, region string) LiveCall {
-	key := func(text string) string { return shorten(numbers.Parse(text, region).Key()) }
+	key := func(text string) string { return problem.Clip(numbers.Parse(text, region).Key()) }
 	out := LiveCall{
-		CallID: shorten(c.CallID), ContactCenter: center, Direction: shorten(c.Direction), DID: key(c.DIDCalled), Caller: key(c.CallerNumber),
+		CallID: problem.Clip(c.CallID), ContactCenter: center, Direction: problem.Clip(c.Direction), DID: key(c.DIDCalled), Caller: key(c.CallerNumber),
 		State: callState(c), StartedAt: c.CreatedAt.UTC(), AnsweredAt: c.AnsweredAt.UTC(), Agent: agent,
 	}
 	if c.Direction == "outbound" {
@@ -262,7 +263,7 @@ func phoneCall(center, agent string, c ziwo.LiveCall, numbers *Numbers, region s
 		}
 	}
 	if numbers.Parse(c.CallerName, region).E164 == "" { // a number is no name
-		out.CallerName = shorten(c.CallerName)
+		out.CallerName = problem.Clip(c.CallerName)
 	}
 	return out
 }

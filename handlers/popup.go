@@ -18,6 +18,7 @@ import (
 
 	"calltracker/config"
 	"calltracker/crm"
+	"calltracker/problem"
 	"calltracker/ziwo"
 )
 
@@ -31,7 +32,7 @@ type finder interface {
 type Popup struct {
 	Config    *Config
 	Directory finder
-	Counter   counter
+	Keys      wrongKeys // counts wrong keys and tokens
 	Numbers   *Numbers
 	Key       []byte // signs tokens; replicas have the same
 	Now       func() time.Time
@@ -43,7 +44,7 @@ type Popup struct {
 type UnknownSite struct{ Name string }
 
 func (e *UnknownSite) Error() string {
-	return fmt.Sprintf("no site %q with a pop-up is configured", shorten(e.Name))
+	return fmt.Sprintf("no site %q with a pop-up is configured", problem.Clip(e.Name))
 }
 
 // Life of a token.
@@ -56,6 +57,11 @@ const (
 
 // Pass is what a browser presents: a key of the site, or a token.
 type Pass struct{ Key, Token string }
+
+// wrongKeys counts a wrong key and returns the error for it.
+type wrongKeys interface {
+	WrongKey(key, address string) error
+}
 
 // SiteLine is a site whose pass was good, in the configuration of that moment.
 type SiteLine struct {
@@ -95,7 +101,7 @@ func (h *Popup) Admit(line SiteLine, pass Pass, address string) error {
 			return nil
 		}
 	}
-	return wrongKey(h.Counter, cmp.Or(pass.Key, pass.Token), address)
+	return h.Keys.WrongKey(cmp.Or(pass.Key, pass.Token), address)
 }
 
 // SiteToken is a signed pass for one site.
@@ -126,7 +132,7 @@ func (h *Popup) Token(site string, life time.Duration) (SiteToken, error) {
 	}
 	life = cmp.Or(life, tokenLife)
 	if life < leastLife || life > longestLife {
-		return SiteToken{}, invalid("ttl", "must be from %d to %d seconds", int(leastLife.Seconds()), int(longestLife.Seconds()))
+		return SiteToken{}, problem.Errorf("ttl", "must be from %d to %d seconds", int(leastLife.Seconds()), int(longestLife.Seconds()))
 	}
 	expires := h.Now().Add(life).UTC().Truncate(time.Second)
 	return SiteToken{Token: h.sign(site, expires), ExpiresAt: expires}, nil
@@ -249,9 +255,9 @@ func (h *Popup) Find(ctx context.Context, line SiteLine, number string) (CallerP
 	}
 	switch {
 	case strings.TrimSpace(number) == "":
-		return CallerPage{}, invalid("number", "is missing: whose page is it to be?")
+		return CallerPage{}, problem.Errorf("number", "is missing: whose page is it to be?")
 	case len(number) > longestAsked:
-		return CallerPage{}, invalid("number", "is no number: it has more than %d bytes", longestAsked)
+		return CallerPage{}, problem.Errorf("number", "is no number: it has more than %d bytes", longestAsked)
 	}
 	read := h.Numbers.Parse(number, line.region())
 	result := h.Directory.Find(ctx, crm.Query{Number: read, Connections: line.site.Popup.Connections})

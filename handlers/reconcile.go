@@ -10,8 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"calltracker/phone"
-	"calltracker/rules"
+	"calltracker/problem"
 	"calltracker/storage"
 	"calltracker/ziwo"
 )
@@ -34,7 +33,7 @@ type reconciliationStore interface {
 type Reconciler struct {
 	Centers *Centers
 	Config  *Config
-	Calls   *CallTracker
+	Calls   *Recorder
 	Store   reconciliationStore
 	Metrics *Metrics
 	Now     func() time.Time
@@ -49,7 +48,7 @@ type Reconciler struct {
 
 // NewReconciler makes a Reconciler out of its exported fields.
 func NewReconciler(r Reconciler) *Reconciler {
-	r.holder, r.busy, r.began, r.deep = newID(), make(chan struct{}, 1), r.Now(), map[string]time.Time{}
+	r.holder, r.busy, r.began, r.deep = storage.NewID(), make(chan struct{}, 1), r.Now(), map[string]time.Time{}
 	return &r
 }
 
@@ -168,10 +167,10 @@ func (r *Reconciler) span(name string, now, reached time.Time) (from, to time.Ti
 // comparison is one reconciliation under way.
 type comparison struct {
 	*Reconciler
-	set      *rules.Set
+	live     *Live
 	center   string
 	client   *ziwo.Client
-	routers  []*rules.Router // of the contact center
+	trackers []*ActiveTracker // of the contact center
 	from, to time.Time
 	out      storage.Reconciliation
 	seen     map[string]bool // callIDs
@@ -189,7 +188,7 @@ func (r *Reconciler) run(ctx context.Context, name string, from, to time.Time, t
 	}
 	c := comparison{
 		Reconciler: r, center: name, from: from, to: to, seen: map[string]bool{},
-		out: storage.Reconciliation{ID: newID(), ContactCenter: name, Trigger: trigger, From: from, To: to, StartedAt: r.Now().UTC().Truncate(time.Microsecond)},
+		out: storage.Reconciliation{ID: storage.NewID(), ContactCenter: name, Trigger: trigger, From: from, To: to, StartedAt: r.Now().UTC().Truncate(time.Microsecond)},
 		prolong: func(ctx context.Context) error {
 			if trigger != storage.Scheduled {
 				return nil
@@ -242,16 +241,16 @@ func (c *comparison) compare(ctx context.Context) error {
 	if live == nil {
 		return ErrNoConfig
 	}
-	c.set = live.Set
+	c.live = live
 	client, err := c.Centers.Client(c.center)
 	if err != nil {
 		return err
 	}
 	c.client = client
 	var trackers []string
-	for _, id := range c.set.Trackers() {
-		if router, _ := c.set.Router(id); router.ContactCenter() == c.center {
-			c.routers = append(c.routers, router)
+	for _, id := range live.Set.Trackers() {
+		if tracker := live.Trackers[id]; tracker.Router.ContactCenter() == c.center {
+			c.trackers = append(c.trackers, tracker)
 			trackers = append(trackers, id)
 		}
 	}
@@ -331,7 +330,7 @@ func (c *comparison) logs(ctx context.Context) error {
 // told is a call as Ziwo tells of it.
 type told struct {
 	call   storage.Call
-	from   origin
+	from   Origin
 	record ziwo.HistoryRecord
 }
 
@@ -355,7 +354,7 @@ func (c *comparison) page(ctx context.Context, records []ziwo.HistoryRecord) err
 		}
 		c.seen[id] = true
 		from := c.origin(record.CDR)
-		calls = append(calls, told{c.Calls.callOf(record.CDR, from), from, record})
+		calls = append(calls, told{c.Calls.Call(record.CDR, from), from, record})
 		keys = append(keys, id)
 	}
 	if len(calls) == 0 {
@@ -388,7 +387,7 @@ func (c *comparison) page(ctx context.Context, records []ziwo.HistoryRecord) err
 			c.out.Figures.Enriched++
 		}
 		if enriches || changes {
-			t.from.contactCenter = call.ContactCenter
+			t.from.ContactCenter = call.ContactCenter
 			better = append(better, t)
 		}
 	}
@@ -420,7 +419,7 @@ func (c *comparison) save(ctx context.Context, calls []told) (created int, err e
 		}
 		all.Go(func() {
 			defer func() { <-slots }()
-			kept, saveErr := c.Calls.keep(ctx, Record{ContentType: "application/json", Body: t.record.Raw}, storage.FromReconciliation, t.from)
+			kept, saveErr := c.Calls.Record(ctx, EndRequest{ContentType: "application/json", Body: t.record.Raw}, storage.FromReconciliation, t.from)
 			mu.Lock()
 			defer mu.Unlock()
 			if saveErr != nil && err == nil {
@@ -440,25 +439,18 @@ func (c *comparison) save(ctx context.Context, calls []told) (created int, err e
 
 // origin is the tracker that a call came by, as endCall would have told, so that
 // the call has the same identity from both.
-func (c *comparison) origin(cdr ziwo.CDR) origin {
-	if router, ok := c.set.Router(cdr.Tracker); ok && (router.ContactCenter() == c.center || router.ContactCenter() == "") {
-		return originOf(router)
+func (c *comparison) origin(cdr ziwo.CDR) Origin {
+	if tracker, ok := c.live.Trackers[cdr.Tracker]; ok && (tracker.Router.ContactCenter() == c.center || tracker.Router.ContactCenter() == "") {
+		return tracker.Origin()
 	}
 	if cdr.Direction == "inbound" || cdr.Direction == "" {
-		for _, router := range c.routers {
-			if _, listed := router.Listed(cdr.DIDCalled); listed {
-				return originOf(router)
+		for _, tracker := range c.trackers {
+			if _, listed := tracker.Router.Listed(cdr.DIDCalled); listed {
+				return tracker.Origin()
 			}
 		}
 	}
-	return origin{
-		contactCenter: c.center, region: c.set.Region(c.center),
-		campaign: func(did phone.Number) string { return c.set.Campaign(c.center, did) },
-	}
-}
-
-func originOf(router *rules.Router) origin {
-	return origin{tracker: router.ID(), contactCenter: router.ContactCenter(), region: router.Region(), campaign: router.Campaign}
+	return c.live.Origin(c.center)
 }
 
 // compareCalls tells what a record of Ziwo adds to a stored call, whether the two
@@ -579,15 +571,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, in ReconciliationInput) (Rec
 	names := r.Centers.Names()
 	switch {
 	case !in.From.Before(in.To):
-		return ReconciliationList{}, invalid("to", "must be after from")
+		return ReconciliationList{}, problem.Errorf("to", "must be after from")
 	case in.To.Sub(in.From) > farthest:
-		return ReconciliationList{}, invalid("from", "is more than 31 days before to; ask for one month after the other")
+		return ReconciliationList{}, problem.Errorf("from", "is more than 31 days before to; ask for one month after the other")
 	case in.ContactCenter != "" && !slices.Contains(names, in.ContactCenter):
-		return ReconciliationList{}, invalid("contactCenter", "the configuration has no contact center %q with credentials", shorten(in.ContactCenter))
+		return ReconciliationList{}, problem.Errorf("contactCenter", "the configuration has no contact center %q with credentials", problem.Clip(in.ContactCenter))
 	case in.ContactCenter != "":
 		names = []string{in.ContactCenter}
 	case len(names) == 0:
-		return ReconciliationList{}, invalid("contactCenter", "the configuration has no contact center with credentials")
+		return ReconciliationList{}, problem.Errorf("contactCenter", "the configuration has no contact center with credentials")
 	}
 	out := ReconciliationList{Runs: []ReconciliationView{}}
 	for _, name := range names {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"calltracker/config"
+	"calltracker/problem"
 	"calltracker/storage"
 	"calltracker/ziwo"
 )
@@ -139,7 +140,7 @@ type Recording struct {
 func (h *Recordings) Open(ctx context.Context, id string, part RecordingPart) (*Recording, error) {
 	call, revisions, err := h.Store.Call(ctx, id)
 	if err != nil {
-		return nil, fmt.Errorf("load call %q: %w", shorten(id), err)
+		return nil, fmt.Errorf("load call %q: %w", problem.Clip(id), err)
 	}
 	kept, err := h.copied(ctx, call, part)
 	var refused *RecordingError

@@ -25,7 +25,7 @@ type Rejections struct {
 
 // Add records a rejection in the background; its ID and At are filled in.
 func (h *Rejections) Add(r storage.Rejection) {
-	r.ID, r.At = newID(), h.Now().UTC().Truncate(time.Microsecond)
+	r.ID, r.At = storage.NewID(), h.Now().UTC().Truncate(time.Microsecond)
 	h.Queue.Offer(r)
 	h.Metrics.rejections.WithLabelValues(r.Reason).Inc()
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"calltracker/problem"
 	"calltracker/storage"
 )
 
@@ -120,11 +121,11 @@ func (h *Secrets) List(ctx context.Context) (SecretList, error) {
 func (h *Secrets) Get(ctx context.Context, name string) (SecretView, error) {
 	stored, err := h.Store.Secrets(ctx)
 	if err != nil {
-		return SecretView{}, fmt.Errorf("load secret %s: %w", shorten(name), err)
+		return SecretView{}, fmt.Errorf("load secret %s: %w", problem.Clip(name), err)
 	}
 	i := slices.IndexFunc(stored, func(s storage.Secret) bool { return s.Name == name })
 	if i < 0 {
-		return SecretView{}, fmt.Errorf("secret %q: %w", shorten(name), storage.ErrNotFound)
+		return SecretView{}, fmt.Errorf("secret %q: %w", problem.Clip(name), storage.ErrNotFound)
 	}
 	return h.view(stored[i]), nil
 }
@@ -154,7 +155,7 @@ func (h *Secrets) view(s storage.Secret) SecretView {
 //	@Router		/api/v1/secrets/{name} [put]
 func (h *Secrets) Put(ctx context.Context, name string, in SecretInput) (SecretView, error) {
 	if !secretNamePattern.MatchString(name) {
-		return SecretView{}, invalid("name", "use up to 64 letters, digits, dots, dashes or underscores")
+		return SecretView{}, problem.Errorf("name", "use up to 64 letters, digits, dots, dashes or underscores")
 	}
 	if err := validateInput(in); err != nil {
 		return SecretView{}, err
@@ -185,10 +186,10 @@ func (h *Secrets) Put(ctx context.Context, name string, in SecretInput) (SecretV
 //	@Router		/api/v1/secrets/{name} [delete]
 func (h *Secrets) Delete(ctx context.Context, name string) error {
 	if h.Config.refersTo(name) {
-		return fmt.Errorf("secret %q: the configuration refers to it: %w", shorten(name), storage.ErrConflict)
+		return fmt.Errorf("secret %q: the configuration refers to it: %w", problem.Clip(name), storage.ErrConflict)
 	}
 	if err := h.Store.DeleteSecret(ctx, name); err != nil {
-		return fmt.Errorf("delete secret %q: %w", shorten(name), err)
+		return fmt.Errorf("delete secret %q: %w", problem.Clip(name), err)
 	}
 	return nil
 }
@@ -198,7 +199,7 @@ func (h *Secrets) Delete(ctx context.Context, name string) error {
 func (l LastGood) Secret(v *Vault, name string) (string, error) {
 	sealed, ok := l.sealed()[name]
 	if !ok {
-		return "", fmt.Errorf("secret %q: %w", shorten(name), storage.ErrNotFound)
+		return "", fmt.Errorf("secret %q: %w", problem.Clip(name), storage.ErrNotFound)
 	}
 	return v.open(name, sealed)
 }

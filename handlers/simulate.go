@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"calltracker/config"
+	"calltracker/problem"
 	"calltracker/rules"
 	"calltracker/ziwo"
 )
@@ -87,7 +88,7 @@ func (h *Simulator) Simulate(in SimulateInput) (Simulation, error) {
 func (h *Simulator) SimulateIn(set *rules.Set, in SimulateInput) (Simulation, error) {
 	router, ok := set.Router(in.Tracker)
 	if !ok {
-		return Simulation{}, invalid("tracker", "there is no tracker %q", shorten(in.Tracker))
+		return Simulation{}, problem.Errorf("tracker", "there is no tracker %q", problem.Clip(in.Tracker))
 	}
 	start, err := startOf(in.Call)
 	if err != nil {
@@ -115,7 +116,7 @@ func (h *Simulator) set(document string) (*rules.Set, error) {
 	// Keys do not matter to a simulation, so references stay unresolved.
 	_, set, problems := config.Load([]byte(document), format, nil)
 	if set == nil {
-		return nil, &Invalid{Errors: fieldErrors(problems.Errors())}
+		return nil, &problem.Invalid{Problems: problems.Errors()}
 	}
 	return set, nil
 }
@@ -125,20 +126,20 @@ func (h *Simulator) set(document string) (*rules.Set, error) {
 func startOf(call map[string]any) (ziwo.Start, error) {
 	body, err := json.Marshal(call)
 	if err != nil {
-		return ziwo.Start{}, invalid("call", "%v", err)
+		return ziwo.Start{}, problem.Errorf("call", "%v", err)
 	}
 	start, err := ziwo.ReadStart("application/json", "", body)
 	switch {
 	case errors.Is(err, ziwo.ErrNoDID):
-		return ziwo.Start{}, invalid("call.didCalled", "is missing")
+		return ziwo.Start{}, problem.Errorf("call.didCalled", "is missing")
 	case err != nil:
-		return ziwo.Start{}, invalid("call", "%v", err)
+		return ziwo.Start{}, problem.Errorf("call", "%v", err)
 	}
 	return start, nil
 }
 
 func simulate(router *rules.Router, start ziwo.Start, numbers *Numbers, at time.Time, customer *rules.Customer, voicemailField string) Simulation {
-	facts := factsOf(start, router, numbers, at)
+	facts := FactsOf(start, router, numbers, at)
 	facts.Customer = customer
 	decision, trace := router.Explain(facts)
 	return Simulation{
@@ -210,11 +211,11 @@ func unmet(want config.Expectation, got Simulation) []string {
 }
 
 // failedTests are the tests of a document that do not hold, as errors of it.
-func failedTests(doc *config.Document, set *rules.Set) []FieldError {
-	var out []FieldError
+func failedTests(doc *config.Document, set *rules.Set) problem.List {
+	var out problem.List
 	for i, r := range RunTests(doc, set) {
 		for _, failure := range r.Failures {
-			out = append(out, FieldError{
+			out = append(out, problem.Problem{
 				Line: r.Line, Column: r.Column, Path: fmt.Sprintf("tests[%d]", i),
 				Message: fmt.Sprintf("test %q failed: %s", r.Name, failure),
 			})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"calltracker/config"
+	"calltracker/problem"
 	"calltracker/rules"
 	"calltracker/web"
 )
@@ -24,7 +25,7 @@ func (e *Embeds) Page(site string) (web.SitePage, error) {
 	}
 	doc, ok := live.Document.Sites[site]
 	if !ok {
-		return web.SitePage{}, &UnknownEmbed{fmt.Sprintf("there is no site %q on this server; look at sites: in the configuration", shorten(site))}
+		return web.SitePage{}, &UnknownEmbed{fmt.Sprintf("there is no site %q on this server; look at sites: in the configuration", problem.Clip(site))}
 	}
 	page := web.SitePage{Site: site}
 	if doc.WebCallback != nil {

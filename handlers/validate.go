@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 
+	"calltracker/problem"
+
 	"github.com/go-playground/validator/v10"
 )
 
@@ -20,17 +22,17 @@ var inputs = sync.OnceValue(func() *validator.Validate {
 	return v
 })
 
-// validateInput returns an *Invalid that names every field that is wrong.
+// validateInput returns an *problem.Invalid that names every field that is wrong.
 func validateInput(in any) error {
 	err := inputs().Struct(in)
 	var wrong validator.ValidationErrors
 	if !errors.As(err, &wrong) {
 		return err
 	}
-	out := &Invalid{}
+	out := &problem.Invalid{}
 	for _, f := range wrong {
 		_, path, _ := strings.Cut(f.Namespace(), ".")
-		out.Errors = append(out.Errors, FieldError{Path: path, Message: complaint(f)})
+		out.Problems = append(out.Problems, problem.Problem{Path: path, Message: complaint(f)})
 	}
 	return out
 }

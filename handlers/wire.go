@@ -1,6 +1,9 @@
 package handlers
 
-import "calltracker/rules"
+import (
+	"calltracker/problem"
+	"calltracker/rules"
+)
 
 // Problem is an error of the admin API (RFC 9457, https://www.rfc-editor.org/rfc/rfc9457).
 type Problem struct {
@@ -9,7 +12,7 @@ type Problem struct {
 	Status int          `json:"status" example:"422"`
 	Code   string       `json:"code,omitempty" example:"recording_not_yet"` // a fixed word, where one status has several meanings
 	Detail string       `json:"detail,omitempty"`
-	Errors []FieldError `json:"errors,omitempty"`
+	Errors problem.List `json:"errors,omitempty"`
 }
 
 // Envelope is the answer that Ziwo expects of every request

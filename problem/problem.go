@@ -17,7 +17,7 @@ type Problem struct {
 	Path    string `json:"path"`             // such as "trackers.sales.routes[1].during[0]"
 	Message string `json:"message"`
 	Warning bool   `json:"-"` // the input can be used, but probably not as intended
-}
+} // @name FieldError
 
 // String returns the problem as a compiler prints it, without a file name.
 func (p Problem) String() string {

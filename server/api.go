@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"time"
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,11 +24,12 @@ type apiOptions struct {
 	Logger         *slog.Logger
 	Registry       *prometheus.Registry // what /metrics serves; request metrics are added to it
 	Schema         []byte               // JSON Schema of the configuration
-	Cache          hitCounter           // counts wrong admin tokens
 
 	Config      *handlers.Config
 	Secrets     *handlers.Secrets
-	Calls       *handlers.CallTracker
+	Keys        *handlers.Checker
+	Answerer    *handlers.Answerer
+	Recorder    *handlers.Recorder
 	Stored      *handlers.Calls
 	Decided     *handlers.Decisions
 	Rejections  *handlers.Rejections
@@ -48,11 +48,6 @@ type apiOptions struct {
 	Database pinger
 	Spool    spoolState
 	Redis    redisState // nil without Redis
-}
-
-type hitCounter interface {
-	Next(key string) uint64
-	Hit(key string, window time.Duration) (hits int, closes time.Duration)
 }
 
 type pinger interface {

@@ -25,6 +25,7 @@ import (
 	"calltracker/config"
 	"calltracker/crm/builtin"
 	"calltracker/handlers"
+	"calltracker/problem"
 	"calltracker/storage/sqlstore"
 )
 
@@ -132,9 +133,9 @@ func (cmd *serveCommand) Run(ctx context.Context, c *console) error {
 		}
 	}
 	s, err := start(ctx, set, logger, apply)
-	var invalid *handlers.Invalid
+	var invalid *problem.Invalid
 	if errors.As(err, &invalid) && cmd.Apply != "" {
-		printFieldErrors(c.err, cmd.Apply, invalid.Errors)
+		printFieldErrors(c.err, cmd.Apply, invalid.Problems)
 		return fmt.Errorf("%s was not applied", cmd.Apply)
 	}
 	if err != nil {

@@ -104,6 +104,7 @@ func newDemo(ctx context.Context, cmd demoCommand, dir string, log io.Writer) (_
 		return nil, err
 	}
 	set.drivers = demoDrivers()
+	set.now = d.now
 	d.server, err = start(ctx, set, set.logger(log), &handlers.ConfigInput{
 		Document: document, Format: config.YAML, Author: "demo", Comment: "the demonstration", IfMatch: "*",
 	})
@@ -113,7 +114,6 @@ func newDemo(ctx context.Context, cmd demoCommand, dir string, log io.Writer) (_
 	if err != nil {
 		return nil, err
 	}
-	d.server.calls.Now, d.server.enricher.Now = d.now, d.now
 	d.base = "http://localhost:" + strconv.Itoa(d.server.listener.Addr().(*net.TCPAddr).Port)
 	for tracker, numbers := range map[string][]ziwotest.Number{
 		"sales":   {{E164: "+97143000100", Called: "043000100"}, {E164: "+97143000101", Called: "043000101"}},

@@ -24,6 +24,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"calltracker/handlers"
+	"calltracker/problem"
 	"calltracker/storage"
 	"calltracker/ziwo"
 )
@@ -59,7 +60,7 @@ func status(err error) (code int, reason string) {
 		embed   *handlers.UnknownEmbed
 		site    *handlers.UnknownSite
 		guesser *handlers.TooManyWrongKeys
-		invalid *handlers.Invalid
+		invalid *problem.Invalid
 		center  *handlers.CenterFailure
 		sound   *handlers.RecordingError
 		read    *ziwo.ReadError
@@ -182,30 +183,30 @@ func (s *api) answerError(err error, c echo.Context) {
 // answerProblem answers an error of the admin API.
 func (s *api) answerProblem(c echo.Context, err error) {
 	code, _ := status(err)
-	problem := handlers.Problem{Type: "about:blank", Title: http.StatusText(code), Status: code, Detail: told(err, code)}
-	var invalid *handlers.Invalid
+	document := handlers.Problem{Type: "about:blank", Title: http.StatusText(code), Status: code, Detail: told(err, code)}
+	var invalid *problem.Invalid
 	if errors.As(err, &invalid) {
-		problem.Detail = fmt.Sprintf("%d problems", len(invalid.Errors))
-		if len(invalid.Errors) == 1 {
-			problem.Detail = "1 problem"
+		document.Detail = fmt.Sprintf("%d problems", len(invalid.Problems))
+		if len(invalid.Problems) == 1 {
+			document.Detail = "1 problem"
 		}
-		problem.Errors = invalid.Errors
+		document.Errors = invalid.Problems
 	}
 	if errors.Is(err, storage.ErrBadCursor) {
-		problem.Errors = []handlers.FieldError{{Path: "cursor", Message: storage.ErrBadCursor.Error()}}
+		document.Errors = problem.List{{Path: "cursor", Message: storage.ErrBadCursor.Error()}}
 	}
 	var sound *handlers.RecordingError
 	if errors.As(err, &sound) {
-		problem.Type, problem.Code = "urn:calltracker:problem:"+string(sound.Code), string(sound.Code)
+		document.Type, document.Code = "urn:calltracker:problem:"+string(sound.Code), string(sound.Code)
 		if sound.Size > 0 {
 			c.Response().Header().Set("Content-Range", "bytes */"+strconv.FormatInt(sound.Size, 10))
 		}
 	}
 	setRetryAfter(c, err, code)
 	if code == http.StatusUnauthorized && strings.HasPrefix(c.Path(), "/crm/") {
-		problem.Detail = "send a key of the site as X-Embed-Key or key=, or a token of POST /api/v1/sites/{site}/token as token="
+		document.Detail = "send a key of the site as X-Embed-Key or key=, or a token of POST /api/v1/sites/{site}/token as token="
 	} else if code == http.StatusUnauthorized {
-		problem.Detail = "send the admin token: Authorization: Bearer …; without CALLTRACKER_ADMIN_TOKEN it is in the file admin-token of the data directory"
+		document.Detail = "send the admin token: Authorization: Bearer …; without CALLTRACKER_ADMIN_TOKEN it is in the file admin-token of the data directory"
 		c.Response().Header().Set(echo.HeaderWWWAuthenticate, `Bearer realm="calltracker"`)
 	}
 	level, cause := slog.LevelInfo, slog.Any("error", err)
@@ -217,7 +218,7 @@ func (s *api) answerProblem(c echo.Context, err error) {
 	}
 	s.Logger.LogAttrs(c.Request().Context(), level, "request refused", slog.Int("status", code),
 		slog.String("method", c.Request().Method), slog.String("route", c.Path()), slog.String("address", c.RealIP()), cause)
-	body, _ := json.Marshal(problem) // of strings and numbers only
+	body, _ := json.Marshal(document) // of strings and numbers only
 	if err := c.Blob(code, "application/problem+json", body); err != nil {
 		s.Logger.LogAttrs(c.Request().Context(), slog.LevelInfo, "answer not delivered", slog.Any("error", err))
 	}
@@ -305,7 +306,7 @@ func (s *api) authorized(next echo.HandlerFunc) echo.HandlerFunc {
 		scheme, token, _ := strings.Cut(c.Request().Header.Get(echo.HeaderAuthorization), " ")
 		got := sha256.Sum256([]byte(strings.TrimSpace(token)))
 		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
-			return handlers.WrongToken(s.Cache, token, address(c))
+			return s.Keys.WrongKey(token, "admin "+address(c))
 		}
 		return next(c)
 	}
@@ -394,7 +395,7 @@ func readJSON(c echo.Context, into any) error {
 }
 
 func fieldError(path, message string) error {
-	return &handlers.Invalid{Errors: []handlers.FieldError{{Path: path, Message: message}}}
+	return &problem.Invalid{Problems: problem.List{{Path: path, Message: message}}}
 }
 
 // query reads the parameters of an admin request strictly: a parameter that is
@@ -402,7 +403,7 @@ func fieldError(path, message string) error {
 type query struct {
 	values url.Values
 	known  []string
-	errors []handlers.FieldError
+	errors problem.List
 }
 
 func queryOf(c echo.Context) *query { return &query{values: c.QueryParams()} }
@@ -410,7 +411,7 @@ func queryOf(c echo.Context) *query { return &query{values: c.QueryParams()} }
 func (q *query) text(name string) string {
 	q.known = append(q.known, name)
 	if len(q.values[name]) > 1 {
-		q.errors = append(q.errors, handlers.FieldError{Path: name, Message: "is there more than once"})
+		q.errors = append(q.errors, problem.Problem{Path: name, Message: "is there more than once"})
 	}
 	// A "+" that was not encoded arrives as a space.
 	text := q.values.Get(name)
@@ -427,7 +428,7 @@ func (q *query) instant(name string) time.Time {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		q.errors = append(q.errors, handlers.FieldError{Path: name, Message: fmt.Sprintf("%q is no instant; write it like 2026-11-22T20:00:00Z", clipped(text))})
+		q.errors = append(q.errors, problem.Problem{Path: name, Message: fmt.Sprintf("%q is no instant; write it like 2026-11-22T20:00:00Z", clipped(text))})
 	}
 	return at.UTC()
 }
@@ -437,7 +438,7 @@ func (q *query) page() storage.Page {
 	if text := q.text("limit"); text != "" {
 		limit, err := strconv.Atoi(text)
 		if err != nil || limit < 1 || limit > storage.MaxLimit {
-			q.errors = append(q.errors, handlers.FieldError{Path: "limit", Message: fmt.Sprintf("must be from 1 to %d", storage.MaxLimit)})
+			q.errors = append(q.errors, problem.Problem{Path: "limit", Message: fmt.Sprintf("must be from 1 to %d", storage.MaxLimit)})
 		}
 		p.Limit = limit
 	}
@@ -451,7 +452,7 @@ func (q *query) flag(name string) bool {
 	case "true", "1":
 		return true
 	default:
-		q.errors = append(q.errors, handlers.FieldError{Path: name, Message: "must be true or false"})
+		q.errors = append(q.errors, problem.Problem{Path: name, Message: "must be true or false"})
 		return false
 	}
 }
@@ -460,14 +461,14 @@ func (q *query) flag(name string) bool {
 func (q *query) err() error {
 	for name := range q.values {
 		if !slices.Contains(q.known, name) {
-			q.errors = append(q.errors, handlers.FieldError{Path: clipped(name), Message: "is not known here; known are " + strings.Join(q.known, ", ")})
+			q.errors = append(q.errors, problem.Problem{Path: clipped(name), Message: "is not known here; known are " + strings.Join(q.known, ", ")})
 		}
 	}
 	if len(q.errors) == 0 {
 		return nil
 	}
-	slices.SortFunc(q.errors, func(a, b handlers.FieldError) int { return strings.Compare(a.Path, b.Path) })
-	return &handlers.Invalid{Errors: q.errors}
+	slices.SortFunc(q.errors, func(a, b problem.Problem) int { return strings.Compare(a.Path, b.Path) })
+	return &problem.Invalid{Problems: q.errors}
 }
 
 // detached keeps a write alive when the client hangs up: what it sent is worth

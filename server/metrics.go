@@ -15,7 +15,7 @@ import (
 
 // registerState exposes what is read at the time of a scrape.
 func registerState(registry prometheus.Registerer, config *handlers.Config,
-	decisions *handlers.Queue[handlers.Decided], rejections *handlers.Queue[storage.Rejection], ready func() bool,
+	decisions *handlers.Queue[handlers.DecisionRecord], rejections *handlers.Queue[storage.Rejection], ready func() bool,
 ) {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{

@@ -43,7 +43,7 @@ func printProblems(w io.Writer, s style, file string, problems problem.List) {
 	}
 }
 
-func printFieldErrors(w io.Writer, file string, errors []handlers.FieldError) {
+func printFieldErrors(w io.Writer, file string, errors problem.List) {
 	for _, e := range errors {
 		path := ""
 		if e.Path != "" {

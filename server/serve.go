@@ -54,8 +54,10 @@ type server struct {
 	outbox *outbox
 	keeper *handlers.Keeper
 
-	calls        *handlers.CallTracker
-	decisions    *handlers.Queue[handlers.Decided]
+	keys         *handlers.Checker
+	answerer     *handlers.Answerer
+	recorder     *handlers.Recorder
+	decisions    *handlers.Queue[handlers.DecisionRecord]
 	refused      *handlers.Queue[storage.Rejection]
 	rejections   *handlers.Rejections
 	stored       *handlers.Calls
@@ -149,7 +151,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	counts := handlers.NewMetrics(s.registry)
 	s.config = &handlers.Config{
 		Store: store, Vault: vault, Keeper: lastGood{path: set.path(lastGoodFile)}, Env: os.LookupEnv, Now: time.Now,
-		Metrics: counts, Logger: logger, LookEvery: set.lookEvery,
+		Logger: logger, LookEvery: set.lookEvery,
 	}
 	s.crmTransport = crmTransport()
 	s.directory = crm.NewDirectory(crm.Options{
@@ -169,19 +171,18 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	numbers := handlers.NewNumbers()
 	s.refused = handlers.NewQueue("rejections", rejectionQueue, logger, store.RecordRejections)
 	s.rejections = &handlers.Rejections{Store: store, Queue: s.refused, Metrics: counts, Now: time.Now}
-	s.calls = &handlers.CallTracker{
-		Config: s.config, Store: store, Keeper: s.keeper, Counter: s.cache, Customers: s.directory,
-		Numbers: numbers, Metrics: counts, Now: time.Now,
-	}
-	s.decisions = handlers.NewQueue("decisions", decisionQueue, logger, s.calls.RecordDecisions)
-	s.calls.Decisions = s.decisions
-	s.enricher = &handlers.Enricher{Store: store, Directory: s.directory, Now: time.Now, Logger: logger}
+	s.decisions = handlers.NewQueue("decisions", decisionQueue, logger, handlers.NewDecisionWriter(store, numbers).Write)
+	s.answerer = handlers.NewAnswerer(handlers.AnswererOptions{
+		Customers: s.directory, Rotations: s.cache, Numbers: numbers, Decisions: s.decisions, Now: set.now, Registry: s.registry,
+	})
+	s.keys = handlers.NewChecker(s.config, s.cache)
+	s.enricher = &handlers.Enricher{Store: store, Directory: s.directory, Now: set.now, Logger: logger}
 	s.stored = &handlers.Calls{Store: store, Config: s.config, Soon: s.enricher.Soon}
 	s.decided = &handlers.Decisions{Store: store, Config: s.config}
 	s.secrets = &handlers.Secrets{Store: store, Vault: vault, Config: s.config, Now: time.Now}
 	s.simulator = &handlers.Simulator{Config: s.config, Numbers: numbers, VoicemailField: set.voicemailField, Now: time.Now}
 	s.embeds = &handlers.Embeds{Config: s.config, PublicURL: set.publicURL, Now: time.Now}
-	s.popups = &handlers.Popup{Config: s.config, Directory: s.directory, Counter: s.cache, Numbers: numbers, Key: tokenKey(set.secretKey), Now: time.Now}
+	s.popups = &handlers.Popup{Config: s.config, Directory: s.directory, Keys: s.keys, Numbers: numbers, Key: tokenKey(set.secretKey), Now: time.Now}
 	s.centers = &handlers.Centers{Config: s.config}
 	s.clicker = &handlers.ClickToCall{Config: s.config, Centers: s.centers, Numbers: numbers, Logger: logger}
 	if s.folder, err = recordings.OpenFolder(set.path(recordingsFolder)); err != nil {
@@ -194,19 +195,19 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 		}
 	}()
 	s.recordings = newRecordings(s)
-	s.calls.Jobs = s.recordings.Jobs
+	s.recorder = handlers.NewRecorder(handlers.RecorderOptions{Intake: s.keeper, Jobs: s.recordings, Numbers: numbers, Now: set.now})
 	s.wallboard = handlers.NewWallboard(handlers.WallboardOptions{
 		Store: store, Config: s.config, Centers: s.centers, Numbers: numbers, Now: time.Now, Logger: logger, Every: set.liveEvery,
 	})
 	s.reconciler = handlers.NewReconciler(handlers.Reconciler{
-		Centers: s.centers, Config: s.config, Calls: s.calls, Store: store, Metrics: counts, Now: time.Now, Logger: logger,
+		Centers: s.centers, Config: s.config, Calls: s.recorder, Store: store, Metrics: counts, Now: time.Now, Logger: logger,
 		Every: set.reconcileEvery,
 	})
 	s.prepareJobs(counts)
 	options := apiOptions{
 		AdminToken: set.adminToken, VoicemailField: set.voicemailField, TrustedProxies: set.trustedProxies, SQLite: set.databaseURL == "",
-		Logger: logger, Registry: s.registry, Schema: schema, Cache: s.cache,
-		Config: s.config, Secrets: s.secrets, Calls: s.calls, Stored: s.stored, Decided: s.decided, Rejections: s.rejections,
+		Logger: logger, Registry: s.registry, Schema: schema,
+		Config: s.config, Secrets: s.secrets, Keys: s.keys, Answerer: s.answerer, Recorder: s.recorder, Stored: s.stored, Decided: s.decided, Rejections: s.rejections,
 		Simulator: s.simulator, Reconciler: s.reconciler, Wallboard: s.wallboard, Clicker: s.clicker, Recordings: s.recordings,
 		Embeds: s.embeds, Popups: s.popups, Connections: s.connections, Enricher: s.enricher, Jobs: s.jobs, Keeper: s.keeper,
 		Database: store, Spool: s.outbox,

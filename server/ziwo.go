@@ -24,8 +24,8 @@ const largestPooled = 64 << 10
 // request itself.
 func (s *api) startCall(c echo.Context) error {
 	req := c.Request()
-	line, err := s.Calls.Admit(c.Param("tracker"), handlers.StartSide, presentedKey(req), address(c))
-	if err == nil && line.Blocked() {
+	tracker, err := s.Keys.Tracker(c.Param("tracker"), handlers.StartSide, presentedKey(req), address(c))
+	if err == nil && tracker.Blocked {
 		err = handlers.ErrBlocked
 	}
 	if err != nil {
@@ -48,7 +48,7 @@ func (s *api) startCall(c echo.Context) error {
 		s.answerZiwoError(c, err, int64(len(body)))
 		return nil
 	}
-	answer := s.Calls.Start(req.Context(), line, start)
+	answer := s.Answerer.Answer(req.Context(), tracker, start)
 	text := handlers.AppendAnswer(body[:0], answer.DIDCalled, answer.Decision, s.VoicemailField)
 	*pooled = text[:0]
 	header := c.Response().Header()
@@ -59,39 +59,39 @@ func (s *api) startCall(c echo.Context) error {
 // endCall keeps the record of a call. The answer comes after the record is on
 // disk.
 func (s *api) endCall(c echo.Context) error {
-	line, err := s.Calls.Admit(c.Param("tracker"), handlers.EndSide, presentedKey(c.Request()), address(c))
+	tracker, err := s.Keys.Tracker(c.Param("tracker"), handlers.EndSide, presentedKey(c.Request()), address(c))
 	if err != nil {
 		s.answerZiwoError(c, err, 0)
 		return nil
 	}
-	return s.keepRecord(c, line.Blocked(), func(r handlers.Record) (handlers.Kept, error) {
-		return s.Calls.End(detached(c), line, r)
+	return s.keepRecord(c, tracker.Blocked, func(r handlers.EndRequest) (handlers.Receipt, error) {
+		return s.Recorder.End(detached(c), tracker, r)
 	})
 }
 
 // callHistory keeps a record that comes by Ziwo's webhook.
 func (s *api) callHistory(c echo.Context) error {
-	line, err := s.Calls.AdmitWebhook(presentedKey(c.Request()), address(c))
+	origin, err := s.Keys.Webhook(presentedKey(c.Request()), address(c))
 	if err != nil {
 		s.answerZiwoError(c, err, 0)
 		return nil
 	}
-	return s.keepRecord(c, false, func(r handlers.Record) (handlers.Kept, error) {
-		return s.Calls.History(detached(c), line, r)
+	return s.keepRecord(c, false, func(r handlers.EndRequest) (handlers.Receipt, error) {
+		return s.Recorder.History(detached(c), origin, r)
 	})
 }
 
 // keepRecord reads a record and answers for it. Of a body that breaks off, what
 // came is kept: Ziwo does not promise to send it again. So is the record of a
 // tracker that was blocked during the call, although it is refused.
-func (s *api) keepRecord(c echo.Context, blocked bool, keep func(handlers.Record) (handlers.Kept, error)) error {
+func (s *api) keepRecord(c echo.Context, blocked bool, store func(handlers.EndRequest) (handlers.Receipt, error)) error {
 	req := c.Request()
 	body, readErr := readBody(nil, req, maxZiwoBody)
 	if errors.Is(readErr, errTooLarge) || readErr != nil && len(body) == 0 {
 		s.answerZiwoError(c, readErr, int64(len(body)))
 		return nil
 	}
-	kept, err := keep(handlers.Record{ContentType: req.Header.Get(echo.HeaderContentType), Query: req.URL.RawQuery, Body: body})
+	receipt, err := store(handlers.EndRequest{ContentType: req.Header.Get(echo.HeaderContentType), Query: req.URL.RawQuery, Body: body})
 	switch {
 	case err != nil:
 	case readErr != nil:
@@ -103,16 +103,16 @@ func (s *api) keepRecord(c echo.Context, blocked bool, keep func(handlers.Record
 		s.answerZiwoError(c, err, int64(len(body)))
 		return nil
 	}
-	for _, warning := range kept.Warnings {
+	for _, warning := range receipt.Warnings {
 		s.Logger.LogAttrs(req.Context(), slog.LevelWarn, "unreadable record kept",
-			slog.String("path", clipped(req.URL.Path)), slog.String("id", kept.Saved.ID), slog.String("warning", warning))
+			slog.String("path", clipped(req.URL.Path)), slog.String("id", receipt.Saved.ID), slog.String("warning", warning))
 		s.Rejections.Add(storage.Rejection{
 			Method: req.Method, Path: clipped(req.URL.Path), Tracker: clipped(c.Param("tracker")), Address: c.RealIP(),
 			Status: http.StatusOK, Reason: "unreadable", Message: warning,
 			ContentType: clipped(req.Header.Get(echo.HeaderContentType)), UserAgent: clipped(req.UserAgent()), Bytes: int64(len(body)),
 		})
 	}
-	return c.Blob(http.StatusOK, "application/json; charset=utf-8", ziwo.AppendOK(nil, kept.Warnings...))
+	return c.Blob(http.StatusOK, "application/json; charset=utf-8", ziwo.AppendOK(nil, receipt.Warnings...))
 }
 
 // exampleStart behaves as the demonstration endpoint of Ziwo's developer page
