@@ -16,6 +16,7 @@ import (
 	"time"
 	"unicode"
 
+	"calltracker/integration"
 	"calltracker/phone"
 )
 
@@ -192,13 +193,6 @@ func said(body []byte) string {
 	return text
 }
 
-// AddressPattern is that of a setting for the address of an API: https, or http
-// on this machine, where nobody listens in.
-const AddressPattern = `https://[A-Za-z0-9.:-]+(/[A-Za-z0-9._~/-]*)?|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?`
-
-// PagePattern is that of a setting for where people open a CRM.
-const PagePattern = `https://[A-Za-z0-9.:-]+(/[A-Za-z0-9._~/-]*)?`
-
 // Page is the address of a page for people below base: the path, whose texts are
 // escaped already, or "" when base is not https. It cannot lead to another host.
 func Page(base, path string) string {
@@ -212,12 +206,15 @@ func Page(base, path string) string {
 	return u.String()
 }
 
-// CreateField is the setting of drivers for the page on which people add a
-// customer.
-func CreateField() Field {
-	return Field{
-		Page: true, Name: "create_url", Label: "page that adds a customer; {number} is replaced by the caller's", Pattern: `https://[A-Za-z0-9.:-]+/[^\s"'<>]*`,
-		Help: "a page of the same host as ui_url, such as https://acme.example.com/new?phone={number}",
+// createURL is the name of the setting of CreateURLField.
+const createURL = "create_url"
+
+// CreateURLField returns the field for the page on which agents add a customer. The
+// page must be on the host of the driver's AgentURL.
+func CreateURLField() integration.Field {
+	return integration.Field{
+		Name: createURL, Label: "page that adds a customer; {number} is replaced with the caller's number", Pattern: `https://[A-Za-z0-9.:-]+/[^\s"'<>]*`,
+		Help: "a page on the same host as ui_url, such as https://acme.example.com/new?phone={number}",
 	}
 }
 

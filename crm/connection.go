@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"calltracker/integration"
 )
 
 // requestTimeout bounds one request to a CRM, its answer included.
@@ -32,7 +34,7 @@ type Connection struct {
 // Open opens an account. base carries its requests, http.DefaultTransport when
 // nil; each of them is counted against the driver's budgets when a Directory
 // makes it. Nothing is sent yet.
-func Open(name, label, fingerprint string, driver Driver, settings Settings, base http.RoundTripper) (*Connection, error) {
+func Open(name, label, fingerprint string, driver Driver, settings integration.Settings, base http.RoundTripper) (*Connection, error) {
 	if base == nil {
 		base = http.DefaultTransport
 	}
@@ -51,8 +53,8 @@ func Open(name, label, fingerprint string, driver Driver, settings Settings, bas
 		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
 	c := &Connection{Name: name, Label: label, Driver: driver, Client: client, Fingerprint: fingerprint}
-	if driver.Pages != nil {
-		c.host = pageHost(driver.Pages(settings))
+	if driver.AgentURL != nil {
+		c.host = pageHost(driver.AgentURL(settings))
 	}
 	return c, nil
 }

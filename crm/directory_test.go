@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"calltracker/crm"
+	"calltracker/integration"
 	"calltracker/phone"
 	"calltracker/storage/cache"
 )
@@ -161,8 +162,8 @@ var driver = crm.Driver{
 		{Name: "search", Requests: 100, Per: time.Minute, Counts: func(req *http.Request) bool { return req.URL.Path == "/search" }},
 		{Name: "organisation", Requests: 1000, Per: time.Minute},
 	},
-	Pages: func(crm.Settings) string { return "https://crm.example.com" },
-	Open:  func(_ crm.Settings, h *http.Client) (crm.Client, error) { return client{h}, nil },
+	AgentURL: func(integration.Settings) string { return "https://crm.example.com" },
+	Open:     func(_ integration.Settings, h *http.Client) (crm.Client, error) { return client{h}, nil },
 }
 
 // account is an open connection to a new upstream.
@@ -646,7 +647,9 @@ func TestTestAsksWhateverIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wrong := &crm.Error{Kind: crm.Unauthorized, Message: "the key expired"}
 		self := driver
-		self.Open = func(_ crm.Settings, h *http.Client) (crm.Client, error) { return checked{client{h}, wrong}, nil }
+		self.Open = func(_ integration.Settings, h *http.Client) (crm.Client, error) {
+			return checked{client{h}, wrong}, nil
+		}
 		u := &upstream{answer: dead, times: map[string][]time.Time{}}
 		c, err := crm.Open("a", "", "", self, nil, u)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"calltracker/crm"
+	"calltracker/integration"
 	"calltracker/phone"
 	"calltracker/rules"
 	"calltracker/storage"
@@ -49,18 +50,13 @@ func RuleDrivers(drivers []crm.Driver) []rules.Driver {
 	out := make([]rules.Driver, len(drivers))
 	for i, d := range drivers {
 		out[i] = rules.Driver{Name: d.Name, Check: func(settings map[string]string) []rules.SettingProblem {
-			_, problems := d.Check(settings)
+			_, problems := d.CheckSettings(settings)
 			found := make([]rules.SettingProblem, len(problems))
 			for i, p := range problems {
 				found[i] = rules.SettingProblem{Setting: p.Field, Message: p.Message}
 			}
 			return found
-		}}
-		for _, f := range d.Fields {
-			if f.Secret {
-				out[i].Secrets = append(out[i].Secrets, f.Name)
-			}
-		}
+		}, Secrets: d.Fields.Secrets()}
 	}
 	return out
 }
@@ -77,7 +73,7 @@ func (h *Connections) prepare(doc *rules.Document) (connections, []FieldError) {
 	var failed []FieldError
 	for _, name := range slices.Sorted(maps.Keys(doc.Connections)) {
 		c := doc.Connections[name]
-		settings := crm.Settings{}
+		settings := integration.Settings{}
 		for key, value := range c.Settings {
 			settings[key] = value.Reveal()
 		}
@@ -95,12 +91,12 @@ func (h *Connections) prepare(doc *rules.Document) (connections, []FieldError) {
 	return out, failed
 }
 
-func (h *Connections) openOne(name string, c rules.Connection, settings crm.Settings) (*crm.Connection, error) {
+func (h *Connections) openOne(name string, c rules.Connection, settings integration.Settings) (*crm.Connection, error) {
 	i := slices.IndexFunc(h.Drivers, func(d crm.Driver) bool { return d.Name == c.Driver })
 	if i < 0 {
 		return nil, fmt.Errorf("there is no driver %q", shorten(c.Driver))
 	}
-	complete, problems := h.Drivers[i].Check(settings)
+	complete, problems := h.Drivers[i].CheckSettings(settings)
 	if len(problems) > 0 {
 		return nil, fmt.Errorf("%s", problems[0].Message) // the engine has told them all, with their places
 	}

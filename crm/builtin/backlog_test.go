@@ -15,6 +15,7 @@ import (
 	"calltracker/crm/crmtest"
 	"calltracker/crm/kustomer"
 	"calltracker/crm/zendesk"
+	"calltracker/integration"
 	"calltracker/phone"
 	"calltracker/storage/cache"
 )
@@ -78,14 +79,14 @@ func TestABacklogKeepsInsideTheBudgetsOfTheRealDrivers(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		driver   crm.Driver
-		settings crm.Settings
+		settings integration.Settings
 		upstream func() (http.Handler, *crmtest.Upstream)
 		limits   []limit
 		backlog  int
 		longest  time.Duration
 	}{
 		{
-			name: "kustomer", driver: kustomer.Driver(), settings: crm.Settings{"base_url": "https://acme.api.kustomerapp.com", "org": "acme", "api_key": "key"},
+			name: "kustomer", driver: kustomer.Driver(), settings: integration.Settings{"base_url": "https://acme.api.kustomerapp.com", "org": "acme", "api_key": "key"},
 			upstream: func() (http.Handler, *crmtest.Upstream) {
 				k := &crmtest.Kustomer{Key: "key"}
 				return k, &k.Upstream
@@ -98,7 +99,7 @@ func TestABacklogKeepsInsideTheBudgetsOfTheRealDrivers(t *testing.T) {
 			longest: 120 * time.Minute, // 9,980 searches at 100 a minute are 100
 		},
 		{
-			name: "zendesk", driver: zendesk.Driver(), settings: crm.Settings{"base_url": "https://acme.zendesk.com", "access_token": "token", "plan": "professional"},
+			name: "zendesk", driver: zendesk.Driver(), settings: integration.Settings{"base_url": "https://acme.zendesk.com", "access_token": "token", "plan": "professional"},
 			upstream: func() (http.Handler, *crmtest.Upstream) {
 				z := &crmtest.Zendesk{AccessToken: "token"}
 				return z, &z.Upstream

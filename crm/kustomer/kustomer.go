@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"calltracker/crm"
+	"calltracker/integration"
 	"calltracker/phone"
 )
 
@@ -19,9 +20,9 @@ import (
 func Driver() crm.Driver {
 	return crm.Driver{
 		Name: "kustomer", Label: "Kustomer",
-		Fields: []crm.Field{
+		Fields: integration.Fields{
 			{
-				Name: "base_url", Label: "address of the API", Required: true, Pattern: crm.AddressPattern,
+				Name: "base_url", Label: "address of the API", Required: true, Pattern: integration.APIURLPattern,
 				Help: "https://acme.api.kustomerapp.com, or the address of your region",
 			},
 			{
@@ -32,8 +33,8 @@ func Driver() crm.Driver {
 				Name: "api_key", Label: "API key with the roles org.permission.customer.read and org.permission.search.create", Required: true, Secret: true,
 				Pattern: `[!-~]+`, Help: "the key as Kustomer showed it once",
 			},
-			{Name: "ui_url", Label: "where agents open Kustomer", Pattern: crm.PagePattern, Help: "https://acme.kustomerapp.com; needed outside of the United States"},
-			crm.CreateField(),
+			{Name: "ui_url", Label: "where agents open Kustomer", Pattern: integration.PageURLPattern, Help: "https://acme.kustomerapp.com; needed outside of the United States"},
+			crm.CreateURLField(),
 		},
 		// For the whole organisation, and of that for searches by API keys
 		// (https://developer.kustomer.com/docs/concepts/rate-limits).
@@ -43,8 +44,8 @@ func Driver() crm.Driver {
 				return strings.HasSuffix(req.URL.Path, searchPath)
 			}},
 		},
-		Pages: pages,
-		Open:  open,
+		AgentURL: pages,
+		Open:     open,
 	}
 }
 
@@ -58,14 +59,14 @@ type client struct {
 }
 
 // pages is where agents open Kustomer.
-func pages(settings crm.Settings) string {
+func pages(settings integration.Settings) string {
 	if ui := settings["ui_url"]; ui != "" {
 		return ui
 	}
 	return "https://" + settings["org"] + ".kustomerapp.com"
 }
 
-func open(settings crm.Settings, web *http.Client) (crm.Client, error) {
+func open(settings integration.Settings, web *http.Client) (crm.Client, error) {
 	key := settings["api_key"]
 	return &client{ui: pages(settings), create: settings["create_url"], api: crm.NewAPI(settings["base_url"], web, func(req *http.Request) {
 		req.Header.Set("Authorization", "Bearer "+key)

@@ -10,13 +10,14 @@ import (
 	"calltracker/crm/crmtest"
 	"calltracker/crm/crmtest/suite"
 	"calltracker/crm/kustomer"
+	"calltracker/integration"
 	"calltracker/phone"
 )
 
 const key = "ey.JhbGci.key-of-the-tests"
 
-func settings(base string) crm.Settings {
-	return crm.Settings{"base_url": base, "org": "acme", "api_key": key}
+func settings(base string) integration.Settings {
+	return integration.Settings{"base_url": base, "org": "acme", "api_key": key}
 }
 
 func TestBehaviour(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"calltracker/crm"
+	"calltracker/integration"
 	"calltracker/phone"
 )
 
@@ -23,9 +24,9 @@ var plans = map[string]int{"team": 200, "growth": 400, "professional": 400, "ent
 func Driver() crm.Driver {
 	return crm.Driver{
 		Name: "zendesk", Label: "Zendesk",
-		Fields: []crm.Field{
+		Fields: integration.Fields{
 			{
-				Name: "base_url", Label: "address of the account", Required: true, Pattern: crm.AddressPattern,
+				Name: "base_url", Label: "address of the account", Required: true, Pattern: integration.APIURLPattern,
 				Help: "https://acme.zendesk.com",
 			},
 			{Name: "email", Label: "e-mail of the user whose API token it is", Pattern: `[^\s:@]+@[^\s:@]+`, Help: "bot@example.com"},
@@ -35,27 +36,27 @@ func Driver() crm.Driver {
 				Name: "plan", Label: "plan, which decides how much may be asked", Default: "team", Pattern: "team|growth|professional|enterprise|enterprise_plus",
 				Help: "team, growth, professional, enterprise or enterprise_plus",
 			},
-			{Name: "ui_url", Label: "where agents open Zendesk; base_url when absent", Pattern: crm.PagePattern, Help: "https://acme.zendesk.com"},
-			crm.CreateField(),
+			{Name: "ui_url", Label: "where agents open Zendesk; base_url when absent", Pattern: integration.PageURLPattern, Help: "https://acme.zendesk.com"},
+			crm.CreateURLField(),
 		},
-		Validate: func(s crm.Settings) []crm.Problem {
+		Validate: func(s integration.Settings) []integration.Problem {
 			switch {
 			case s["access_token"] == "" && (s["email"] == "" || s["api_token"] == ""):
-				return []crm.Problem{{Message: "zendesk needs email and api_token, or access_token"}}
+				return []integration.Problem{{Message: "zendesk needs email and api_token, or access_token"}}
 			case s["access_token"] != "" && s["api_token"] != "":
-				return []crm.Problem{{Field: "access_token", Message: "zendesk takes access_token or api_token, not both"}}
+				return []integration.Problem{{Field: "access_token", Message: "zendesk takes access_token or api_token, not both"}}
 			}
 			return nil
 		},
-		BudgetsFor: func(s crm.Settings) []crm.Budget {
+		BudgetsFor: func(s integration.Settings) []crm.Budget {
 			requests, known := plans[s["plan"]]
 			if !known {
 				requests = plans["team"]
 			}
 			return []crm.Budget{{Name: "account", Requests: requests, Per: time.Minute}}
 		},
-		Pages: pages,
-		Open:  open,
+		AgentURL: pages,
+		Open:     open,
 	}
 }
 
@@ -67,9 +68,11 @@ type client struct {
 }
 
 // pages is where agents open Zendesk.
-func pages(settings crm.Settings) string { return cmp.Or(settings["ui_url"], settings["base_url"]) }
+func pages(settings integration.Settings) string {
+	return cmp.Or(settings["ui_url"], settings["base_url"])
+}
 
-func open(settings crm.Settings, web *http.Client) (crm.Client, error) {
+func open(settings integration.Settings, web *http.Client) (crm.Client, error) {
 	sign := func(req *http.Request) { req.SetBasicAuth(settings["email"]+"/token", settings["api_token"]) }
 	if token := settings["access_token"]; token != "" {
 		sign = func(req *http.Request) { req.Header.Set("Authorization", "Bearer "+token) }

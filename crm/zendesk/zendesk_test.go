@@ -10,13 +10,14 @@ import (
 	"calltracker/crm/crmtest"
 	"calltracker/crm/crmtest/suite"
 	"calltracker/crm/zendesk"
+	"calltracker/integration"
 	"calltracker/phone"
 )
 
 const token = "token-of-the-tests"
 
-func withToken(base string) crm.Settings {
-	return crm.Settings{"base_url": base, "email": "bot@example.com", "api_token": token, "ui_url": "https://acme.zendesk.com"}
+func withToken(base string) integration.Settings {
+	return integration.Settings{"base_url": base, "email": "bot@example.com", "api_token": token, "ui_url": "https://acme.zendesk.com"}
 }
 
 func TestBehaviourWithAnAPIToken(t *testing.T) {
@@ -30,8 +31,8 @@ func TestBehaviourWithOAuth(t *testing.T) {
 	fake := &crmtest.Zendesk{AccessToken: token}
 	suite.Run(t, suite.Subject{
 		Driver: zendesk.Driver(), Upstream: &fake.Upstream, Handler: fake, Secret: "access_token", Pages: "https://acme.zendesk.com/agent/",
-		Settings: func(base string) crm.Settings {
-			return crm.Settings{"base_url": base, "access_token": token, "ui_url": "https://acme.zendesk.com"}
+		Settings: func(base string) integration.Settings {
+			return integration.Settings{"base_url": base, "access_token": token, "ui_url": "https://acme.zendesk.com"}
 		},
 	})
 }
@@ -66,7 +67,7 @@ func TestEveryHitIsCompared(t *testing.T) {
 }
 
 func TestSettings(t *testing.T) {
-	for name, s := range map[string]crm.Settings{
+	for name, s := range map[string]integration.Settings{
 		"no credentials":     {"base_url": "https://acme.zendesk.com"},
 		"half of them":       {"base_url": "https://acme.zendesk.com", "email": "a@example.com"},
 		"two kinds":          {"base_url": "https://acme.zendesk.com", "email": "a@example.com", "api_token": "x", "access_token": "y"},
@@ -74,11 +75,11 @@ func TestSettings(t *testing.T) {
 		"pages in the clear": {"base_url": "https://acme.zendesk.com", "access_token": "y", "ui_url": "http://acme.zendesk.com"},
 		"no such plan":       {"base_url": "https://acme.zendesk.com", "access_token": "y", "plan": "gold"},
 	} {
-		if _, problems := zendesk.Driver().Check(s); len(problems) == 0 {
+		if _, problems := zendesk.Driver().CheckSettings(s); len(problems) == 0 {
 			t.Errorf("%s: no problem", name)
 		}
 	}
-	complete, problems := zendesk.Driver().Check(crm.Settings{"base_url": "https://acme.zendesk.com", "access_token": "y", "plan": "enterprise"})
+	complete, problems := zendesk.Driver().CheckSettings(integration.Settings{"base_url": "https://acme.zendesk.com", "access_token": "y", "plan": "enterprise"})
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"calltracker/crm"
 	"calltracker/crm/crmtest"
+	"calltracker/integration"
 	"calltracker/phone"
 )
 
@@ -22,9 +23,9 @@ type Subject struct {
 	Driver   crm.Driver
 	Upstream *crmtest.Upstream
 	Handler  http.Handler
-	Settings func(base string) crm.Settings // with good credentials
-	Secret   string                         // the name of the setting whose value must be kept secret
-	Pages    string                         // how pages for people begin
+	Settings func(base string) integration.Settings // with good credentials
+	Secret   string                                 // the name of the setting whose value must be kept secret
+	Pages    string                                 // how pages for people begin
 }
 
 // Fault is one way in which a CRM fails, and what a driver makes of it.
@@ -128,11 +129,11 @@ func Run(t *testing.T, s Subject) {
 	s.Upstream.Put(People()...)
 	server := httptest.NewServer(s.Handler)
 	t.Cleanup(server.Close)
-	settings, problems := s.Driver.Check(s.Settings(server.URL))
+	settings, problems := s.Driver.CheckSettings(s.Settings(server.URL))
 	if len(problems) > 0 {
 		t.Fatalf("settings: %v", problems)
 	}
-	open := func(settings crm.Settings) crm.Client {
+	open := func(settings integration.Settings) crm.Client {
 		connection, err := crm.Open("test", "", "", s.Driver, settings, http.DefaultTransport)
 		if err != nil {
 			t.Fatal(err)
@@ -147,7 +148,7 @@ func Run(t *testing.T, s Subject) {
 	t.Run("away", func(t *testing.T) {
 		gone := httptest.NewServer(s.Handler)
 		gone.Close()
-		away, _ := s.Driver.Check(s.Settings(gone.URL))
+		away, _ := s.Driver.CheckSettings(s.Settings(gone.URL))
 		if _, err := open(away).FindCustomers(t.Context(), number("0501110001")); crm.KindOf(err) != crm.Unavailable {
 			t.Errorf("error %v", err)
 		}
@@ -160,7 +161,7 @@ func Run(t *testing.T, s Subject) {
 		if err := checker.Check(t.Context()); err != nil {
 			t.Errorf("good ones: %v", err)
 		}
-		wrong, _ := s.Driver.Check(s.Settings(server.URL))
+		wrong, _ := s.Driver.CheckSettings(s.Settings(server.URL))
 		wrong[s.Secret] = "another"
 		if err := open(wrong).(crm.Checker).Check(t.Context()); crm.KindOf(err) != crm.Unauthorized {
 			t.Errorf("wrong ones: %v", err)
