@@ -180,8 +180,8 @@ func account(t *testing.T, name string, answer way) (*crm.Connection, *upstream)
 // directory runs until its test ends, which has to be in a bubble.
 func directory(t *testing.T, connections ...*crm.Connection) *crm.Directory {
 	t.Helper()
-	d := crm.NewDirectory(crm.Options{Shared: cache.NewMemory(time.Now)})
-	d.Use(connections)
+	d := crm.NewDirectory(crm.Options{Cache: cache.NewMemory(time.Now)})
+	d.SetConnections(connections)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
@@ -352,7 +352,7 @@ func TestAnewAsksAgain(t *testing.T) {
 		u.becomes(knows(layla))
 		want(t, d.Find(t.Context(), ask), crm.None)
 		anew := ask
-		anew.Anew = true
+		anew.SkipCache = true
 		want(t, d.Find(t.Context(), anew), crm.Found, "a/c1")
 		want(t, d.Find(t.Context(), ask), crm.Found, "a/c1")
 	})
@@ -364,7 +364,7 @@ func TestAFailingAccountIsLeftAloneAndComesBack(t *testing.T) {
 		fails way
 		first time.Duration // how long a person waits for it
 	}{
-		{"hanging", hangs, crm.Patience},
+		{"hanging", hangs, crm.DefaultWait},
 		{"dead", dead, 0},
 		{"broken", status(502, ""), 0},
 		{"key expired", status(401, ""), 0},
@@ -590,7 +590,7 @@ func TestConnectionsAreReplaced(t *testing.T) {
 		want(t, d.Find(t.Context(), ask), crm.Found, "a/c1")
 		other, u := account(t, "a", knows())
 		other.Fingerprint = "other settings"
-		d.Use([]*crm.Connection{b, other})
+		d.SetConnections([]*crm.Connection{b, other})
 		if s := d.Status(t.Context()); len(s) != 2 || s[0].Name != "a" || !s[1].Open {
 			t.Errorf("the connection that stayed lost its state: %+v", s)
 		}
@@ -598,7 +598,7 @@ func TestConnectionsAreReplaced(t *testing.T) {
 		if u.requests() == 0 {
 			t.Error("the answer of another account was given")
 		}
-		d.Use(nil)
+		d.SetConnections(nil)
 		want(t, d.Find(t.Context(), ask), crm.None)
 	})
 }
@@ -613,8 +613,8 @@ func TestADriverThatPanicsHasFailed(t *testing.T) {
 func TestAfterItsEndADirectoryAnswersFromTheCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, u := account(t, "a", knows(layla))
-		d := crm.NewDirectory(crm.Options{Shared: cache.NewMemory(time.Now)})
-		d.Use([]*crm.Connection{c})
+		d := crm.NewDirectory(crm.Options{Cache: cache.NewMemory(time.Now)})
+		d.SetConnections([]*crm.Connection{c})
 		want(t, d.Find(t.Context(), ask), crm.Found, "a/c1")
 		u.becomes(hangs)
 		ctx, cancel := context.WithCancel(t.Context())

@@ -122,7 +122,7 @@ func (h *Connections) use(prepared connections) {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
 	h.inUse = prepared
-	h.Directory.Use(prepared.open)
+	h.Directory.SetConnections(prepared.open)
 }
 
 // ConnectionView is a CRM account and how it does.
@@ -191,7 +191,7 @@ func (h *Connections) List(ctx context.Context) (ConnectionList, error) {
 func viewConnection(s crm.Status) ConnectionView {
 	out := ConnectionView{
 		Name: s.Name, Label: s.Label, Driver: s.Driver, State: "ok", Breaker: "closed", Budgets: []BudgetView{},
-		LookupsUnderWay: s.Waiting, LastSuccess: instant(s.LastSuccess.UTC()), LastError: viewFailure(s.LastError),
+		LookupsUnderWay: s.PendingLookups, LastSuccess: instant(s.LastSuccess.UTC()), LastError: viewFailure(s.LastError),
 	}
 	empty := false
 	for _, b := range s.Budgets {

@@ -105,8 +105,8 @@ func enriching(t *testing.T, calls int, c *clerk) *sqlstore.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	directory := crm.NewDirectory(crm.Options{Shared: cache.NewMemory(time.Now)})
-	directory.Use([]*crm.Connection{connection})
+	directory := crm.NewDirectory(crm.Options{Cache: cache.NewMemory(time.Now)})
+	directory.SetConnections([]*crm.Connection{connection})
 	enricher := &handlers.Enricher{Store: store, Directory: directory, Now: time.Now, Logger: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup

@@ -121,8 +121,8 @@ func TestABacklogKeepsInsideTheBudgetsOfTheRealDrivers(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				directory := crm.NewDirectory(crm.Options{Shared: cache.NewMemory(time.Now)})
-				directory.Use([]*crm.Connection{connection})
+				directory := crm.NewDirectory(crm.Options{Cache: cache.NewMemory(time.Now)})
+				directory.SetConnections([]*crm.Connection{connection})
 				ctx, stop := context.WithCancel(t.Context())
 				var running sync.WaitGroup
 				running.Go(func() { _ = directory.Run(ctx) }) // always nil

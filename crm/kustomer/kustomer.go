@@ -149,7 +149,7 @@ func (c *client) read(list customers, n phone.Number) []crm.Customer {
 		seen[k.ID] = true
 		found := crm.Customer{
 			ID: k.ID, Name: k.Attributes.DisplayName, Tags: k.Attributes.Tags, MatchedBy: "phone",
-			URL: crm.Page(c.ui, "/app/customers/"+url.PathEscape(k.ID)),
+			URL: crm.PageURL(c.ui, "/app/customers/"+url.PathEscape(k.ID)),
 		}
 		if found.Name == "" {
 			found.Name = k.Attributes.Name
@@ -171,10 +171,10 @@ func (c *client) read(list customers, n phone.Number) []crm.Customer {
 }
 
 // SearchURL is the start page: Kustomer documents none that searches.
-func (c *client) SearchURL(phone.Number) string { return crm.Page(c.ui, "/app") }
+func (c *client) SearchURL(phone.Number) string { return crm.PageURL(c.ui, "/app") }
 
 // CreateURL is the page of create_url.
-func (c *client) CreateURL(n phone.Number) string { return crm.CreatePage(c.ui, c.create, n) }
+func (c *client) CreateURL(n phone.Number) string { return crm.CreateURL(c.ui, c.create, n) }
 
 // Check asks Kustomer about the key, which any good key may.
 func (c *client) Check(ctx context.Context) error {

@@ -121,7 +121,7 @@ func (c *client) FindCustomers(ctx context.Context, n phone.Number) ([]crm.Custo
 		seen[u.ID] = true
 		found := crm.Customer{
 			ID: strconv.FormatInt(u.ID, 10), Name: u.Name, Tags: u.Tags, MatchedBy: "phone", Phones: []string{u.Phone},
-			URL: crm.Page(c.ui, "/agent/users/"+strconv.FormatInt(u.ID, 10)),
+			URL: crm.PageURL(c.ui, "/agent/users/"+strconv.FormatInt(u.ID, 10)),
 		}
 		if phone.Parse(u.Phone, n.Country).E164 == n.E164 {
 			out = append(out, found)
@@ -187,11 +187,11 @@ func escape(query string) string { return strings.ReplaceAll(url.QueryEscape(que
 
 // SearchURL is the page that searches for the number.
 func (c *client) SearchURL(n phone.Number) string {
-	return crm.Page(c.ui, "/agent/search/1?type=user&q="+escape("phone:*"+significant(n)))
+	return crm.PageURL(c.ui, "/agent/search/1?type=user&q="+escape("phone:*"+significant(n)))
 }
 
 // CreateURL is the page of create_url.
-func (c *client) CreateURL(n phone.Number) string { return crm.CreatePage(c.ui, c.create, n) }
+func (c *client) CreateURL(n phone.Number) string { return crm.CreateURL(c.ui, c.create, n) }
 
 // Check asks who we are. Zendesk answers strangers as well: with nobody.
 func (c *client) Check(ctx context.Context) error {
