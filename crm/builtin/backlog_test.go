@@ -114,7 +114,7 @@ func TestABacklogKeepsInsideTheBudgetsOfTheRealDrivers(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				handler, upstream := tt.upstream()
 				for i := range known {
-					upstream.Put(crmtest.Person{ID: fmt.Sprint(1000 + i), Name: "Known", Phones: []string{caller(i * tt.backlog / known).E164}})
+					upstream.Add(crmtest.Person{ID: fmt.Sprint(1000 + i), Name: "Known", Phones: []string{caller(i * tt.backlog / known).E164}})
 				}
 				o := &office{handler: handler, limits: tt.limits, times: map[string][]time.Time{}}
 				connection, err := crm.Open(tt.name, "", "", tt.driver, tt.settings, o)
@@ -134,8 +134,8 @@ func TestABacklogKeepsInsideTheBudgetsOfTheRealDrivers(t *testing.T) {
 				if took := time.Since(start); took > tt.longest {
 					t.Errorf("it took %s", took)
 				}
-				if found != known || o.refused > 0 || len(upstream.Misunderstood()) > 0 {
-					t.Errorf("%d were found of %d; %d requests too soon; not understood: %.3q", found, known, o.refused, upstream.Misunderstood())
+				if found != known || o.refused > 0 || len(upstream.InvalidRequests()) > 0 {
+					t.Errorf("%d were found of %d; %d requests too soon; not understood: %.3q", found, known, o.refused, upstream.InvalidRequests())
 				}
 				for _, l := range tt.limits {
 					times := o.times[l.name]
