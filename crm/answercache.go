@@ -116,7 +116,7 @@ func (c *answerCache) get(number string) (Answer, bool) {
 	return found.answer, true
 }
 
-// put stores an answer. The caller must not change it afterwards.
+// put stores an answer. The caller must not change it later.
 func (c *answerCache) put(number string, e cacheEntry, a Answer) {
 	c.slot(number).Store(&cachedAnswer{number: number, answer: a, entry: e, stored: time.Now()})
 }

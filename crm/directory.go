@@ -192,8 +192,8 @@ func (d *Directory) waitFor(ctx context.Context, a *account, l *lookup, q Query)
 }
 
 // Run probes accounts whose circuit breaker is open until ctx ends. Then it
-// cancels all lookups and waits for them to end. It always returns nil.
-// Afterwards, Find answers only from the cache.
+// cancels all lookups and waits for them to end. It always returns nil. After Run
+// returns, Find answers only from the cache.
 func (d *Directory) Run(ctx context.Context) error {
 	defer d.close()
 	timer := time.NewTimer(0)

@@ -429,13 +429,13 @@ func TestProbePauses(t *testing.T) {
 		name   string
 		opens  handler // opens the breaker
 		probes handler // answers the probes
-		want   []time.Duration
+		want   []int   // seconds until each probe
 	}{
-		{"server error", fail(502, ""), fail(502, ""), []time.Duration{1, 2, 4, 8, 15, 15}},
-		{"expired key", fail(401, ""), fail(401, ""), []time.Duration{15, 15, 15}},
-		{"rate limit with Retry-After", fail(502, ""), fail(429, "6"), []time.Duration{1, 6, 6, 8, 15}},
-		{"rate limit with a long Retry-After", fail(502, ""), fail(429, "600"), []time.Duration{1, 15}},
-		{"rejected request", fail(502, ""), fail(400, ""), []time.Duration{1, 2, 4, 8, 15}},
+		{"server error", fail(502, ""), fail(502, ""), []int{1, 2, 4, 8, 15, 15}},
+		{"expired key", fail(401, ""), fail(401, ""), []int{15, 15, 15}},
+		{"rate limit with Retry-After", fail(502, ""), fail(429, "6"), []int{1, 6, 6, 8, 15}},
+		{"rate limit with a long Retry-After", fail(502, ""), fail(429, "600"), []int{1, 15}},
+		{"rejected request", fail(502, ""), fail(400, ""), []int{1, 2, 4, 8, 15}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -452,7 +452,7 @@ func TestProbePauses(t *testing.T) {
 						advance(time.Millisecond)
 						s = d.Status(t.Context())[0]
 					}
-					if want := pause * time.Second; !s.Open || s.RetryAfter.Round(time.Second) != want {
+					if want := time.Duration(pause) * time.Second; !s.Open || s.RetryAfter.Round(time.Second) != want {
 						t.Fatalf("before probe %d: open %t, RetryAfter %s; want true, %s", i, s.Open, s.RetryAfter, want)
 					}
 					advance(s.RetryAfter)

@@ -149,7 +149,7 @@ func (d *Directory) runLookup(ctx context.Context, a *account, l *lookup, n phon
 		l.err = asError(err)
 	}
 	if errors.Is(context.Cause(ctx), context.Canceled) {
-		return // the directory is closing, which says nothing about the account
+		return // the directory is closing, so the account did not fail
 	}
 	d.recordOutcome(a, limit, n, probe, time.Since(start), l.err)
 }
@@ -199,8 +199,8 @@ func (d *Directory) recordOutcome(a *account, limit *limiter, n phone.Number, pr
 	}
 }
 
-// withNumber returns the customers who have the number, each once. A CRM that
-// compares only the last digits also returns others.
+// withNumber returns the customers who have the number, without duplicates. A CRM
+// that compares only the last digits also returns others.
 func withNumber(customers []Customer, n phone.Number) []Customer {
 	const limit = 50
 	var out []Customer

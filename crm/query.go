@@ -68,7 +68,7 @@ type Answer struct {
 	Stale      bool      // the answer is old, and a lookup is refreshing it
 	Err        *Error    // set if State is Unknown
 	SearchURL  string    // "" if the CRM has no search page, or the page is on another host
-	CreateURL  string    // "" if the account has no such page, or the page is on another host
+	CreateURL  string    // "" if the account has no page for this, or the page is on another host
 }
 
 // Complete reports whether every connection answered.

@@ -26,7 +26,7 @@ func TestCheck(t *testing.T) {
 			"valid", integration.Settings{"base_url": "https://a.example", "api_key": "k"},
 			integration.Settings{"base_url": "https://a.example", "api_key": "k", "size": "20"}, nil,
 		},
-		{"all problems at once", integration.Settings{"base_url": "xhttps://a.example", "size": "ten", "sise": "1"}, integration.Settings{}, []integration.Problem{
+		{"all problems together", integration.Settings{"base_url": "xhttps://a.example", "size": "ten", "sise": "1"}, integration.Settings{}, []integration.Problem{
 			{Field: "base_url", Message: "invalid base_url for books: use https://host"},
 			{Field: "api_key", Message: "books requires api_key (key)"},
 			{Field: "size", Message: "invalid size for books: use a number"},

@@ -141,7 +141,7 @@ func (c *client) FindCustomers(ctx context.Context, n phone.Number) ([]crm.Custo
 	return c.convert(answer.Data, n), nil
 }
 
-// convert returns the customers, each once.
+// convert returns the customers without duplicates.
 func (c *client) convert(list customers, n phone.Number) []crm.Customer {
 	var out []crm.Customer
 	seen := map[string]bool{}

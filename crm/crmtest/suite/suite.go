@@ -59,7 +59,7 @@ func Faults() []Fault {
 		{"missing role, as an object", respond(403, jsonType, `{"error":{"title":"Forbidden","message":"You do not have access to this page"}}`), crm.Unauthorized, 0},
 		{"missing role, as HTML", respond(403, page, "<html><body>Forbidden</body></html>"), crm.Unauthorized, 0},
 		{"not found", respond(404, jsonType, `{"errors":[{"status":"404","code":"not_found","title":"Not Found"}]}`), crm.Rejected, 0},
-		{"error as an object", respond(400, jsonType, `{"error":{"title":"Invalid attribute","message":"no such page"}}`), crm.Rejected, 0},
+		{"error as an object", respond(400, jsonType, `{"error":{"title":"Invalid attribute","message":"unknown page"}}`), crm.Rejected, 0},
 		{"conflict", respond(409, jsonType, `{"error":"UpdateConflict","description":"changed meanwhile"}`), crm.Rejected, 0},
 		{"invalid search", respond(422, jsonType, `{"error":"invalid","description":"Invalid search: why"}`), crm.Rejected, 0},
 		{"rate limited, with Retry-After", respond(429, jsonType, `{"errors":[{"code":"rate_limited"}]}`, "Retry-After", "7"), crm.RateLimited, 7 * time.Second},
