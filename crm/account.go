@@ -2,173 +2,118 @@ package crm
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
 	"calltracker/phone"
 )
 
-// The circuit breaker of an account.
-const (
-	tolerated   = 3 // failures in a row until it is left alone
-	firstPause  = time.Second
-	longestWait = 15 * time.Second // between two probes
-)
+// maxTimeouts is how many short waits for an account time out in a row before
+// others with a short wait skip it.
+const maxTimeouts = 3
 
-// account is a connection and how it does.
+// account is a connection and its current condition.
 type account struct {
 	*Connection
-	budgets []bucket
-	recent  *memory
+	budgets []tokenBucket
+	answers *answerCache
 
-	mutex   sync.Mutex
-	flights map[string]*flight // by number
-	open    bool               // left alone
-	failed  int                // in a row
-	pause   time.Duration      // between probes
-	probeAt time.Time          // zero while a probe is under way
-	suspect phone.Number       // what failed last, to be asked again
-	late    int                // callers with little time who gave up in a row
-	lateBy  time.Duration      // and how long they waited
-	last    Failure            // Err nil: none yet
-	well    time.Time          // the last success
-}
-
-// bucket is a budget as a token bucket: a tenth of it may be spent at once and
-// the rest comes back evenly, so that no span of time sees more than all of it.
-type bucket struct {
-	Budget
-	key     string
-	size    int
-	every   time.Duration
-	reserve int // background work leaves so many to people
+	mutex          sync.Mutex
+	lookups        map[string]*lookup // in progress, by number
+	breaker        *breaker
+	timeouts       int           // consecutive short waits that timed out
+	longestTimeout time.Duration // longest of these waits
+	lastFailure    Failure       // Err is nil if there was none
+	lastSuccess    time.Time
 }
 
 func newAccount(c *Connection) *account {
-	a := &account{Connection: c, recent: newMemory(), flights: map[string]*flight{}}
+	a := &account{Connection: c, answers: newAnswerCache(), lookups: map[string]*lookup{}, breaker: newBreaker()}
 	for _, b := range c.Driver.Budgets {
-		size := max(b.Requests/10, 1)
-		a.budgets = append(a.budgets, bucket{
-			Budget: b, key: "crm/" + c.Name + "/" + b.Name, size: size,
-			every: b.Per / time.Duration(max(b.Requests-size, 1)), reserve: size / 2,
-		})
+		a.budgets = append(a.budgets, newTokenBucket(c.Name, b))
 	}
 	return a
 }
 
-// due tells whether a probe has to be sent now (0), and about which number, or
-// how long until then.
-func (a *account) due() (phone.Number, time.Duration) {
+// claimProbe returns the number to probe with and 0 if the caller must send a
+// probe now. Otherwise it returns the time until the next probe can be due.
+func (a *account) claimProbe() (phone.Number, time.Duration) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
-	if !a.open || a.probeAt.IsZero() {
-		return phone.Number{}, time.Hour
-	}
-	if wait := time.Until(a.probeAt); wait > 0 {
-		return phone.Number{}, wait
-	}
-	a.probeAt = time.Time{}
-	return a.suspect, 0
+	return a.breaker.suspect, a.breaker.claimProbe()
 }
 
-// tooSlow tells whether callers with little time need not wait.
-func (a *account) tooSlow() bool {
+// skipsShortWaits reports whether a query with a short wait should not wait for
+// the account.
+func (a *account) skipsShortWaits() bool {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
-	return a.late >= tooLate
+	return a.timeouts >= maxTimeouts
 }
 
-func (a *account) gaveUp(waited time.Duration) {
+// timedOut records that a short wait ended without an answer.
+func (a *account) timedOut(wait time.Duration) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
-	a.late++
-	a.lateBy = max(a.lateBy, waited)
+	a.timeouts++
+	a.longestTimeout = max(a.longestTimeout, wait)
 }
 
-// change is what became of an account after a look-up.
-type change int
-
-const (
-	same change = iota
-	opened
-	closed
-)
-
-// succeeded notes an answer.
-func (a *account) succeeded(took time.Duration) change {
+// succeeded records a lookup that got an answer.
+func (a *account) succeeded(took time.Duration) transition {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
-	a.well, a.failed = time.Now(), 0
-	if took < a.lateBy {
-		a.late, a.lateBy = 0, 0
+	a.lastSuccess = time.Now()
+	if took < a.longestTimeout {
+		a.timeouts, a.longestTimeout = 0, 0
 	}
-	if !a.open {
-		return same
-	}
-	a.open, a.pause = false, 0
-	return closed
+	return a.breaker.succeeded()
 }
 
-// failure notes a failure that may be the account's; probe tells whether it was
-// that of a probe.
-func (a *account) failure(err *Error, n phone.Number, probe bool) change {
+// failed records a failed lookup of n. probe reports whether the lookup started
+// while the breaker was open.
+func (a *account) failed(err *Error, n phone.Number, probe bool) transition {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
-	a.note(err)
-	serious := err.Kind == Unavailable || err.Kind == Unauthorized
-	if serious {
-		a.failed++
-	}
-	switch {
-	case a.open && probe:
-		a.pause = min(2*a.pause, longestWait)
-		a.probeAt = time.Now().Add(max(a.pause, min(err.RetryAfter, longestWait)))
-	case !a.open && serious && a.failed >= tolerated:
-		a.open, a.suspect, a.pause = true, n, firstPause
-		if err.Kind == Unauthorized { // that takes somebody to mend
-			a.pause = longestWait
-		}
-		a.probeAt = time.Now().Add(a.pause)
-		return opened
-	}
-	return same
+	a.setLastFailure(err)
+	return a.breaker.failed(err, n, probe)
 }
 
-// noted is note for those who do not hold the mutex.
-func (a *account) noted(err *Error) {
+// checkFailed records a failed check of the credentials.
+func (a *account) checkFailed(err *Error) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
-	a.note(err)
+	a.setLastFailure(err)
 }
 
-// note keeps an error for those who look after the connection. That we asked no
-// further is none.
-func (a *account) note(err *Error) {
-	var own *overBudget
+// setLastFailure stores an error for the status, unless the server's own budget
+// caused it.
+func (a *account) setLastFailure(err *Error) {
+	var own *budgetError
 	if !errors.As(err, &own) {
-		a.last = Failure{At: time.Now(), Err: err}
+		a.lastFailure = Failure{At: time.Now(), Err: err}
 	}
 }
 
 func (a *account) status() Status {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
-	s := Status{Name: a.Name, Label: a.Label, Driver: a.Driver.Name, Open: a.open, LastSuccess: a.well, Waiting: len(a.flights)}
-	if a.last.Err != nil {
-		last := a.last
-		s.LastError = &last
+	s := Status{
+		Name: a.Name, Label: a.Label, Driver: a.Driver.Name, Open: a.breaker.isOpen(), RetryAfter: a.breaker.retryAfter(),
+		LastSuccess: a.lastSuccess, PendingLookups: len(a.lookups),
 	}
-	if a.open && !a.probeAt.IsZero() {
-		s.RetryAfter = max(time.Until(a.probeAt), 0)
+	if a.lastFailure.Err != nil {
+		last := a.lastFailure
+		s.LastError = &last
 	}
 	return s
 }
 
-// away is the answer of an account that is left alone.
-func (a *account) away() *Error {
+// openError returns the error of a query while the breaker is open. The caller
+// holds the mutex.
+func (a *account) openError() *Error {
 	return &Error{
-		Kind: Unavailable, RetryAfter: max(time.Until(a.probeAt), firstPause),
-		Message: fmt.Sprintf("it failed %d times in a row and is left alone until it answers a probe", a.failed), Err: a.last.Err,
+		Kind: Unavailable, RetryAfter: max(a.breaker.retryAfter(), minPause),
+		Message: "too many consecutive failures: requests are paused until a probe succeeds", Err: a.lastFailure.Err,
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -16,33 +15,35 @@ import (
 	"time"
 	"unicode"
 
+	"calltracker/integration"
 	"calltracker/phone"
 )
 
-// API sends requests to a CRM that speaks JSON, and tells its failures apart. It
-// is what drivers have in common. Make it with NewAPI.
+// API makes requests to a CRM that speaks JSON and classifies its failures. Drivers
+// share it. Create it with NewAPI.
 type API struct {
 	base   string
 	client *http.Client
 	sign   func(*http.Request)
 }
 
-// NewAPI makes an API below base, whose requests sign puts the credentials on.
+// NewAPI returns an API whose paths are relative to base. sign adds the credentials
+// to a request.
 func NewAPI(base string, client *http.Client, sign func(*http.Request)) *API {
 	return &API{base: strings.TrimRight(base, "/"), client: client, sign: sign}
 }
 
-// Get reads path, which may have a query, into the value that into points to.
-// Errors are *Error; one whose Status is 404 says that there is no such thing.
+// Get requests path, which can include a query, and decodes the response into the
+// value that into points to. Its errors are of type *Error.
 func (a *API) Get(ctx context.Context, path string, into any) error {
 	return a.do(ctx, http.MethodGet, path, nil, into)
 }
 
-// Post is Get with a body; only for requests that change nothing.
+// Post is like Get but sends a body. Use it only for requests that change nothing.
 func (a *API) Post(ctx context.Context, path string, body, into any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
-		return &Error{Kind: Rejected, Message: "the request cannot be written", Err: err}
+		return &Error{Kind: Rejected, Message: "cannot encode the request", Err: err}
 	}
 	return a.do(ctx, http.MethodPost, path, text, into)
 }
@@ -50,7 +51,7 @@ func (a *API) Post(ctx context.Context, path string, body, into any) error {
 func (a *API) do(ctx context.Context, method, path string, body []byte, into any) error {
 	req, err := http.NewRequestWithContext(ctx, method, a.base+path, bytes.NewReader(body))
 	if err != nil {
-		return &Error{Kind: Rejected, Message: "its address cannot be used"}
+		return &Error{Kind: Rejected, Message: "invalid request URL"}
 	}
 	req.Header.Set("Accept", "application/json")
 	if body != nil {
@@ -59,25 +60,25 @@ func (a *API) do(ctx context.Context, method, path string, body []byte, into any
 	a.sign(req)
 	res, err := a.client.Do(req)
 	if err != nil {
-		return unreached(err)
+		return requestError(err)
 	}
 	defer func() { _ = res.Body.Close() }()
 	text, err := io.ReadAll(res.Body)
 	switch {
-	case res.StatusCode/100 != 2: // whatever came of the body may say why
-		return refused(res, text)
+	case res.StatusCode/100 != 2: // even an incomplete body may name the reason
+		return responseError(res, text)
 	case err != nil:
-		return unreached(err)
+		return requestError(err)
 	}
 	if err := json.Unmarshal(text, into); err != nil {
-		return &Error{Kind: Unavailable, Status: res.StatusCode, Message: "it answered something that is not the JSON of its documentation"}
+		return &Error{Kind: Unavailable, Status: res.StatusCode, Message: "unexpected response: not the documented JSON"}
 	}
 	return nil
 }
 
-// unreached is a request that got no answer. The error of net/http names the
-// address, and with it the number that was looked for: only its cause is kept.
-func unreached(err error) error {
+// requestError returns the error of a request without a response. It retains only
+// the cause of a *url.Error, because the URL contains the phone number.
+func requestError(err error) error {
 	var known *Error
 	if errors.As(err, &known) {
 		return known
@@ -86,69 +87,69 @@ func unreached(err error) error {
 	if errors.As(err, &failed) {
 		err = failed.Err
 	}
-	message := "it cannot be reached"
+	message := "request failed"
 	var network net.Error
 	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout() {
-		message = "it did not answer in time"
+		message = "request timed out"
 	}
 	return &Error{Kind: Unavailable, Message: message, Err: err}
 }
 
-// usualWait is how long a CRM that limits us without saying for how long is left
-// alone, and longestSaid the longest wait that is believed.
 const (
-	usualWait   = time.Minute
-	longestSaid = 10 * time.Minute
+	defaultRetryAfter = time.Minute      // after a rate limit that names no time
+	maxRetryAfter     = 10 * time.Minute // longer times are shortened to this
 )
 
-// refused is an answer that is no success.
-func refused(res *http.Response, body []byte) error {
-	e := &Error{Status: res.StatusCode, Message: said(body)}
+// responseError returns the error of a response whose status is not 2xx.
+func responseError(res *http.Response, body []byte) error {
+	e := &Error{Status: res.StatusCode, Message: errorText(body)}
 	switch code := res.StatusCode; {
 	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusPaymentRequired:
 		e.Kind = Unauthorized
 	case code == http.StatusTooManyRequests:
-		e.Kind, e.RetryAfter = RateLimited, retryAfter(res.Header, usualWait)
+		e.Kind, e.RetryAfter = RateLimited, retryAfter(res.Header, defaultRetryAfter)
 	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code >= 500:
 		e.Kind, e.RetryAfter = Unavailable, retryAfter(res.Header, 0)
 	case code/100 == 3:
-		e.Kind, e.Message = Unavailable, "it sent us to another address, where our credentials do not belong; check base_url"
+		e.Kind, e.Message = Unavailable, "redirected to another address, which does not receive the credentials: check base_url"
 	default:
 		e.Kind = Rejected
 	}
 	return e
 }
 
-// retryAfter is how long to wait: by Retry-After, in seconds or as a date, else
-// by X-RateLimit-Reset, an instant in seconds
-// (https://developer.kustomer.com/docs/concepts/rate-limits), or by
-// RateLimit-Reset, in seconds (https://developer.zendesk.com/api-reference/introduction/rate-limits/).
-func retryAfter(header http.Header, unsaid time.Duration) time.Duration {
-	within := func(wait time.Duration) time.Duration { return min(max(wait, time.Second), longestSaid) }
+// retryAfter returns how long to wait before the next request. It reads Retry-After
+// (seconds or a date), then X-RateLimit-Reset (a Unix time,
+// https://developer.kustomer.com/docs/concepts/rate-limits), then RateLimit-Reset
+// (seconds, https://developer.zendesk.com/api-reference/introduction/rate-limits/).
+// If no header is valid, it returns fallback.
+func retryAfter(header http.Header, fallback time.Duration) time.Duration {
+	limited := func(wait time.Duration) time.Duration { return min(max(wait, time.Second), maxRetryAfter) }
 	if text := header.Get("Retry-After"); text != "" {
 		if seconds, err := strconv.Atoi(text); err == nil && seconds >= 0 {
-			return within(time.Duration(min(seconds, int(longestSaid/time.Second))) * time.Second)
+			return limited(time.Duration(min(seconds, int(maxRetryAfter/time.Second))) * time.Second)
 		}
 		if at, err := http.ParseTime(text); err == nil {
-			return within(time.Until(at))
+			return limited(time.Until(at))
 		}
 	}
 	if at, err := strconv.ParseInt(header.Get("X-Ratelimit-Reset"), 10, 64); err == nil {
-		return within(time.Until(time.Unix(at, 0)))
+		return limited(time.Until(time.Unix(at, 0)))
 	}
 	if seconds, err := strconv.Atoi(header.Get("Ratelimit-Reset")); err == nil && seconds >= 0 {
-		return within(time.Duration(min(seconds, int(longestSaid/time.Second))) * time.Second)
+		return limited(time.Duration(min(seconds, int(maxRetryAfter/time.Second))) * time.Second)
 	}
-	return unsaid
+	return fallback
 }
 
-// numbers are what a message may repeat of the request.
-var numbers = regexp.MustCompile(`[0-9][0-9 ().-]{4,}[0-9]`)
+// phoneNumbers matches digits that may be a phone number, which a CRM can repeat
+// in an error message.
+var phoneNumbers = regexp.MustCompile(`[0-9][0-9 ().-]{4,}[0-9]`)
 
-// said is what the body of a refusal tells, in whichever of the usual shapes:
-// errors as a list, error as a text or an object, or plain text. A page of HTML
-// tells nothing.
-func said(body []byte) string {
+// errorText returns the message in the body of an error response, without phone
+// numbers. It reads a list "errors", an "error" that is a string or an object, and
+// plain text. It returns "" for HTML.
+func errorText(body []byte) string {
 	var shapes struct {
 		Error       json.RawMessage `json:"error"`
 		Description string          `json:"description"`
@@ -173,10 +174,10 @@ func said(body []byte) string {
 	} else if text := strings.TrimSpace(string(body)); !strings.HasPrefix(text, "<") && !strings.HasPrefix(text, "{") {
 		parts = append(parts, text)
 	}
-	var told []string
+	var texts []string
 	for _, part := range parts {
-		if part = strings.TrimSpace(part); part != "" && len(told) < 3 {
-			told = append(told, part)
+		if part = strings.TrimSpace(part); part != "" && len(texts) < 3 {
+			texts = append(texts, part)
 		}
 	}
 	text := strings.Map(func(r rune) rune {
@@ -184,24 +185,17 @@ func said(body []byte) string {
 			return ' '
 		}
 		return r
-	}, numbers.ReplaceAllString(strings.ToValidUTF8(strings.Join(told, ": "), ""), "…"))
-	const most = 200
-	if r := []rune(text); len(r) > most {
-		return string(r[:most]) + "…"
+	}, phoneNumbers.ReplaceAllString(strings.ToValidUTF8(strings.Join(texts, ": "), ""), "…"))
+	const maxLength = 200
+	if r := []rune(text); len(r) > maxLength {
+		return string(r[:maxLength]) + "…"
 	}
 	return text
 }
 
-// AddressPattern is that of a setting for the address of an API: https, or http
-// on this machine, where nobody listens in.
-const AddressPattern = `https://[A-Za-z0-9.:-]+(/[A-Za-z0-9._~/-]*)?|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?`
-
-// PagePattern is that of a setting for where people open a CRM.
-const PagePattern = `https://[A-Za-z0-9.:-]+(/[A-Za-z0-9._~/-]*)?`
-
-// Page is the address of a page for people below base: the path, whose texts are
-// escaped already, or "" when base is not https. It cannot lead to another host.
-func Page(base, path string) string {
+// PageURL returns the address of a page below base, or "" if it is not an HTTPS
+// page on the host of base. The values in path must already be escaped.
+func PageURL(base, path string) string {
 	u, err := url.Parse(strings.TrimRight(base, "/") + path)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
 		return ""
@@ -212,27 +206,31 @@ func Page(base, path string) string {
 	return u.String()
 }
 
-// CreateField is the setting of drivers for the page on which people add a
-// customer.
-func CreateField() Field {
-	return Field{
-		Page: true, Name: "create_url", Label: "page that adds a customer; {number} is replaced by the caller's", Pattern: `https://[A-Za-z0-9.:-]+/[^\s"'<>]*`,
-		Help: "a page of the same host as ui_url, such as https://acme.example.com/new?phone={number}",
+// createURL is the name of the setting of CreateURLField.
+const createURL = "create_url"
+
+// CreateURLField returns the field for the page on which agents add a customer. The
+// page must be on the host of the driver's AgentURL.
+func CreateURLField() integration.Field {
+	return integration.Field{
+		Name: createURL, Label: "page that adds a customer; {number} is replaced with the caller's number", Pattern: `https://[A-Za-z0-9.:-]+/[^\s"'<>]*`,
+		Help: "a page on the same host as ui_url, such as https://acme.example.com/new?phone={number}",
 	}
 }
 
-// CreatePage fills a create_url in; "" when there is none, or it is not on the host
-// of base.
-func CreatePage(base, template string, n phone.Number) string {
-	path, ok := strings.CutPrefix(strings.ReplaceAll(template, "{number}", url.QueryEscape(n.E164)), strings.TrimRight(hostOf(base), "/")+"/")
+// CreateURL returns the page of a create_url setting for the number, or "" if the
+// setting is empty or the page is not on the host of base.
+func CreateURL(base, template string, n phone.Number) string {
+	origin := originOf(base)
+	path, ok := strings.CutPrefix(strings.ReplaceAll(template, "{number}", url.QueryEscape(n.E164)), strings.TrimRight(origin, "/")+"/")
 	if template == "" || !ok {
 		return ""
 	}
-	return Page(hostOf(base), "/"+path)
+	return PageURL(origin, "/"+path)
 }
 
-// hostOf is an address without its path.
-func hostOf(address string) string {
+// originOf returns the scheme and host of an address.
+func originOf(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {
 		return address
@@ -240,13 +238,8 @@ func hostOf(address string) string {
 	return u.Scheme + "://" + u.Host
 }
 
-// NotFound tells whether an error says that there is no such thing.
+// NotFound reports whether err is a response with status 404.
 func NotFound(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Status == http.StatusNotFound
-}
-
-// Unreadable is the error of an answer that is JSON and makes no sense.
-func Unreadable(format string, args ...any) error {
-	return &Error{Kind: Unavailable, Message: fmt.Sprintf(format, args...)}
 }

@@ -10,29 +10,31 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"calltracker/integration"
 )
 
-// requestTimeout bounds one request to a CRM, its answer included.
+// requestTimeout bounds one request to a CRM, including reading its response.
 const requestTimeout = 1500 * time.Millisecond
 
-// maxAnswer bounds what a CRM may answer.
-const maxAnswer = 8 << 20
+// maxResponse is the maximum size of a response body.
+const maxResponse = 8 << 20
 
-// Connection is one CRM account that is open. Its fields must not be changed.
+// Connection is an open CRM account. Its fields must not be changed.
 type Connection struct {
 	Name        string
 	Label       string
 	Driver      Driver
 	Client      Client
-	Fingerprint string // changes with the settings: what an account said is not kept for another
+	Fingerprint string // changes with the settings, so that answers of another account are not reused
 
-	host string // of its pages for people; "" when it has none
+	host string // host of the pages for agents; "" if there are none
 }
 
-// Open opens an account. base carries its requests, http.DefaultTransport when
-// nil; each of them is counted against the driver's budgets when a Directory
-// makes it. Nothing is sent yet.
-func Open(name, label, fingerprint string, driver Driver, settings Settings, base http.RoundTripper) (*Connection, error) {
+// Open opens an account. base carries its requests; nil means
+// http.DefaultTransport. Requests of a Directory count against the budgets of the
+// driver. Open itself sends no request.
+func Open(name, label, fingerprint string, driver Driver, settings integration.Settings, base http.RoundTripper) (*Connection, error) {
 	if base == nil {
 		base = http.DefaultTransport
 	}
@@ -44,39 +46,39 @@ func Open(name, label, fingerprint string, driver Driver, settings Settings, bas
 	}
 	client, err := driver.Open(settings, &http.Client{
 		Transport: &transport{base: base},
-		// An account that sends us elsewhere would get our credentials sent there.
+		// Following a redirect would send the credentials to another host.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
 	c := &Connection{Name: name, Label: label, Driver: driver, Client: client, Fingerprint: fingerprint}
-	if driver.Pages != nil {
-		c.host = pageHost(driver.Pages(settings))
+	if driver.AgentURL != nil {
+		c.host = pageHost(driver.AgentURL(settings))
 	}
 	return c, nil
 }
 
-// page is an address when a browser may be sent there, else "": by https, and to
-// the host on which people open the account, whatever a CRM or a cache says.
-func (c *Connection) page(address string) string {
+// ownURL returns address if it is an HTTPS page on the host at which agents open
+// the account, otherwise "". Responses and cached answers can contain any address.
+func (c *Connection) ownURL(address string) string {
 	if host := pageHost(address); host == "" || !strings.EqualFold(host, c.host) {
 		return ""
 	}
 	return address
 }
 
-// withPages takes the addresses away to which no browser may be sent. It changes
-// the customers.
-func (c *Connection) withPages(customers []Customer) []Customer {
+// filterURLs clears the URLs of customers that ownURL does not accept. It modifies
+// the slice.
+func (c *Connection) filterURLs(customers []Customer) []Customer {
 	for i := range customers {
-		customers[i].URL = c.page(customers[i].URL)
+		customers[i].URL = c.ownURL(customers[i].URL)
 	}
 	return customers
 }
 
-// pageHost is the host, and the port if any, of an https address for people; ""
-// for any other.
+// pageHost returns the host, with its port if there is one, of an HTTPS address,
+// or "" for any other address.
 func pageHost(address string) string {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "https" || u.User != nil || u.Opaque != "" {
@@ -85,23 +87,16 @@ func pageHost(address string) string {
 	return u.Host
 }
 
-// spenderKey is where a request finds who pays for it.
-type spenderKey struct{}
-
-// spender asks the budgets for leave to send a request.
-type spender interface {
-	spend(ctx context.Context, req *http.Request) error
-}
-
-// transport waits for the budgets, then gives the request its time: waiting for
-// leave must not eat it up.
+// transport sends the requests of an account. It first waits for the limiter in
+// the request's context, if there is one. The timeout starts after that wait.
 type transport struct{ base http.RoundTripper }
 
-// RoundTrip sends one request. It is over when its body is closed.
+// RoundTrip sends one request. The timeout covers the response until its body is
+// closed.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
-	if s, ok := ctx.Value(spenderKey{}).(spender); ok {
-		if err := s.spend(ctx, req); err != nil {
+	if l, ok := ctx.Value(limiterKey{}).(*limiter); ok {
+		if err := l.wait(ctx, req); err != nil {
 			if req.Body != nil {
 				err = errors.Join(err, req.Body.Close())
 			}
@@ -114,20 +109,20 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		cancel()
 		return nil, err
 	}
-	res.Body = &answer{Reader: io.LimitReader(res.Body, maxAnswer), body: res.Body, done: cancel}
+	res.Body = &responseBody{Reader: io.LimitReader(res.Body, maxResponse), body: res.Body, cancel: cancel}
 	return res, nil
 }
 
-// answer ends the time of its request when it is closed.
-type answer struct {
+// responseBody releases the timeout of its request when it is closed.
+type responseBody struct {
 	io.Reader
-	body io.Closer
-	done context.CancelFunc
-	once sync.Once
+	body   io.Closer
+	cancel context.CancelFunc
+	once   sync.Once
 }
 
-func (a *answer) Close() error {
-	err := a.body.Close()
-	a.once.Do(a.done)
+func (b *responseBody) Close() error {
+	err := b.body.Close()
+	b.once.Do(b.cancel)
 	return err
 }

@@ -18,22 +18,23 @@ import (
 	"go.uber.org/goleak"
 
 	"calltracker/crm"
+	"calltracker/integration"
 	"calltracker/phone"
 	"calltracker/storage/cache"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// upstream is a CRM in memory: a transport, so that a fake clock reaches it. It
-// notes when each request came.
+// upstream is a CRM as an http.RoundTripper, so that it runs on the clock of a
+// synctest bubble. It records the time of each request.
 type upstream struct {
-	mutex  sync.Mutex
-	answer way
-	times  map[string][]time.Time // by path
+	mutex   sync.Mutex
+	handler handler
+	times   map[string][]time.Time // by path
 }
 
-// way is how an upstream answers.
-type way func(req *http.Request) reply
+// handler answers the requests to an upstream.
+type handler func(req *http.Request) reply
 
 type reply struct {
 	err        error
@@ -45,9 +46,9 @@ type reply struct {
 func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	u.mutex.Lock()
 	u.times[req.URL.Path] = append(u.times[req.URL.Path], time.Now())
-	answer := u.answer
+	handle := u.handler
 	u.mutex.Unlock()
-	r := answer(req)
+	r := handle(req)
 	if r.err != nil {
 		return nil, r.err
 	}
@@ -58,17 +59,19 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: r.status, Body: io.NopCloser(strings.NewReader(r.body)), Header: header}, nil
 }
 
-// becomes changes how it answers.
-func (u *upstream) becomes(answer way) {
+// setHandler replaces the handler.
+func (u *upstream) setHandler(h handler) {
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
-	u.answer = answer
+	u.handler = h
 }
 
-// requests counts those to paths, all of them when there is none.
-func (u *upstream) requests(paths ...string) int { return len(u.sent(paths...)) }
+// requests returns the number of requests to paths, or of all requests without
+// paths.
+func (u *upstream) requests(paths ...string) int { return len(u.requestTimes(paths...)) }
 
-func (u *upstream) sent(paths ...string) []time.Time {
+// requestTimes returns the times of the requests to paths, or of all requests.
+func (u *upstream) requestTimes(paths ...string) []time.Time {
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
 	var all []time.Time
@@ -81,13 +84,14 @@ func (u *upstream) sent(paths ...string) []time.Time {
 	return all
 }
 
-// The ways of an upstream.
-func knows(customers ...crm.Customer) way {
+// found returns a handler that answers every request with these customers.
+func found(customers ...crm.Customer) handler {
 	body, err := json.Marshal(customers)
 	return func(*http.Request) reply { return reply{status: 200, body: string(body), err: err} }
 }
 
-func slowly(d time.Duration, then way) way {
+// delayed returns a handler that waits before it answers.
+func delayed(d time.Duration, then handler) handler {
 	return func(req *http.Request) reply {
 		select {
 		case <-time.After(d):
@@ -98,22 +102,24 @@ func slowly(d time.Duration, then way) way {
 	}
 }
 
-func hangs(req *http.Request) reply {
+// hang answers no request.
+func hang(req *http.Request) reply {
 	<-req.Context().Done()
 	return reply{err: req.Context().Err()}
 }
 
-func dead(*http.Request) reply { return reply{err: errors.New("connection refused")} }
+func refuseConnection(*http.Request) reply { return reply{err: errors.New("connection refused")} }
 
-func status(code int, retryAfter string) way {
+// fail returns a handler that answers every request with an error status.
+func fail(code int, retryAfter string) handler {
 	return func(*http.Request) reply { return reply{status: code, retryAfter: retryAfter} }
 }
 
-// pass lets time pass in a bubble.
-func pass(d time.Duration) { <-time.After(d) }
+// advance waits on the clock of the bubble.
+func advance(d time.Duration) { <-time.After(d) }
 
-// client asks an upstream: the exact look-up first, and a search when that finds
-// nobody, as CRMs want it.
+// client first requests an exact match. If there is none, it searches, as drivers
+// do.
 type client struct{ http *http.Client }
 
 func (c client) FindCustomers(ctx context.Context, n phone.Number) ([]crm.Customer, error) {
@@ -141,7 +147,9 @@ func (c client) get(ctx context.Context, path string, n phone.Number) ([]crm.Cus
 		seconds, _ := strconv.Atoi(res.Header.Get("Retry-After"))
 		return nil, &crm.Error{Kind: crm.RateLimited, Status: 429, RetryAfter: time.Duration(seconds) * time.Second}
 	case res.StatusCode == http.StatusUnauthorized:
-		return nil, &crm.Error{Kind: crm.Unauthorized, Status: 401, Message: "the key expired"}
+		return nil, &crm.Error{Kind: crm.Unauthorized, Status: 401, Message: "expired key"}
+	case res.StatusCode == http.StatusBadRequest:
+		return nil, &crm.Error{Kind: crm.Rejected, Status: 400}
 	case res.StatusCode != http.StatusOK:
 		return nil, &crm.Error{Kind: crm.Unavailable, Status: res.StatusCode}
 	}
@@ -154,21 +162,21 @@ func (c client) get(ctx context.Context, path string, n phone.Number) ([]crm.Cus
 
 func (c client) SearchURL(n phone.Number) string { return "https://crm.example.com/find?" + n.E164[1:] }
 
-// driver has the budgets of a CRM that limits searches more than the rest.
+// driver describes a CRM that limits searches more than other requests.
 var driver = crm.Driver{
 	Name: "example",
 	Budgets: []crm.Budget{
 		{Name: "search", Requests: 100, Per: time.Minute, Counts: func(req *http.Request) bool { return req.URL.Path == "/search" }},
-		{Name: "organisation", Requests: 1000, Per: time.Minute},
+		{Name: "organization", Requests: 1000, Per: time.Minute},
 	},
-	Pages: func(crm.Settings) string { return "https://crm.example.com" },
-	Open:  func(_ crm.Settings, h *http.Client) (crm.Client, error) { return client{h}, nil },
+	AgentURL: func(integration.Settings) string { return "https://crm.example.com" },
+	Open:     func(_ integration.Settings, h *http.Client) (crm.Client, error) { return client{h}, nil },
 }
 
-// account is an open connection to a new upstream.
-func account(t *testing.T, name string, answer way) (*crm.Connection, *upstream) {
+// account returns a connection to a new upstream.
+func account(t *testing.T, name string, h handler) (*crm.Connection, *upstream) {
 	t.Helper()
-	u := &upstream{answer: answer, times: map[string][]time.Time{}}
+	u := &upstream{handler: h, times: map[string][]time.Time{}}
 	c, err := crm.Open(name, "", "", driver, nil, u)
 	if err != nil {
 		t.Fatal(err)
@@ -176,18 +184,19 @@ func account(t *testing.T, name string, answer way) (*crm.Connection, *upstream)
 	return c, u
 }
 
-// directory runs until its test ends, which has to be in a bubble.
+// directory returns a directory that runs until the test ends. The test must run in
+// a synctest bubble.
 func directory(t *testing.T, connections ...*crm.Connection) *crm.Directory {
 	t.Helper()
-	d := crm.NewDirectory(crm.Options{Shared: cache.NewMemory(time.Now)})
-	d.Use(connections)
+	d := crm.NewDirectory(crm.Options{Cache: cache.NewMemory(time.Now)})
+	d.SetConnections(connections)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Errorf("Run returned %v", err)
+			t.Errorf("Run() = %v, want nil", err)
 		}
 	})
 	return d
@@ -195,13 +204,15 @@ func directory(t *testing.T, connections ...*crm.Connection) *crm.Directory {
 
 func number(text string) phone.Number { return phone.Parse(text, "AE") }
 
-// mobile is the nth of many numbers.
+// mobile returns the nth number of a series of mobile numbers.
 func mobile(n int) phone.Number { return number(fmt.Sprintf("+9715012%05d", n)) }
 
 var layla = crm.Customer{ID: "c1", Name: "Layla", URL: "https://crm.example.com/c1", MatchedBy: "phone", Phones: []string{"050 123 4567"}, Tags: []string{"vip"}}
 
-var ask = crm.Query{Number: phone.Parse("+971501234567", "")}
+var query = crm.Query{Number: phone.Parse("+971501234567", "")}
 
+// want checks the state and the customers of a result. A customer is written as
+// connection/ID.
 func want(t *testing.T, got crm.Result, state crm.State, customers ...string) {
 	t.Helper()
 	var ids []string
@@ -209,176 +220,176 @@ func want(t *testing.T, got crm.Result, state crm.State, customers ...string) {
 		ids = append(ids, c.Connection+"/"+c.ID)
 	}
 	if got.State != state || !slices.Equal(ids, customers) {
-		t.Errorf("found %s %v, want %s %v (%+v)", got.State, ids, state, customers, got.Answers)
+		t.Errorf("state %s with customers %v, want %s with %v (answers %+v)", got.State, ids, state, customers, got.Answers)
 	}
 }
 
-func TestAThousandAgentsCauseOneRequest(t *testing.T) {
+func TestConcurrentQueriesShareOneRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, u := account(t, "a", slowly(200*time.Millisecond, knows(layla)))
+		c, u := account(t, "a", delayed(200*time.Millisecond, found(layla)))
 		d := directory(t, c)
 		var agents sync.WaitGroup
 		for i := range 1000 {
 			agents.Go(func() {
-				pass(time.Duration(i) * time.Millisecond) // in the clock of the bubble
-				want(t, d.Find(t.Context(), ask), crm.Found, "a/c1")
+				advance(time.Duration(i) * time.Millisecond)
+				want(t, d.Find(t.Context(), query), crm.Found, "a/c1")
 			})
 		}
 		agents.Wait()
 		if n := u.requests(); n != 1 {
-			t.Errorf("%d requests", n)
+			t.Errorf("%d requests, want 1", n)
 		}
 	})
 }
 
-func TestOnlyOwnersOfTheNumberAreFound(t *testing.T) {
+func TestOnlyCustomersWithTheNumberAreFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, _ := account(t, "a", knows(
+		c, _ := account(t, "a", found(
 			crm.Customer{ID: "other-code", Phones: []string{"+966501234567"}},
 			crm.Customer{ID: "national", Phones: []string{"04 123 4567", "050-123-4567"}},
 			crm.Customer{ID: "tail", Phones: []string{"1234567"}},
 			crm.Customer{ID: "double-zero", Phones: []string{"00971 50 123 4567"}},
 			crm.Customer{ID: "national", Phones: []string{"+971501234567"}},
-			crm.Customer{ID: "not-told"},
+			crm.Customer{ID: "no-phones"},
 		))
-		got := directory(t, c).Find(t.Context(), ask)
-		want(t, got, crm.Many, "a/national", "a/double-zero", "a/not-told")
+		got := directory(t, c).Find(t.Context(), query)
+		want(t, got, crm.Many, "a/national", "a/double-zero", "a/no-phones")
 		for _, m := range got.Customers {
 			if m.Phones != nil {
-				t.Errorf("%s comes with all numbers: %v", m.ID, m.Phones)
+				t.Errorf("customer %s has phones %v, want none", m.ID, m.Phones)
 			}
 		}
 	})
 }
 
-func TestNumbersOfNobodyAreNotLookedUp(t *testing.T) {
+func TestNonExternalNumbersAreSkipped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, u := account(t, "a", knows(layla))
+		c, u := account(t, "a", found(layla))
 		d := directory(t, c)
-		for _, text := range []string{"", "anonymous", "0026", "agent-0029", "no number"} {
+		for _, text := range []string{"", "anonymous", "0026", "agent-0029", "not a number"} {
 			want(t, d.Find(t.Context(), crm.Query{Number: number(text)}), crm.Skipped)
 		}
 		if n := u.requests(); n != 0 {
-			t.Errorf("%d requests", n)
+			t.Errorf("%d requests, want 0", n)
 		}
 	})
 }
 
-func TestConnectionsAnswerTogether(t *testing.T) {
+func TestConnectionsAreAskedConcurrently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, _ := account(t, "a", slowly(time.Second, knows(layla)))
-		b, _ := account(t, "b", slowly(time.Second, knows(layla)))
-		c, _ := account(t, "c", dead)
-		e, _ := account(t, "e", knows())
+		a, _ := account(t, "a", delayed(time.Second, found(layla)))
+		b, _ := account(t, "b", delayed(time.Second, found(layla)))
+		c, _ := account(t, "c", refuseConnection)
+		e, _ := account(t, "e", found())
 		d := directory(t, b, a, c, e)
 		start := time.Now()
-		got := d.Find(t.Context(), ask)
+		got := d.Find(t.Context(), query)
 		want(t, got, crm.Many, "a/c1", "b/c1")
 		if took := time.Since(start); took != time.Second {
-			t.Errorf("two that take a second each took %s", took)
+			t.Errorf("two lookups of one second took %s, want 1s", took)
 		}
 		if got.Complete() || got.Answers[2].Err == nil || got.Answers[2].SearchURL == "" {
-			t.Errorf("that one did not answer is not told: %+v", got.Answers)
+			t.Errorf("the failure of connection c is missing: %+v", got.Answers)
 		}
-		of := func(state crm.State, names ...string) {
+		wantState := func(state crm.State, names ...string) {
 			t.Helper()
-			q := ask
+			q := query
 			q.Connections = names
 			if got := d.Find(t.Context(), q); got.State != state {
-				t.Errorf("%v: %s, want %s", names, got.State, state)
+				t.Errorf("connections %v: state %s, want %s", names, got.State, state)
 			}
 		}
-		of(crm.Found, "a")
-		of(crm.Found, "a", "e", "c")
-		of(crm.None, "e")
-		of(crm.Unknown, "e", "c")
-		of(crm.None, "unheard-of")
+		wantState(crm.Found, "a")
+		wantState(crm.Found, "a", "e", "c")
+		wantState(crm.None, "e")
+		wantState(crm.Unknown, "e", "c")
+		wantState(crm.None, "unknown")
 	})
 }
 
-func TestAnswersAreKeptForTheirTime(t *testing.T) {
+func TestCacheExpiry(t *testing.T) {
 	for _, tt := range []struct {
 		name         string
-		answer       way
+		handler      handler
 		state        crm.State
 		fresh, stale time.Duration
 	}{
-		{"found", knows(layla), crm.Found, 5 * time.Minute, 12 * time.Hour},
-		{"nobody", knows(), crm.None, 30 * time.Second, 5 * time.Minute},
+		{"found", found(layla), crm.Found, 5 * time.Minute, 12 * time.Hour},
+		{"none", found(), crm.None, 30 * time.Second, 5 * time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, u := account(t, "a", slowly(100*time.Millisecond, tt.answer))
+				c, u := account(t, "a", delayed(100*time.Millisecond, tt.handler))
 				d := directory(t, c)
 				find := func() (crm.Answer, time.Duration) {
 					start := time.Now()
-					got := d.Find(t.Context(), ask)
+					got := d.Find(t.Context(), query)
 					took := time.Since(start)
 					if got.State != tt.state {
-						t.Errorf("found %s", got.State)
+						t.Errorf("state %s, want %s", got.State, tt.state)
 					}
-					pass(time.Second) // for what goes on behind the answer
+					advance(time.Second) // until the lookup behind a stale answer ends
 					return got.Answers[0], took
 				}
 				find()
 				first := u.requests("/exact")
-				pass(tt.fresh - 3*time.Second)
+				advance(tt.fresh - 3*time.Second)
 				if _, took := find(); took != 0 || u.requests("/exact") != first {
-					t.Error("a fresh answer was asked for again")
+					t.Error("a fresh answer caused a request")
 				}
-				pass(time.Second)
-				if old, took := find(); took != 0 || !old.Stale || u.requests("/exact") != first+1 {
-					t.Errorf("a stale answer took %s (stale: %t) and caused %d requests", took, old.Stale, u.requests("/exact")-first)
+				advance(time.Second)
+				if stale, took := find(); took != 0 || !stale.Stale || u.requests("/exact") != first+1 {
+					t.Errorf("a stale answer took %s (Stale: %t) and caused %d requests, want 0s and 1 request", took, stale.Stale, u.requests("/exact")-first)
 				}
-				if again, _ := find(); again.Stale {
-					t.Error("the answer that was behind the stale one is stale, too")
+				if refreshed, _ := find(); refreshed.Stale {
+					t.Error("the answer after the refresh is stale")
 				}
-				u.becomes(slowly(100*time.Millisecond, tt.answer))
-				pass(tt.stale)
-				if old, took := find(); took == 0 || old.Stale {
-					t.Error("an answer that is too old was given")
+				u.setHandler(delayed(100*time.Millisecond, tt.handler))
+				advance(tt.stale)
+				if expired, took := find(); took == 0 || expired.Stale {
+					t.Error("an expired answer was returned")
 				}
 			})
 		})
 	}
 }
 
-func TestAnewAsksAgain(t *testing.T) {
+func TestSkipCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, u := account(t, "a", knows())
+		c, u := account(t, "a", found())
 		d := directory(t, c)
-		want(t, d.Find(t.Context(), ask), crm.None)
-		u.becomes(knows(layla))
-		want(t, d.Find(t.Context(), ask), crm.None)
-		anew := ask
-		anew.Anew = true
-		want(t, d.Find(t.Context(), anew), crm.Found, "a/c1")
-		want(t, d.Find(t.Context(), ask), crm.Found, "a/c1")
+		want(t, d.Find(t.Context(), query), crm.None)
+		u.setHandler(found(layla))
+		want(t, d.Find(t.Context(), query), crm.None)
+		fresh := query
+		fresh.SkipCache = true
+		want(t, d.Find(t.Context(), fresh), crm.Found, "a/c1")
+		want(t, d.Find(t.Context(), query), crm.Found, "a/c1")
 	})
 }
 
-func TestAFailingAccountIsLeftAloneAndComesBack(t *testing.T) {
+func TestBreakerOpensAndCloses(t *testing.T) {
 	for _, tt := range []struct {
-		name  string
-		fails way
-		first time.Duration // how long a person waits for it
+		name    string
+		handler handler
+		wait    time.Duration // of an interactive query while the breaker is closed
 	}{
-		{"hanging", hangs, crm.Patience},
-		{"dead", dead, 0},
-		{"broken", status(502, ""), 0},
-		{"key expired", status(401, ""), 0},
+		{"no response", hang, crm.DefaultWait},
+		{"connection refused", refuseConnection, 0},
+		{"server error", fail(502, ""), 0},
+		{"expired key", fail(401, ""), 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, u := account(t, "a", knows(layla))
+				c, u := account(t, "a", found(layla))
 				d := directory(t, c)
-				want(t, d.Find(t.Context(), ask), crm.Found, "a/c1")
-				u.becomes(tt.fails)
+				want(t, d.Find(t.Context(), query), crm.Found, "a/c1")
+				u.setHandler(tt.handler)
 				for i := range 3 {
 					start := time.Now()
 					want(t, d.Find(t.Context(), crm.Query{Number: mobile(i)}), crm.Unknown)
-					if took := time.Since(start); took != tt.first {
-						t.Errorf("look-up %d took %s, not %s", i, took, tt.first)
+					if took := time.Since(start); took != tt.wait {
+						t.Errorf("lookup %d took %s, want %s", i, took, tt.wait)
 					}
 				}
 				synctest.Wait()
@@ -388,24 +399,24 @@ func TestAFailingAccountIsLeftAloneAndComesBack(t *testing.T) {
 					got := d.Find(t.Context(), crm.Query{Number: mobile(100 + i)})
 					want(t, got, crm.Unknown)
 					if took := time.Since(start); took != 0 || got.RetryAfter() <= 0 {
-						t.Fatalf("an account known to be away took %s and is to be asked again in %s", took, got.RetryAfter())
+						t.Fatalf("with an open breaker, a lookup took %s, RetryAfter %s; want 0s and a positive RetryAfter", took, got.RetryAfter())
 					}
 				}
-				want(t, d.Find(t.Context(), ask), crm.Found, "a/c1") // what is known stays known
+				want(t, d.Find(t.Context(), query), crm.Found, "a/c1") // cached
 				if n := u.requests(); n != before {
-					t.Errorf("%d requests to an account that is left alone", n-before)
+					t.Errorf("%d requests while the breaker is open, want 0", n-before)
 				}
 				if s := d.Status(t.Context())[0]; !s.Open || s.LastError == nil {
-					t.Errorf("the status is %+v", s)
+					t.Errorf("status = %+v, want an open breaker and an error", s)
 				}
-				pass(10 * time.Minute)
+				advance(10 * time.Minute)
 				if n := u.requests() - before; n < 20 || n > 60 {
-					t.Errorf("%d probes in 10 minutes", n)
+					t.Errorf("%d probes in 10 minutes, want 20 to 60", n)
 				}
-				u.becomes(knows(layla))
-				pass(20 * time.Second) // a probe comes by itself
+				u.setHandler(found(layla))
+				advance(20 * time.Second) // until the next probe
 				if s := d.Status(t.Context())[0]; s.Open {
-					t.Error("the account is well and still left alone")
+					t.Error("the breaker is open after a successful probe")
 				}
 				want(t, d.Find(t.Context(), crm.Query{Number: mobile(999), Connections: []string{"a"}}), crm.None)
 			})
@@ -413,56 +424,94 @@ func TestAFailingAccountIsLeftAloneAndComesBack(t *testing.T) {
 	}
 }
 
-func TestTooManyRequestsAreNotRepeated(t *testing.T) {
+func TestProbePauses(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
-		answer way
-		pause  time.Duration
+		opens  handler // opens the breaker
+		probes handler // answers the probes
+		want   []int   // seconds until each probe
 	}{
-		{"it said for how long", status(429, "60"), time.Minute},
-		{"it did not say", status(429, ""), 5 * time.Second},
+		{"server error", fail(502, ""), fail(502, ""), []int{1, 2, 4, 8, 15, 15}},
+		{"expired key", fail(401, ""), fail(401, ""), []int{15, 15, 15}},
+		{"rate limit with Retry-After", fail(502, ""), fail(429, "6"), []int{1, 6, 6, 8, 15}},
+		{"rate limit with a long Retry-After", fail(502, ""), fail(429, "600"), []int{1, 15}},
+		{"rejected request", fail(502, ""), fail(400, ""), []int{1, 2, 4, 8, 15}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, u := account(t, "a", tt.answer)
+				c, u := account(t, "a", tt.opens)
 				d := directory(t, c)
-				got := d.Find(t.Context(), ask)
-				want(t, got, crm.Unknown)
-				if got.Answers[0].Err.Kind != crm.RateLimited {
-					t.Errorf("the error is %v", got.Answers[0].Err)
+				for i := range 3 {
+					d.Find(t.Context(), crm.Query{Number: mobile(i)})
 				}
-				u.becomes(knows(layla))
-				pass(tt.pause - 2*time.Second)
-				start := time.Now()
-				got = d.Find(t.Context(), ask)
-				want(t, got, crm.Unknown)
-				if took := time.Since(start); took != 0 || got.RetryAfter() != 2*time.Second {
-					t.Errorf("took %s, and is to be asked again in %s", took, got.RetryAfter())
-				}
-				if n := u.requests(); n != 1 {
-					t.Errorf("%d requests within the pause", n)
-				}
-				pass(2 * time.Second)
-				want(t, d.Find(t.Context(), ask), crm.Found, "a/c1")
-				if s := d.Status(t.Context())[0]; s.Open {
-					t.Error("a CRM that limits us is treated as broken")
+				u.setHandler(tt.probes)
+				for i, pause := range tt.want {
+					synctest.Wait()
+					s := d.Status(t.Context())[0]
+					for s.PendingLookups > 0 { // the probe waits for its budget
+						advance(time.Millisecond)
+						s = d.Status(t.Context())[0]
+					}
+					if want := time.Duration(pause) * time.Second; !s.Open || s.RetryAfter.Round(time.Second) != want {
+						t.Fatalf("before probe %d: open %t, RetryAfter %s; want true, %s", i, s.Open, s.RetryAfter, want)
+					}
+					advance(s.RetryAfter)
 				}
 			})
 		})
 	}
 }
 
-// TestABacklogKeepsInsideTheBudgets looks 10,000 numbers up in the background,
-// by eight at a time, and lets an agent in between get through at once.
-func TestABacklogKeepsInsideTheBudgets(t *testing.T) {
+func TestRateLimitPausesRequests(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		handler handler
+		pause   time.Duration
+	}{
+		{"with Retry-After", fail(429, "60"), time.Minute},
+		{"without Retry-After", fail(429, ""), 5 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, u := account(t, "a", tt.handler)
+				d := directory(t, c)
+				got := d.Find(t.Context(), query)
+				want(t, got, crm.Unknown)
+				if got.Answers[0].Err.Kind != crm.RateLimited {
+					t.Errorf("error = %v, want kind rate_limited", got.Answers[0].Err)
+				}
+				u.setHandler(found(layla))
+				advance(tt.pause - 2*time.Second)
+				start := time.Now()
+				got = d.Find(t.Context(), query)
+				want(t, got, crm.Unknown)
+				if took := time.Since(start); took != 0 || got.RetryAfter() != 2*time.Second {
+					t.Errorf("took %s, RetryAfter %s; want 0s and 2s", took, got.RetryAfter())
+				}
+				if n := u.requests(); n != 1 {
+					t.Errorf("%d requests, want only the first one", n)
+				}
+				advance(2 * time.Second)
+				want(t, d.Find(t.Context(), query), crm.Found, "a/c1")
+				if s := d.Status(t.Context())[0]; s.Open {
+					t.Error("a rate limit opened the breaker")
+				}
+			})
+		})
+	}
+}
+
+// TestBacklogStaysWithinBudgets looks up 10,000 numbers in the background, eight at
+// a time. Agents who look up numbers in between must not wait.
+func TestBacklogStaysWithinBudgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const backlog = 10_000
-		known := func(req *http.Request) bool { return req.URL.Query().Get("n")[11] != '0' } // one in ten is nobody
-		c, u := account(t, "a", slowly(50*time.Millisecond, func(req *http.Request) reply {
+		known := func(req *http.Request) bool { return req.URL.Query().Get("n")[11] != '0' } // one number in ten has no customer
+		c, u := account(t, "a", delayed(50*time.Millisecond, func(req *http.Request) reply {
 			if known(req) {
-				return knows(crm.Customer{ID: req.URL.Query().Get("n")})(req)
+				return found(crm.Customer{ID: req.URL.Query().Get("n")})(req)
 			}
-			return knows()(req)
+			return found()(req)
 		}))
 		d := directory(t, c)
 		work := make(chan int)
@@ -477,7 +526,7 @@ func TestABacklogKeepsInsideTheBudgets(t *testing.T) {
 							break
 						}
 						waited.Store(i, true)
-						pass(got.RetryAfter())
+						advance(got.RetryAfter())
 					}
 				}
 			})
@@ -486,11 +535,11 @@ func TestABacklogKeepsInsideTheBudgets(t *testing.T) {
 		var agents sync.WaitGroup
 		for i := range 60 {
 			agents.Go(func() {
-				pass(time.Duration(i) * 7 * time.Second)
-				asked := time.Now()
+				advance(time.Duration(i) * 7 * time.Second)
+				start := time.Now()
 				got := d.Find(t.Context(), crm.Query{Number: mobile(20_001 + i*10)})
-				if took := time.Since(asked); got.State != crm.Found || took != 50*time.Millisecond {
-					t.Errorf("an agent waited %s for %s", took, got.State)
+				if took := time.Since(start); got.State != crm.Found || took != 50*time.Millisecond {
+					t.Errorf("an agent waited %s for state %s, want 50ms for found", took, got.State)
 				}
 			})
 		}
@@ -501,154 +550,156 @@ func TestABacklogKeepsInsideTheBudgets(t *testing.T) {
 		workers.Wait()
 		agents.Wait()
 		took := time.Since(start)
-		within(t, "organisation", u.sent(), 1000)
-		within(t, "search", u.sent("/search"), 100)
+		checkRate(t, "organization", u.requestTimes(), 1000)
+		checkRate(t, "search", u.requestTimes("/search"), 100)
 		if n := u.requests("/exact"); n < backlog || n > backlog*11/10 {
-			t.Errorf("%d exact look-ups for %d numbers", n, backlog)
+			t.Errorf("%d exact lookups for %d numbers", n, backlog)
 		}
 		t.Logf("%d numbers in %s, %d requests, %d of them searches", backlog, took, u.requests(), u.requests("/search"))
 	})
 }
 
-// within checks that no minute has more than most of the times.
-func within(t *testing.T, name string, times []time.Time, most int) {
+// checkRate checks that no minute contains more than limit of the times.
+func checkRate(t *testing.T, name string, times []time.Time, limit int) {
 	t.Helper()
-	for i := range len(times) - most {
-		if span := times[i+most].Sub(times[i]); span < time.Minute {
-			t.Fatalf("%s: %d requests within %s", name, most+1, span)
+	for i := range len(times) - limit {
+		if span := times[i+limit].Sub(times[i]); span < time.Minute {
+			t.Fatalf("%s: %d requests within %s, want at least a minute", name, limit+1, span)
 		}
 	}
 }
 
-func TestAPersonHurriesWhatWasAskedInTheBackground(t *testing.T) {
+func TestInteractiveQueryPromotesBackgroundLookup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, u := account(t, "a", knows(layla))
+		c, u := account(t, "a", found(layla))
 		d := directory(t, c)
-		for i := range 50 { // the half of the budget that is not kept for people
+		for i := range 50 { // uses up the half of the budget that is open to background lookups
 			d.Find(t.Context(), crm.Query{Number: mobile(i), Priority: crm.Background})
 		}
 		var background sync.WaitGroup
 		background.Go(func() {
-			q := ask
+			q := query
 			q.Priority = crm.Background
 			want(t, d.Find(t.Context(), q), crm.Found, "a/c1")
 		})
 		synctest.Wait()
 		before := u.requests()
 		start := time.Now()
-		want(t, d.Find(t.Context(), ask), crm.Found, "a/c1")
+		want(t, d.Find(t.Context(), query), crm.Found, "a/c1")
 		if took := time.Since(start); took != 0 || u.requests() != before+1 {
-			t.Errorf("a person waited %s, with %d requests, for what background work had asked", took, u.requests()-before)
+			t.Errorf("an interactive query waited %s for a background lookup, with %d requests; want 0s and 1 request", took, u.requests()-before)
 		}
 		background.Wait()
 	})
 }
 
-func TestCallersWithLittleTime(t *testing.T) {
+func TestShortWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, u := account(t, "a", slowly(400*time.Millisecond, knows(layla)))
+		c, u := account(t, "a", delayed(400*time.Millisecond, found(layla)))
 		d := directory(t, c)
 		find := func(n phone.Number, wait time.Duration) (crm.Result, time.Duration) {
 			start := time.Now()
 			got := d.Find(t.Context(), crm.Query{Number: n, Wait: wait})
 			return got, time.Since(start)
 		}
-		if got, took := find(ask.Number, -1); got.State != crm.Unknown || took != 0 {
-			t.Errorf("who does not wait got %s after %s", got.State, took)
+		if got, took := find(query.Number, -1); got.State != crm.Unknown || took != 0 {
+			t.Errorf("without a wait: state %s after %s, want unavailable after 0s", got.State, took)
 		}
-		pass(time.Second)
-		if got, took := find(ask.Number, -1); got.State != crm.Found || took != 0 {
-			t.Errorf("what was asked by one who did not wait is %s after %s", got.State, took)
+		advance(time.Second)
+		if got, took := find(query.Number, -1); got.State != crm.Found || took != 0 {
+			t.Errorf("after the lookup ended: state %s after %s, want found after 0s", got.State, took)
 		}
-		// Three wait in vain; from then on nobody with as little time does.
-		u.becomes(slowly(400*time.Millisecond, knows()))
+		// After three queries time out, queries with the same wait do not wait.
+		u.setHandler(delayed(400*time.Millisecond, found()))
 		for i, want := range []int64{150, 150, 150, 0, 0} {
 			if _, took := find(mobile(i), 150*time.Millisecond); took.Milliseconds() != want {
-				t.Errorf("look-up %d took %s, want %d ms", i, took, want)
+				t.Errorf("lookup %d took %s, want %d ms", i, took, want)
 			}
 		}
-		pass(time.Second)
-		// Once the account is quick, they wait again.
-		u.becomes(slowly(10*time.Millisecond, knows(layla)))
+		advance(time.Second)
+		// Once the account answers faster, they wait again.
+		u.setHandler(delayed(10*time.Millisecond, found(layla)))
 		find(mobile(10), 150*time.Millisecond)
-		pass(time.Second)
+		advance(time.Second)
 		if _, took := find(mobile(11), 150*time.Millisecond); took != 10*time.Millisecond {
-			t.Errorf("with a quick account it took %s", took)
+			t.Errorf("with a fast account, the lookup took %s, want 10ms", took)
 		}
 	})
 }
 
-func TestConnectionsAreReplaced(t *testing.T) {
+func TestSetConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, _ := account(t, "a", knows(layla))
-		b, _ := account(t, "b", dead)
+		a, _ := account(t, "a", found(layla))
+		b, _ := account(t, "b", refuseConnection)
 		d := directory(t, a, b)
 		for i := range 3 {
 			d.Find(t.Context(), crm.Query{Number: mobile(i), Connections: []string{"b"}})
 		}
-		want(t, d.Find(t.Context(), ask), crm.Found, "a/c1")
-		other, u := account(t, "a", knows())
+		want(t, d.Find(t.Context(), query), crm.Found, "a/c1")
+		other, u := account(t, "a", found())
 		other.Fingerprint = "other settings"
-		d.Use([]*crm.Connection{b, other})
+		d.SetConnections([]*crm.Connection{b, other})
 		if s := d.Status(t.Context()); len(s) != 2 || s[0].Name != "a" || !s[1].Open {
-			t.Errorf("the connection that stayed lost its state: %+v", s)
+			t.Errorf("status = %+v, want the unchanged connection b with an open breaker", s)
 		}
-		want(t, d.Find(t.Context(), crm.Query{Number: ask.Number, Connections: []string{"a"}}), crm.None)
+		want(t, d.Find(t.Context(), crm.Query{Number: query.Number, Connections: []string{"a"}}), crm.None)
 		if u.requests() == 0 {
-			t.Error("the answer of another account was given")
+			t.Error("the new account got no request")
 		}
-		d.Use(nil)
-		want(t, d.Find(t.Context(), ask), crm.None)
+		d.SetConnections(nil)
+		want(t, d.Find(t.Context(), query), crm.None)
 	})
 }
 
-func TestADriverThatPanicsHasFailed(t *testing.T) {
+func TestDriverPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, _ := account(t, "a", func(*http.Request) reply { panic("no") })
-		want(t, directory(t, c).Find(t.Context(), ask), crm.Unknown)
+		want(t, directory(t, c).Find(t.Context(), query), crm.Unknown)
 	})
 }
 
-func TestAfterItsEndADirectoryAnswersFromTheCache(t *testing.T) {
+func TestClosedDirectoryAnswersFromCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, u := account(t, "a", knows(layla))
-		d := crm.NewDirectory(crm.Options{Shared: cache.NewMemory(time.Now)})
-		d.Use([]*crm.Connection{c})
-		want(t, d.Find(t.Context(), ask), crm.Found, "a/c1")
-		u.becomes(hangs)
+		c, u := account(t, "a", found(layla))
+		d := crm.NewDirectory(crm.Options{Cache: cache.NewMemory(time.Now)})
+		d.SetConnections([]*crm.Connection{c})
+		want(t, d.Find(t.Context(), query), crm.Found, "a/c1")
+		u.setHandler(hang)
 		ctx, cancel := context.WithCancel(t.Context())
-		asked := make(chan crm.Result)
-		go func() { asked <- d.Find(t.Context(), crm.Query{Number: mobile(1)}) }()
+		pending := make(chan crm.Result)
+		go func() { pending <- d.Find(t.Context(), crm.Query{Number: mobile(1)}) }()
 		synctest.Wait()
 		start := time.Now()
 		cancel()
 		if err := d.Run(ctx); err != nil {
 			t.Error(err)
 		}
-		want(t, <-asked, crm.Unknown)
+		want(t, <-pending, crm.Unknown)
 		want(t, d.Find(t.Context(), crm.Query{Number: mobile(2)}), crm.Unknown)
-		want(t, d.Find(t.Context(), ask), crm.Found, "a/c1")
+		want(t, d.Find(t.Context(), query), crm.Found, "a/c1")
 		if took := time.Since(start); took != 0 {
-			t.Errorf("ending took %s", took)
+			t.Errorf("closing took %s, want 0s", took)
 		}
 	})
 }
 
-// checked is a client with a self-check.
-type checked struct {
+// checkedClient is a client that can check its credentials.
+type checkedClient struct {
 	client
 	err error
 }
 
-func (c checked) Check(context.Context) error { return c.err }
+func (c checkedClient) Check(context.Context) error { return c.err }
 
-func TestTestAsksWhateverIsKnown(t *testing.T) {
+func TestTestIgnoresCacheAndBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		wrong := &crm.Error{Kind: crm.Unauthorized, Message: "the key expired"}
-		self := driver
-		self.Open = func(_ crm.Settings, h *http.Client) (crm.Client, error) { return checked{client{h}, wrong}, nil }
-		u := &upstream{answer: dead, times: map[string][]time.Time{}}
-		c, err := crm.Open("a", "", "", self, nil, u)
+		checkErr := &crm.Error{Kind: crm.Unauthorized, Message: "expired key"}
+		withCheck := driver
+		withCheck.Open = func(_ integration.Settings, h *http.Client) (crm.Client, error) {
+			return checkedClient{client{h}, checkErr}, nil
+		}
+		u := &upstream{handler: refuseConnection, times: map[string][]time.Time{}}
+		c, err := crm.Open("a", "", "", withCheck, nil, u)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -656,19 +707,19 @@ func TestTestAsksWhateverIsKnown(t *testing.T) {
 		for i := range 3 {
 			d.Find(t.Context(), crm.Query{Number: mobile(i)})
 		}
-		u.becomes(knows(layla))
-		check, answer, ok := d.Test(t.Context(), "a", ask.Number)
-		if !ok || !errors.Is(check, wrong) || answer.State != crm.Found {
-			t.Errorf("%t %v %+v", ok, check, answer)
+		u.setHandler(found(layla))
+		check, answer, ok := d.Test(t.Context(), "a", query.Number)
+		if !ok || !errors.Is(check, checkErr) || answer.State != crm.Found {
+			t.Errorf("Test() = %v, %+v, %t, want the error of the check and one customer", check, answer, ok)
 		}
 		if d.Status(t.Context())[0].Open {
-			t.Error("it answered a test and is still left alone")
+			t.Error("the breaker is open after a successful test")
 		}
 		if _, answer, _ := d.Test(t.Context(), "a", phone.Number{}); answer.State != crm.Skipped {
-			t.Errorf("a test without a number is %s", answer.State)
+			t.Errorf("without a number: state %s, want skipped", answer.State)
 		}
-		if _, _, ok := d.Test(t.Context(), "b", ask.Number); ok {
-			t.Error("a connection that is not there was tested")
+		if _, _, ok := d.Test(t.Context(), "b", query.Number); ok {
+			t.Error("ok = true for an unknown connection")
 		}
 	})
 }

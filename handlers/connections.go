@@ -14,6 +14,7 @@ import (
 
 	"calltracker/config"
 	"calltracker/crm"
+	"calltracker/integration"
 	"calltracker/phone"
 	"calltracker/problem"
 	"calltracker/storage"
@@ -50,18 +51,13 @@ func RuleDrivers(drivers []crm.Driver) []config.Driver {
 	out := make([]config.Driver, len(drivers))
 	for i, d := range drivers {
 		out[i] = config.Driver{Name: d.Name, Check: func(settings map[string]string) []config.SettingProblem {
-			_, problems := d.Check(settings)
+			_, problems := d.CheckSettings(settings)
 			found := make([]config.SettingProblem, len(problems))
 			for i, p := range problems {
 				found[i] = config.SettingProblem{Setting: p.Field, Message: p.Message}
 			}
 			return found
-		}}
-		for _, f := range d.Fields {
-			if f.Secret {
-				out[i].Secrets = append(out[i].Secrets, f.Name)
-			}
-		}
+		}, Secrets: d.Fields.Secrets()}
 	}
 	return out
 }
@@ -78,7 +74,7 @@ func (h *Connections) prepare(doc *config.Document) (connections, problem.List) 
 	var failed problem.List
 	for _, name := range slices.Sorted(maps.Keys(doc.Connections)) {
 		c := doc.Connections[name]
-		settings := crm.Settings{}
+		settings := integration.Settings{}
 		for key, value := range c.Settings {
 			settings[key] = value.Reveal()
 		}
@@ -96,12 +92,12 @@ func (h *Connections) prepare(doc *config.Document) (connections, problem.List) 
 	return out, failed
 }
 
-func (h *Connections) openOne(name string, c config.Connection, settings crm.Settings) (*crm.Connection, error) {
+func (h *Connections) openOne(name string, c config.Connection, settings integration.Settings) (*crm.Connection, error) {
 	i := slices.IndexFunc(h.Drivers, func(d crm.Driver) bool { return d.Name == c.Driver })
 	if i < 0 {
 		return nil, fmt.Errorf("there is no driver %q", problem.Clip(c.Driver))
 	}
-	complete, problems := h.Drivers[i].Check(settings)
+	complete, problems := h.Drivers[i].CheckSettings(settings)
 	if len(problems) > 0 {
 		return nil, fmt.Errorf("%s", problems[0].Message) // the engine has told them all, with their places
 	}
@@ -127,7 +123,7 @@ func (h *Connections) use(prepared connections) {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
 	h.inUse = prepared
-	h.Directory.Use(prepared.open)
+	h.Directory.SetConnections(prepared.open)
 }
 
 // ConnectionView is a CRM account and how it does.
@@ -196,7 +192,7 @@ func (h *Connections) List(ctx context.Context) (ConnectionList, error) {
 func viewConnection(s crm.Status) ConnectionView {
 	out := ConnectionView{
 		Name: s.Name, Label: s.Label, Driver: s.Driver, State: "ok", Breaker: "closed", Budgets: []BudgetView{},
-		LookupsUnderWay: s.Waiting, LastSuccess: instant(s.LastSuccess.UTC()), LastError: viewFailure(s.LastError),
+		LookupsUnderWay: s.PendingLookups, LastSuccess: instant(s.LastSuccess.UTC()), LastError: viewFailure(s.LastError),
 	}
 	empty := false
 	for _, b := range s.Budgets {

@@ -132,7 +132,7 @@ func (h *Enricher) troubled(ctx context.Context, err error) time.Duration {
 func (h *Enricher) look(ctx context.Context, l storage.Lookup) (settled storage.Settled, answered bool) {
 	asking, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	result := h.Directory.Find(asking, crm.Query{Number: phone.Parse(l.Number, ""), Priority: crm.Background, Anew: l.Anew})
+	result := h.Directory.Find(asking, crm.Query{Number: phone.Parse(l.Number, ""), Priority: crm.Background, SkipCache: l.Anew})
 	settled.Lookup, settled.Now = l, h.Now().UTC()
 	for _, m := range result.Customers {
 		settled.Found = append(settled.Found, storage.Customer{Connection: m.Connection, ID: m.ID, Name: m.Name, URL: m.URL, MatchedBy: m.MatchedBy})

@@ -14,6 +14,7 @@ import (
 
 	"calltracker/crm"
 	"calltracker/handlers"
+	"calltracker/integration"
 	"calltracker/phone"
 	"calltracker/storage"
 	"calltracker/storage/cache"
@@ -99,13 +100,13 @@ func enriching(t *testing.T, calls int, c *clerk) *sqlstore.Store {
 	saving.Wait()
 	connection, err := crm.Open("clerk", "", "", crm.Driver{
 		Name: "clerk", Budgets: []crm.Budget{{Name: "requests", Requests: 1000, Per: time.Minute}},
-		Open: func(_ crm.Settings, h *http.Client) (crm.Client, error) { return clerkClient{h}, nil },
+		Open: func(_ integration.Settings, h *http.Client) (crm.Client, error) { return clerkClient{h}, nil },
 	}, nil, c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	directory := crm.NewDirectory(crm.Options{Shared: cache.NewMemory(time.Now)})
-	directory.Use([]*crm.Connection{connection})
+	directory := crm.NewDirectory(crm.Options{Cache: cache.NewMemory(time.Now)})
+	directory.SetConnections([]*crm.Connection{connection})
 	enricher := &handlers.Enricher{Store: store, Directory: directory, Now: time.Now, Logger: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup

@@ -23,12 +23,13 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"config":                         {"rules", "phone", "problem"},
 		"ziwo":                           {"phone"},
 		"ziwo/ziwotest":                  {},
-		"crm":                            {"phone"},
+		"integration":                    {},
+		"crm":                            {"integration", "phone"},
 		"crm/builtin":                    {"crm", "crm/kustomer", "crm/zendesk"},
 		"crm/crmtest":                    {},
-		"crm/crmtest/suite":              {"crm", "crm/crmtest", "phone"},
-		"crm/kustomer":                   {"crm", "phone"},
-		"crm/zendesk":                    {"crm", "phone"},
+		"crm/crmtest/suite":              {"crm", "crm/crmtest", "integration", "phone"},
+		"crm/kustomer":                   {"crm", "integration", "phone"},
+		"crm/zendesk":                    {"crm", "integration", "phone"},
 		"storage":                        {"rules", "phone"},
 		"storage/recordings":             {"storage"},
 		"storage/recordings/s3test":      {},
@@ -37,7 +38,7 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"storage/storetest/daemon":       {},
 		"storage/storetest/redistest":    {"storage/storetest/daemon"},
 		"storage/storetest/postgrestest": {"storage/storetest/daemon"},
-		"handlers":                       {"config", "problem", "storage", "rules", "ziwo", "crm", "phone", "openapi", "web"},
+		"handlers":                       {"config", "problem", "storage", "rules", "ziwo", "crm", "integration", "phone", "openapi", "web"},
 	}
 	anything := []string{"server", "server/bench", "server/endurance", "server/endurance/run", "openapi/generate", "openapi/openapitest", "web/generate"} // programs, and what serves tests
 	only := map[string][]string{

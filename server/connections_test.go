@@ -13,19 +13,20 @@ import (
 
 	"calltracker/crm"
 	"calltracker/handlers"
+	"calltracker/integration"
 	"calltracker/phone"
 )
 
 // books is a CRM for tests of the server, over real HTTP.
 var books = crm.Driver{
 	Name: "books", Label: "Address books",
-	Fields: []crm.Field{
+	Fields: integration.Fields{
 		{Name: "base_url", Label: "address", Help: "https://host", Required: true, Pattern: `https?://.+`},
 		{Name: "api_key", Label: "key", Required: true, Secret: true},
 	},
-	Budgets: []crm.Budget{{Name: "requests", Requests: 600, Per: time.Minute}},
-	Pages:   func(crm.Settings) string { return "https://books.example" },
-	Open: func(s crm.Settings, h *http.Client) (crm.Client, error) {
+	Budgets:  []crm.Budget{{Name: "requests", Requests: 600, Per: time.Minute}},
+	AgentURL: func(integration.Settings) string { return "https://books.example" },
+	Open: func(s integration.Settings, h *http.Client) (crm.Client, error) {
 		return &booksClient{base: s["base_url"], key: s["api_key"], http: h}, nil
 	},
 }
@@ -228,9 +229,9 @@ func TestConnectionsFollowTheConfiguration(t *testing.T) {
 	bad := put(document+"connections:\n  a:\n    driver: books\n    settings:\n      base_url: ftp://x\n      colour: red\n", 422)
 	problem := into[handlers.Problem](t, bad)
 	want := map[string]string{
-		"connections.a.settings.base_url": "this is not what books expects here: https://host",
-		"connections.a.settings.api_key":  "books needs api_key (key)",
-		"connections.a.settings.colour":   "books has no such setting; it takes base_url, api_key",
+		"connections.a.settings.base_url": "invalid base_url for books: use https://host",
+		"connections.a.settings.api_key":  "books requires api_key (key)",
+		"connections.a.settings.colour":   "unknown setting for books: use base_url, api_key",
 	}
 	for _, e := range problem.Errors {
 		if want[e.Path] == e.Message && e.Line > 0 && e.Column > 0 {

@@ -79,7 +79,7 @@ func TestWithoutWaitingOnlyWhatIsCachedCounts(t *testing.T) {
 	a := newBooks(t)
 	h := serveBooks(t, routed("0s", a))
 	got := h.call("line", "0501234567")
-	if got.Route != "otherwise" || got.Trace[0].Reason != "customer.tags: no customer known (a: nothing is known yet)" {
+	if got.Route != "otherwise" || got.Trace[0].Reason != "customer.tags: no customer known (a: no cached answer)" {
 		t.Errorf("went to %s: %+v", got.Route, got.Trace)
 	}
 	// The call asked all the same, and the next one finds the answer.
@@ -94,7 +94,7 @@ func TestAHangingCRMHoldsNoCallUp(t *testing.T) {
 	a.becomes(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	h := serveBooks(t, routed("1ms", a))
 	got := h.call("line", "0501234567")
-	if got.Route != "otherwise" || got.Trace[0].Reason != "customer.tags: no customer known (a: no answer in time)" {
+	if got.Route != "otherwise" || got.Trace[0].Reason != "customer.tags: no customer known (a: lookup timed out)" {
 		t.Errorf("went to %s: %+v", got.Route, got.Trace)
 	}
 }

@@ -152,10 +152,10 @@ func (d *demo) outside(ctx context.Context) (document string, err error) {
 		}
 		home := demoHome(i)
 		if home == atKustomer || home == atBoth {
-			kustomer.Put(p)
+			kustomer.Add(p)
 		}
 		if home == atZendesk || home == atBoth {
-			zendesk.Put(p)
+			zendesk.Add(p)
 		}
 	}
 	username, password, key := d.ziwo.Credentials()

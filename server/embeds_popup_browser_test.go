@@ -387,7 +387,7 @@ sites:
 // Kustomer, and the customer's page in the agent's window.
 func popupWithARealCRM(t *testing.T, w *world) {
 	kustomer := &crmtest.Kustomer{Key: "kustomer-key"}
-	kustomer.Put(
+	kustomer.Add(
 		crmtest.Person{ID: "501", Name: "Noor Haddad", Phones: []string{"+971502220001"}},
 		crmtest.Person{ID: "502", Name: "Sami Haddad", Phones: []string{"+971502220002"}},
 	)
@@ -418,8 +418,8 @@ func popupWithARealCRM(t *testing.T, w *world) {
 			exact++
 		}
 	}
-	if exact != 1 || len(kustomer.Misunderstood()) > 0 {
-		t.Errorf("Kustomer was asked %d times for the first caller, and did not understand %q", exact, kustomer.Misunderstood())
+	if exact != 1 || len(kustomer.InvalidRequests()) > 0 {
+		t.Errorf("Kustomer was asked %d times for the first caller, and did not understand %q", exact, kustomer.InvalidRequests())
 	}
 	tab.fine()
 

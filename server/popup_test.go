@@ -23,13 +23,13 @@ const hostileName = `</b><script>document.title = "broken"</script>"'&` + "AVery
 func desk(t *testing.T, popup string) (h *harness, kustomer *crmtest.Kustomer, zendesk *crmtest.Zendesk) {
 	t.Helper()
 	kustomer, zendesk = &crmtest.Kustomer{Key: "kustomer-key"}, &crmtest.Zendesk{Email: "bot@example.com", Token: "zendesk-token"}
-	kustomer.Put(
+	kustomer.Add(
 		crmtest.Person{ID: "501", Name: `Noor <script>alert("x")</script>`, Phones: []string{"+971502220001"}},
 		crmtest.Person{ID: "502", Name: "Both places", Phones: []string{"+971502220002"}},
 		crmtest.Person{ID: "503", Name: hostileName, Shared: []string{"+971502220004"}},
 		crmtest.Person{ID: "504", Name: "ليلى حداد", Shared: []string{"+971502220004"}},
 	)
-	zendesk.Put(crmtest.Person{ID: "901", Name: "Both places, too", Phones: []string{"050 222 0002"}})
+	zendesk.Add(crmtest.Person{ID: "901", Name: "Both places, too", Phones: []string{"050 222 0002"}})
 	k, z := httptest.NewServer(kustomer), httptest.NewServer(zendesk)
 	t.Cleanup(k.Close)
 	t.Cleanup(z.Close)
@@ -59,7 +59,7 @@ func (h *harness) caller(number string) handlers.CallerPage {
 
 // leave has a CRM answer nobody any more.
 func leave(u *crmtest.Upstream) {
-	u.Break(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+	u.SetFault(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 }
 
 func TestCallersPageInEachOutcome(t *testing.T) {

@@ -89,9 +89,9 @@ type shared interface {
 	Hit(key string, window time.Duration) (hits int, closes time.Duration)
 	Get(ctx context.Context, key string) ([]byte, bool)
 	Set(ctx context.Context, key string, value []byte, ttl time.Duration)
-	Take(ctx context.Context, key string, size int, every time.Duration, leave int) time.Duration
-	Empty(ctx context.Context, key string, size int, every, wait time.Duration)
-	Left(ctx context.Context, key string, size int, every time.Duration) int
+	TakeToken(ctx context.Context, key string, size int, every time.Duration, leave int) time.Duration
+	Drain(ctx context.Context, key string, size int, every, wait time.Duration)
+	TokensLeft(ctx context.Context, key string, size int, every time.Duration) int
 }
 
 // start brings everything up that can be, and listens. With the database away
@@ -155,7 +155,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	}
 	s.crmTransport = crmTransport()
 	s.directory = crm.NewDirectory(crm.Options{
-		Shared: s.cache, Key: cacheKey(set.secretKey), Logger: logger, Observe: newCRMMetrics(s.registry).observe,
+		Cache: s.cache, Key: cacheKey(set.secretKey), Logger: logger, Observe: newCRMMetrics(s.registry).observe,
 	})
 	s.registry.MustRegister(newCRMState(s.directory))
 	s.connections = &handlers.Connections{Drivers: set.drivers, Directory: s.directory, Transport: s.crmTransport, Config: s.config}

@@ -15,113 +15,114 @@ import (
 	"calltracker/crm/crmtest"
 	"calltracker/crm/kustomer"
 	"calltracker/crm/zendesk"
+	"calltracker/integration"
 	"calltracker/phone"
 	"calltracker/storage/cache"
 )
 
-// office is a CRM as a transport, so that a fast clock reaches it. It notes when
-// each request came, and refuses those that come too soon after others, as the
-// real one would.
-type office struct {
+// upstream is a CRM as an http.RoundTripper, so that it runs on the clock of a
+// synctest bubble. It records the time of each request and enforces the rate limits
+// of the real CRM.
+type upstream struct {
 	handler http.Handler
 	limits  []limit
 
 	mutex   sync.Mutex
 	times   map[string][]time.Time // by limit
-	refused int
+	limited int                    // requests over a limit
 }
 
 type limit struct {
-	name   string
-	most   int // in any minute
-	counts func(path string) bool
+	name     string
+	requests int // in any minute
+	counts   func(path string) bool
 }
 
-func (o *office) RoundTrip(req *http.Request) (*http.Response, error) {
-	answer := httptest.NewRecorder()
-	if o.takes(req.URL.Path) {
+func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
+	response := httptest.NewRecorder()
+	if u.allows(req.URL.Path) {
 		inbound := req.Clone(req.Context())
 		inbound.RequestURI = req.URL.RequestURI()
-		o.handler.ServeHTTP(answer, inbound)
+		u.handler.ServeHTTP(response, inbound)
 	} else {
-		answer.Header().Set("Retry-After", "30")
-		answer.WriteHeader(http.StatusTooManyRequests)
+		response.Header().Set("Retry-After", "30")
+		response.WriteHeader(http.StatusTooManyRequests)
 	}
-	return answer.Result(), nil
+	return response.Result(), nil
 }
 
-func (o *office) takes(path string) bool {
-	o.mutex.Lock()
-	defer o.mutex.Unlock()
-	now, full := time.Now(), false
-	for _, l := range o.limits {
+func (u *upstream) allows(path string) bool {
+	u.mutex.Lock()
+	defer u.mutex.Unlock()
+	now, over := time.Now(), false
+	for _, l := range u.limits {
 		if !l.counts(path) {
 			continue
 		}
-		times := append(o.times[l.name], now)
-		o.times[l.name] = times
-		full = full || len(times) > l.most && now.Sub(times[len(times)-1-l.most]) < time.Minute
+		times := append(u.times[l.name], now)
+		u.times[l.name] = times
+		over = over || len(times) > l.requests && now.Sub(times[len(times)-1-l.requests]) < time.Minute
 	}
-	if full {
-		o.refused++
+	if over {
+		u.limited++
 	}
-	return !full
+	return !over
 }
 
-// TestABacklogKeepsInsideTheBudgetsOfTheRealDrivers looks thousands of calls
-// up, as the enrichment does, by a fast clock: in Kustomer 10,000. Nobody has most
-// of the numbers, so that it has to be searched, which it allows least.
-func TestABacklogKeepsInsideTheBudgetsOfTheRealDrivers(t *testing.T) {
+// TestBacklogStaysWithinDriverBudgets looks up the numbers of a backlog of calls, as
+// the enrichment of calls does. Most numbers have no customer, so that each Kustomer
+// lookup needs a search, which has the smallest budget.
+func TestBacklogStaysWithinDriverBudgets(t *testing.T) {
 	t.Parallel()
-	const known, enrichers = 20, 16
-	every := func(string) bool { return true }
+	const known, workers = 20, 16
+	all := func(string) bool { return true }
 	for _, tt := range []struct {
-		name     string
-		driver   crm.Driver
-		settings crm.Settings
-		upstream func() (http.Handler, *crmtest.Upstream)
-		limits   []limit
-		backlog  int
-		longest  time.Duration
+		name        string
+		driver      crm.Driver
+		settings    integration.Settings
+		fake        func() (http.Handler, *crmtest.Upstream)
+		limits      []limit
+		backlog     int
+		maxDuration time.Duration
 	}{
 		{
-			name: "kustomer", driver: kustomer.Driver(), settings: crm.Settings{"base_url": "https://acme.api.kustomerapp.com", "org": "acme", "api_key": "key"},
-			upstream: func() (http.Handler, *crmtest.Upstream) {
+			name: "kustomer", driver: kustomer.Driver(), settings: integration.Settings{"base_url": "https://acme.api.kustomerapp.com", "org": "acme", "api_key": "key"},
+			fake: func() (http.Handler, *crmtest.Upstream) {
 				k := &crmtest.Kustomer{Key: "key"}
 				return k, &k.Upstream
 			},
 			limits: []limit{
-				{"organisation", 1000, every},
+				{"organization", 1000, all},
 				{"search", 100, func(path string) bool { return strings.HasSuffix(path, "/search") }},
 			},
-			backlog: 10_000,
-			longest: 120 * time.Minute, // 9,980 searches at 100 a minute are 100
+			backlog:     10_000,
+			maxDuration: 120 * time.Minute, // 9,980 searches at 100 per minute take 100 minutes
 		},
 		{
-			name: "zendesk", driver: zendesk.Driver(), settings: crm.Settings{"base_url": "https://acme.zendesk.com", "access_token": "token", "plan": "professional"},
-			upstream: func() (http.Handler, *crmtest.Upstream) {
+			name: "zendesk", driver: zendesk.Driver(), settings: integration.Settings{"base_url": "https://acme.zendesk.com", "access_token": "token", "plan": "professional"},
+			fake: func() (http.Handler, *crmtest.Upstream) {
 				z := &crmtest.Zendesk{AccessToken: "token"}
 				return z, &z.Upstream
 			},
-			limits:  []limit{{"account", 400, every}},
-			backlog: 2_500,
-			longest: 9 * time.Minute, // 2,500 requests at 400 a minute are 6
+			limits:      []limit{{"account", 400, all}},
+			backlog:     2_500,
+			maxDuration: 9 * time.Minute, // 2,500 requests at 400 per minute take 6 minutes
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				handler, upstream := tt.upstream()
+				handler, fake := tt.fake()
 				for i := range known {
-					upstream.Put(crmtest.Person{ID: fmt.Sprint(1000 + i), Name: "Known", Phones: []string{caller(i * tt.backlog / known).E164}})
+					fake.Add(crmtest.Person{ID: fmt.Sprint(1000 + i), Name: "Customer", Phones: []string{caller(i * tt.backlog / known).E164}})
 				}
-				o := &office{handler: handler, limits: tt.limits, times: map[string][]time.Time{}}
-				connection, err := crm.Open(tt.name, "", "", tt.driver, tt.settings, o)
+				u := &upstream{handler: handler, limits: tt.limits, times: map[string][]time.Time{}}
+				connection, err := crm.Open(tt.name, "", "", tt.driver, tt.settings, u)
 				if err != nil {
 					t.Fatal(err)
 				}
-				directory := crm.NewDirectory(crm.Options{Shared: cache.NewMemory(time.Now)})
-				directory.Use([]*crm.Connection{connection})
+				directory := crm.NewDirectory(crm.Options{Cache: cache.NewMemory(time.Now)})
+				directory.SetConnections([]*crm.Connection{connection})
 				ctx, stop := context.WithCancel(t.Context())
 				var running sync.WaitGroup
 				running.Go(func() { _ = directory.Run(ctx) }) // always nil
@@ -129,18 +130,18 @@ func TestABacklogKeepsInsideTheBudgetsOfTheRealDrivers(t *testing.T) {
 				defer stop()
 
 				start := time.Now()
-				found := enrich(t, directory, tt.backlog, enrichers)
-				if took := time.Since(start); took > tt.longest {
-					t.Errorf("it took %s", took)
+				found := findAll(t, directory, tt.backlog, workers)
+				if took := time.Since(start); took > tt.maxDuration {
+					t.Errorf("the backlog took %s, want at most %s", took, tt.maxDuration)
 				}
-				if found != known || o.refused > 0 || len(upstream.Misunderstood()) > 0 {
-					t.Errorf("%d were found of %d; %d requests too soon; not understood: %.3q", found, known, o.refused, upstream.Misunderstood())
+				if found != known || u.limited > 0 || len(fake.InvalidRequests()) > 0 {
+					t.Errorf("found %d customers, want %d; %d rate-limited requests; invalid requests: %.3q", found, known, u.limited, fake.InvalidRequests())
 				}
 				for _, l := range tt.limits {
-					times := o.times[l.name]
-					for i := range max(len(times)-l.most, 0) {
-						if span := times[i+l.most].Sub(times[i]); span < time.Minute {
-							t.Fatalf("%s: %d requests within %s", l.name, l.most+1, span)
+					times := u.times[l.name]
+					for i := range max(len(times)-l.requests, 0) {
+						if span := times[i+l.requests].Sub(times[i]); span < time.Minute {
+							t.Fatalf("%s: %d requests within %s, want at least a minute", l.name, l.requests+1, span)
 						}
 					}
 					t.Logf("%s: %d requests in %s", l.name, len(times), time.Since(start).Round(time.Second))
@@ -150,14 +151,14 @@ func TestABacklogKeepsInsideTheBudgetsOfTheRealDrivers(t *testing.T) {
 	}
 }
 
-// enrich looks a backlog up until every number was answered for, and counts
-// those that somebody has.
-func enrich(t *testing.T, directory *crm.Directory, backlog, enrichers int) (found int) {
+// findAll looks up all numbers of a backlog, repeats lookups that fail, and returns
+// how many numbers have a customer.
+func findAll(t *testing.T, directory *crm.Directory, backlog, workers int) (found int) {
 	t.Helper()
 	work, results := make(chan phone.Number), make(chan crm.State, backlog)
-	var working sync.WaitGroup
-	for range enrichers {
-		working.Go(func() {
+	var running sync.WaitGroup
+	for range workers {
+		running.Go(func() {
 			for number := range work {
 				for {
 					got := directory.Find(t.Context(), crm.Query{Number: number, Priority: crm.Background})
@@ -174,7 +175,7 @@ func enrich(t *testing.T, directory *crm.Directory, backlog, enrichers int) (fou
 		work <- caller(i)
 	}
 	close(work)
-	working.Wait()
+	running.Wait()
 	close(results)
 	for state := range results {
 		if state == crm.Found {

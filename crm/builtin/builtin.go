@@ -1,4 +1,5 @@
-// Package builtin lists the CRMs that this binary speaks.
+// Package builtin lists the CRM drivers in this binary. It is separate from package
+// crm because the drivers import that package.
 package builtin
 
 import (
@@ -7,8 +8,8 @@ import (
 	"calltracker/crm/zendesk"
 )
 
-// Drivers are all of them, sorted by name. One more is its own folder and one
-// line here.
+// Drivers returns all drivers, sorted by name. To add a driver, create its package
+// and add a line here.
 func Drivers() []crm.Driver {
 	return []crm.Driver{
 		kustomer.Driver(),

@@ -1,7 +1,6 @@
-// Package crmtest is CRMs that are made up: handlers that answer over real HTTP as
-// the real ones are documented to, with invented customers. Drivers are tested
-// against them, and the demonstration uses the same; suite/ has what every driver
-// must do.
+// Package crmtest contains simulated CRMs: HTTP handlers that respond as the real
+// CRMs are documented to, with invented customers. The tests of the drivers and the
+// demo use them. Package suite contains the tests that every driver must pass.
 package crmtest
 
 import (
@@ -14,64 +13,65 @@ import (
 	"time"
 )
 
-// Person is a customer of a CRM that is made up.
+// Person is a customer of a simulated CRM.
 type Person struct {
-	ID     string // digits, so that it is one in every CRM
-	Name   string // empty: null
+	ID     string // digits only, which is valid in every CRM
+	Name   string // "" is sent as null
 	Phones []string
-	Shared []string // numbers that belong to others as well
+	Shared []string // numbers that other customers can also have
 	Tags   []string
 }
 
-// Upstream is what the CRMs here have in common: people, credentials, faults and
-// a log. It is safe for concurrent use.
+// Upstream is the common part of the simulated CRMs: customers, faults, and a log
+// of requests. It is safe for concurrent use.
 type Upstream struct {
-	mutex  sync.Mutex
-	people []Person
-	fault  http.HandlerFunc
-	delay  time.Duration
-	log    []string
-	bad    []string // requests that the real CRM would not have understood
+	mutex   sync.Mutex
+	people  []Person
+	fault   http.HandlerFunc
+	delay   time.Duration
+	log     []string
+	invalid []string // requests that the real CRM would misinterpret or reject
 }
 
-// Put adds people.
-func (u *Upstream) Put(people ...Person) {
+// Add adds customers.
+func (u *Upstream) Add(people ...Person) {
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
 	u.people = append(u.people, people...)
 }
 
-// Break has every request answered by fault; nil mends it.
-func (u *Upstream) Break(fault http.HandlerFunc) {
+// SetFault makes fault answer every request. nil ends the fault.
+func (u *Upstream) SetFault(fault http.HandlerFunc) {
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
 	u.fault = fault
 }
 
-// Delay has every request wait before it is answered.
-func (u *Upstream) Delay(d time.Duration) {
+// SetDelay delays every response.
+func (u *Upstream) SetDelay(d time.Duration) {
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
 	u.delay = d
 }
 
-// Requests are those that came so far, as "METHOD path?query" the way they were
-// sent.
+// Requests returns all requests so far, as "METHOD path?query" with the original
+// encoding.
 func (u *Upstream) Requests() []string {
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
 	return append([]string(nil), u.log...)
 }
 
-// Misunderstood are requests that the real CRM would have answered in another
-// way than their sender meant.
-func (u *Upstream) Misunderstood() []string {
+// InvalidRequests describes the requests that the real CRM would misinterpret or
+// reject.
+func (u *Upstream) InvalidRequests() []string {
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
-	return append([]string(nil), u.bad...)
+	return append([]string(nil), u.invalid...)
 }
 
-// begin logs a request and answers it when it is to fail.
+// begin logs a request, applies the delay, and answers the request if a fault is
+// set.
 func (u *Upstream) begin(w http.ResponseWriter, r *http.Request) (answered bool) {
 	u.mutex.Lock()
 	u.log = append(u.log, r.Method+" "+r.RequestURI)
@@ -89,14 +89,15 @@ func (u *Upstream) begin(w http.ResponseWriter, r *http.Request) (answered bool)
 	return fault != nil
 }
 
-func (u *Upstream) complain(format string, args ...any) {
+func (u *Upstream) reportInvalid(format string, args ...any) {
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
-	u.bad = append(u.bad, fmt.Sprintf(format, args...))
+	u.invalid = append(u.invalid, fmt.Sprintf(format, args...))
 }
 
-// owners are those who have a number that fits.
-func (u *Upstream) owners(fits func(number string) bool, shared bool) []Person {
+// owners returns the customers with a number that matches. shared includes shared
+// numbers.
+func (u *Upstream) owners(matches func(number string) bool, shared bool) []Person {
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
 	var out []Person
@@ -105,24 +106,25 @@ func (u *Upstream) owners(fits func(number string) bool, shared bool) []Person {
 		if shared {
 			numbers = append(append([]string(nil), numbers...), p.Shared...)
 		}
-		if slices.ContainsFunc(numbers, fits) {
+		if slices.ContainsFunc(numbers, matches) {
 			out = append(out, p)
 		}
 	}
 	return out
 }
 
-func answer(w http.ResponseWriter, status int, value any) {
+// respond writes a JSON response.
+func respond(w http.ResponseWriter, status int, value any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(value) // the client may have gone
+	_ = json.NewEncoder(w).Encode(value) // the client may have disconnected
 }
 
-// object is JSON that is put together by hand, since the CRMs have much that
-// nobody reads.
+// object is a JSON object. The responses have many fields that no driver decodes, so
+// they have no types.
 type object map[string]any
 
-// nullable is null for nothing.
+// nullable returns text, or nil for "".
 func nullable(text string) any {
 	if text == "" {
 		return nil
@@ -130,7 +132,7 @@ func nullable(text string) any {
 	return text
 }
 
-// digits of a number, whatever form it has.
+// digits returns the digits in text.
 func digits(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r < '0' || r > '9' {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Zendesk answers like Zendesk Support
-// (https://developer.zendesk.com/api-reference/). It takes Email with Token, or
+// Zendesk simulates Zendesk Support
+// (https://developer.zendesk.com/api-reference/). It accepts Email with Token, or
 // AccessToken.
 type Zendesk struct {
 	Upstream
@@ -15,7 +15,7 @@ type Zendesk struct {
 	AccessToken  string
 }
 
-// ServeHTTP answers one request.
+// ServeHTTP responds to one request.
 func (z *Zendesk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if z.begin(w, r) {
 		return
@@ -24,15 +24,15 @@ func (z *Zendesk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	known := basic && user == z.Email+"/token" && password == z.Token ||
 		z.AccessToken != "" && r.Header.Get("Authorization") == "Bearer "+z.AccessToken
 	if path := strings.TrimSuffix(r.URL.Path, ".json"); path == "/api/v2/users/me" {
-		if !known { // Zendesk answers strangers, too
-			answer(w, http.StatusOK, object{"user": object{"id": nil, "name": "Anonymous user", "role": "end-user"}})
+		if !known { // Zendesk responds to invalid credentials, too
+			respond(w, http.StatusOK, object{"user": object{"id": nil, "name": "Anonymous user", "role": "end-user"}})
 			return
 		}
-		answer(w, http.StatusOK, object{"user": object{"id": 11, "name": "Bot", "role": "admin"}})
+		respond(w, http.StatusOK, object{"user": object{"id": 11, "name": "Bot", "role": "admin"}})
 		return
 	}
 	if !known {
-		answer(w, http.StatusUnauthorized, object{"error": "Couldn't authenticate you"})
+		respond(w, http.StatusUnauthorized, object{"error": "Couldn't authenticate you"})
 		return
 	}
 	w.Header().Set("X-Rate-Limit", "700")
@@ -44,24 +44,24 @@ func (z *Zendesk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(path, "/api/v2/users/") && strings.HasSuffix(path, "/identities"):
 		z.identities(w, strings.TrimSuffix(strings.TrimPrefix(path, "/api/v2/users/"), "/identities"))
 	default:
-		z.complain("there is no %s %s", r.Method, r.URL.Path)
-		answer(w, http.StatusNotFound, object{"error": "RecordNotFound", "description": "Not found"})
+		z.reportInvalid("unknown endpoint %s %s", r.Method, r.URL.Path)
+		respond(w, http.StatusNotFound, object{"error": "RecordNotFound", "description": "Not found"})
 	}
 }
 
-// search understands role:end-user phone:*DIGITS, which matches by the end of
-// whatever digits a number has.
+// search understands "role:end-user phone:*DIGITS", which matches numbers that end
+// in these digits.
 func (z *Zendesk) search(w http.ResponseWriter, r *http.Request) {
 	end := ""
 	for word := range strings.FieldsSeq(r.URL.Query().Get("query")) {
 		if number, ok := strings.CutPrefix(word, "phone:"); ok {
-			star := strings.HasPrefix(number, "*")
+			wildcard := strings.HasPrefix(number, "*")
 			end = strings.TrimPrefix(number, "*")
-			if !star || digits(end) != end {
-				z.complain("the number has to be digits after a star: %s", word)
+			if !wildcard || digits(end) != end {
+				z.reportInvalid("invalid search term %s: use * and digits", word)
 			}
 		} else if word != "role:end-user" && word != "type:user" {
-			z.complain("word %q", word)
+			z.reportInvalid("unknown search term %q", word)
 		}
 	}
 	results := []object{}
@@ -71,9 +71,9 @@ func (z *Zendesk) search(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if len(results) > 0 {
-		results = append(results, results[0]) // pages may repeat results
+		results = append(results, results[0]) // Zendesk can repeat results
 	}
-	answer(w, http.StatusOK, object{"results": results, "facets": nil, "next_page": nil, "previous_page": nil, "count": len(results)})
+	respond(w, http.StatusOK, object{"results": results, "facets": nil, "next_page": nil, "previous_page": nil, "count": len(results)})
 }
 
 func (z *Zendesk) identities(w http.ResponseWriter, id string) {
@@ -87,11 +87,11 @@ func (z *Zendesk) identities(w http.ResponseWriter, id string) {
 			}
 		}
 	}
-	answer(w, http.StatusOK, object{"identities": list, "next_page": nil, "count": len(list)})
+	respond(w, http.StatusOK, object{"identities": list, "next_page": nil, "count": len(list)})
 }
 
 func zendeskUser(p Person) object {
-	id, _ := strconv.ParseInt(p.ID, 10, 64) // digits, by the rule of Person
+	id, _ := strconv.ParseInt(p.ID, 10, 64) // Person.ID contains only digits
 	first := ""
 	if all := append(append([]string(nil), p.Phones...), p.Shared...); len(all) > 0 {
 		first = all[0]

@@ -1,4 +1,4 @@
-// Package kustomer looks customers up in Kustomer
+// Package kustomer looks up customers in Kustomer
 // (https://developer.kustomer.com/kustomer-api-docs).
 package kustomer
 
@@ -12,67 +12,69 @@ import (
 	"time"
 
 	"calltracker/crm"
+	"calltracker/integration"
 	"calltracker/phone"
 )
 
-// Driver is Kustomer's entry in the catalogue.
+// Driver returns the driver for Kustomer.
 func Driver() crm.Driver {
 	return crm.Driver{
 		Name: "kustomer", Label: "Kustomer",
-		Fields: []crm.Field{
+		Fields: integration.Fields{
 			{
-				Name: "base_url", Label: "address of the API", Required: true, Pattern: crm.AddressPattern,
-				Help: "https://acme.api.kustomerapp.com, or the address of your region",
+				Name: "base_url", Label: "URL of the API", Required: true, Pattern: integration.APIURLPattern,
+				Help: "https://acme.api.kustomerapp.com, or the URL for your region",
 			},
 			{
-				Name: "org", Label: "organisation, the first part of the address at which agents sign in", Required: true,
-				Pattern: `[A-Za-z0-9][A-Za-z0-9-]*`, Help: "acme, of acme.kustomerapp.com",
+				Name: "org", Label: "organization: the first part of the host name at which agents sign in", Required: true,
+				Pattern: `[A-Za-z0-9][A-Za-z0-9-]*`, Help: "acme for acme.kustomerapp.com",
 			},
 			{
 				Name: "api_key", Label: "API key with the roles org.permission.customer.read and org.permission.search.create", Required: true, Secret: true,
-				Pattern: `[!-~]+`, Help: "the key as Kustomer showed it once",
+				Pattern: `[!-~]+`, Help: "the key that Kustomer showed when it was created",
 			},
-			{Name: "ui_url", Label: "where agents open Kustomer", Pattern: crm.PagePattern, Help: "https://acme.kustomerapp.com; needed outside of the United States"},
-			crm.CreateField(),
+			{Name: "ui_url", Label: "URL at which agents open Kustomer", Pattern: integration.PageURLPattern, Help: "https://acme.kustomerapp.com; required outside the United States"},
+			crm.CreateURLField(),
 		},
-		// For the whole organisation, and of that for searches by API keys
+		// Kustomer limits all requests of an organization, and limits searches further
 		// (https://developer.kustomer.com/docs/concepts/rate-limits).
 		Budgets: []crm.Budget{
-			{Name: "organisation", Requests: 1000, Per: time.Minute},
+			{Name: "organization", Requests: 1000, Per: time.Minute},
 			{Name: "search", Requests: 100, Per: time.Minute, Counts: func(req *http.Request) bool {
 				return strings.HasSuffix(req.URL.Path, searchPath)
 			}},
 		},
-		Pages: pages,
-		Open:  open,
+		AgentURL: agentURL,
+		Open:     open,
 	}
 }
 
 const searchPath = "/v1/customers/search"
 
-// client is a crm.Client, crm.Checker and crm.Creator.
+// client implements crm.Client, crm.Checker, and crm.Creator.
 type client struct {
-	api    *crm.API
-	ui     string
-	create string
+	api       *crm.API
+	agentURL  string
+	createURL string // template; "" if there is no page
 }
 
-// pages is where agents open Kustomer.
-func pages(settings crm.Settings) string {
+// agentURL returns the URL at which agents open Kustomer.
+func agentURL(settings integration.Settings) string {
 	if ui := settings["ui_url"]; ui != "" {
 		return ui
 	}
 	return "https://" + settings["org"] + ".kustomerapp.com"
 }
 
-func open(settings crm.Settings, web *http.Client) (crm.Client, error) {
+func open(settings integration.Settings, httpClient *http.Client) (crm.Client, error) {
 	key := settings["api_key"]
-	return &client{ui: pages(settings), create: settings["create_url"], api: crm.NewAPI(settings["base_url"], web, func(req *http.Request) {
+	return &client{agentURL: agentURL(settings), createURL: settings["create_url"], api: crm.NewAPI(settings["base_url"], httpClient, func(req *http.Request) {
 		req.Header.Set("Authorization", "Bearer "+key)
 	})}, nil
 }
 
-// customer is what counts of Kustomer's object. Any of it may be null.
+// customer has the fields of a Kustomer customer that the driver needs. Any of them
+// can be null.
 type customer struct {
 	ID         string `json:"id"`
 	Attributes struct {
@@ -89,10 +91,11 @@ type number struct {
 	Phone string `json:"phone"`
 }
 
-// customers reads one object or a list of them.
+// customers decodes a single customer or a list of them.
 type customers []customer
 
-// UnmarshalJSON takes what public clients have seen: an object, a list or null.
+// UnmarshalJSON accepts an object, a list, or null. Public clients of the API have
+// seen all three.
 func (c *customers) UnmarshalJSON(text []byte) error {
 	if trimmed := bytes.TrimSpace(text); len(trimmed) > 0 && trimmed[0] == '{' {
 		var one customer
@@ -105,19 +108,20 @@ func (c *customers) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, (*[]customer)(c))
 }
 
-// FindCustomers asks for the owner of the number, which is cheap and exact. Only
-// when there is none it searches for those who share it: searches are few.
+// FindCustomers requests the customer who owns the number. This request is exact
+// and counts only against the larger budget. If there is no owner, FindCustomers
+// searches for the customers who share the number.
 func (c *client) FindCustomers(ctx context.Context, n phone.Number) ([]crm.Customer, error) {
 	var answer struct {
 		Data customers `json:"data"`
 	}
-	// The plus has to be encoded, which url.PathEscape leaves as it is.
+	// The plus sign must be encoded. url.PathEscape does not encode it.
 	err := c.api.Get(ctx, "/v1/customers/phone="+url.QueryEscape(n.E164), &answer)
 	if err != nil && !crm.NotFound(err) {
 		return nil, err
 	}
 	if err == nil {
-		if found := c.read(answer.Data, n); len(found) > 0 {
+		if found := c.convert(answer.Data, n); len(found) > 0 {
 			return found, nil
 		}
 	}
@@ -134,11 +138,11 @@ func (c *client) FindCustomers(ctx context.Context, n phone.Number) ([]crm.Custo
 	if err := c.api.Post(ctx, searchPath+"?page=1&pageSize=20", query, &answer); err != nil {
 		return nil, err
 	}
-	return c.read(answer.Data, n), nil
+	return c.convert(answer.Data, n), nil
 }
 
-// read makes of Kustomer's customers ours, each once.
-func (c *client) read(list customers, n phone.Number) []crm.Customer {
+// convert returns the customers without duplicates.
+func (c *client) convert(list customers, n phone.Number) []crm.Customer {
 	var out []crm.Customer
 	seen := map[string]bool{}
 	for _, k := range list {
@@ -148,7 +152,7 @@ func (c *client) read(list customers, n phone.Number) []crm.Customer {
 		seen[k.ID] = true
 		found := crm.Customer{
 			ID: k.ID, Name: k.Attributes.DisplayName, Tags: k.Attributes.Tags, MatchedBy: "phone",
-			URL: crm.Page(c.ui, "/app/customers/"+url.PathEscape(k.ID)),
+			URL: crm.PageURL(c.agentURL, "/app/customers/"+url.PathEscape(k.ID)),
 		}
 		if found.Name == "" {
 			found.Name = k.Attributes.Name
@@ -169,13 +173,13 @@ func (c *client) read(list customers, n phone.Number) []crm.Customer {
 	return out
 }
 
-// SearchURL is the start page: Kustomer documents none that searches.
-func (c *client) SearchURL(phone.Number) string { return crm.Page(c.ui, "/app") }
+// SearchURL returns the start page, because Kustomer documents no URL for a search.
+func (c *client) SearchURL(phone.Number) string { return crm.PageURL(c.agentURL, "/app") }
 
-// CreateURL is the page of create_url.
-func (c *client) CreateURL(n phone.Number) string { return crm.CreatePage(c.ui, c.create, n) }
+// CreateURL returns the page from the create_url setting.
+func (c *client) CreateURL(n phone.Number) string { return crm.CreateURL(c.agentURL, c.createURL, n) }
 
-// Check asks Kustomer about the key, which any good key may.
+// Check requests the description of the API key, which any valid key can read.
 func (c *client) Check(ctx context.Context) error {
 	var token struct{}
 	return c.api.Get(ctx, "/v1/auth/tokens/current", &token)

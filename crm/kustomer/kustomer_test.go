@@ -10,16 +10,17 @@ import (
 	"calltracker/crm/crmtest"
 	"calltracker/crm/crmtest/suite"
 	"calltracker/crm/kustomer"
+	"calltracker/integration"
 	"calltracker/phone"
 )
 
-const key = "ey.JhbGci.key-of-the-tests"
+const key = "ey.JhbGci.test-key"
 
-func settings(base string) crm.Settings {
-	return crm.Settings{"base_url": base, "org": "acme", "api_key": key}
+func settings(base string) integration.Settings {
+	return integration.Settings{"base_url": base, "org": "acme", "api_key": key}
 }
 
-func TestBehaviour(t *testing.T) {
+func TestDriver(t *testing.T) {
 	for _, asList := range []bool{false, true} {
 		fake := &crmtest.Kustomer{Key: key, AsList: asList}
 		suite.Run(t, suite.Subject{
@@ -29,9 +30,9 @@ func TestBehaviour(t *testing.T) {
 	}
 }
 
-func TestSearchesOnlyForNumbersWithoutAnOwner(t *testing.T) {
+func TestSearchOnlyWithoutOwner(t *testing.T) {
 	fake := &crmtest.Kustomer{Key: key}
-	fake.Put(suite.People()...)
+	fake.Add(suite.People()...)
 	server := httptest.NewServer(fake)
 	defer server.Close()
 	connection, err := crm.Open("k", "", "", kustomer.Driver(), settings(server.URL), http.DefaultTransport)
@@ -41,34 +42,34 @@ func TestSearchesOnlyForNumbersWithoutAnOwner(t *testing.T) {
 	for _, raw := range []string{"+971501110001", "+971501110004"} {
 		found, err := connection.Client.FindCustomers(t.Context(), phone.Parse(raw, "AE"))
 		if err != nil || len(found) == 0 {
-			t.Fatalf("%s: %v, %v", raw, found, err)
+			t.Fatalf("%s: FindCustomers() = %v, %v, want a customer", raw, found, err)
 		}
 		if shared := found[0].MatchedBy == "shared_phone"; shared != (raw == "+971501110004") {
-			t.Errorf("%s: matched by %s", raw, found[0].MatchedBy)
+			t.Errorf("%s: MatchedBy = %q", raw, found[0].MatchedBy)
 		}
 	}
 	want := []string{
 		"GET /v1/customers/phone=%2B971501110001", "GET /v1/customers/phone=%2B971501110004", "POST /v1/customers/search?page=1&pageSize=20",
 	}
 	if got := fake.Requests(); !slices.Equal(got, want) {
-		t.Errorf("requests %q", got)
+		t.Errorf("requests = %q, want %q", got, want)
 	}
 	for path, counts := range map[string]bool{"/v1/customers/phone=%2B971501110001": false, "/v1/customers/search?page=1": true} {
 		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil)
 		if got := kustomer.Driver().Budgets[1].Counts(req); got != counts {
-			t.Errorf("%s counts as a search: %t", path, got)
+			t.Errorf("%s counts against the search budget: %t, want %t", path, got, counts)
 		}
 	}
 }
 
-func TestAnotherRegionHasItsOwnPages(t *testing.T) {
+func TestAgentURLInOtherRegion(t *testing.T) {
 	s := settings("https://api.prod2.kustomerapp.com")
 	s["ui_url"] = "https://acme.prod2.kustomerapp.com"
 	connection, err := crm.Open("k", "", "", kustomer.Driver(), s, http.DefaultTransport)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if url := connection.Client.SearchURL(phone.Number{}); url != "https://acme.prod2.kustomerapp.com/app" {
-		t.Errorf("pages at %s", url)
+	if got := connection.Client.SearchURL(phone.Number{}); got != "https://acme.prod2.kustomerapp.com/app" {
+		t.Errorf("SearchURL() = %s", got)
 	}
 }

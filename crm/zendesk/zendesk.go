@@ -1,4 +1,4 @@
-// Package zendesk looks users up in Zendesk Support
+// Package zendesk looks up users in Zendesk Support
 // (https://developer.zendesk.com/api-reference/).
 package zendesk
 
@@ -12,72 +12,76 @@ import (
 	"time"
 
 	"calltracker/crm"
+	"calltracker/integration"
 	"calltracker/phone"
 )
 
-// requests a minute by plan
+// plans maps each plan to its requests per minute
 // (https://developer.zendesk.com/api-reference/introduction/rate-limits/).
 var plans = map[string]int{"team": 200, "growth": 400, "professional": 400, "enterprise": 700, "enterprise_plus": 2500}
 
-// Driver is Zendesk's entry in the catalogue.
+// Driver returns the driver for Zendesk.
 func Driver() crm.Driver {
 	return crm.Driver{
 		Name: "zendesk", Label: "Zendesk",
-		Fields: []crm.Field{
+		Fields: integration.Fields{
 			{
-				Name: "base_url", Label: "address of the account", Required: true, Pattern: crm.AddressPattern,
+				Name: "base_url", Label: "URL of the account", Required: true, Pattern: integration.APIURLPattern,
 				Help: "https://acme.zendesk.com",
 			},
-			{Name: "email", Label: "e-mail of the user whose API token it is", Pattern: `[^\s:@]+@[^\s:@]+`, Help: "bot@example.com"},
-			{Name: "api_token", Label: "API token, with email", Secret: true, Pattern: `[!-~]+`, Help: "the token as Zendesk showed it once"},
+			{Name: "email", Label: "email address of the user who owns the API token", Pattern: `[^\s:@]+@[^\s:@]+`, Help: "bot@example.com"},
+			{Name: "api_token", Label: "API token; requires email", Secret: true, Pattern: `[!-~]+`, Help: "the token that Zendesk showed when it was created"},
 			{Name: "access_token", Label: "OAuth access token, instead of email and api_token", Secret: true, Pattern: `[!-~]+`, Help: "the token of an OAuth client"},
 			{
-				Name: "plan", Label: "plan, which decides how much may be asked", Default: "team", Pattern: "team|growth|professional|enterprise|enterprise_plus",
-				Help: "team, growth, professional, enterprise or enterprise_plus",
+				Name: "plan", Label: "plan, which sets the request limit", Default: "team", Pattern: "team|growth|professional|enterprise|enterprise_plus",
+				Help: "team, growth, professional, enterprise, or enterprise_plus",
 			},
-			{Name: "ui_url", Label: "where agents open Zendesk; base_url when absent", Pattern: crm.PagePattern, Help: "https://acme.zendesk.com"},
-			crm.CreateField(),
+			{Name: "ui_url", Label: "URL at which agents open Zendesk; defaults to base_url", Pattern: integration.PageURLPattern, Help: "https://acme.zendesk.com"},
+			crm.CreateURLField(),
 		},
-		Validate: func(s crm.Settings) []crm.Problem {
+		Validate: func(s integration.Settings) []integration.Problem {
 			switch {
 			case s["access_token"] == "" && (s["email"] == "" || s["api_token"] == ""):
-				return []crm.Problem{{Message: "zendesk needs email and api_token, or access_token"}}
+				return []integration.Problem{{Message: "zendesk requires email and api_token, or access_token"}}
 			case s["access_token"] != "" && s["api_token"] != "":
-				return []crm.Problem{{Field: "access_token", Message: "zendesk takes access_token or api_token, not both"}}
+				return []integration.Problem{{Field: "access_token", Message: "zendesk accepts either access_token or api_token, not both"}}
 			}
 			return nil
 		},
-		BudgetsFor: func(s crm.Settings) []crm.Budget {
+		BudgetsFor: func(s integration.Settings) []crm.Budget {
 			requests, known := plans[s["plan"]]
 			if !known {
 				requests = plans["team"]
 			}
 			return []crm.Budget{{Name: "account", Requests: requests, Per: time.Minute}}
 		},
-		Pages: pages,
-		Open:  open,
+		AgentURL: agentURL,
+		Open:     open,
 	}
 }
 
-// client is a crm.Client, crm.Checker and crm.Creator.
+// client implements crm.Client, crm.Checker, and crm.Creator.
 type client struct {
-	api    *crm.API
-	ui     string
-	create string
+	api       *crm.API
+	agentURL  string
+	createURL string // template; "" if there is no page
 }
 
-// pages is where agents open Zendesk.
-func pages(settings crm.Settings) string { return cmp.Or(settings["ui_url"], settings["base_url"]) }
+// agentURL returns the URL at which agents open Zendesk.
+func agentURL(settings integration.Settings) string {
+	return cmp.Or(settings["ui_url"], settings["base_url"])
+}
 
-func open(settings crm.Settings, web *http.Client) (crm.Client, error) {
+func open(settings integration.Settings, httpClient *http.Client) (crm.Client, error) {
 	sign := func(req *http.Request) { req.SetBasicAuth(settings["email"]+"/token", settings["api_token"]) }
 	if token := settings["access_token"]; token != "" {
 		sign = func(req *http.Request) { req.Header.Set("Authorization", "Bearer "+token) }
 	}
-	return &client{ui: pages(settings), create: settings["create_url"], api: crm.NewAPI(settings["base_url"], web, sign)}, nil
+	return &client{agentURL: agentURL(settings), createURL: settings["create_url"], api: crm.NewAPI(settings["base_url"], httpClient, sign)}, nil
 }
 
-// user is what counts of Zendesk's object. Any of it may be null.
+// user has the fields of a Zendesk user that the driver needs. Any of them can be
+// null.
 type user struct {
 	ID         int64    `json:"id"`
 	ResultType string   `json:"result_type"`
@@ -88,52 +92,54 @@ type user struct {
 	Active     *bool    `json:"active"`
 }
 
-// Bounds of a look-up.
+// Limits of a lookup.
 const (
-	mostUsers      = 25
-	mostIdentities = 3 // users who are asked for their other numbers
+	maxUsers            = 25
+	maxIdentityRequests = 3 // users whose other numbers are requested
+	minSearchDigits     = 6 // a shorter national number is searched with its country code
 )
 
-// FindCustomers searches as Zendesk advises: digits only, with a star in front,
-// so that numbers that are stored in another form match
+// FindCustomers searches as Zendesk recommends: by digits with a leading asterisk,
+// which matches a number in any format
 // (https://developer.zendesk.com/documentation/voice/talk-partner-edition/retrieving-the-zendesk-user-id-of-a-caller/).
-// That also finds who only has the same last digits, so each number is compared;
-// of a user whose phone is another the identities are.
+// The search also matches other numbers that end in the same digits, so
+// FindCustomers compares each number. If a user's phone differs, it compares the
+// user's identities.
 func (c *client) FindCustomers(ctx context.Context, n phone.Number) ([]crm.Customer, error) {
 	var answer struct {
 		Results []user `json:"results"`
 	}
-	query := "role:end-user phone:*" + significant(n)
-	if err := c.api.Get(ctx, "/api/v2/search.json?query="+escape(query)+"&per_page="+strconv.Itoa(mostUsers), &answer); err != nil {
+	query := "role:end-user phone:*" + searchDigits(n)
+	if err := c.api.Get(ctx, "/api/v2/search.json?query="+escape(query)+"&per_page="+strconv.Itoa(maxUsers), &answer); err != nil {
 		return nil, err
 	}
 	var out []crm.Customer
 	seen := map[int64]bool{}
-	asked := 0
+	identityRequests := 0
 	for _, u := range answer.Results {
-		foreign := u.ResultType != "" && u.ResultType != "user" || u.Role != "" && u.Role != "end-user"
-		if u.ID == 0 || seen[u.ID] || foreign || u.Active != nil && !*u.Active {
+		notEndUser := u.ResultType != "" && u.ResultType != "user" || u.Role != "" && u.Role != "end-user"
+		if u.ID == 0 || seen[u.ID] || notEndUser || u.Active != nil && !*u.Active {
 			continue
 		}
 		seen[u.ID] = true
 		found := crm.Customer{
 			ID: strconv.FormatInt(u.ID, 10), Name: u.Name, Tags: u.Tags, MatchedBy: "phone", Phones: []string{u.Phone},
-			URL: crm.Page(c.ui, "/agent/users/"+strconv.FormatInt(u.ID, 10)),
+			URL: crm.PageURL(c.agentURL, "/agent/users/"+strconv.FormatInt(u.ID, 10)),
 		}
 		if phone.Parse(u.Phone, n.Country).E164 == n.E164 {
 			out = append(out, found)
 			continue
 		}
-		if asked++; asked > mostIdentities {
+		if identityRequests++; identityRequests > maxIdentityRequests {
 			continue
 		}
-		others, err := c.identities(ctx, u.ID)
+		numbers, err := c.identities(ctx, u.ID)
 		if err != nil {
 			return nil, err
 		}
-		for _, other := range others {
-			if phone.Parse(other, n.Country).E164 == n.E164 {
-				found.MatchedBy, found.Phones = "identity", []string{other}
+		for _, number := range numbers {
+			if phone.Parse(number, n.Country).E164 == n.E164 {
+				found.MatchedBy, found.Phones = "identity", []string{number}
 				out = append(out, found)
 				break
 			}
@@ -142,7 +148,7 @@ func (c *client) FindCustomers(ctx context.Context, n phone.Number) ([]crm.Custo
 	return out, nil
 }
 
-// identities are the phone numbers of a user beside the first.
+// identities returns the phone numbers among a user's identities.
 func (c *client) identities(ctx context.Context, id int64) ([]string, error) {
 	var answer struct {
 		Identities []struct {
@@ -151,7 +157,7 @@ func (c *client) identities(ctx context.Context, id int64) ([]string, error) {
 		} `json:"identities"`
 	}
 	err := c.api.Get(ctx, "/api/v2/users/"+strconv.FormatInt(id, 10)+"/identities.json", &answer)
-	if crm.NotFound(err) { // deleted meanwhile
+	if crm.NotFound(err) { // deleted since the search
 		return nil, nil
 	}
 	if err != nil {
@@ -166,31 +172,29 @@ func (c *client) identities(ctx context.Context, id int64) ([]string, error) {
 	return out, nil
 }
 
-// significant is a number without its country's code: how it is stored in a
-// national form, too.
-func significant(n phone.Number) string {
+// searchDigits returns the digits of a number without its country code, so that a
+// search also matches numbers in national format.
+func searchDigits(n phone.Number) string {
 	digits := strings.TrimPrefix(n.E164, "+")
-	if national, ok := strings.CutPrefix(digits, strings.TrimPrefix(phone.CountryCode(n.Country), "+")); ok && len(national) >= shortest {
+	if national, ok := strings.CutPrefix(digits, strings.TrimPrefix(phone.CountryCode(n.Country), "+")); ok && len(national) >= minSearchDigits {
 		return national
 	}
 	return digits
 }
 
-// shortest is the least number of digits to search by: fewer find half of all.
-const shortest = 6
-
-// escape is url.QueryEscape with %20 for spaces, as Zendesk writes them.
+// escape is like url.QueryEscape but encodes a space as %20, as Zendesk does.
 func escape(query string) string { return strings.ReplaceAll(url.QueryEscape(query), "+", "%20") }
 
-// SearchURL is the page that searches for the number.
+// SearchURL returns the page that searches for the number.
 func (c *client) SearchURL(n phone.Number) string {
-	return crm.Page(c.ui, "/agent/search/1?type=user&q="+escape("phone:*"+significant(n)))
+	return crm.PageURL(c.agentURL, "/agent/search/1?type=user&q="+escape("phone:*"+searchDigits(n)))
 }
 
-// CreateURL is the page of create_url.
-func (c *client) CreateURL(n phone.Number) string { return crm.CreatePage(c.ui, c.create, n) }
+// CreateURL returns the page from the create_url setting.
+func (c *client) CreateURL(n phone.Number) string { return crm.CreateURL(c.agentURL, c.createURL, n) }
 
-// Check asks who we are. Zendesk answers strangers as well: with nobody.
+// Check requests the user of the credentials. For invalid credentials, Zendesk
+// responds with an anonymous user rather than an error.
 func (c *client) Check(ctx context.Context) error {
 	var answer struct {
 		User struct {
@@ -201,7 +205,7 @@ func (c *client) Check(ctx context.Context) error {
 		return err
 	}
 	if answer.User.ID == nil {
-		return &crm.Error{Kind: crm.Unauthorized, Message: "Zendesk does not know these credentials"}
+		return &crm.Error{Kind: crm.Unauthorized, Message: "invalid credentials"}
 	}
 	return nil
 }

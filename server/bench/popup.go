@@ -38,7 +38,7 @@ const (
 func kustomer() (crm *crmtest.Kustomer, address string, stop func(), err error) {
 	crm = &crmtest.Kustomer{Key: deskKey}
 	for i := range ringing {
-		crm.Put(crmtest.Person{ID: fmt.Sprint(50_000 + i), Name: fmt.Sprintf("Caller %d", i), Phones: []string{ringingNumber(i)}, Tags: []string{"vip"}})
+		crm.Add(crmtest.Person{ID: fmt.Sprint(50_000 + i), Name: fmt.Sprintf("Caller %d", i), Phones: []string{ringingNumber(i)}, Tags: []string{"vip"}})
 	}
 	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -183,7 +183,7 @@ func (b *bench) ringing(ctx context.Context, calls []request, hangs bool) (c con
 	c = contender{name: "startCall, while the CRM answers", clients: share(calls, connections), check: checkAnswer, records: true}
 	if hangs {
 		c.name = "startCall, while the CRM hangs"
-		crm.Break(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		crm.SetFault(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	}
 	if c.process, err = b.loaded(ctx, b.trackers, routesPerTracker, desk(address)); err != nil {
 		closeCRM()
@@ -272,7 +272,7 @@ func (b *bench) popupFlood(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	crm.Delay(slowAnswer)
+	crm.SetDelay(slowAnswer)
 	failed := make(chan error, manyAgents)
 	var all sync.WaitGroup
 	for range manyAgents {

@@ -118,11 +118,11 @@ func (m *Memory) Set(_ context.Context, key string, bytes []byte, ttl time.Durat
 	m.values.Set(key, value{bytes: bytes, written: now, expires: now.Add(ttl)})
 }
 
-// Take takes one token from the budget under key and returns 0, or takes nothing
+// TakeToken takes one token from the budget under key and returns 0, or takes nothing
 // and returns how long until it could. The budget holds at most size tokens and
 // one comes back each time that every has passed; it starts full. A taker that
 // leaves some tokens to others gets one only when as many remain.
-func (m *Memory) Take(_ context.Context, key string, size int, every time.Duration, leave int) time.Duration {
+func (m *Memory) TakeToken(_ context.Context, key string, size int, every time.Duration, leave int) time.Duration {
 	b := m.budget(key)
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
@@ -135,9 +135,9 @@ func (m *Memory) Take(_ context.Context, key string, size int, every time.Durati
 	return 0
 }
 
-// Empty leaves the budget under key without a token for the time that is given:
+// Drain leaves the budget under key without a token for the time that is given:
 // the other side said to wait. It never shortens an earlier wait.
-func (m *Memory) Empty(_ context.Context, key string, size int, every, wait time.Duration) {
+func (m *Memory) Drain(_ context.Context, key string, size int, every, wait time.Duration) {
 	if wait <= 0 {
 		return
 	}
@@ -147,8 +147,8 @@ func (m *Memory) Empty(_ context.Context, key string, size int, every, wait time
 	b.full = later(b.full, m.now().Add(wait+time.Duration(size-1)*every))
 }
 
-// Left is how many tokens the budget under key holds.
-func (m *Memory) Left(_ context.Context, key string, size int, every time.Duration) int {
+// TokensLeft is how many tokens the budget under key holds.
+func (m *Memory) TokensLeft(_ context.Context, key string, size int, every time.Duration) int {
 	b := m.budget(key)
 	b.mutex.Lock()
 	defer b.mutex.Unlock()

@@ -246,8 +246,8 @@ func (r *Redis) Set(ctx context.Context, key string, bytes []byte, ttl time.Dura
 
 // budgetScript is Memory's budget with the clock of the server, so that the
 // replicas' clocks need not agree. All times are microseconds. Its arguments are
-// size, every, leave and wait: with a wait it is Empty, else with a leave of -1
-// it is Left, else Take. It returns how long until a token can be taken, 0 when
+// size, every, leave and wait: with a wait it is Drain, else with a leave of -1
+// it is TokensLeft, else TakeToken. It returns how long until a token can be taken, 0 when
 // one was, and how long until the budget is full.
 var budgetScript = redis.NewScript(`
 local time = redis.call('TIME')
@@ -282,28 +282,28 @@ func (r *Redis) budget(ctx context.Context, key string, size int, every time.Dur
 	return blocked, debt, true
 }
 
-// Take is Memory.Take, shared.
-func (r *Redis) Take(ctx context.Context, key string, size int, every time.Duration, leave int) time.Duration {
+// TakeToken is Memory.TakeToken, shared.
+func (r *Redis) TakeToken(ctx context.Context, key string, size int, every time.Duration, leave int) time.Duration {
 	if blocked, _, ok := r.budget(ctx, key, size, every, max(leave, 0), 0); ok {
 		return blocked
 	}
-	return r.memory.Take(ctx, key, size, every, leave)
+	return r.memory.TakeToken(ctx, key, size, every, leave)
 }
 
-// Empty is Memory.Empty, shared.
-func (r *Redis) Empty(ctx context.Context, key string, size int, every, wait time.Duration) {
+// Drain is Memory.Drain, shared.
+func (r *Redis) Drain(ctx context.Context, key string, size int, every, wait time.Duration) {
 	if wait <= 0 {
 		return
 	}
 	if _, _, ok := r.budget(ctx, key, size, every, 0, wait); !ok {
-		r.memory.Empty(ctx, key, size, every, wait)
+		r.memory.Drain(ctx, key, size, every, wait)
 	}
 }
 
-// Left is Memory.Left, shared.
-func (r *Redis) Left(ctx context.Context, key string, size int, every time.Duration) int {
+// TokensLeft is Memory.TokensLeft, shared.
+func (r *Redis) TokensLeft(ctx context.Context, key string, size int, every time.Duration) int {
 	if _, debt, ok := r.budget(ctx, key, size, every, -1, 0); ok {
 		return left(debt, size, every)
 	}
-	return r.memory.Left(ctx, key, size, every)
+	return r.memory.TokensLeft(ctx, key, size, every)
 }

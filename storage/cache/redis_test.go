@@ -91,10 +91,10 @@ func TestRedisIsSharedByReplicas(t *testing.T) {
 		t.Errorf("the other replica reads %q after a change", got)
 	}
 	for range 5 {
-		a.Take(t.Context(), "k", 10, time.Hour, 0)
-		b.Take(t.Context(), "k", 10, time.Hour, 0)
+		a.TakeToken(t.Context(), "k", 10, time.Hour, 0)
+		b.TakeToken(t.Context(), "k", 10, time.Hour, 0)
 	}
-	if a.Take(t.Context(), "k", 10, time.Hour, 0) == 0 || b.Left(t.Context(), "k", 10, time.Hour) != 0 {
+	if a.TakeToken(t.Context(), "k", 10, time.Hour, 0) == 0 || b.TokensLeft(t.Context(), "k", 10, time.Hour) != 0 {
 		t.Error("two replicas took more than one budget holds")
 	}
 }
@@ -156,7 +156,7 @@ func TestRedisStoppedAndStarted(t *testing.T) {
 	r.Next("k")
 	r.Set(t.Context(), "k", []byte("kept"), time.Hour)
 	for range 3 {
-		r.Take(t.Context(), "k", 5, time.Hour, 0)
+		r.TakeToken(t.Context(), "k", 5, time.Hour, 0)
 	}
 	if err := server.Stop(); err != nil {
 		t.Fatal(err)
@@ -171,7 +171,7 @@ func TestRedisStoppedAndStarted(t *testing.T) {
 	if got, _ := r.Get(t.Context(), "k"); string(got) != "kept" {
 		t.Errorf("without Redis the value is %q", got)
 	}
-	if left := r.Left(t.Context(), "k", 5, time.Hour); left != 2 {
+	if left := r.TokensLeft(t.Context(), "k", 5, time.Hour); left != 2 {
 		t.Errorf("without Redis the budget holds %d of the 2 that were left", left)
 	}
 	r.Probe(t.Context())

@@ -16,9 +16,9 @@ type Cache interface {
 	Hit(key string, window time.Duration) (hits int, closes time.Duration)
 	Get(ctx context.Context, key string) ([]byte, bool)
 	Set(ctx context.Context, key string, value []byte, ttl time.Duration)
-	Take(ctx context.Context, key string, size int, every time.Duration, leave int) time.Duration
-	Empty(ctx context.Context, key string, size int, every, wait time.Duration)
-	Left(ctx context.Context, key string, size int, every time.Duration) int
+	TakeToken(ctx context.Context, key string, size int, every time.Duration, leave int) time.Duration
+	Drain(ctx context.Context, key string, size int, every, wait time.Duration)
+	TokensLeft(ctx context.Context, key string, size int, every time.Duration) int
 }
 
 // RunCache tests the caches that open gives: each empty and closed by a clean-up
@@ -135,20 +135,20 @@ func cacheForgetsValues(t *testing.T, c Cache, wait func(time.Duration)) {
 func budgetHolds(t *testing.T, c Cache, _ func(time.Duration)) {
 	const size = 3
 	for n := range size {
-		if left := c.Left(t.Context(), "a", size, time.Hour); left != size-n {
+		if left := c.TokensLeft(t.Context(), "a", size, time.Hour); left != size-n {
 			t.Errorf("%d left after %d were taken", left, n)
 		}
-		if wait := c.Take(t.Context(), "a", size, time.Hour, 0); wait != 0 {
+		if wait := c.TakeToken(t.Context(), "a", size, time.Hour, 0); wait != 0 {
 			t.Fatalf("token %d has to wait %s", n, wait)
 		}
 	}
-	if wait := c.Take(t.Context(), "a", size, time.Hour, 0); wait <= 0 || wait > time.Hour {
+	if wait := c.TakeToken(t.Context(), "a", size, time.Hour, 0); wait <= 0 || wait > time.Hour {
 		t.Errorf("one too many has to wait %s", wait)
 	}
-	if left := c.Left(t.Context(), "a", size, time.Hour); left != 0 {
+	if left := c.TokensLeft(t.Context(), "a", size, time.Hour); left != 0 {
 		t.Errorf("%d left after all were taken", left)
 	}
-	if wait := c.Take(t.Context(), "b", size, time.Hour, 0); wait != 0 {
+	if wait := c.TakeToken(t.Context(), "b", size, time.Hour, 0); wait != 0 {
 		t.Errorf("another budget has to wait %s", wait)
 	}
 }
@@ -157,21 +157,21 @@ func budgetRefills(t *testing.T, c Cache, wait func(time.Duration)) {
 	const every = 30 * time.Millisecond
 	var blocked time.Duration
 	for blocked == 0 { // until it is empty
-		blocked = c.Take(t.Context(), "a", 2, every, 0)
+		blocked = c.TakeToken(t.Context(), "a", 2, every, 0)
 	}
 	if blocked > every {
 		t.Errorf("a token comes back in %s, one every %s", blocked, every)
 	}
 	wait(blocked + time.Millisecond)
-	if again := c.Take(t.Context(), "a", 2, every, 0); again != 0 {
+	if again := c.TakeToken(t.Context(), "a", 2, every, 0); again != 0 {
 		t.Errorf("after its wait it has to wait %s", again)
 	}
 }
 
 func budgetIsCapped(t *testing.T, c Cache, wait func(time.Duration)) {
-	c.Take(t.Context(), "a", 2, time.Millisecond, 0)
+	c.TakeToken(t.Context(), "a", 2, time.Millisecond, 0)
 	wait(30 * time.Millisecond)
-	if left := c.Left(t.Context(), "a", 2, time.Hour); left != 2 {
+	if left := c.TokensLeft(t.Context(), "a", 2, time.Hour); left != 2 {
 		t.Errorf("%d tokens in a budget of 2", left)
 	}
 }
@@ -179,29 +179,29 @@ func budgetIsCapped(t *testing.T, c Cache, wait func(time.Duration)) {
 func budgetReserves(t *testing.T, c Cache, _ func(time.Duration)) {
 	const size, leave = 5, 2
 	taken := 0
-	for c.Take(t.Context(), "a", size, time.Hour, leave) == 0 {
+	for c.TakeToken(t.Context(), "a", size, time.Hour, leave) == 0 {
 		taken++
 	}
 	if taken != size-leave {
 		t.Errorf("%d of %d taken by who leaves %d", taken, size, leave)
 	}
 	for range leave {
-		if wait := c.Take(t.Context(), "a", size, time.Hour, 0); wait != 0 {
+		if wait := c.TakeToken(t.Context(), "a", size, time.Hour, 0); wait != 0 {
 			t.Errorf("a token that was left to others has to wait %s", wait)
 		}
 	}
-	if wait := c.Take(t.Context(), "a", size, time.Hour, leave); wait <= 2*time.Hour || wait > 3*time.Hour {
+	if wait := c.TakeToken(t.Context(), "a", size, time.Hour, leave); wait <= 2*time.Hour || wait > 3*time.Hour {
 		t.Errorf("of an empty budget, with %d left to others, the wait is %s", leave, wait)
 	}
 }
 
 func budgetRefusalIsFree(t *testing.T, c Cache, _ func(time.Duration)) {
-	c.Take(t.Context(), "a", 1, time.Hour, 0)
-	first := c.Take(t.Context(), "a", 1, time.Hour, 0)
+	c.TakeToken(t.Context(), "a", 1, time.Hour, 0)
+	first := c.TakeToken(t.Context(), "a", 1, time.Hour, 0)
 	for range 20 {
-		c.Take(t.Context(), "a", 1, time.Hour, 0)
+		c.TakeToken(t.Context(), "a", 1, time.Hour, 0)
 	}
-	if wait := c.Take(t.Context(), "a", 1, time.Hour, 0); wait > first {
+	if wait := c.TakeToken(t.Context(), "a", 1, time.Hour, 0); wait > first {
 		t.Errorf("the wait grew from %s to %s by asking", first, wait)
 	}
 }
@@ -213,7 +213,7 @@ func budgetIsShared(t *testing.T, c Cache, _ func(time.Duration)) {
 	for range 8 {
 		all.Go(func() {
 			for range size / 4 {
-				if c.Take(t.Context(), "a", size, time.Hour, 0) == 0 {
+				if c.TakeToken(t.Context(), "a", size, time.Hour, 0) == 0 {
 					taken.Add(1)
 				}
 			}
@@ -226,24 +226,24 @@ func budgetIsShared(t *testing.T, c Cache, _ func(time.Duration)) {
 }
 
 func budgetEmpties(t *testing.T, c Cache, wait func(time.Duration)) {
-	c.Empty(t.Context(), "a", 10, time.Millisecond, time.Hour)
-	if left := c.Left(t.Context(), "a", 10, time.Millisecond); left != 0 {
+	c.Drain(t.Context(), "a", 10, time.Millisecond, time.Hour)
+	if left := c.TokensLeft(t.Context(), "a", 10, time.Millisecond); left != 0 {
 		t.Errorf("%d left after it was emptied", left)
 	}
-	if blocked := c.Take(t.Context(), "a", 10, time.Millisecond, 0); blocked <= 59*time.Minute || blocked > time.Hour {
+	if blocked := c.TakeToken(t.Context(), "a", 10, time.Millisecond, 0); blocked <= 59*time.Minute || blocked > time.Hour {
 		t.Errorf("the wait is %s, not an hour", blocked)
 	}
-	c.Empty(t.Context(), "a", 10, time.Millisecond, time.Minute)
-	if blocked := c.Take(t.Context(), "a", 10, time.Millisecond, 0); blocked <= 59*time.Minute {
+	c.Drain(t.Context(), "a", 10, time.Millisecond, time.Minute)
+	if blocked := c.TakeToken(t.Context(), "a", 10, time.Millisecond, 0); blocked <= 59*time.Minute {
 		t.Errorf("a shorter wait replaced the longer one: %s", blocked)
 	}
-	c.Empty(t.Context(), "b", 10, time.Hour, 20*time.Millisecond)
+	c.Drain(t.Context(), "b", 10, time.Hour, 20*time.Millisecond)
 	wait(40 * time.Millisecond)
-	if blocked := c.Take(t.Context(), "b", 10, time.Hour, 0); blocked != 0 {
+	if blocked := c.TakeToken(t.Context(), "b", 10, time.Hour, 0); blocked != 0 {
 		t.Errorf("after its time the wait is %s", blocked)
 	}
-	c.Empty(t.Context(), "c", 10, time.Hour, 0)
-	if left := c.Left(t.Context(), "c", 10, time.Hour); left != 10 {
+	c.Drain(t.Context(), "c", 10, time.Hour, 0)
+	if left := c.TokensLeft(t.Context(), "c", 10, time.Hour); left != 10 {
 		t.Errorf("%d left after no wait at all", left)
 	}
 }
