@@ -170,7 +170,7 @@ func (c *client) identities(ctx context.Context, id int64) ([]string, error) {
 // national form, too.
 func significant(n phone.Number) string {
 	digits := strings.TrimPrefix(n.E164, "+")
-	if national, ok := strings.CutPrefix(digits, strings.TrimPrefix(phone.CountryCode(n.Country), "+")); ok && len(national) >= shortest {
+	if national, ok := strings.CutPrefix(digits, strings.TrimPrefix(phone.CallingCode(n.Country), "+")); ok && len(national) >= shortest {
 		return national
 	}
 	return digits
