@@ -141,7 +141,7 @@ type StartAnswer struct {
 //	@Security	TrackerBasic
 //	@x-any-body	true
 //	@Router			/callTrackers/{tracker}/startCall [post]
-func (h *CallTracker) Start(ctx context.Context, line Line, in ziwo.Start) StartAnswer {
+func (h *CallTracker) Start(ctx context.Context, line Line, in ziwo.StartRequest) StartAnswer {
 	facts := factsOf(in, line.router, h.Numbers, h.Now())
 	if wait, reads := line.router.CustomerWait(); reads {
 		facts.Caller = h.Numbers.Parse(in.Caller, line.router.Region())
@@ -159,7 +159,7 @@ func (h *CallTracker) Start(ctx context.Context, line Line, in ziwo.Start) Start
 
 // factsOf is what a start request tells the engine. The caller is parsed only
 // when a condition looks at it.
-func factsOf(in ziwo.Start, router *rules.Router, numbers *Numbers, now time.Time) rules.Facts {
+func factsOf(in ziwo.StartRequest, router *rules.Router, numbers *Numbers, now time.Time) rules.Facts {
 	facts := rules.Facts{At: now, CallID: in.CallID, Request: in.Fields}
 	did, listed := router.Listed(in.DIDCalled)
 	if !listed {
@@ -314,8 +314,8 @@ func (h *CallTracker) keep(ctx context.Context, in Record, source storage.Source
 	if len(raw) == 0 {
 		raw = []byte(in.Query)
 	}
-	cdr, err := ziwo.ReadCDR(in.ContentType, in.Query, in.Body)
-	if errors.Is(err, ziwo.ErrEmpty) {
+	cdr, err := ziwo.ParseCDR(in.ContentType, in.Query, in.Body)
+	if errors.Is(err, ziwo.ErrEmptyBody) {
 		return Kept{}, ErrEmptyBody
 	}
 	var out Kept

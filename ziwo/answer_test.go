@@ -39,11 +39,11 @@ func TestStartAnswer(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			answer := AppendStartAnswer([]byte("before "), tc.did)
+			response := AppendStartAnswer([]byte("before "), tc.did)
 			for _, r := range tc.rules {
-				answer.Rule(r.Action, r.Number, r.CallerID, r.Timeout)
+				response.Rule(r.Action, r.Number, r.CallerID, r.Timeout)
 			}
-			if got := string(answer.End(tc.voicemailField, tc.voicemail)); got != "before "+tc.want {
+			if got := string(response.End(tc.voicemailField, tc.voicemail)); got != "before "+tc.want {
 				t.Errorf("got  %s\nwant before %s", got, tc.want)
 			}
 		})
@@ -77,9 +77,9 @@ func TestAppendError(t *testing.T) {
 
 // Without the voicemail flag an answer is what Ziwo's page shows.
 func TestAnswersAreZiwos(t *testing.T) {
-	answer := AppendStartAnswer(nil, "042223344")
-	answer.Rule("call", "0567654321", "042223344", 15)
-	if diff := cmp.Diff(string(fixture(t, "startcall-response.json")), string(answer.End("", true))+"\n"); diff != "" {
+	response := AppendStartAnswer(nil, "042223344")
+	response.Rule("call", "0567654321", "042223344", 15)
+	if diff := cmp.Diff(string(fixture(t, "startcall-response.json")), string(response.End("", true))+"\n"); diff != "" {
 		t.Error(diff)
 	}
 	var documented bytes.Buffer
@@ -130,15 +130,15 @@ func TestAnswersReadBack(t *testing.T) {
 		want.Content.Voicemail = &voicemail
 		want.Content.Rules = []wireRule{}
 		want.Info = map[string][]string{}
-		answer := AppendStartAnswer(nil, did)
+		response := AppendStartAnswer(nil, did)
 		for range rapid.IntRange(0, 4).Draw(t, "rules") {
 			action, number, callerID := anyText().Draw(t, "action"), anyText().Draw(t, "number"), anyText().Draw(t, "callerID")
 			timeout := rapid.Int().Draw(t, "timeout")
-			answer.Rule(action, number, callerID, timeout)
+			response.Rule(action, number, callerID, timeout)
 			want.Content.Rules = append(want.Content.Rules, wireRule{asUTF8(action), asUTF8(number), asUTF8(callerID), timeout})
 		}
 		var got wireAnswer
-		if err := json.Unmarshal(answer.End("voicemail", voicemail), &got); err != nil {
+		if err := json.Unmarshal(response.End("voicemail", voicemail), &got); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -146,18 +146,18 @@ func TestAnswersReadBack(t *testing.T) {
 		}
 
 		message := anyText().Draw(t, "message")
-		var ok, refused wireAnswer
+		var ok, tokenRejected wireAnswer
 		if err := json.Unmarshal(AppendOK(nil, message, did), &ok); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff([]string{asUTF8(message), asUTF8(did)}, ok.Info["warnings"]); diff != "" || !ok.Result {
 			t.Fatal(diff)
 		}
-		if err := json.Unmarshal(AppendError(nil, message), &refused); err != nil {
+		if err := json.Unmarshal(AppendError(nil, message), &tokenRejected); err != nil {
 			t.Fatal(err)
 		}
-		if refused.Result || refused.Error.Message != asUTF8(message) {
-			t.Fatalf("%+v does not say %q", refused, message)
+		if tokenRejected.Result || tokenRejected.Error.Message != asUTF8(message) {
+			t.Fatalf("%+v does not say %q", tokenRejected, message)
 		}
 	})
 }
@@ -165,9 +165,9 @@ func TestAnswersReadBack(t *testing.T) {
 func TestAnswersDoNotAllocate(t *testing.T) {
 	dst := make([]byte, 0, 1024)
 	allocs := testing.AllocsPerRun(100, func() {
-		answer := AppendStartAnswer(dst[:0], "042223344\u2028\xff")
-		answer.Rule("call", "0567654321", "042223344", 15)
-		dst = answer.End("voicemail", true)
+		response := AppendStartAnswer(dst[:0], "042223344\u2028\xff")
+		response.Rule("call", "0567654321", "042223344", 15)
+		dst = response.End("voicemail", true)
 		dst = AppendOK(dst[:0], "odd")
 		dst = AppendError(dst[:0], "wrong")
 	})

@@ -45,7 +45,7 @@ func BenchmarkReadStart(b *testing.B) {
 		b.Run(bench.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := ReadStart(bench.contentType, "", bench.body); err != nil {
+				if _, err := ParseStartRequest(bench.contentType, "", bench.body); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -60,7 +60,7 @@ func BenchmarkReadCDR(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := ReadCDR("application/json", "", body); err != nil {
+		if _, err := ParseCDR("application/json", "", body); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -70,9 +70,9 @@ func BenchmarkStartAnswer(b *testing.B) {
 	dst := make([]byte, 0, 512)
 	b.ReportAllocs()
 	for b.Loop() {
-		answer := AppendStartAnswer(dst, "042223344")
-		answer.Rule("call", "0567654321", "042223344", 10)
-		answer.Rule("call", "045556677", "042223344", 20)
-		dst = answer.End("voicemail", true)[:0]
+		response := AppendStartAnswer(dst, "042223344")
+		response.Rule("call", "0567654321", "042223344", 10)
+		response.Rule("call", "045556677", "042223344", 20)
+		dst = response.End("voicemail", true)[:0]
 	}
 }

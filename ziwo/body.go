@@ -20,7 +20,7 @@ const (
 // ReadError tells the sender why a request could not be read. Its text says
 // what is wrong, where, and how to mend it; it repeats no value that was sent,
 // only names of fields, so that it can be answered and logged.
-type ReadError struct {
+type ParseError struct {
 	Reason  string // a fixed word, one of the Reason constants
 	Message string
 	Err     error // the sentinel that this is a case of; nil when there is none
@@ -38,10 +38,10 @@ const (
 )
 
 // Error is the Message.
-func (e *ReadError) Error() string { return e.Message }
+func (e *ParseError) Error() string { return e.Message }
 
 // Unwrap makes errors.Is find ErrNoDID.
-func (e *ReadError) Unwrap() error { return e.Err }
+func (e *ParseError) Unwrap() error { return e.Err }
 
 // readBody reads a body by its Content-Type, or by its looks where the two
 // disagree: as the fields of a form, appended to dst, or else as one JSON
@@ -70,14 +70,14 @@ func readBody(dst []field, contentType string, body []byte, limit int, n *notes)
 	case jsonText:
 		v, ok := parseJSON(body, n)
 		if !ok {
-			return dst, value{}, &ReadError{
+			return dst, value{}, &ParseError{
 				Reason:  ReasonUnreadableJSON,
 				Message: fmt.Sprintf("the body is not JSON: %v; send one JSON object with straight double quotes", syntaxError(whole)),
 			}
 		}
 		return dst, v, nil
 	default:
-		return dst, value{}, &ReadError{
+		return dst, value{}, &ParseError{
 			Reason:  ReasonUnreadableBody,
 			Message: "the body is neither multipart/form-data, nor name=value pairs, nor JSON; send one of these with its Content-Type",
 		}
@@ -91,7 +91,7 @@ func formError(err error, limit int) error {
 	case errors.Is(err, errTooManyFields):
 		return tooManyFields(limit)
 	default:
-		return &ReadError{
+		return &ParseError{
 			Reason:  ReasonUnreadableForm,
 			Message: "the multipart/form-data body has no part that can be read; check that the boundary in Content-Type is the one in the body and that each part names its field",
 		}
@@ -99,7 +99,7 @@ func formError(err error, limit int) error {
 }
 
 func tooManyFields(limit int) error {
-	return &ReadError{
+	return &ParseError{
 		Reason:  ReasonTooManyFields,
 		Message: fmt.Sprintf("more than %d fields; send fewer", limit),
 	}

@@ -41,8 +41,8 @@ type CDR struct {
 
 // What ReadCDR says of a body that gives no CDR. Both are wrapped with why.
 var (
-	ErrNotCDR = errors.New("not a CDR")
-	ErrEmpty  = errors.New("empty body")
+	ErrNotCDR    = errors.New("not a CDR")
+	ErrEmptyBody = errors.New("empty body")
 )
 
 const (
@@ -61,7 +61,7 @@ const (
 // A record is a CDR when it has a call id, a DID, a start, answer or end time,
 // a hang-up cause or a result. Anything else is ErrNotCDR; no body and no CDR
 // in the query is ErrEmpty.
-func ReadCDR(contentType, rawQuery string, body []byte) (CDR, error) {
+func ParseCDR(contentType, rawQuery string, body []byte) (CDR, error) {
 	var n notes
 	fields, json, err := readBody(nil, contentType, body, maxCDRFields, &n)
 	if err != nil {
@@ -76,7 +76,7 @@ func ReadCDR(contentType, rawQuery string, body []byte) (CDR, error) {
 	switch {
 	case empty:
 		whole.addForm(query)
-	case json.kind != absent:
+	case json.kind != kindAbsent:
 		outer, ok := json.object(&n)
 		if !ok {
 			return CDR{}, fmt.Errorf("%w: the top of the JSON is a %s; one object is expected", ErrNotCDR, json.kind)
@@ -89,16 +89,16 @@ func ReadCDR(contentType, rawQuery string, body []byte) (CDR, error) {
 	// What stands beside the content belongs to an envelope: {"result": true, …}.
 	chosen := &whole
 	var repairs notes
-	if content, ok := whole.values[slotContent].object(&repairs); ok {
-		if inner.addObject("", content); inner.recognisable() {
+	if content, ok := whole.values[fieldContent].object(&repairs); ok {
+		if inner.addObject("", content); inner.isCDR() {
 			chosen = &inner
 			n = append(n, repairs...)
 		}
 	}
-	switch recognised := chosen.recognisable(); {
-	case !recognised && empty:
-		return CDR{}, fmt.Errorf("%w: send the CDR as JSON", ErrEmpty)
-	case !recognised:
+	switch isCDR := chosen.isCDR(); {
+	case !isCDR && empty:
+		return CDR{}, fmt.Errorf("%w: send the CDR as JSON", ErrEmptyBody)
+	case !isCDR:
 		return CDR{}, fmt.Errorf("%w: it has no call id, no DID, no time, no hang-up cause and no result", ErrNotCDR)
 	}
 	chosen.addForm(query)
@@ -107,181 +107,181 @@ func ReadCDR(contentType, rawQuery string, body []byte) (CDR, error) {
 
 // slot is one name that a CDR may use; names of one thing stand together, the
 // better first.
-type slot uint8
+type cdrField uint8
 
 const (
-	noSlot slot = iota
-	slotContent
-	slotCallID
-	slotUUID
-	slotPrimaryCallID
-	slotDirection
-	slotDIDCalled
-	slotDID
-	slotCalledNumber
-	slotCalleeIDNumber
-	slotCallerIDNumber
-	slotCalerIDNumber
-	slotCallerIDName
-	slotCalerIDName
-	slotStartedAt
-	slotStartDateTime
-	slotStartRawTime
-	slotAnsweredAt
-	slotAnsweredDateTime
-	slotAnsweredRawTime
-	slotEndedAt
-	slotEndDateTime
-	slotEndRawTime
-	slotUpdatedAt
-	slotCreatedAt
-	slotDuration
-	slotRingTime
-	slotTalkTime
-	slotHoldTime
-	slotResult
-	slotCallResult
-	slotCallStatus
-	slotDisposition
-	slotVoicemail
-	slotHangupCause
-	slotHangupBy
-	slotAgentCCLogin
-	slotAgentDotCCLogin
-	slotAgent
-	slotAgentID
-	slotAgentDotID
-	slotPosition
-	slotRecordingFile
-	slotLinkType
-	slotLinkData
-	slots
+	noField cdrField = iota
+	fieldContent
+	fieldCallID
+	fieldUUID
+	fieldPrimaryCallID
+	fieldDirection
+	fieldDIDCalled
+	fieldDID
+	fieldCalledNumber
+	fieldCalleeIDNumber
+	fieldCallerIDNumber
+	fieldCalerIDNumber
+	fieldCallerIDName
+	fieldCalerIDName
+	fieldStartedAt
+	fieldStartDateTime
+	fieldStartRawTime
+	fieldAnsweredAt
+	fieldAnsweredDateTime
+	fieldAnsweredRawTime
+	fieldEndedAt
+	fieldEndDateTime
+	fieldEndRawTime
+	fieldUpdatedAt
+	fieldCreatedAt
+	fieldDuration
+	fieldRingTime
+	fieldTalkTime
+	fieldHoldTime
+	fieldResult
+	fieldCallResult
+	fieldCallStatus
+	fieldDisposition
+	fieldVoicemail
+	fieldHangupCause
+	fieldHangupBy
+	fieldAgentCCLogin
+	fieldAgentDotCCLogin
+	fieldAgent
+	fieldAgentID
+	fieldAgentDotID
+	fieldPosition
+	fieldRecordingFile
+	fieldLinkType
+	fieldLinkData
+	cdrFieldCount
 )
 
-// slotOf knows the names: lower case, without "_" and "-", nested ones with dots.
-func slotOf(path []byte) slot {
+// fieldOf knows the names: lower case, without "_" and "-", nested ones with dots.
+func cdrFieldOf(path []byte) cdrField {
 	switch string(path) {
 	case "content":
-		return slotContent
+		return fieldContent
 	case "callid":
-		return slotCallID
+		return fieldCallID
 	case "uuid":
-		return slotUUID
+		return fieldUUID
 	case "primarycallid":
-		return slotPrimaryCallID
+		return fieldPrimaryCallID
 	case "direction":
-		return slotDirection
+		return fieldDirection
 	case "didcalled":
-		return slotDIDCalled
+		return fieldDIDCalled
 	case "did":
-		return slotDID
+		return fieldDID
 	case "callednumber":
-		return slotCalledNumber
+		return fieldCalledNumber
 	case "calleeidnumber":
-		return slotCalleeIDNumber
+		return fieldCalleeIDNumber
 	case "calleridnumber":
-		return slotCallerIDNumber
+		return fieldCallerIDNumber
 	case "caleridnumber":
-		return slotCalerIDNumber
+		return fieldCalerIDNumber
 	case "calleridname":
-		return slotCallerIDName
+		return fieldCallerIDName
 	case "caleridname":
-		return slotCalerIDName
+		return fieldCalerIDName
 	case "startedat":
-		return slotStartedAt
+		return fieldStartedAt
 	case "startdatetime":
-		return slotStartDateTime
+		return fieldStartDateTime
 	case "startrawtime":
-		return slotStartRawTime
+		return fieldStartRawTime
 	case "answeredat":
-		return slotAnsweredAt
+		return fieldAnsweredAt
 	case "answereddatetime":
-		return slotAnsweredDateTime
+		return fieldAnsweredDateTime
 	case "answeredrawtime":
-		return slotAnsweredRawTime
+		return fieldAnsweredRawTime
 	case "endedat":
-		return slotEndedAt
+		return fieldEndedAt
 	case "enddatetime":
-		return slotEndDateTime
+		return fieldEndDateTime
 	case "endrawtime":
-		return slotEndRawTime
+		return fieldEndRawTime
 	case "updatedat":
-		return slotUpdatedAt
+		return fieldUpdatedAt
 	case "createdat":
-		return slotCreatedAt
+		return fieldCreatedAt
 	case "duration":
-		return slotDuration
+		return fieldDuration
 	case "ringtime":
-		return slotRingTime
+		return fieldRingTime
 	case "talktime":
-		return slotTalkTime
+		return fieldTalkTime
 	case "holdtime":
-		return slotHoldTime
+		return fieldHoldTime
 	case "result":
-		return slotResult
+		return fieldResult
 	case "callresult":
-		return slotCallResult
+		return fieldCallResult
 	case "callstatus":
-		return slotCallStatus
+		return fieldCallStatus
 	case "disposition":
-		return slotDisposition
+		return fieldDisposition
 	case "voicemail":
-		return slotVoicemail
+		return fieldVoicemail
 	case "hangupcause":
-		return slotHangupCause
+		return fieldHangupCause
 	case "hangupby":
-		return slotHangupBy
+		return fieldHangupBy
 	case "agentcclogin":
-		return slotAgentCCLogin
+		return fieldAgentCCLogin
 	case "agent.cclogin":
-		return slotAgentDotCCLogin
+		return fieldAgentDotCCLogin
 	case "agent":
-		return slotAgent
+		return fieldAgent
 	case "agentid":
-		return slotAgentID
+		return fieldAgentID
 	case "agent.id":
-		return slotAgentDotID
+		return fieldAgentDotID
 	case "position":
-		return slotPosition
+		return fieldPosition
 	case "recordingfile":
-		return slotRecordingFile
+		return fieldRecordingFile
 	case "extendedinfo.numbers.linktype":
-		return slotLinkType
+		return fieldLinkType
 	case "extendedinfo.numbers.linkdata":
-		return slotLinkData
+		return fieldLinkData
 	default:
-		return noSlot
+		return noField
 	}
 }
 
 // record holds the values that a CDR may be made of, not decoded yet.
 type record struct {
-	values [slots]value
-	filled [slots]bool // with a value that says something
+	values [cdrFieldCount]value
+	filled [cdrFieldCount]bool // with a value that says something
 	notes  notes
 }
 
 // set keeps the first value that says anything.
-func (r *record) set(s slot, v value) {
-	if s != noSlot && !r.filled[s] {
+func (r *record) set(s cdrField, v value) {
+	if s != noField && !r.filled[s] {
 		r.values[s] = v
-		r.filled[s] = !v.blank() && (v.scalar() || s == slotContent)
+		r.filled[s] = !v.isBlank() && (v.isScalar() || s == fieldContent)
 	}
 }
 
 // recognisable tells a CDR from any other record. What it notes does not count.
-func (r *record) recognisable() bool {
-	_, told := r.said("")
-	return told || r.callID() != "" || r.text(slotHangupCause) != "" ||
-		r.text(slotDIDCalled, slotDID, slotCalledNumber, slotCalleeIDNumber) != "" ||
-		!r.time(slotStartedAt, slotStartDateTime, slotStartRawTime).IsZero() ||
-		!r.time(slotAnsweredAt, slotAnsweredDateTime, slotAnsweredRawTime).IsZero() ||
-		!r.time(slotEndedAt, slotEndDateTime, slotEndRawTime).IsZero()
+func (r *record) isCDR() bool {
+	_, told := r.statedOutcome("")
+	return told || r.callID() != "" || r.firstText(fieldHangupCause) != "" ||
+		r.firstText(fieldDIDCalled, fieldDID, fieldCalledNumber, fieldCalleeIDNumber) != "" ||
+		!r.firstTime(fieldStartedAt, fieldStartDateTime, fieldStartRawTime).IsZero() ||
+		!r.firstTime(fieldAnsweredAt, fieldAnsweredDateTime, fieldAnsweredRawTime).IsZero() ||
+		!r.firstTime(fieldEndedAt, fieldEndDateTime, fieldEndRawTime).IsZero()
 }
 
 // blank is true of values that mean "none".
-func (v value) blank() bool {
-	return v.kind == absent || v.kind == null || v.scalar() && v.unknown()
+func (v value) isBlank() bool {
+	return v.kind == kindAbsent || v.kind == kindNull || v.isScalar() && v.isUnknown()
 }
 
 // addObject takes the members of v and of the few objects in it that matter.
@@ -302,13 +302,13 @@ func (r *record) addObject(prefix string, v value) {
 		case "extendedinfo.numbers":
 			inside = "extendedinfo.numbers."
 		}
-		if inside != "" && !v.blank() {
+		if inside != "" && !v.isBlank() {
 			if inner, ok := v.object(new(notes)); ok {
 				r.addObject(inside, inner)
 				continue
 			}
 		}
-		r.set(slotOf(path), v)
+		r.set(cdrFieldOf(path), v)
 	}
 }
 
@@ -316,7 +316,7 @@ func (r *record) addObject(prefix string, v value) {
 func (r *record) addForm(fields []field) {
 	var buffer [64]byte
 	for _, f := range fields {
-		v := value{text, f.value}
+		v := value{kindText, f.value}
 		path := appendPath(buffer[:0], "", f.name)
 		if inner := strings.TrimPrefix(string(path), "content."); len(inner) < len(path) {
 			path = append(path[:0], inner...)
@@ -328,11 +328,11 @@ func (r *record) addForm(fields []field) {
 				continue
 			}
 		}
-		r.set(slotOf(path), v)
+		r.set(cdrFieldOf(path), v)
 	}
 }
 
-// appendPath appends prefix and name in the form that slotOf knows; nothing
+// appendPath appends prefix and name in the form that fieldOf knows; nothing
 // when they do not fit, since no known path is that long.
 func appendPath(dst []byte, prefix string, name []byte) []byte {
 	dst = append(dst, prefix...)
@@ -356,23 +356,23 @@ func (r *record) cdr(found notes) CDR {
 	r.notes = found
 	var c CDR
 	c.CallID = r.callID()
-	c.Direction = strings.ToLower(r.text(slotDirection))
-	c.DIDCalled = r.phone(NoteDIDNumberType, slotDIDCalled, slotDID, slotCalledNumber, slotCalleeIDNumber)
-	c.CallerNumber = r.phone(NoteCallerNumberType, slotCallerIDNumber, slotCalerIDNumber)
-	c.CallerName = r.text(slotCallerIDName, slotCalerIDName)
+	c.Direction = strings.ToLower(r.firstText(fieldDirection))
+	c.DIDCalled = r.firstPhone(NoteDIDNumberType, fieldDIDCalled, fieldDID, fieldCalledNumber, fieldCalleeIDNumber)
+	c.CallerNumber = r.firstPhone(NoteCallerNumberType, fieldCallerIDNumber, fieldCalerIDNumber)
+	c.CallerName = r.firstText(fieldCallerIDName, fieldCalerIDName)
 
-	c.StartedAt = r.time(slotStartedAt, slotStartDateTime, slotStartRawTime)
-	c.AnsweredAt = r.time(slotAnsweredAt, slotAnsweredDateTime, slotAnsweredRawTime)
-	c.EndedAt = r.time(slotEndedAt, slotEndDateTime, slotEndRawTime)
-	c.UpdatedAt = r.time(slotUpdatedAt, slotCreatedAt)
+	c.StartedAt = r.firstTime(fieldStartedAt, fieldStartDateTime, fieldStartRawTime)
+	c.AnsweredAt = r.firstTime(fieldAnsweredAt, fieldAnsweredDateTime, fieldAnsweredRawTime)
+	c.EndedAt = r.firstTime(fieldEndedAt, fieldEndDateTime, fieldEndRawTime)
+	c.UpdatedAt = r.firstTime(fieldUpdatedAt, fieldCreatedAt)
 
-	c.HangupCause = r.text(slotHangupCause)
-	c.HangupBy = r.text(slotHangupBy)
+	c.HangupCause = r.firstText(fieldHangupCause)
+	c.HangupBy = r.firstText(fieldHangupBy)
 	c.Agent = r.agent()
-	c.Position = r.text(slotPosition)
-	c.RecordingFile = r.text(slotRecordingFile)
-	if strings.EqualFold(r.text(slotLinkType), "callTracker") {
-		c.Tracker = r.text(slotLinkData)
+	c.Position = r.firstText(fieldPosition)
+	c.RecordingFile = r.firstText(fieldRecordingFile)
+	if strings.EqualFold(r.firstText(fieldLinkType), "callTracker") {
+		c.Tracker = r.firstText(fieldLinkData)
 	}
 	c.Outcome = r.outcome(c)
 	r.durations(&c)
@@ -383,24 +383,24 @@ func (r *record) cdr(found notes) CDR {
 // durations takes what the record says, and the difference of two instants
 // where it says nothing. Nothing is derived from an instant that is not there.
 func (r *record) durations(c *CDR) {
-	whole, wholeOK := r.between(c.StartedAt, c.EndedAt)
-	talk, talkOK := r.between(c.AnsweredAt, c.EndedAt)
-	ring, ringOK := r.between(c.StartedAt, c.AnsweredAt)
+	whole, wholeOK := r.secondsBetween(c.StartedAt, c.EndedAt)
+	talk, talkOK := r.secondsBetween(c.AnsweredAt, c.EndedAt)
+	ring, ringOK := r.secondsBetween(c.StartedAt, c.AnsweredAt)
 	if c.AnsweredAt.IsZero() && c.Outcome != Answered {
 		ring, ringOK = whole, wholeOK
 	}
 	for _, d := range []struct {
-		seconds *int
-		slot    slot
-		derived int
-		ok      bool
+		seconds  *int
+		cdrField cdrField
+		derived  int
+		ok       bool
 	}{
-		{&c.Duration, slotDuration, whole, wholeOK},
-		{&c.RingTime, slotRingTime, ring, ringOK},
-		{&c.TalkTime, slotTalkTime, talk, talkOK},
-		{&c.HoldTime, slotHoldTime, 0, false},
+		{&c.Duration, fieldDuration, whole, wholeOK},
+		{&c.RingTime, fieldRingTime, ring, ringOK},
+		{&c.TalkTime, fieldTalkTime, talk, talkOK},
+		{&c.HoldTime, fieldHoldTime, 0, false},
 	} {
-		if said, ok := r.seconds(d.slot); ok {
+		if said, ok := r.seconds(d.cdrField); ok {
 			*d.seconds = said
 		} else if d.ok {
 			*d.seconds = d.derived
@@ -411,7 +411,7 @@ func (r *record) durations(c *CDR) {
 // between is the whole seconds from one instant to another, when both are
 // there. Less than a second the wrong way round is no contradiction: some of
 // Ziwo's instants have milliseconds and others have not.
-func (r *record) between(from, to time.Time) (int, bool) {
+func (r *record) secondsBetween(from, to time.Time) (int, bool) {
 	if from.IsZero() || to.IsZero() {
 		return 0, false
 	}
@@ -424,9 +424,9 @@ func (r *record) between(from, to time.Time) (int, bool) {
 }
 
 // text is the first of the values that says anything, without surrounding space.
-func (r *record) text(names ...slot) string {
+func (r *record) firstText(names ...cdrField) string {
 	for _, s := range names {
-		if t := strings.TrimSpace(r.kept(r.values[s])); t != "" {
+		if t := strings.TrimSpace(r.cleanText(r.values[s])); t != "" {
 			return t
 		}
 	}
@@ -435,14 +435,14 @@ func (r *record) text(names ...slot) string {
 
 // phone is like text, but keeps the spaces: a leading one may be a "+" that was
 // not encoded.
-func (r *record) phone(numberType string, names ...slot) string {
+func (r *record) firstPhone(numberType string, names ...cdrField) string {
 	for _, s := range names {
 		v := r.values[s]
-		t := r.kept(v)
+		t := r.cleanText(v)
 		if strings.TrimSpace(t) == "" {
 			continue
 		}
-		if v.kind == number {
+		if v.kind == kindNumber {
 			r.notes.add(numberType)
 		}
 		return t
@@ -451,8 +451,8 @@ func (r *record) phone(numberType string, names ...slot) string {
 }
 
 func (r *record) callID() string {
-	for _, s := range []slot{slotCallID, slotUUID, slotPrimaryCallID} {
-		switch id := r.text(s); {
+	for _, s := range []cdrField{fieldCallID, fieldUUID, fieldPrimaryCallID} {
+		switch id := r.firstText(s); {
 		case len(id) > maxCallID:
 			r.notes.add(NoteTextCut)
 		case id != "":
@@ -466,11 +466,11 @@ func (r *record) callID() string {
 // agent is the ccLogin, whose leading zeros count, or else the id that Ziwo's
 // database gave the agent.
 func (r *record) agent() string {
-	if login := r.text(slotAgentCCLogin, slotAgentDotCCLogin, slotAgent); login != "" {
+	if login := r.firstText(fieldAgentCCLogin, fieldAgentDotCCLogin, fieldAgent); login != "" {
 		return login
 	}
-	for _, s := range []slot{slotAgentID, slotAgentDotID} {
-		if id := r.text(s); id != "" && id != "0" {
+	for _, s := range []cdrField{fieldAgentID, fieldAgentDotID} {
+		if id := r.firstText(s); id != "" && id != "0" {
 			return id
 		}
 	}
@@ -478,8 +478,8 @@ func (r *record) agent() string {
 }
 
 // kept is a text as a database can keep it.
-func (r *record) kept(v value) string {
-	if v.blank() || !v.scalar() || v.kind == boolean {
+func (r *record) cleanText(v value) string {
+	if v.isBlank() || !v.isScalar() || v.kind == kindBool {
 		return ""
 	}
 	raw := v.bytes()

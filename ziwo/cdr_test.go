@@ -74,7 +74,7 @@ func TestReadCDRFixtures(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.file, func(t *testing.T) {
-			got, err := ReadCDR("application/json", "", fixture(t, tc.file))
+			got, err := ParseCDR("application/json", "", fixture(t, tc.file))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,7 +90,7 @@ func TestReadCDROtherMessagesAreNone(t *testing.T) {
 		"live-call-2025.json", "error-message.json", "error-content-message.json", "write-response.json",
 	} {
 		t.Run(file, func(t *testing.T) {
-			if got, err := ReadCDR("application/json", "", fixture(t, file)); !errors.Is(err, ErrNotCDR) {
+			if got, err := ParseCDR("application/json", "", fixture(t, file)); !errors.Is(err, ErrNotCDR) {
 				t.Errorf("got %+v, %v, want ErrNotCDR", got, err)
 			}
 		})
@@ -153,7 +153,7 @@ func TestReadCDRWrappings(t *testing.T) {
 		{name: "query beside a body", body: bare, query: "callID=other&result=missed&token=x"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := ReadCDR(tc.contentType, tc.query, []byte(tc.body))
+			got, err := ParseCDR(tc.contentType, tc.query, []byte(tc.body))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -261,7 +261,7 @@ func TestReadCDRVariants(t *testing.T) {
 		{"long call id", `{"callID":"` + strings.Repeat("c", 201) + `","didCalled":"042223344"}`, CDR{DIDCalled: "042223344", Notes: []string{NoteNoCallID, NoteTextCut}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := ReadCDR("application/json", "", []byte(tc.body))
+			got, err := ParseCDR("application/json", "", []byte(tc.body))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -278,7 +278,7 @@ func TestReadCDRVariants(t *testing.T) {
 }
 
 func TestReadCDRDurations(t *testing.T) {
-	const start, answer, end = `"startedAt":"2026-03-04T05:06:00.900Z"`, `"answeredRawTime":1772600775`, `"endedAt":"2026-03-04T05:07:00.100Z"`
+	const start, response, end = `"startedAt":"2026-03-04T05:06:00.900Z"`, `"answeredRawTime":1772600775`, `"endedAt":"2026-03-04T05:07:00.100Z"`
 	for _, tc := range []struct {
 		name                       string
 		members                    string
@@ -286,16 +286,16 @@ func TestReadCDRDurations(t *testing.T) {
 		notes                      []string
 	}{
 		{name: "nothing", notes: []string{NoteNoResult}},
-		{name: "derived when answered", members: start + "," + answer + "," + end, duration: 59, ring: 14, talk: 45},
+		{name: "derived when answered", members: start + "," + response + "," + end, duration: 59, ring: 14, talk: 45},
 		{name: "derived when not answered", members: start + "," + end, duration: 59, ring: 59, notes: []string{NoteNoResult}},
 		{name: "no ring time of an answer without its time", members: start + "," + end + `,"result":"answered"`, duration: 59},
 		{name: "nothing from the start alone", members: start, notes: []string{NoteNoResult}},
 		{name: "nothing from the end alone", members: end, notes: []string{NoteNoResult}},
-		{name: "ring time only", members: start + "," + answer, ring: 14},
-		{name: "talk time only", members: answer + "," + end, talk: 45},
-		{name: "what the record says counts", members: start + "," + answer + "," + end + `,"duration":60,"ringTime":0,"talkTime":"44","holdTime":3`, duration: 60, talk: 44, hold: 3},
-		{name: "derived beside empty ones", members: start + "," + answer + "," + end + `,"duration":"","ringTime":null,"talkTime":"unknown"`, duration: 59, ring: 14, talk: 45},
-		{name: "derived beside unreadable ones", members: start + "," + answer + "," + end + `,"talkTime":"long"`, duration: 59, ring: 14, talk: 45, notes: []string{NoteUnreadableNumber}},
+		{name: "ring time only", members: start + "," + response, ring: 14},
+		{name: "talk time only", members: response + "," + end, talk: 45},
+		{name: "what the record says counts", members: start + "," + response + "," + end + `,"duration":60,"ringTime":0,"talkTime":"44","holdTime":3`, duration: 60, talk: 44, hold: 3},
+		{name: "derived beside empty ones", members: start + "," + response + "," + end + `,"duration":"","ringTime":null,"talkTime":"unknown"`, duration: 59, ring: 14, talk: 45},
+		{name: "derived beside unreadable ones", members: start + "," + response + "," + end + `,"talkTime":"long"`, duration: 59, ring: 14, talk: 45, notes: []string{NoteUnreadableNumber}},
 		{
 			name: "end before start", members: `"startedAt":1772600775,"endedAt":1772600765`,
 			notes: []string{NoteNoResult, NoteTimesOutOfOrder},
@@ -318,7 +318,7 @@ func TestReadCDRDurations(t *testing.T) {
 			if tc.members != "" {
 				body = `{"callID":"c",` + tc.members + `}`
 			}
-			got, err := ReadCDR("", "", []byte(body))
+			got, err := ParseCDR("", "", []byte(body))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -403,7 +403,7 @@ func TestReadCDROutcome(t *testing.T) {
 		{`"result":"spilled coffee","disposition":"BUSY"`, Busy, []string{NoteUnknownResult}},
 	} {
 		t.Run(tc.members, func(t *testing.T) {
-			got, err := ReadCDR("", "", []byte(`{"callID":"c",`+tc.members+`}`))
+			got, err := ParseCDR("", "", []byte(`{"callID":"c",`+tc.members+`}`))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -423,7 +423,7 @@ func TestReadCDRRecognises(t *testing.T) {
 		`{"endedAt":1772600767}`, `{"hangupCause":"NORMAL_CLEARING"}`, `{"disposition":"ANSWER"}`, `{"result":"busy"}`,
 		`{"result":true,"content":{"callResult":"Busy"}}`,
 	} {
-		if _, err := ReadCDR("", "", []byte(body)); err != nil {
+		if _, err := ParseCDR("", "", []byte(body)); err != nil {
 			t.Errorf("%s: %v", body, err)
 		}
 	}
@@ -433,7 +433,7 @@ func TestReadCDRRecognises(t *testing.T) {
 		`{"a":{"callID":"c"}}`, `[[[[[{"callID":"c"}]]]]]`, `{"content":{"content":{"callID":"c"}}}`, `hello`, `<cdr/>`, "\x00", "\x1f\x8b\x08", `{"callID":"c"`, `{"callID":"c"} x`,
 		"a=1&b=2", "&", strings.Repeat("a=1&", 1001) + "callID=c", "--b\r\n\r\n--b--", strings.Repeat("[", 1<<17), strings.Repeat(`{"a":`, 1<<15),
 	} {
-		if got, err := ReadCDR("", "", []byte(body)); !errors.Is(err, ErrNotCDR) || errors.Is(err, ErrEmpty) {
+		if got, err := ParseCDR("", "", []byte(body)); !errors.Is(err, ErrNotCDR) || errors.Is(err, ErrEmptyBody) {
 			t.Errorf("%.40q: got %+v, %v, want ErrNotCDR", body, got, err)
 		} else if len(err.Error()) <= len(ErrNotCDR.Error()) {
 			t.Errorf("%.40q: %v does not say why", body, err)
@@ -441,22 +441,22 @@ func TestReadCDRRecognises(t *testing.T) {
 	}
 	for _, body := range []string{"", " ", "\r\n\t "} {
 		for _, query := range []string{"", "token=x"} {
-			if got, err := ReadCDR("application/json", query, []byte(body)); !errors.Is(err, ErrEmpty) || errors.Is(err, ErrNotCDR) {
+			if got, err := ParseCDR("application/json", query, []byte(body)); !errors.Is(err, ErrEmptyBody) || errors.Is(err, ErrNotCDR) {
 				t.Errorf("%q with query %q: got %+v, %v, want ErrEmpty", body, query, got, err)
 			}
 		}
 	}
 	// A query makes no CDR of what is none, and too long a one is refused.
-	if _, err := ReadCDR("", "callID=c", []byte(`{"result":true,"content":{}}`)); !errors.Is(err, ErrNotCDR) {
+	if _, err := ParseCDR("", "callID=c", []byte(`{"result":true,"content":{}}`)); !errors.Is(err, ErrNotCDR) {
 		t.Errorf("got %v, want ErrNotCDR", err)
 	}
-	if _, err := ReadCDR("", strings.Repeat("a=1&", 1001), []byte(`{"callID":"c"}`)); !errors.Is(err, ErrNotCDR) {
+	if _, err := ParseCDR("", strings.Repeat("a=1&", 1001), []byte(`{"callID":"c"}`)); !errors.Is(err, ErrNotCDR) {
 		t.Errorf("got %v, want ErrNotCDR", err)
 	}
 }
 
 func TestReadCDRQueryFillsGaps(t *testing.T) {
-	got, err := ReadCDR("", "did=042223344&callID=other", []byte(`{"action":"create","content":{"callID":"c","result":"busy"}}`))
+	got, err := ParseCDR("", "did=042223344&callID=other", []byte(`{"action":"create","content":{"callID":"c","result":"busy"}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -483,7 +483,7 @@ func TestReadCDRHostile(t *testing.T) {
 		{"a long time", `{"callID":"c","startedAt":"` + fill("2") + `"}`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if _, err := ReadCDR("application/json", "", []byte(tc.body)); err != nil {
+			if _, err := ParseCDR("application/json", "", []byte(tc.body)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -502,9 +502,9 @@ func FuzzReadCDR(f *testing.F) {
 	f.Add("multipart/form-data; boundary=b", "", []byte("--b\r\nContent-Disposition: form-data; name=\"uuid\"\r\n\r\nc\xff\r\n--b--"))
 	f.Add("", "", []byte("{“callID”: “c”,\u00a0“voicemail”: “1”}"))
 	f.Fuzz(func(t *testing.T, contentType, query string, body []byte) {
-		got, err := ReadCDR(contentType, query, body)
+		got, err := ParseCDR(contentType, query, body)
 		if err != nil {
-			if !errors.Is(err, ErrNotCDR) && !errors.Is(err, ErrEmpty) {
+			if !errors.Is(err, ErrNotCDR) && !errors.Is(err, ErrEmptyBody) {
 				t.Fatalf("%v is neither ErrNotCDR nor ErrEmpty", err)
 			}
 			if diff := cmp.Diff(CDR{}, got); diff != "" {
@@ -541,7 +541,7 @@ func FuzzReadCDR(f *testing.F) {
 		if slices.Contains(got.Notes, NoteNoCallID) != (got.CallID == "") {
 			t.Fatalf("call id %q, notes %v", got.CallID, got.Notes)
 		}
-		if again, err := ReadCDR(contentType, query, body); err != nil || fmt.Sprint(again) != fmt.Sprint(got) {
+		if again, err := ParseCDR(contentType, query, body); err != nil || fmt.Sprint(again) != fmt.Sprint(got) {
 			t.Fatalf("two readings differ: %+v and %+v, %v", got, again, err)
 		}
 	})

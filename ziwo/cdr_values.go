@@ -22,9 +22,9 @@ const (
 
 // seconds reads a duration: a number or a text with one. Not ok means that the
 // record says nothing, or nothing that can be read, which leaves a note.
-func (r *record) seconds(s slot) (int, bool) {
+func (r *record) seconds(s cdrField) (int, bool) {
 	v := r.values[s]
-	if v.blank() || !v.scalar() || v.kind == boolean {
+	if v.isBlank() || !v.isScalar() || v.kind == kindBool {
 		return 0, false
 	}
 	n, ok := numeral(v.bytes())
@@ -49,10 +49,10 @@ func numeral(raw []byte) (float64, bool) {
 func notNumeric(r rune) bool { return !strings.ContainsRune("0123456789+-.eE", r) }
 
 // time is the first of the values that is an instant.
-func (r *record) time(names ...slot) time.Time {
+func (r *record) firstTime(names ...cdrField) time.Time {
 	for _, s := range names {
 		v := r.values[s]
-		if v.blank() || !v.scalar() || v.kind == boolean {
+		if v.isBlank() || !v.isScalar() || v.kind == kindBool {
 			continue
 		}
 		t, zoned, ok := instant(v.bytes())

@@ -719,8 +719,8 @@ func FuzzAnswers(f *testing.F) {
 	var body atomic.Pointer[[]byte]
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(*body.Load()) }))
 	f.Cleanup(server.Close)
-	f.Fuzz(func(t *testing.T, answer []byte) {
-		body.Store(&answer)
+	f.Fuzz(func(t *testing.T, response []byte) {
+		body.Store(&response)
 		c := clientOf(t, server.URL, nil, func(o *ziwo.ClientOptions) {
 			o.Credentials, o.Attempts = ziwo.Credentials{AccessToken: "t", APIKey: "k"}, 1
 		})
@@ -730,7 +730,7 @@ func FuzzAnswers(f *testing.F) {
 		_, _ = c.LiveAgents(t.Context())
 		_, _, _ = c.AgentCall(t.Context(), "0011")
 		if walk, err := c.WalkHistory(t.Context(), noon, noon.Add(time.Hour), func([]ziwo.HistoryRecord) error { return nil }); err == nil && walk.Requests > 40 {
-			t.Errorf("%d requests for %q", walk.Requests, answer)
+			t.Errorf("%d requests for %q", walk.Requests, response)
 		}
 	})
 }

@@ -12,29 +12,29 @@ import (
 type kind uint8
 
 const (
-	absent  kind = iota
-	null         // JSON null
-	text         // raw is the text itself: a form's value
-	quoted       // raw is a JSON string with its quotes
-	number       // raw is a JSON number as it was written
-	boolean      // raw is true or false
-	object       // raw is a JSON object
-	list         // raw is a JSON array
+	kindAbsent kind = iota
+	kindNull        // JSON null
+	kindText        // raw is the text itself: a form's value
+	kindString      // raw is a JSON string with its quotes
+	kindNumber      // raw is a JSON number as it was written
+	kindBool        // raw is true or false
+	kindObject      // raw is a JSON object
+	kindArray       // raw is a JSON array
 )
 
 func (k kind) String() string {
 	switch k {
-	case null:
+	case kindNull:
 		return "null"
-	case text, quoted:
+	case kindText, kindString:
 		return "text"
-	case number:
+	case kindNumber:
 		return "number"
-	case boolean:
+	case kindBool:
 		return "true or false"
-	case object:
+	case kindObject:
 		return "object"
-	case list:
+	case kindArray:
 		return "list"
 	default:
 		return "nothing"
@@ -53,9 +53,9 @@ type value struct {
 // The result may alias the body.
 func (v value) bytes() []byte {
 	switch v.kind {
-	case absent, null:
+	case kindAbsent, kindNull:
 		return nil
-	case quoted:
+	case kindString:
 		return unquote(v.raw)
 	default:
 		return v.raw
@@ -63,9 +63,9 @@ func (v value) bytes() []byte {
 }
 
 // scalar is false of objects, lists and what is not there.
-func (v value) scalar() bool {
+func (v value) isScalar() bool {
 	switch v.kind {
-	case text, quoted, number, boolean:
+	case kindText, kindString, kindNumber, kindBool:
 		return true
 	default:
 		return false
@@ -74,27 +74,27 @@ func (v value) scalar() bool {
 
 // maxWraps bounds how many layers (a list of one, JSON in a string) are
 // taken off before a value counts as no object.
-const maxWraps = 4
+const maxLayers = 4
 
 // object is the object that v is or wraps: itself, the only element of a list,
 // or JSON in a string. Only success leaves notes.
 func (v value) object(n *notes) (value, bool) {
 	var repairs notes
-	for range maxWraps {
+	for range maxLayers {
 		switch v.kind {
-		case object:
+		case kindObject:
 			for _, word := range repairs {
 				n.add(word)
 			}
 			return v, true
-		case list:
+		case kindArray:
 			only, ok := v.onlyElement()
 			if !ok {
 				return value{}, false
 			}
 			repairs.add(NoteWrappedList)
 			v = only
-		case text, quoted:
+		case kindText, kindString:
 			source := bytes.Trim(v.bytes(), jsonSpace)
 			if len(source) == 0 || strings.IndexByte(`{["`, source[0]) < 0 {
 				return value{}, false
@@ -196,17 +196,17 @@ func jsonValue(raw []byte) value {
 	}
 	switch raw[0] {
 	case '{':
-		return value{object, raw}
+		return value{kindObject, raw}
 	case '[':
-		return value{list, raw}
+		return value{kindArray, raw}
 	case '"':
-		return value{quoted, raw}
+		return value{kindString, raw}
 	case 't', 'f':
-		return value{boolean, raw}
+		return value{kindBool, raw}
 	case 'n':
-		return value{null, raw}
+		return value{kindNull, raw}
 	default:
-		return value{number, raw}
+		return value{kindNumber, raw}
 	}
 }
 
@@ -229,7 +229,7 @@ func unquote(raw []byte) []byte {
 const jsonSpace = " \t\r\n"
 
 // literal is true of the bytes that numbers, true, false and null are made of.
-func literal(c byte) bool {
+func isLiteralByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '+' || c == '.' || c == 'E'
 }
 
@@ -279,7 +279,7 @@ func valueEnd(b []byte, i int) int {
 			continue
 		default:
 			i++
-			for i < len(b) && literal(b[i]) {
+			for i < len(b) && isLiteralByte(b[i]) {
 				i++
 			}
 		}

@@ -28,7 +28,7 @@ func MaskSecrets(body []byte) []byte {
 // one too many.
 func secretName(name string) bool {
 	const longest = 128
-	name = letters(name[max(0, len(name)-longest):])
+	name = alphanumeric(name[max(0, len(name)-longest):])
 	for _, part := range []string{"password", "passwd", "apikey", "accesstoken", "authorization"} {
 		if strings.Contains(name, part) {
 			return true
@@ -147,18 +147,18 @@ func maskText(s string) string {
 	var out strings.Builder
 	done := 0 // s[:done] is written
 	for i := 0; i < len(s); {
-		if !nameByte(s[i]) {
+		if !isNameByte(s[i]) {
 			i++
 			continue
 		}
 		start := i
-		for i < len(s) && nameByte(s[i]) {
+		for i < len(s) && isNameByte(s[i]) {
 			i++
 		}
 		if !secretName(s[start:i]) {
 			continue
 		}
-		from, to := secretIn(s, start, i)
+		from, to := findSecret(s, start, i)
 		if from == to {
 			continue
 		}
@@ -173,14 +173,14 @@ func maskText(s string) string {
 	return out.String()
 }
 
-func nameByte(c byte) bool {
+func isNameByte(c byte) bool {
 	c = lower(c)
 	return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '_' || c == '-'
 }
 
 // secretIn finds the value of the secret name s[start:end]: s[from:to], empty
 // when none follows.
-func secretIn(s string, start, end int) (from, to int) {
+func findSecret(s string, start, end int) (from, to int) {
 	after := skipBlank(s, end)
 	quote := quoteAt(s, after)
 	after = skipBlank(s, after+len(quote))
@@ -188,7 +188,7 @@ func secretIn(s string, start, end int) (from, to int) {
 		after = skipBlank(s, after+1)
 	}
 	if after == len(s) || s[after] != ':' && s[after] != '=' {
-		return partValue(s, start, end)
+		return findPartValue(s, start, end)
 	}
 	from = skipBlank(s, after+1)
 	if from < len(s) && s[from] == '>' { // password => …
@@ -199,7 +199,7 @@ func secretIn(s string, start, end int) (from, to int) {
 	}
 	if open := quoteAt(s, from); open != "" {
 		from += len(open)
-		return from, from + closing(s[from:], open)
+		return from, from + closingLength(s[from:], open)
 	}
 	stop := "&\r\n"
 	switch {
@@ -216,7 +216,7 @@ func secretIn(s string, start, end int) (from, to int) {
 
 // partValue finds the value of a multipart form's part: name="password", a
 // blank line, the value, a line that begins with "--".
-func partValue(s string, start, end int) (from, to int) {
+func findPartValue(s string, start, end int) (from, to int) {
 	before := strings.TrimRight(s[max(0, start-8):start], `"'`)
 	if !strings.HasSuffix(strings.ToLower(before), "name=") {
 		return end, end
@@ -263,15 +263,15 @@ func quoteAt(s string, i int) string {
 
 // closing is the length of the value that s begins with, up to the mark that
 // closes what open opened; all of s when nothing does.
-func closing(s, open string) int {
+func closingLength(s, open string) int {
 	escapes := strings.Count(open, `\`)
 	mark := open[escapes:]
-	marks := mark
+	idFields := mark
 	if len(mark) > 1 { // a typographic one, closed by any other
-		marks = "“”„‟"
+		idFields = "“”„‟"
 	}
 	for i := 0; i < len(s); {
-		n := strings.IndexAny(s[i:], marks)
+		n := strings.IndexAny(s[i:], idFields)
 		if n < 0 {
 			return len(s)
 		}

@@ -127,7 +127,7 @@ func TestMaskSecretsHostile(t *testing.T) {
 }
 
 // planted are ways to write a secret, with NAME and SECRET to be filled in.
-var planted = []string{
+var secretTemplates = []string{
 	`{"NAME":"SECRET"}`, `{"a":[{"b":1,"NAME": "SECRET"}],"z":2}`, `{"NAME":{"a":["SECRET"]}}`,
 	`{"a":"{\"NAME\":\"SECRET\"}"}`, `{"a":"{\"b\":\"{\\\"NAME\\\":\\\"SECRET\\\"}\"}"}`,
 	`{"NAME":"SECRET",`, `{"NAME": "SECRET`, `{"NAME":SECRET,"a":1`, `{“NAME”: “SECRET”}`, `{'NAME': 'SECRET'}`,
@@ -137,7 +137,7 @@ var planted = []string{
 }
 
 func FuzzMaskSecrets(f *testing.F) {
-	for i := range planted {
+	for i := range secretTemplates {
 		f.Add("", "", uint8(i), uint8(i))
 	}
 	f.Add(`{"a":1}`, `{"b":2}`, uint8(0), uint8(0))
@@ -149,7 +149,7 @@ func FuzzMaskSecrets(f *testing.F) {
 			t.Fatalf("%q is not JSON", got)
 		}
 		const secret = "hunter2Hunter2"
-		doc := strings.NewReplacer("NAME", names[int(name)%len(names)], "SECRET", secret).Replace(planted[int(shape)%len(planted)])
+		doc := strings.NewReplacer("NAME", names[int(name)%len(names)], "SECRET", secret).Replace(secretTemplates[int(shape)%len(secretTemplates)])
 		// A line of its own before, so that it stays the document it is.
 		for _, body := range []string{doc, doc + after, before + "\n" + doc} {
 			got := MaskSecrets([]byte(body))

@@ -18,9 +18,9 @@ const (
 // outcome decides how c ended. Nothing is answered because of its hang-up
 // cause: an abandoned call clears normally too.
 func (r *record) outcome(c CDR) Outcome {
-	said, told := r.said(c.Direction)
+	said, told := r.statedOutcome(c.Direction)
 	switch {
-	case r.flag(slotVoicemail) || said == Voicemail:
+	case r.isTrue(fieldVoicemail) || said == Voicemail:
 		return Voicemail
 	case said == Answered || !c.AnsweredAt.IsZero():
 		return Answered
@@ -37,10 +37,10 @@ func (r *record) outcome(c CDR) Outcome {
 // said is what the record's own words tell of the outcome, if anything. The
 // first word counts, but an answer beside it is an answer: the disposition may
 // be ANSWER under any result.
-func (r *record) said(direction string) (Outcome, bool) {
+func (r *record) statedOutcome(direction string) (Outcome, bool) {
 	var said Outcome
-	for _, s := range []slot{slotResult, slotCallResult, slotCallStatus, slotDisposition} {
-		word := r.text(s)
+	for _, s := range []cdrField{fieldResult, fieldCallResult, fieldCallStatus, fieldDisposition} {
+		word := r.firstText(s)
 		// A result of true or false is that of an API envelope.
 		if word == "" || strings.EqualFold(word, "true") || strings.EqualFold(word, "false") {
 			continue
@@ -58,7 +58,7 @@ func (r *record) said(direction string) (Outcome, bool) {
 // outcomeOf reads the words of result, callResult, call_status and disposition
 // that are known from Ziwo's page and its integrators; empty for any other.
 func outcomeOf(word, direction string) Outcome {
-	switch letters(word) {
+	switch alphanumeric(word) {
 	case "answered", "answer":
 		return Answered
 	case "voicemail":
@@ -95,7 +95,7 @@ func cancelled(direction string) Outcome {
 // by name or by the numbers that integrators of Ziwo have seen. What names no
 // failure, such as NORMAL_CLEARING, is a missed call.
 func outcomeOfCause(cause, direction string) Outcome {
-	switch letters(cause) {
+	switch alphanumeric(cause) {
 	case "userbusy", "busyeverywhere", "17":
 		return Busy
 	case "originatorcancel", "487":
@@ -123,7 +123,7 @@ func outcomeOfCause(cause, direction string) Outcome {
 
 // letters is word in lower case with nothing but letters and digits, so that
 // NO_ANSWER, no-answer and "No answer" are one.
-func letters(word string) string {
+func alphanumeric(word string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'A' && r <= 'Z':
@@ -137,9 +137,9 @@ func letters(word string) string {
 }
 
 // flag reads a boolean: true, "true", 1, "1".
-func (r *record) flag(s slot) bool {
+func (r *record) isTrue(s cdrField) bool {
 	v := r.values[s]
-	if !v.scalar() {
+	if !v.isScalar() {
 		return false
 	}
 	switch strings.ToLower(strings.TrimSpace(string(v.bytes()))) {

@@ -10,7 +10,7 @@ import (
 )
 
 // Start is what Ziwo asks when a call lands.
-type Start struct {
+type StartRequest struct {
 	DIDCalled  string            // the dialled number, byte for byte as it came; never empty
 	Caller     string            // as it came; empty when Ziwo sent none
 	CallerName string            // empty when Ziwo sent none
@@ -40,34 +40,34 @@ const (
 //
 // Every error is a *ReadError; one without a dialled number is ErrNoDID. The
 // result keeps nothing of body, which may be reused.
-func ReadStart(contentType, rawQuery string, body []byte) (Start, error) {
-	var few [8]field
-	r := startReader{did: unset, caller: unset, callerName: unset, callID: unset}
-	fields, json, bodyErr := readBody(few[:0], contentType, body, maxFields, &r.notes)
-	if bodyErr == nil && json.kind != absent {
+func ParseStartRequest(contentType, rawQuery string, body []byte) (StartRequest, error) {
+	var buffer [8]field
+	r := startReader{did: noRank, caller: noRank, callerName: noRank, callID: noRank}
+	fields, json, bodyErr := readBody(buffer[:0], contentType, body, maxFields, &r.notes)
+	if bodyErr == nil && json.kind != kindAbsent {
 		bodyErr = r.addJSON(json)
 	} else if bodyErr == nil {
 		bodyErr = r.addForm(fields)
 	}
-	if bodyErr != nil && tooBig(bodyErr) {
-		return Start{}, bodyErr
+	if bodyErr != nil && exceedsLimit(bodyErr) {
+		return StartRequest{}, bodyErr
 	}
 	if rawQuery != "" {
 		r.fromQuery = true
 		fields, err := appendURLEncoded(nil, []byte(rawQuery), maxFields, &r.notes)
 		if err != nil {
-			return Start{}, tooManyFields(maxFields)
+			return StartRequest{}, tooManyFields(maxFields)
 		}
 		if err := r.addForm(fields); err != nil {
-			return Start{}, err
+			return StartRequest{}, err
 		}
 	}
 	return r.finish(bodyErr)
 }
 
 // tooBig tells errors that no query mends.
-func tooBig(err error) bool {
-	var read *ReadError
+func exceedsLimit(err error) bool {
+	var read *ParseError
 	return errors.As(err, &read) && (read.Reason == ReasonTooManyFields || read.Reason == ReasonNameTooLong)
 }
 
@@ -76,15 +76,15 @@ func tooBig(err error) bool {
 type rank uint8
 
 const (
-	unset     rank = 255
+	noRank    rank = 255
 	queryRank rank = 100
 )
 
 // meaning is what a field with a known name is.
-type meaning uint8
+type startField uint8
 
 const (
-	otherField meaning = iota
+	otherField startField = iota
 	didField
 	callerField
 	callerNameField
@@ -93,9 +93,9 @@ const (
 
 // startMeaning knows the names. The first of each group is Ziwo's own; the
 // others are those of its newer records and of its integrators.
-func startMeaning(name []byte) (meaning, rank) {
+func startFieldOf(name []byte) (startField, rank) {
 	var buffer [24]byte
-	switch string(plainName(buffer[:0], name)) {
+	switch string(normalizeName(buffer[:0], name)) {
 	case "didcalled":
 		return didField, 0
 	case "did":
@@ -133,7 +133,7 @@ func startMeaning(name []byte) (meaning, rank) {
 
 // plainName appends name in lower case without "_", "-" and surrounding space;
 // nothing when it does not fit, since no known name is that long.
-func plainName(dst, name []byte) []byte {
+func normalizeName(dst, name []byte) []byte {
 	for _, c := range bytes.TrimSpace(name) {
 		if c == '_' || c == '-' {
 			continue
@@ -148,7 +148,7 @@ func plainName(dst, name []byte) []byte {
 
 // startReader collects the fields of one request.
 type startReader struct {
-	start                           Start
+	start                           StartRequest
 	did, caller, callerName, callID rank // of the name that gave each; unset when none did
 	didKind, callerKind             kind
 	badDID                          kind // of a didCalled that is no text
@@ -159,7 +159,7 @@ type startReader struct {
 
 func (r *startReader) addForm(fields []field) error {
 	for _, f := range fields {
-		if err := r.add(f.name, value{text, f.value}); err != nil {
+		if err := r.add(f.name, value{kindText, f.value}); err != nil {
 			return err
 		}
 	}
@@ -170,7 +170,7 @@ func (r *startReader) addForm(fields []field) error {
 func (r *startReader) addJSON(v value) error {
 	outer, ok := v.object(&r.notes)
 	if !ok {
-		return &ReadError{
+		return &ParseError{
 			Reason:  ReasonUnreadableJSON,
 			Message: fmt.Sprintf(`the body is JSON, but its top is a %s; send one object such as {"didCalled": "…"}`, v.kind),
 		}
@@ -213,36 +213,36 @@ func (r *startReader) add(name []byte, v value) error {
 		return tooManyFields(maxFields)
 	}
 	if len(name) > maxName {
-		return &ReadError{
+		return &ParseError{
 			Reason:  ReasonNameTooLong,
 			Message: fmt.Sprintf("field %d has a name of more than %d bytes; shorten it", r.count, maxName),
 		}
 	}
-	what, rank := startMeaning(name)
+	what, rank := startFieldOf(name)
 	if r.fromQuery {
 		rank += queryRank
 	}
 	switch what {
 	case didField:
 		switch {
-		case !v.scalar():
+		case !v.isScalar():
 			r.badDID = v.kind
 		case rank < r.did && len(bytes.TrimSpace(v.bytes())) > 0:
 			r.did, r.didKind = rank, v.kind
 			r.start.DIDCalled = string(v.bytes())
 		}
 	case callerField:
-		if rank < r.caller && r.given(v) {
+		if rank < r.caller && r.usable(v) {
 			r.caller, r.callerKind = rank, v.kind
 			r.start.Caller = string(v.bytes())
 		}
 	case callerNameField:
-		if rank < r.callerName && r.given(v) {
+		if rank < r.callerName && r.usable(v) {
 			r.callerName = rank
 			r.start.CallerName = string(v.bytes())
 		}
 	case callIDField:
-		if rank < r.callID && r.given(v) {
+		if rank < r.callID && r.usable(v) {
 			r.callID = rank
 			r.start.CallID = string(bytes.TrimSpace(v.bytes()))
 		}
@@ -253,8 +253,8 @@ func (r *startReader) add(name []byte, v value) error {
 }
 
 // given tells whether v says anything: Ziwo writes "unknown" for none.
-func (r *startReader) given(v value) bool {
-	if !v.scalar() || v.unknown() {
+func (r *startReader) usable(v value) bool {
+	if !v.isScalar() || v.isUnknown() {
 		return false
 	}
 	if len(v.bytes()) > maxStartText {
@@ -265,14 +265,14 @@ func (r *startReader) given(v value) bool {
 }
 
 // unknown is true of the texts that mean "none".
-func (v value) unknown() bool {
+func (v value) isUnknown() bool {
 	t := bytes.TrimSpace(v.bytes())
 	return len(t) == 0 || equalFold(t, "unknown") || equalFold(t, "null")
 }
 
 func (r *startReader) addOther(name []byte, v value) {
 	key := strings.ToLower(string(bytes.TrimSpace(name)))
-	if key == "" || v.kind == null || r.start.Fields[key] != "" {
+	if key == "" || v.kind == kindNull || r.start.Fields[key] != "" {
 		return
 	}
 	if r.start.Fields == nil {
@@ -283,14 +283,14 @@ func (r *startReader) addOther(name []byte, v value) {
 
 // finish judges what was collected. bodyErr is why the body gave nothing; it
 // matters only when the query did not give a dialled number either.
-func (r *startReader) finish(bodyErr error) (Start, error) {
+func (r *startReader) finish(bodyErr error) (StartRequest, error) {
 	switch {
-	case r.did == unset && bodyErr != nil:
-		return Start{}, bodyErr
-	case r.did == unset:
-		return Start{}, &ReadError{Reason: ReasonNoDID, Message: r.noDID(), Err: ErrNoDID}
+	case r.did == noRank && bodyErr != nil:
+		return StartRequest{}, bodyErr
+	case r.did == noRank:
+		return StartRequest{}, &ParseError{Reason: ReasonNoDID, Message: r.noDID(), Err: ErrNoDID}
 	case len(r.start.DIDCalled) > maxStartText:
-		return Start{}, &ReadError{
+		return StartRequest{}, &ParseError{
 			Reason:  ReasonDIDTooLong,
 			Message: fmt.Sprintf("didCalled has %d bytes; send the dialled number, at most %d", len(r.start.DIDCalled), maxStartText),
 		}
@@ -298,10 +298,10 @@ func (r *startReader) finish(bodyErr error) (Start, error) {
 	if bodyErr != nil {
 		r.notes.add(NoteUnreadableBody)
 	}
-	if r.didKind == number {
+	if r.didKind == kindNumber {
 		r.notes.add(NoteDIDNumberType)
 	}
-	if r.callerKind == number {
+	if r.callerKind == kindNumber {
 		r.notes.add(NoteCallerNumberType)
 	}
 	r.start.Notes = r.notes.sorted()
@@ -311,7 +311,7 @@ func (r *startReader) finish(bodyErr error) (Start, error) {
 func (r *startReader) noDID() string {
 	const mend = "send the dialled number as the form field didCalled"
 	switch {
-	case r.badDID != absent:
+	case r.badDID != kindAbsent:
 		return fmt.Sprintf("didCalled is a JSON %s; send the dialled number as text", r.badDID)
 	case r.count == 0:
 		return "the request has no fields, neither in its body nor in its query; " + mend
