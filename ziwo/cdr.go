@@ -9,61 +9,62 @@ import (
 	"unicode/utf8"
 )
 
-// CDR is the record of one finished call, as Ziwo posts it at hang-up and as
-// its call-history webhook sends it. Texts are valid UTF-8 without NUL bytes;
-// empty means that Ziwo sent none, or "unknown".
+// CDR is the call detail record of a finished call. Ziwo posts it when the call
+// ends and in its call-history webhook. Texts are valid UTF-8 without NUL bytes; a
+// text is empty if Ziwo sends none or "unknown". Times are in UTC; the zero time
+// means none. Durations are whole seconds and never negative.
 type CDR struct {
 	CallID       string
-	Direction    string // lower case: inbound, outbound, internal, service, or what Ziwo invents next
-	DIDCalled    string // as it came; on an outbound call the customer's number
-	CallerNumber string // as it came
+	Direction    string // lower case: inbound, outbound, internal, service, or another value of Ziwo's
+	DIDCalled    string // unparsed; the customer's number if the call is outbound
+	CallerNumber string // unparsed
 	CallerName   string
 
-	StartedAt  time.Time // UTC like all instants here; zero means none
-	AnsweredAt time.Time // zero when nobody answered
+	StartedAt  time.Time
+	AnsweredAt time.Time // zero if the call was not answered
 	EndedAt    time.Time
-	UpdatedAt  time.Time // when Ziwo last wrote the record: orders its revisions
+	UpdatedAt  time.Time // time of Ziwo's last change to the record, which orders its revisions
 
-	Duration int // whole seconds, never negative: from start to end, ringing included
-	RingTime int // until the answer, or until the end when nobody answered
+	Duration int // from the start to the end, including ringing
+	RingTime int // from the start to the answer, or to the end if the call was not answered
 	TalkTime int // from the answer to the end
 	HoldTime int
 
 	Outcome       Outcome
 	HangupCause   string // FreeSWITCH's name, such as NORMAL_CLEARING
 	HangupBy      string
-	Agent         string // the agent's ccLogin, always text ("0026"); the numeric id only when there is no ccLogin
-	Position      string // what took the call: a rule's number, or "agent-0029"
+	Agent         string // ccLogin of the agent, such as "0026", or the numeric id if there is no ccLogin
+	Position      string // destination that answered: the number of a rule, or "agent-0029"
 	RecordingFile string
-	Tracker       string // the call tracker by its name in Ziwo; empty when the DID leads elsewhere
+	Tracker       string // name of the call tracker in Ziwo; empty if the DID routes elsewhere
 	Notes         []string
 }
 
-// What ReadCDR says of a body that gives no CDR. Both are wrapped with why.
+// Errors of ParseCDR. It wraps both with an explanation.
 var (
 	ErrNotCDR    = errors.New("not a CDR")
 	ErrEmptyBody = errors.New("empty body")
 )
 
 const (
-	maxCDRFields = 1000 // of a form; JSON is bounded by its size
+	maxCDRFields = 1000 // fields of a form; the size of a body bounds JSON
 	maxCDRText   = 512  // bytes of a text
-	maxCallID    = 200  // bytes; a longer one would not fit a database's index
+	maxCallID    = 200  // bytes; a database index cannot hold more
 )
 
-// ReadCDR reads the body of an end call or of the call-history webhook: a bare
-// CDR, one under "content" (as an object or as JSON in a string), or a list of
-// one, in any encoding that ReadStart takes. Fields of the query fill what the
-// body leaves open. The 2016 names of
-// https://www.ziwo.io/api-integration-developers/ are read as well as those
-// that newer records use, without case; unknown fields are ignored.
+// ParseCDR parses the body of an end call or of the call-history webhook. The body
+// may be a CDR, an object with a CDR under "content" (as an object or as JSON in a
+// string), or an array of one of them, in any encoding that ParseStartRequest
+// accepts. Fields of the query supply what the body lacks. ParseCDR accepts the
+// names of 2016 (https://www.ziwo.io/api-integration-developers/) and those of newer
+// records, in any case. It ignores unknown fields.
 //
-// A record is a CDR when it has a call id, a DID, a start, answer or end time,
-// a hang-up cause or a result. Anything else is ErrNotCDR; no body and no CDR
-// in the query is ErrEmpty.
+// A record is a CDR if it has a call id, a DID, a start, answer or end time, a
+// hang-up cause or a result. For any other body, ParseCDR returns ErrNotCDR. If the
+// body is empty and the query has no CDR, it returns ErrEmptyBody.
 func ParseCDR(contentType, rawQuery string, body []byte) (CDR, error) {
 	var n notes
-	fields, json, err := readBody(nil, contentType, body, maxCDRFields, &n)
+	fields, document, err := readBody(nil, contentType, body, maxCDRFields, &n)
 	if err != nil {
 		return CDR{}, fmt.Errorf("%w: %w", ErrNotCDR, err)
 	}
@@ -76,17 +77,17 @@ func ParseCDR(contentType, rawQuery string, body []byte) (CDR, error) {
 	switch {
 	case empty:
 		whole.addForm(query)
-	case json.kind != kindAbsent:
-		outer, ok := json.object(&n)
+	case document.kind != kindAbsent:
+		outer, ok := document.object(&n)
 		if !ok {
-			return CDR{}, fmt.Errorf("%w: the top of the JSON is a %s; one object is expected", ErrNotCDR, json.kind)
+			return CDR{}, fmt.Errorf("%w: the body is a JSON %s; send one object", ErrNotCDR, document.kind)
 		}
 		whole.addObject("", outer)
 	default:
 		whole.addForm(fields)
 	}
 
-	// What stands beside the content belongs to an envelope: {"result": true, …}.
+	// With a CDR in content, the other members are an envelope: {"result": true, …}.
 	chosen := &whole
 	var repairs notes
 	if content, ok := whole.values[fieldContent].object(&repairs); ok {
@@ -99,18 +100,18 @@ func ParseCDR(contentType, rawQuery string, body []byte) (CDR, error) {
 	case !isCDR && empty:
 		return CDR{}, fmt.Errorf("%w: send the CDR as JSON", ErrEmptyBody)
 	case !isCDR:
-		return CDR{}, fmt.Errorf("%w: it has no call id, no DID, no time, no hang-up cause and no result", ErrNotCDR)
+		return CDR{}, fmt.Errorf("%w: the record has no call id, DID, time, hang-up cause or result", ErrNotCDR)
 	}
 	chosen.addForm(query)
 	return chosen.cdr(n), nil
 }
 
-// slot is one name that a CDR may use; names of one thing stand together, the
-// better first.
+// cdrField is a field that a CDR may have. Alternative names of one value follow
+// each other, the preferred one first.
 type cdrField uint8
 
 const (
-	noField cdrField = iota
+	unknownField cdrField = iota
 	fieldContent
 	fieldCallID
 	fieldUUID
@@ -158,7 +159,8 @@ const (
 	cdrFieldCount
 )
 
-// fieldOf knows the names: lower case, without "_" and "-", nested ones with dots.
+// cdrFieldOf returns the field with a path from appendPath: lower case, without "_"
+// and "-", with dots between nested names.
 func cdrFieldOf(path []byte) cdrField {
 	switch string(path) {
 	case "content":
@@ -250,41 +252,41 @@ func cdrFieldOf(path []byte) cdrField {
 	case "extendedinfo.numbers.linkdata":
 		return fieldLinkData
 	default:
-		return noField
+		return unknownField
 	}
 }
 
-// record holds the values that a CDR may be made of, not decoded yet.
+// record holds the undecoded values of a CDR.
 type record struct {
 	values [cdrFieldCount]value
-	filled [cdrFieldCount]bool // with a value that says something
+	filled [cdrFieldCount]bool // whether the value is usable
 	notes  notes
 }
 
-// set keeps the first value that says anything.
+// set stores v for a field, unless the field already has a usable value.
 func (r *record) set(s cdrField, v value) {
-	if s != noField && !r.filled[s] {
+	if s != unknownField && !r.filled[s] {
 		r.values[s] = v
 		r.filled[s] = !v.isBlank() && (v.isScalar() || s == fieldContent)
 	}
 }
 
-// recognisable tells a CDR from any other record. What it notes does not count.
+// isCDR reports whether r is a CDR. Callers discard the notes that it adds.
 func (r *record) isCDR() bool {
-	_, told := r.statedOutcome("")
-	return told || r.callID() != "" || r.firstText(fieldHangupCause) != "" ||
+	_, hasOutcome := r.statedOutcome("")
+	return hasOutcome || r.callID() != "" || r.firstText(fieldHangupCause) != "" ||
 		r.firstText(fieldDIDCalled, fieldDID, fieldCalledNumber, fieldCalleeIDNumber) != "" ||
 		!r.firstTime(fieldStartedAt, fieldStartDateTime, fieldStartRawTime).IsZero() ||
 		!r.firstTime(fieldAnsweredAt, fieldAnsweredDateTime, fieldAnsweredRawTime).IsZero() ||
 		!r.firstTime(fieldEndedAt, fieldEndDateTime, fieldEndRawTime).IsZero()
 }
 
-// blank is true of values that mean "none".
+// isBlank reports whether v means that there is no value.
 func (v value) isBlank() bool {
 	return v.kind == kindAbsent || v.kind == kindNull || v.isScalar() && v.isUnknown()
 }
 
-// addObject takes the members of v and of the few objects in it that matter.
+// addObject adds the members of v and those of its agent and extendedInfo objects.
 func (r *record) addObject(prefix string, v value) {
 	var buffer [64]byte
 	for all := v.members(); ; {
@@ -293,18 +295,18 @@ func (r *record) addObject(prefix string, v value) {
 			return
 		}
 		path := appendPath(buffer[:0], prefix, name)
-		var inside string
+		var innerPrefix string
 		switch string(path) {
 		case "agent":
-			inside = "agent."
+			innerPrefix = "agent."
 		case "extendedinfo":
-			inside = "extendedinfo."
+			innerPrefix = "extendedinfo."
 		case "extendedinfo.numbers":
-			inside = "extendedinfo.numbers."
+			innerPrefix = "extendedinfo.numbers."
 		}
-		if inside != "" && !v.isBlank() {
+		if innerPrefix != "" && !v.isBlank() {
 			if inner, ok := v.object(new(notes)); ok {
-				r.addObject(inside, inner)
+				r.addObject(innerPrefix, inner)
 				continue
 			}
 		}
@@ -312,7 +314,7 @@ func (r *record) addObject(prefix string, v value) {
 	}
 }
 
-// addForm takes fields, nested ones named agent[ccLogin] or agent.ccLogin.
+// addForm adds fields. The names of nested ones are agent[ccLogin] or agent.ccLogin.
 func (r *record) addForm(fields []field) {
 	var buffer [64]byte
 	for _, f := range fields {
@@ -332,8 +334,8 @@ func (r *record) addForm(fields []field) {
 	}
 }
 
-// appendPath appends prefix and name in the form that fieldOf knows; nothing
-// when they do not fit, since no known path is that long.
+// appendPath appends prefix and name in the form for cdrFieldOf. If they do not fit
+// into dst, which is longer than any known path, it returns an empty path.
 func appendPath(dst []byte, prefix string, name []byte) []byte {
 	dst = append(dst, prefix...)
 	for _, c := range name {
@@ -351,7 +353,7 @@ func appendPath(dst []byte, prefix string, name []byte) []byte {
 	return dst
 }
 
-// cdr decodes the values. found are the notes of the body around them.
+// cdr decodes the values of r. It adds to the notes found.
 func (r *record) cdr(found notes) CDR {
 	r.notes = found
 	var c CDR
@@ -380,8 +382,8 @@ func (r *record) cdr(found notes) CDR {
 	return c
 }
 
-// durations takes what the record says, and the difference of two instants
-// where it says nothing. Nothing is derived from an instant that is not there.
+// durations sets the durations of c. It derives those that the record lacks from
+// the times that it has.
 func (r *record) durations(c *CDR) {
 	whole, wholeOK := r.secondsBetween(c.StartedAt, c.EndedAt)
 	talk, talkOK := r.secondsBetween(c.AnsweredAt, c.EndedAt)
@@ -400,17 +402,18 @@ func (r *record) durations(c *CDR) {
 		{&c.TalkTime, fieldTalkTime, talk, talkOK},
 		{&c.HoldTime, fieldHoldTime, 0, false},
 	} {
-		if said, ok := r.seconds(d.cdrField); ok {
-			*d.seconds = said
+		if stated, ok := r.seconds(d.cdrField); ok {
+			*d.seconds = stated
 		} else if d.ok {
 			*d.seconds = d.derived
 		}
 	}
 }
 
-// between is the whole seconds from one instant to another, when both are
-// there. Less than a second the wrong way round is no contradiction: some of
-// Ziwo's instants have milliseconds and others have not.
+// secondsBetween returns the whole seconds from one time to another. It returns
+// false if either is missing or they contradict each other. A negative difference of
+// less than a second is no contradiction, because only some of Ziwo's times have
+// milliseconds.
 func (r *record) secondsBetween(from, to time.Time) (int, bool) {
 	if from.IsZero() || to.IsZero() {
 		return 0, false
@@ -423,7 +426,7 @@ func (r *record) secondsBetween(from, to time.Time) (int, bool) {
 	return int(max(d, 0) / time.Second), true
 }
 
-// text is the first of the values that says anything, without surrounding space.
+// firstText returns the first text among the fields, without surrounding space.
 func (r *record) firstText(names ...cdrField) string {
 	for _, s := range names {
 		if t := strings.TrimSpace(r.cleanText(r.values[s])); t != "" {
@@ -433,8 +436,8 @@ func (r *record) firstText(names ...cdrField) string {
 	return ""
 }
 
-// phone is like text, but keeps the spaces: a leading one may be a "+" that was
-// not encoded.
+// firstPhone is like firstText but keeps the spaces: a leading one may be an
+// unencoded "+". It adds the note numberType if the value is a JSON number.
 func (r *record) firstPhone(numberType string, names ...cdrField) string {
 	for _, s := range names {
 		v := r.values[s]
@@ -450,6 +453,7 @@ func (r *record) firstPhone(numberType string, names ...cdrField) string {
 	return ""
 }
 
+// callID returns the first call id that is not too long.
 func (r *record) callID() string {
 	for _, s := range []cdrField{fieldCallID, fieldUUID, fieldPrimaryCallID} {
 		switch id := r.firstText(s); {
@@ -463,8 +467,8 @@ func (r *record) callID() string {
 	return ""
 }
 
-// agent is the ccLogin, whose leading zeros count, or else the id that Ziwo's
-// database gave the agent.
+// agent returns the ccLogin of the agent, including leading zeros, or else Ziwo's
+// id of the agent.
 func (r *record) agent() string {
 	if login := r.firstText(fieldAgentCCLogin, fieldAgentDotCCLogin, fieldAgent); login != "" {
 		return login
@@ -477,7 +481,7 @@ func (r *record) agent() string {
 	return ""
 }
 
-// kept is a text as a database can keep it.
+// cleanText returns the text of v in a form that every database can store.
 func (r *record) cleanText(v value) string {
 	if v.isBlank() || !v.isScalar() || v.kind == kindBool {
 		return ""
