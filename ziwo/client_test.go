@@ -87,7 +87,7 @@ func TestWhatChangesSomethingIsSentAgainAfterALoginOnly(t *testing.T) {
 	if err := c.CreateTracker(t.Context(), ziwo.Tracker{Name: "a", StartRequestURL: "https://x.example/s", EndRequestURL: "https://x.example/e"}); err != nil {
 		t.Fatal(err)
 	}
-	z.Fail(ziwotest.Fault{Kind: ziwotest.Fault500, Path: "/admin", Times: 1})
+	z.AddFault(ziwotest.Fault{Kind: ziwotest.Fault500, Path: "/admin", Times: 1})
 	if err := c.DeleteTracker(t.Context(), "a"); ziwo.KindOf(err) != ziwo.Unavailable {
 		t.Errorf("it went on after an error: %v", err)
 	}
@@ -137,12 +137,12 @@ func TestFailuresHaveAKind(t *testing.T) {
 	}{
 		{ziwotest.FaultHTML, ziwo.Unreadable, 3},
 		{ziwotest.FaultEmpty, ziwo.Unreadable, 3},
-		{ziwotest.FaultWrongJSON, ziwo.Unreadable, 3},
-		{ziwotest.FaultOtherJSON, ziwo.Unreadable, 3},
-		{ziwotest.FaultRefused, ziwo.Rejected, 1},
+		{ziwotest.FaultTruncatedJSON, ziwo.Unreadable, 3},
+		{ziwotest.FaultUnexpectedJSON, ziwo.Unreadable, 3},
+		{ziwotest.FaultRejected, ziwo.Rejected, 1},
 		{ziwotest.Fault429, ziwo.RateLimited, 3},
 		{ziwotest.Fault500, ziwo.Unavailable, 3},
-		{ziwotest.FaultCut, ziwo.Unavailable, 0}, // net/http itself may try a broken connection again
+		{ziwotest.FaultAbort, ziwo.Unavailable, 0}, // net/http itself may try a broken connection again
 		{ziwotest.FaultHang, ziwo.Unavailable, 3},
 	} {
 		t.Run(string(c.fault), func(t *testing.T) {
@@ -153,7 +153,7 @@ func TestFailuresHaveAKind(t *testing.T) {
 			if _, err := client.Profile(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			z.Fail(ziwotest.Fault{Kind: c.fault, Path: "/callHistory"})
+			z.AddFault(ziwotest.Fault{Kind: c.fault, Path: "/callHistory"})
 			_, err := client.CallHistory(t.Context(), ziwo.HistoryQuery{Limit: 10})
 			if ziwo.KindOf(err) != c.kind {
 				t.Errorf("it is %q: %v", ziwo.KindOf(err), err)
@@ -161,7 +161,7 @@ func TestFailuresHaveAKind(t *testing.T) {
 			if n := z.Requests("GET /callHistory/{$}"); c.tries > 0 && n != c.tries {
 				t.Errorf("it was asked %d times, want %d", n, c.tries)
 			}
-			z.Heal()
+			z.ClearFaults()
 			if _, err := client.CallHistory(t.Context(), ziwo.HistoryQuery{Limit: 10}); err != nil {
 				t.Errorf("and when it was well again: %v", err)
 			}
@@ -171,18 +171,18 @@ func TestFailuresHaveAKind(t *testing.T) {
 
 func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
 	z, c := talk(t)
-	z.Fail(ziwotest.Fault{Kind: ziwotest.Fault429, Path: "/profile", RetryAfter: "3600"})
+	z.AddFault(ziwotest.Fault{Kind: ziwotest.Fault429, Path: "/profile", RetryAfter: "3600"})
 	_, err := c.Profile(t.Context())
 	var failure *ziwo.APIError
 	if !errors.As(err, &failure) || failure.RetryAfter != time.Hour || z.Requests("GET /profile") != 1 {
 		t.Errorf("%v after %d requests", err, z.Requests("GET /profile"))
 	}
-	z.Heal()
-	z.Fail(ziwotest.Fault{Kind: ziwotest.Fault429, Path: "/profile", RetryAfter: "0", Times: 1})
+	z.ClearFaults()
+	z.AddFault(ziwotest.Fault{Kind: ziwotest.Fault429, Path: "/profile", RetryAfter: "0", Times: 1})
 	if _, err := c.Profile(t.Context()); err != nil {
 		t.Error(err)
 	}
-	z.Fail(ziwotest.Fault{Kind: ziwotest.Fault429, Path: "/profile", RetryAfter: "10", Times: 1})
+	z.AddFault(ziwotest.Fault{Kind: ziwotest.Fault429, Path: "/profile", RetryAfter: "10", Times: 1})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if _, err := c.Profile(ctx); ziwo.KindOf(err) != ziwo.RateLimited {
@@ -573,7 +573,7 @@ func TestCTIAndLive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Whisper(t.Context(), listening, ziwo.WhisperAgent); err != nil || z.Whispering(listening) != "agent" {
+	if err := c.Whisper(t.Context(), listening, ziwo.WhisperAgent); err != nil || z.WhisperTarget(listening) != "agent" {
 		t.Errorf("whisper: %v", err)
 	}
 	if err := c.Whisper(t.Context(), listening, "everybody"); err == nil {
@@ -598,12 +598,12 @@ func TestLogsAreRead(t *testing.T) {
 	}))
 	t.Cleanup(ours.Close)
 	z.AddTracker(ziwotest.Tracker{Name: "sales", StartRequestURL: ours.URL, EndRequestURL: ours.URL})
-	z.AddNumber(ziwotest.Number{E164: "+97142345678", Called: "042345678", Tracker: "sales"})
+	z.AddNumber(ziwotest.Number{E164: "+97142345678", DIDCalled: "042345678", Tracker: "sales"})
 	if _, err := z.Simulate(t.Context(), ziwotest.Simulation{From: noon, Length: time.Hour, Calls: 30}); err != nil {
 		t.Fatal(err)
 	}
 	truth := map[string]ziwotest.Call{}
-	for _, call := range z.Truth() {
+	for _, call := range z.EndedCalls() {
 		truth[call.CallID] = call
 	}
 	starts, ends := 0, 0

@@ -36,18 +36,18 @@ func TestRecordingsSurviveTheirFaults(t *testing.T) {
 		}{
 			{ziwotest.FaultHTML, ziwo.Unreadable, false},
 			{ziwotest.FaultEmpty, ziwo.NotFound, false},
-			{ziwotest.FaultWrongJSON, ziwo.Unreadable, false},
-			{ziwotest.FaultOtherJSON, ziwo.Unreadable, false},
-			{ziwotest.FaultRefused, ziwo.NotFound, false},
+			{ziwotest.FaultTruncatedJSON, ziwo.Unreadable, false},
+			{ziwotest.FaultUnexpectedJSON, ziwo.Unreadable, false},
+			{ziwotest.FaultRejected, ziwo.NotFound, false},
 			{ziwotest.Fault429, ziwo.RateLimited, false},
 			{ziwotest.Fault500, ziwo.Unavailable, false},
 			{ziwotest.FaultHang, ziwo.Unavailable, false},
-			{ziwotest.FaultHalf, "", false},
-			{ziwotest.FaultStall, "", false},
-			{ziwotest.FaultWhole, "", true},
-			{ziwotest.FaultOctets, "", true},
+			{ziwotest.FaultHalfBody, "", false},
+			{ziwotest.FaultStalledBody, "", false},
+			{ziwotest.FaultIgnoreRange, "", true},
+			{ziwotest.FaultOctetStream, "", true},
 			{ziwotest.FaultRedirect, "", true},
-			{ziwotest.FaultTell, "", true},
+			{ziwotest.FaultLeakToken, "", true},
 		} {
 			if style == ziwo.RecordingSignedURL && f.fault == ziwotest.FaultRedirect {
 				continue // nobody redirects from there
@@ -58,7 +58,7 @@ func TestRecordingsSurviveTheirFaults(t *testing.T) {
 				if _, err := c.Profile(t.Context()); err != nil { // it is logged in
 					t.Fatal(err)
 				}
-				z.Fail(ziwotest.Fault{Kind: f.fault, Path: path})
+				z.AddFault(ziwotest.Fault{Kind: f.fault, Path: path})
 				recording, err := c.Recording(t.Context(), ziwo.RecordingQuery{CallID: call.CallID})
 				if f.kind != "" {
 					if ziwo.KindOf(err) != f.kind {

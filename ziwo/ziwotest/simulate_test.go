@@ -72,25 +72,25 @@ func ziwoFor(t testing.TB, s *tracked, o ziwotest.Options) *ziwotest.Ziwo {
 	z := ziwotest.New(o)
 	t.Cleanup(z.Close)
 	z.AddTracker(ziwotest.Tracker{Name: "sales", StartRequestURL: s.URL + "/start", StartRequestKey: "start-key", EndRequestURL: s.URL + "/end", EndRequestKey: "end-key"})
-	z.AddNumber(ziwotest.Number{E164: "+97142345678", Called: "042345678", Tracker: "sales"})
-	z.AddNumber(ziwotest.Number{E164: "+97142345679", Called: "042345679", Tracker: "sales"})
+	z.AddNumber(ziwotest.Number{E164: "+97142345678", DIDCalled: "042345678", Tracker: "sales"})
+	z.AddNumber(ziwotest.Number{E164: "+97142345679", DIDCalled: "042345679", Tracker: "sales"})
 	return z
 }
 
 func TestADayHappensTheSameWayTwice(t *testing.T) {
-	faults := ziwotest.EveryFault(0.05)
-	faults.CutStart, faults.SlowStart = 0, 0 // what the network does decides the rest of such a call
+	callFaults := ziwotest.EveryFault(0.05)
+	callFaults.CutStart, callFaults.SlowStart = 0, 0 // what the network does decides the rest of such a call
 	live := func() ([]ziwotest.Call, ziwotest.Report) {
 		z := ziwoFor(t, track(t), ziwotest.Options{Seed: 7})
-		report, err := z.Simulate(t.Context(), ziwotest.Simulation{From: day, Length: 24 * time.Hour, Calls: 400, Profile: ziwotest.BusinessDay(), Faults: faults})
+		report, err := z.Simulate(t.Context(), ziwotest.Simulation{From: day, Length: 24 * time.Hour, Calls: 400, Profile: ziwotest.BusinessDay(), Faults: callFaults})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return z.Truth(), report
+		return z.EndedCalls(), report
 	}
 	first, report := live()
 	again, _ := live()
-	if diff := cmp.Diff(first, again, cmpopts.IgnoreUnexported(ziwotest.Call{}), cmpopts.IgnoreFields(ziwotest.Call{}, "Ends", "StartStatus")); diff != "" {
+	if diff := cmp.Diff(first, again, cmpopts.IgnoreUnexported(ziwotest.Call{}), cmpopts.IgnoreFields(ziwotest.Call{}, "Deliveries", "StartStatus")); diff != "" {
 		t.Errorf("the days differ:\n%s", diff)
 	}
 	if len(first) != 400 || report.Calls != 400 {
@@ -121,7 +121,7 @@ func TestAnotherSimulationHasOtherCalls(t *testing.T) {
 	}
 	z.SetNow(time.Time{}) // all of them have ended by now
 	ids := map[string]bool{}
-	for _, c := range z.Truth() {
+	for _, c := range z.EndedCalls() {
 		ids[c.CallID] = true
 	}
 	if len(ids) != 60 {
@@ -161,7 +161,7 @@ func TestEveryFaultHappens(t *testing.T) {
 		t.Errorf("keys came as %v", s.keys)
 	}
 	undelivered := 0
-	for _, c := range z.Truth() {
+	for _, c := range z.EndedCalls() {
 		if !c.Delivered() {
 			undelivered++
 		}
@@ -179,8 +179,8 @@ func TestAServerThatIsAwayLosesNoCallOfTheTruth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if report.Results["failed"] != 50 || len(z.Truth()) != 50 {
-		t.Errorf("results %v, %d calls", report.Results, len(z.Truth()))
+	if report.Results["failed"] != 50 || len(z.EndedCalls()) != 50 {
+		t.Errorf("results %v, %d calls", report.Results, len(z.EndedCalls()))
 	}
 }
 
@@ -219,7 +219,7 @@ func TestAViolationOfTheProtocolIsNoticed(t *testing.T) {
 			z := ziwotest.New(ziwotest.Options{})
 			defer z.Close()
 			z.AddTracker(ziwotest.Tracker{Name: "sales", StartRequestURL: s.URL, EndRequestURL: s.URL})
-			z.AddNumber(ziwotest.Number{E164: "+97142345678", Called: "042345678", Tracker: "sales"})
+			z.AddNumber(ziwotest.Number{E164: "+97142345678", DIDCalled: "042345678", Tracker: "sales"})
 			report, err := z.Simulate(t.Context(), ziwotest.Simulation{From: day, Length: time.Minute, Calls: 1})
 			if err != nil || len(report.Violations) != 1 {
 				t.Errorf("violations %v, %v", report.Violations, err)
