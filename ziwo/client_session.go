@@ -96,7 +96,7 @@ func (c *Client) login(ctx context.Context) (string, error) {
 	default:
 		return "", &APIError{Op: op, Kind: Unauthorized, Message: "the contact center needs a username and a password, or an access_token"}
 	}
-	a, err := c.sendOnce(ctx, request{
+	res, err := c.sendOnce(ctx, request{
 		op: op, method: http.MethodPost, path: "/auth/login", auth: withoutAuth,
 		form: url.Values{"username": {credentials.Username}, "password": {credentials.Password}, "remember": {"true"}, "deviceType": {"Web"}},
 	}, "")
@@ -104,7 +104,7 @@ func (c *Client) login(ctx context.Context) (string, error) {
 		return "", err
 	}
 	// The position of the token differs between versions of the API.
-	token := a.content.lookup("access_token", "accessToken", "token", "user.access_token", "data.access_token", "data.token")
+	token := res.content.lookup("access_token", "accessToken", "token", "user.access_token", "data.access_token", "data.token")
 	if token == "" {
 		return "", &APIError{Op: op, Kind: Unreadable, Message: "the response has no access_token"}
 	}

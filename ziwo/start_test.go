@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestReadStart(t *testing.T) {
+func TestParseStartRequest(t *testing.T) {
 	formType, form := multipartBody(t, "didCalled", "042223344")
 	_, fullForm := multipartBody(t, "didCalled", "042223344", "callerIDNumber", "0567654321",
 		"callerIDName", "Huda", "callID", "c-1", "Campaign", "spring", "empty", "")
@@ -26,7 +26,7 @@ func TestReadStart(t *testing.T) {
 			want: StartRequest{DIDCalled: "042223344"},
 		},
 		{
-			name: "form with everything", contentType: formType, body: string(fullForm),
+			name: "form with all fields", contentType: formType, body: string(fullForm),
 			want: StartRequest{
 				DIDCalled: "042223344", Caller: "0567654321", CallerName: "Huda", CallID: "c-1",
 				Fields: map[string]string{"campaign": "spring", "empty": ""},
@@ -37,7 +37,7 @@ func TestReadStart(t *testing.T) {
 			want: StartRequest{DIDCalled: "042223344"},
 		},
 		{
-			name: "form called JSON", contentType: "application/json", body: string(form),
+			name: "form declared as JSON", contentType: "application/json", body: string(form),
 			want: StartRequest{DIDCalled: "042223344", Notes: []string{NoteContentTypeMismatch}},
 		},
 		{
@@ -75,7 +75,7 @@ func TestReadStart(t *testing.T) {
 			want: StartRequest{DIDCalled: "042223344", Notes: []string{NoteMissingBoundary}},
 		},
 		{
-			name: "form cut off after its first part", contentType: "multipart/form-data; boundary=b",
+			name: "form truncated after its first part", contentType: "multipart/form-data; boundary=b",
 			body: "--b\r\nContent-Disposition: form-data; name=\"didCalled\"\r\n\r\n042223344\r\n--b\r\nContent-Disp",
 			want: StartRequest{DIDCalled: "042223344", Notes: []string{NoteMissingBoundary}},
 		},
@@ -90,18 +90,18 @@ func TestReadStart(t *testing.T) {
 			want: StartRequest{DIDCalled: "+97142223344", Caller: "0567654321", Fields: map[string]string{"note": "a b!"}},
 		},
 		{
-			name: "urlencoded with a plus that was not encoded", body: "didCalled=+97142223344",
+			name: "urlencoded with an unencoded plus", body: "didCalled=+97142223344",
 			want: StartRequest{DIDCalled: " 97142223344"},
 		},
 		{
-			name: "urlencoded with broken escapes", body: "didCalled=042223344&&discount=50%&x=%zz%4",
+			name: "urlencoded with invalid escapes", body: "didCalled=042223344&&discount=50%&x=%zz%4",
 			want: StartRequest{
 				DIDCalled: "042223344", Fields: map[string]string{"discount": "50%", "x": "%zz%4"},
 				Notes: []string{NoteBadEscape},
 			},
 		},
 		{
-			name: "urlencoded called a form", contentType: formType, body: "didCalled=042223344",
+			name: "urlencoded declared as a form", contentType: formType, body: "didCalled=042223344",
 			want: StartRequest{DIDCalled: "042223344", Notes: []string{NoteContentTypeMismatch}},
 		},
 		{
@@ -117,7 +117,7 @@ func TestReadStart(t *testing.T) {
 			},
 		},
 		{
-			name: "JSON called urlencoded", contentType: "application/x-www-form-urlencoded", body: ` {"didCalled":"042223344"}`,
+			name: "JSON declared as urlencoded", contentType: "application/x-www-form-urlencoded", body: ` {"didCalled":"042223344"}`,
 			want: StartRequest{DIDCalled: "042223344", Notes: []string{NoteContentTypeMismatch}},
 		},
 		{
@@ -133,11 +133,11 @@ func TestReadStart(t *testing.T) {
 			want: StartRequest{DIDCalled: "042223344"},
 		},
 		{
-			name: "content that is no object", body: `{"didCalled":"042223344","content":"hello"}`,
+			name: "content that is not an object", body: `{"didCalled":"042223344","content":"hello"}`,
 			want: StartRequest{DIDCalled: "042223344", Fields: map[string]string{"content": "hello"}},
 		},
 		{
-			name: "list of one", body: `[{"didCalled":"042223344"}]`,
+			name: "array of one", body: `[{"didCalled":"042223344"}]`,
 			want: StartRequest{DIDCalled: "042223344", Notes: []string{NoteWrappedList}},
 		},
 		{
@@ -160,7 +160,7 @@ func TestReadStart(t *testing.T) {
 			want: StartRequest{DIDCalled: "042223344", Notes: []string{NoteCurlyQuotes}},
 		},
 		{
-			name: "typographic quotes inside proper JSON stay", body: `{"didCalled":"042223344","company":"“Best” Cars"}`,
+			name: "typographic quotes within valid JSON", body: `{"didCalled":"042223344","company":"“Best” Cars"}`,
 			want: StartRequest{DIDCalled: "042223344", Fields: map[string]string{"company": "“Best” Cars"}},
 		},
 		{
@@ -184,11 +184,11 @@ func TestReadStart(t *testing.T) {
 			want: StartRequest{DIDCalled: "042223344", Notes: []string{NoteUnreadableBody}},
 		},
 		{
-			name: "first value that is not empty", body: "didCalled=&didCalled=042223344&didCalled=1&x=&x=2&x=3",
+			name: "first non-empty value", body: "didCalled=&didCalled=042223344&didCalled=1&x=&x=2&x=3",
 			want: StartRequest{DIDCalled: "042223344", Fields: map[string]string{"x": "2"}},
 		},
 		{
-			name: "the better name wins", body: "from=5&caller=4&callerID=3&calerIDNumber=2&callerIdNumber=1&did=7&didCalled=042223344&uuid=u&call_id=c",
+			name: "preferred name wins", body: "from=5&caller=4&callerID=3&calerIDNumber=2&callerIdNumber=1&did=7&didCalled=042223344&uuid=u&call_id=c",
 			want: StartRequest{DIDCalled: "042223344", Caller: "1", CallID: "c"},
 		},
 		{
@@ -196,15 +196,15 @@ func TestReadStart(t *testing.T) {
 			want: StartRequest{DIDCalled: "042223344"},
 		},
 		{
-			name: "the DID is kept byte for byte", body: "didCalled=%20+971%20(4)%20222-3344%09",
+			name: "DID byte for byte", body: "didCalled=%20+971%20(4)%20222-3344%09",
 			want: StartRequest{DIDCalled: "  971 (4) 222-3344\t"},
 		},
 		{
-			name: "a DID of odd text is still a DID", body: `{"didCalled":"unknown\u0000\ud83d"}`,
+			name: "DID that is not a number", body: `{"didCalled":"unknown\u0000\ud83d"}`,
 			want: StartRequest{DIDCalled: "unknown\x00\ufffd"},
 		},
 		{
-			name: "a caller too long to be one", body: "didCalled=042223344&caller=" + strings.Repeat("5", 300),
+			name: "too long caller", body: "didCalled=042223344&caller=" + strings.Repeat("5", 300),
 			want: StartRequest{DIDCalled: "042223344", Notes: []string{NoteTextCut}},
 		},
 	} {
@@ -220,7 +220,7 @@ func TestReadStart(t *testing.T) {
 	}
 }
 
-func TestReadStartAliases(t *testing.T) {
+func TestParseStartRequestAliases(t *testing.T) {
 	read := func(t *testing.T, name string) StartRequest {
 		t.Helper()
 		got, err := ParseStartRequest("", "", fmt.Appendf(nil, `{"didCalled":"1",%q:"2"}`, name))
@@ -251,35 +251,35 @@ func TestReadStartAliases(t *testing.T) {
 		}
 	}
 	if got := read(t, "callerIDNumberOfTheOtherPersonInTheCall"); got.Caller != "" || len(got.Fields) != 1 {
-		t.Errorf("a long name was taken for another: %+v", got)
+		t.Errorf("a long unknown name set a known field: %+v", got)
 	}
 }
 
-func TestReadStartErrors(t *testing.T) {
+func TestParseStartRequestErrors(t *testing.T) {
 	_, nameless := multipartBody(t, "", "x")
 	for _, tc := range []struct {
 		name, contentType, query, body string
 		reason                         string
 		reportsFailure                 string
 	}{
-		{name: "nothing", reason: ReasonNoDID, reportsFailure: "no fields"},
+		{name: "empty request", reason: ReasonNoDID, reportsFailure: "no fields"},
 		{name: "blank body", body: " \r\n\t", reason: ReasonNoDID, reportsFailure: "no fields"},
 		{name: "other fields", body: "callID=1&b=2&a=3", reason: ReasonNoDID, reportsFailure: `in the 3 fields of the request ("a", "b")`},
 		{name: "many other fields", body: "a=&b=&c=&d=&e=&f=&g=&h=&i=&j=&k=&l=", reason: ReasonNoDID, reportsFailure: `"j", …)`},
 		{name: "empty DID", body: "didCalled=%20", reason: ReasonNoDID, reportsFailure: "no value for didCalled"},
 		{name: "null DID", body: `{"didCalled":null}`, reason: ReasonNoDID, reportsFailure: "a JSON null"},
-		{name: "object for a DID", body: `{"didCalled":{"number":"042223344"}}`, reason: ReasonNoDID, reportsFailure: "a JSON object"},
-		{name: "JSON list", body: `[{"didCalled":"1"},{"didCalled":"2"}]`, reason: ReasonUnreadableJSON, reportsFailure: "the body is a JSON array"},
-		{name: "empty JSON list", body: `[ ]`, reason: ReasonUnreadableJSON, reportsFailure: "the body is a JSON array"},
+		{name: "object as DID", body: `{"didCalled":{"number":"042223344"}}`, reason: ReasonNoDID, reportsFailure: "a JSON object"},
+		{name: "JSON array", body: `[{"didCalled":"1"},{"didCalled":"2"}]`, reason: ReasonUnreadableJSON, reportsFailure: "the body is a JSON array"},
+		{name: "empty JSON array", body: `[ ]`, reason: ReasonUnreadableJSON, reportsFailure: "the body is a JSON array"},
 		{name: "JSON number", contentType: "application/json", body: `42223344`, reason: ReasonUnreadableJSON, reportsFailure: "the body is a JSON number"},
-		{name: "JSON text", body: `"042223344"`, reason: ReasonUnreadableJSON, reportsFailure: "the body is a JSON string"},
-		{name: "broken JSON", body: "\r\n{\n  \"didCalled\": 042223344\n}", reason: ReasonUnreadableJSON, reportsFailure: "line 3, column 17"},
-		{name: "JSON cut off", body: `{"didCalled":"04222`, reason: ReasonUnreadableJSON, reportsFailure: "unexpected end"},
+		{name: "JSON string", body: `"042223344"`, reason: ReasonUnreadableJSON, reportsFailure: "the body is a JSON string"},
+		{name: "invalid JSON", body: "\r\n{\n  \"didCalled\": 042223344\n}", reason: ReasonUnreadableJSON, reportsFailure: "line 3, column 17"},
+		{name: "truncated JSON", body: `{"didCalled":"04222`, reason: ReasonUnreadableJSON, reportsFailure: "unexpected end"},
 		{name: "JSON too deep", body: `{"a":` + strings.Repeat("[", 20000), reason: ReasonUnreadableJSON, reportsFailure: "exceeded max depth"},
 		{name: "garbage", body: "\x00\x01\x02", reason: ReasonUnreadableBody, reportsFailure: "neither"},
-		{name: "a number alone", contentType: "text/plain", body: "042223344", reason: ReasonUnreadableBody, reportsFailure: "neither"},
+		{name: "bare number", contentType: "text/plain", body: "042223344", reason: ReasonUnreadableBody, reportsFailure: "neither"},
 		{name: "XML", contentType: "text/xml", body: `<a b="1">`, reason: ReasonUnreadableBody, reportsFailure: "neither"},
-		{name: "broken form", contentType: "multipart/form-data; boundary=b", body: "--b--", reason: ReasonUnreadableForm, reportsFailure: "boundary"},
+		{name: "form without parts", contentType: "multipart/form-data; boundary=b", body: "--b--", reason: ReasonUnreadableForm, reportsFailure: "boundary"},
 		{name: "empty boundary", contentType: `multipart/form-data; boundary=""`, body: "--\r\n", reason: ReasonUnreadableForm, reportsFailure: "boundary"},
 		{name: "nameless form", body: string(nameless), reason: ReasonUnreadableForm, reportsFailure: "names its field"},
 		{name: "many fields", body: strings.Repeat("a=1&", 101) + "didCalled=1", reason: ReasonTooManyFields, reportsFailure: "more than 100"},
@@ -292,35 +292,35 @@ func TestReadStartErrors(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := ParseStartRequest(tc.contentType, tc.query, []byte(tc.body))
-			var read *ParseError
-			if !errors.As(err, &read) {
-				t.Fatalf("got %+v, %v, want a *ReadError", got, err)
+			var parseErr *ParseError
+			if !errors.As(err, &parseErr) {
+				t.Fatalf("got %+v, %v, want a *ParseError", got, err)
 			}
-			if read.Reason != tc.reason || !strings.Contains(read.Message, tc.reportsFailure) {
-				t.Errorf("got %s: %s\nwant %s: …%s…", read.Reason, read.Message, tc.reason, tc.reportsFailure)
+			if parseErr.Reason != tc.reason || !strings.Contains(parseErr.Message, tc.reportsFailure) {
+				t.Errorf("got %s: %s\nwant %s: …%s…", parseErr.Reason, parseErr.Message, tc.reason, tc.reportsFailure)
 			}
 			if errors.Is(err, ErrNoDID) != (tc.reason == ReasonNoDID) {
-				t.Errorf("errors.Is(err, ErrNoDID) is wrong for %s", read.Reason)
+				t.Errorf("errors.Is(err, ErrNoDID) is wrong for %s", parseErr.Reason)
 			}
 		})
 	}
 }
 
-func TestReadStartManyParts(t *testing.T) {
+func TestParseStartRequestManyParts(t *testing.T) {
 	pairs := slices.Repeat([]string{"a", "1"}, 100)
 	contentType, body := multipartBody(t, append(pairs, "didCalled", "042223344")...)
-	var read *ParseError
-	if got, err := ParseStartRequest(contentType, "", body); !errors.As(err, &read) || read.Reason != ReasonTooManyFields {
-		t.Errorf("101 parts gave %+v, %v", got, err)
+	var parseErr *ParseError
+	if got, err := ParseStartRequest(contentType, "", body); !errors.As(err, &parseErr) || parseErr.Reason != ReasonTooManyFields {
+		t.Errorf("101 parts: got %+v, %v, want too many fields", got, err)
 	}
 	contentType, body = multipartBody(t, append(pairs[2:], "didCalled", "042223344")...)
 	if got, err := ParseStartRequest(contentType, "", body); err != nil || got.DIDCalled != "042223344" {
-		t.Errorf("100 parts gave %+v, %v", got, err)
+		t.Errorf("100 parts: got %+v, %v", got, err)
 	}
 }
 
-// The server reuses its buffers.
-func TestReadStartKeepsNothingOfTheBody(t *testing.T) {
+// TestParseStartRequestDoesNotAliasBody reuses the body, as the server does.
+func TestParseStartRequestDoesNotAliasBody(t *testing.T) {
 	contentType, form := multipartBody(t, "didCalled", "042223344", "from", "0567654321", "callID", "c-1", "x", "y")
 	for name, body := range map[string][]byte{
 		contentType:        form,
@@ -338,7 +338,7 @@ func TestReadStartKeepsNothingOfTheBody(t *testing.T) {
 	}
 }
 
-func TestReadStartAllocates(t *testing.T) {
+func TestParseStartRequestAllocations(t *testing.T) {
 	contentType, body := multipartBody(t, "didCalled", "042223344", "callerIDNumber", "0567654321")
 	allocs := testing.AllocsPerRun(100, func() {
 		if _, err := ParseStartRequest(contentType, "", body); err != nil {
@@ -346,11 +346,11 @@ func TestReadStartAllocates(t *testing.T) {
 		}
 	})
 	if allocs > 2 {
-		t.Errorf("%v allocations, want one for each text", allocs)
+		t.Errorf("%v allocations, want at most 2: one for each text", allocs)
 	}
 }
 
-func FuzzReadStart(f *testing.F) {
+func FuzzParseStartRequest(f *testing.F) {
 	contentType, body := multipartBody(f, "didCalled", "042223344", "from", "0567654321", "x", "y")
 	f.Add(contentType, "", body)
 	f.Add("multipart/form-data; boundary=b", "", []byte("--b\nContent-Disposition: form-data; name=didCalled\n\n1\n--b--"))
@@ -361,26 +361,26 @@ func FuzzReadStart(f *testing.F) {
 	f.Add("", "didCalled=1", []byte("{“didCalled”: “1”}"))
 	f.Fuzz(func(t *testing.T, contentType, query string, body []byte) {
 		got, err := ParseStartRequest(contentType, query, body)
-		var read *ParseError
+		var parseErr *ParseError
 		switch {
-		case err != nil && !errors.As(err, &read):
-			t.Fatalf("%v is no *ReadError", err)
-		case err != nil && (read.Reason == "" || read.Message == ""):
-			t.Fatalf("%+v says nothing", read)
+		case err != nil && !errors.As(err, &parseErr):
+			t.Fatalf("%v is not a *ParseError", err)
+		case err != nil && (parseErr.Reason == "" || parseErr.Message == ""):
+			t.Fatalf("%+v lacks a reason or a message", parseErr)
 		case err == nil && strings.TrimSpace(got.DIDCalled) == "":
 			t.Fatal("no DID and no error")
 		}
 		if !slices.IsSorted(got.Notes) || got.Notes != nil && len(got.Notes) == 0 || got.Fields != nil && len(got.Fields) == 0 {
-			t.Fatalf("untidy: %+v", got)
+			t.Fatalf("unsorted or empty, non-nil fields: %+v", got)
 		}
 		for name := range got.Fields {
-			if what, _ := startFieldOf([]byte(name)); what != otherField {
-				t.Fatalf("%q is repeated in Fields", name)
+			if known, _ := startFieldOf([]byte(name)); known != otherField {
+				t.Fatalf("Fields contains the known field %q", name)
 			}
 		}
 		again, againErr := ParseStartRequest(contentType, query, body)
 		if diff := cmp.Diff(got, again); diff != "" || (err == nil) != (againErr == nil) {
-			t.Fatalf("two readings differ: %s", diff)
+			t.Fatalf("two results differ: %s", diff)
 		}
 	})
 }
