@@ -358,7 +358,7 @@ func jorelConfig(config map[string]any, own *ownConfig, site config.Site) {
 		own.Popup = popupOf(site)
 	}
 	if calls := doc.ClickToCall; calls != nil {
-		code, trunk := phone.Dialling(strings.ToUpper(doc.DefaultRegionCode))
+		code, trunk := phone.DialPrefixes(strings.ToUpper(doc.DefaultRegionCode))
 		own.Calls = &callsConfig{Links: calls.Links, Selectors: slices.Concat([]string{}, calls.Selectors), Text: calls.Text, Code: code, Trunk: trunk}
 	}
 }

@@ -114,8 +114,8 @@ func (r *Recorder) Record(ctx context.Context, in EndRequest, source storage.Sou
 	if len(raw) == 0 {
 		raw = []byte(in.Query)
 	}
-	cdr, err := ziwo.ReadCDR(in.ContentType, in.Query, in.Body)
-	if errors.Is(err, ziwo.ErrEmpty) {
+	cdr, err := ziwo.ParseCDR(in.ContentType, in.Query, in.Body)
+	if errors.Is(err, ziwo.ErrEmptyBody) {
 		return Receipt{}, ErrEmptyBody
 	}
 	var receipt Receipt

@@ -123,22 +123,22 @@ func (h *Simulator) set(document string) (*rules.Set, error) {
 
 // startOf reads a call as a start request is read, so that a simulation knows
 // the same names.
-func startOf(call map[string]any) (ziwo.Start, error) {
+func startOf(call map[string]any) (ziwo.StartRequest, error) {
 	body, err := json.Marshal(call)
 	if err != nil {
-		return ziwo.Start{}, problem.Errorf("call", "%v", err)
+		return ziwo.StartRequest{}, problem.Errorf("call", "%v", err)
 	}
-	start, err := ziwo.ReadStart("application/json", "", body)
+	start, err := ziwo.ParseStartRequest("application/json", "", body)
 	switch {
 	case errors.Is(err, ziwo.ErrNoDID):
-		return ziwo.Start{}, problem.Errorf("call.didCalled", "is missing")
+		return ziwo.StartRequest{}, problem.Errorf("call.didCalled", "is missing")
 	case err != nil:
-		return ziwo.Start{}, problem.Errorf("call", "%v", err)
+		return ziwo.StartRequest{}, problem.Errorf("call", "%v", err)
 	}
 	return start, nil
 }
 
-func simulate(router *rules.Router, start ziwo.Start, numbers *Numbers, at time.Time, customer *rules.Customer, voicemailField string) Simulation {
+func simulate(router *rules.Router, start ziwo.StartRequest, numbers *Numbers, at time.Time, customer *rules.Customer, voicemailField string) Simulation {
 	facts := FactsOf(start, router, numbers, at)
 	facts.Customer = customer
 	decision, trace := router.Explain(facts)

@@ -89,7 +89,7 @@ type StartAnswer struct {
 //	@Security	TrackerBasic
 //	@x-any-body	true
 //	@Router			/callTrackers/{tracker}/startCall [post]
-func (a *Answerer) Answer(ctx context.Context, tracker *ActiveTracker, in ziwo.Start) StartAnswer {
+func (a *Answerer) Answer(ctx context.Context, tracker *ActiveTracker, in ziwo.StartRequest) StartAnswer {
 	router := tracker.Router
 	facts := FactsOf(in, router, a.Numbers, a.Now())
 	if router.ReadsCustomer() {
@@ -108,7 +108,7 @@ func (a *Answerer) Answer(ctx context.Context, tracker *ActiveTracker, in ziwo.S
 
 // FactsOf returns the facts of a start request. The caller is parsed only if a
 // condition of the tracker reads it.
-func FactsOf(in ziwo.Start, router *rules.Router, numbers *Numbers, now time.Time) rules.Facts {
+func FactsOf(in ziwo.StartRequest, router *rules.Router, numbers *Numbers, now time.Time) rules.Facts {
 	facts := rules.Facts{At: now, CallID: in.CallID, Request: in.Fields}
 	did, listed := router.Listed(in.DIDCalled)
 	if !listed {

@@ -10,8 +10,8 @@ import (
 	"calltracker/phone"
 )
 
-// TestCorpus reads every number of testdata/corpus.tsv: the text as Go writes it,
-// the region, and what it has to be read as. The numbers are invented.
+// TestCorpus parses every line of testdata/corpus.tsv: the quoted text, the region,
+// and the expected E.164 form, country and type. The numbers are invented.
 func TestCorpus(t *testing.T) {
 	file, err := os.Open("testdata/corpus.tsv")
 	if err != nil {
@@ -23,7 +23,7 @@ func TestCorpus(t *testing.T) {
 	for lines.Scan() {
 		fields := strings.Split(lines.Text(), "\t")
 		if len(fields) != 5 {
-			t.Fatalf("line %d has %d fields", count+1, len(fields))
+			t.Fatalf("line %d has %d fields, want 5", count+1, len(fields))
 		}
 		raw, err := strconv.Unquote(fields[0])
 		if err != nil {
@@ -33,15 +33,15 @@ func TestCorpus(t *testing.T) {
 		countries[fields[3]] = true
 		want := phone.Number{Raw: raw, E164: fields[2], Country: fields[3], Type: phone.Type(fields[4])}
 		if got := phone.Parse(raw, fields[1]); got.E164 != want.E164 || got.Country != want.Country || got.Type != want.Type || got.Raw != raw {
-			t.Errorf("%q in %q: read as %q %s %s, want %q %s %s", raw, fields[1], got.E164, got.Country, got.Type, want.E164, want.Country, want.Type)
+			t.Errorf("Parse(%q, %q) = %q %s %s, want %q %s %s", raw, fields[1], got.E164, got.Country, got.Type, want.E164, want.Country, want.Type)
 		}
 	}
 	if err := lines.Err(); err != nil {
 		t.Fatal(err)
 	}
-	const least = 300
-	if count < least {
-		t.Errorf("the corpus has %d numbers, fewer than %d", count, least)
+	const minimum = 300
+	if count < minimum {
+		t.Errorf("the corpus has %d numbers, want at least %d", count, minimum)
 	}
-	t.Logf("%d numbers of %d countries", count, len(countries))
+	t.Logf("%d numbers from %d countries", count, len(countries))
 }

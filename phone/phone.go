@@ -1,6 +1,7 @@
-// Package phone reads telephone numbers as Ziwo and people write them:
+// Package phone parses telephone numbers in the forms that Ziwo and people use:
 // national ("061234567"), international ("+9716…", "009716…", "9716…"), quoted,
-// withheld, or an internal extension ("0026", "agent-0029").
+// withheld, or an internal extension ("0026", "agent-0029"). It also formats,
+// redacts and classifies them.
 package phone
 
 import (
@@ -14,11 +15,13 @@ import (
 	"github.com/nyaruka/phonenumbers"
 )
 
-// Type says what kind of line a number belongs to. The zero value is Unknown.
+// Type is the kind of line that a number belongs to. Parse never returns the
+// zero value for a number that was given.
 type Type string
 
-// The kinds of line. Withheld and Internal are not in any numbering plan: the
-// caller hid the number, or it is an extension of the contact centre itself.
+// The types of numbers. Withheld and Internal are in no numbering plan: Withheld
+// means that the caller hid the number, Internal that the number is an extension
+// of the contact center.
 const (
 	Unknown           Type = "unknown"
 	Mobile            Type = "mobile"
@@ -36,7 +39,7 @@ const (
 	Internal          Type = "internal"
 )
 
-// Types lists every Type, for validation and documentation.
+// Types returns every Type, for validation and documentation.
 func Types() []Type {
 	return []Type{
 		Mobile, FixedLine, FixedLineOrMobile, TollFree, PremiumRate, SharedCost, VoIP,
@@ -44,28 +47,31 @@ func Types() []Type {
 	}
 }
 
-// Number is one telephone number as it came and as it was read. The zero value
-// is "no number was given". Numbers are plain values, safe to copy and compare.
+// Number is one telephone number: the original text and what Parse found in it.
+// The zero value means that no number was given. Numbers are plain values, safe
+// to copy and compare.
 type Number struct {
-	Raw     string // as it came, byte for byte
-	E164    string // "+97161234567"; empty when it could not be read as a public number
-	Country string // ISO 3166 two letters; empty when unknown or shared by the whole world (+800)
-	Type    Type   // empty only in the zero Number
+	Raw     string // original text, byte for byte
+	E164    string // E.164 form, such as "+97161234567"; empty if Raw is not a public number
+	Country string // ISO 3166 two-letter code; empty if unknown or not of one country (+800)
+	Type    Type   // kind of line; empty only in the zero Number
 }
 
-// maxLength bounds what is handed to the numbering plan: the longest dialable
-// form has 15 digits, an international prefix and some punctuation.
+// maxLength is the longest text, in bytes, that is matched against the numbering
+// plans. A dialable number has at most 15 digits, an international prefix and
+// some punctuation.
 const maxLength = 64
 
-// Parse reads raw with the numbers of region ("AE"; "" when there is no
-// default) as the national form. It never fails: what is not a public number
-// keeps its text and has an empty E164.
+// Parse parses raw. It takes a number without a country code to be a national
+// number of region, such as "AE"; an empty region means that there is no
+// default. Parse never fails: the result for anything but a public number has
+// the text in Raw and an empty E164.
 func Parse(raw, region string) Number {
 	if raw == "" {
 		return Number{}
 	}
 	n := Number{Raw: raw, Type: Unknown}
-	text := clean(raw)
+	text := normalize(raw)
 	switch {
 	case isWithheld(text):
 		n.Type = Withheld
@@ -76,30 +82,30 @@ func Parse(raw, region string) Number {
 	case len(text) > maxLength, isWord(text):
 		return n
 	}
-	parsed, line, ok := read(raw, text, region)
+	parsed, line, ok := match(raw, text, region)
 	if !ok {
 		return n
 	}
 	n.E164 = phonenumbers.Format(parsed, phonenumbers.E164)
-	n.Country = country(parsed)
-	n.Type = kind(line)
+	n.Country = countryOf(parsed)
+	n.Type = typeOf(line)
 	return n
 }
 
-// Key is what two spellings of one number have in common: the E.164 form, or
-// the trimmed text of what is no public number.
+// Key returns a key that all spellings of one number share: the E.164 form, or
+// the normalized text if n is not a public number.
 func (n Number) Key() string {
 	if n.E164 != "" {
 		return n.E164
 	}
-	return clean(n.Raw)
+	return normalize(n.Raw)
 }
 
-// Given tells whether there was any number at all.
+// Given reports whether a number was given at all, even one that is not public.
 func (n Number) Given() bool { return n.Raw != "" }
 
-// National is the form that people of the number's own country dial, digits
-// only ("061234567"); empty when the number could not be read.
+// National returns the digits that people in the number's own country dial, such
+// as "061234567". It returns "" if n is not a public number.
 func (n Number) National() string {
 	if n.E164 == "" {
 		return ""
@@ -111,20 +117,20 @@ func (n Number) National() string {
 	return digits(phonenumbers.Format(parsed, phonenumbers.NATIONAL))
 }
 
-// LogValue redacts the number: logs show its last four digits at most.
+// LogValue returns the redacted number: logs show at most its last four digits.
 func (n Number) LogValue() slog.Value { return slog.StringValue(Redact(n.Key())) }
 
-// String is the redacted form, so that a number in a message does not leak.
+// String returns the redacted number, so that formatting n does not leak it.
 func (n Number) String() string { return Redact(n.Key()) }
 
-// Redact keeps the last four characters of a number of seven characters or
-// more and hides all of a shorter one.
+// Redact replaces all but the last four characters of number with "…". It hides
+// every character of a number that is shorter than seven characters.
 func Redact(number string) string {
-	const shown, least = 4, 7
+	const shown, shortest = 4, 7 // characters
 	if number == "" {
 		return ""
 	}
-	if utf8.RuneCountInString(number) < least {
+	if utf8.RuneCountInString(number) < shortest {
 		return "…"
 	}
 	from := len(number)
@@ -135,45 +141,45 @@ func Redact(number string) string {
 	return "…" + number[from:]
 }
 
-// KnownRegion tells whether region is the two-letter code of a country with a
-// numbering plan, in capitals.
+// KnownRegion reports whether region is the two-letter code, in capitals, of a
+// country with a numbering plan.
 func KnownRegion(region string) bool {
 	return len(region) == 2 && phonenumbers.GetSupportedRegions()[region]
 }
 
-// read applies the numbering plan. A text can often be read in several ways;
-// the first that gives a number in use is taken, else the first of a length that
-// the plan allows: a new range that the metadata does not know yet is still a
-// number.
-func read(raw, text, region string) (n *phonenumbers.PhoneNumber, line phonenumbers.PhoneNumberType, ok bool) {
+// match matches text against the numbering plans. Most texts have several
+// interpretations. The first one that is in an assigned range wins. Otherwise the
+// first one of a valid length does, because the metadata may not know a new range
+// yet.
+func match(raw, text, region string) (n *phonenumbers.PhoneNumber, line phonenumbers.PhoneNumberType, ok bool) {
 	line = phonenumbers.UNKNOWN
-	for _, r := range readings(raw, text, region) {
+	for _, r := range interpretations(raw, text, region) {
 		parsed, err := phonenumbers.Parse(r.text, r.region)
 		if err != nil {
 			continue
 		}
-		// A number in use is one of a known kind; asking for both would cost twice.
+		// A known type implies an assigned range, so one lookup answers both.
 		if known := phonenumbers.GetNumberType(parsed); known != phonenumbers.UNKNOWN {
 			return parsed, known, true
 		}
-		if n == nil && !r.sureOnly && possible(parsed) {
+		if n == nil && !r.assignedOnly && hasUsualLength(parsed) {
 			n = parsed
 		}
 	}
 	return n, line, n != nil
 }
 
-// possible is stricter than the library's, which would take every short code and
-// every number dialled within a town: it asks for the length of the country's
-// fixed or mobile lines, or one in between.
-func possible(p *phonenumbers.PhoneNumber) bool {
+// hasUsualLength reports whether p is as long as the fixed or mobile numbers of
+// its country, or in between. The library's own check is too permissive: it
+// accepts short codes and local numbers without an area code.
+func hasUsualLength(p *phonenumbers.PhoneNumber) bool {
 	national := phonenumbers.GetNationalSignificantNumber(p)
 	country := phonenumbers.GetRegionCodeForCountryCode(int(p.GetCountryCode()))
 	if phonenumbers.IsPossibleNumberWithReason(p) != phonenumbers.IS_POSSIBLE {
 		return false
 	}
 	if strings.HasPrefix(national, "0") && phonenumbers.GetNddPrefixForRegion(country, true) != "" {
-		return false // a zero is no part of the number but in countries such as Italy
+		return false // the zero is a trunk prefix, except in countries such as Italy
 	}
 	var usual []int
 	for _, line := range []phonenumbers.PhoneNumberType{phonenumbers.FIXED_LINE, phonenumbers.MOBILE} {
@@ -184,36 +190,39 @@ func possible(p *phonenumbers.PhoneNumber) bool {
 	return len(usual) == 0 || slices.Min(usual) <= len(national) && len(national) <= slices.Max(usual)
 }
 
-// reading is one way to understand a text.
-type reading struct {
+// interpretation is one way to parse a text.
+type interpretation struct {
 	text, region string
-	sureOnly     bool // a number of the right length is not enough
+	assignedOnly bool // whether the number must be in an assigned range
 }
 
-func readings(raw, text, region string) []reading {
-	if strings.HasPrefix(text, "+0") { // no country code begins with 0: somebody put the + before "00" or a trunk prefix
+// interpretations returns the ways to parse text, the most likely one first.
+func interpretations(raw, text, region string) []interpretation {
+	if strings.HasPrefix(text, "+0") { // no calling code begins with 0: the "+" precedes "00" or a trunk prefix
 		text = text[1:]
 	}
 	if text[0] == '+' {
-		return []reading{{text: text}}
+		return []interpretation{{text: text}}
 	}
 	d := digits(text)
-	var ways []reading
+	var found []interpretation
 	if rest, ok := strings.CutPrefix(text, "00"); ok {
-		ways = append(ways, reading{text: "+" + rest})
+		found = append(found, interpretation{text: "+" + rest})
 	}
-	// A URL turns "+" into a space.
+	// In a URL, an unencoded "+" becomes a space.
 	if raw[0] == ' ' && text[0] >= '1' && text[0] <= '9' && len(d) > 6 {
-		ways = append(ways, reading{text: "+" + text})
+		found = append(found, interpretation{text: "+" + text})
 	}
-	ways = append(ways, reading{text: text, region: region})
-	if d != "" && d[0] != '0' { // a bare country code
-		ways = append(ways, reading{text: "+" + d, sureOnly: true})
+	found = append(found, interpretation{text: text, region: region})
+	if d != "" && d[0] != '0' { // a calling code without a prefix
+		found = append(found, interpretation{text: "+" + d, assignedOnly: true})
 	}
-	return ways
+	return found
 }
 
-func country(p *phonenumbers.PhoneNumber) string {
+// countryOf returns the two-letter country code of p, or "" if p is not of one
+// country.
+func countryOf(p *phonenumbers.PhoneNumber) string {
 	region := phonenumbers.GetRegionCodeForNumber(p)
 	if region == "" {
 		region = phonenumbers.GetRegionCodeForCountryCode(int(p.GetCountryCode()))
@@ -224,7 +233,8 @@ func country(p *phonenumbers.PhoneNumber) string {
 	return region
 }
 
-func kind(line phonenumbers.PhoneNumberType) Type {
+// typeOf returns the Type for a type of the library.
+func typeOf(line phonenumbers.PhoneNumberType) Type {
 	switch line {
 	case phonenumbers.MOBILE:
 		return Mobile
@@ -253,20 +263,23 @@ func kind(line phonenumbers.PhoneNumberType) Type {
 	}
 }
 
-// clean drops surrounding space, the quotes that Verto leaves around numbers
-// and the invisible marks that come with numbers copied from an address book;
-// the digits of other scripts become ours.
-func clean(raw string) string {
+// normalize removes surrounding space, the quotes that Verto leaves around
+// numbers, and the invisible characters of numbers that were copied from an
+// address book. It replaces Arabic, Persian and full-width digits with ASCII
+// digits.
+func normalize(raw string) string {
 	for i := range len(raw) {
 		if raw[i] >= utf8.RuneSelf {
-			raw = strings.Map(ascii, raw)
+			raw = strings.Map(toASCII, raw)
 			break
 		}
 	}
 	return strings.Trim(raw, " \t\r\n\"'“”„‟")
 }
 
-func ascii(r rune) rune {
+// toASCII returns the ASCII equivalent of r, r itself if it has none, or -1 if r is
+// invisible.
+func toASCII(r rune) rune {
 	switch {
 	case r >= '٠' && r <= '٩':
 		return '0' + r - '٠'
@@ -285,7 +298,8 @@ func ascii(r rune) rune {
 	}
 }
 
-// isInternal is true of extensions: agents' positions and 4 digits or fewer.
+// isInternal reports whether text is an extension: an agent's position, or at most
+// four digits.
 func isInternal(text string) bool {
 	lower := strings.ToLower(text)
 	if rest, ok := strings.CutPrefix(lower, "agent-"); ok {
@@ -294,7 +308,8 @@ func isInternal(text string) bool {
 	return onlyDigits(text) && len(text) <= 4
 }
 
-// isWithheld knows the words that carriers put where the number would be.
+// isWithheld reports whether text is one of the words that carriers send instead
+// of a hidden number.
 func isWithheld(text string) bool {
 	switch strings.ToLower(text) {
 	case "", "anonymous", "withheld", "private", "restricted", "unavailable", "unknown", "hidden", "blocked",
@@ -304,33 +319,35 @@ func isWithheld(text string) bool {
 	return false
 }
 
-// isWord is true of text with letters, other than those around an extension:
-// the library would dial "1 more call" on the letters of the keypad.
+// isWord reports whether text has letters that do not introduce an extension. The
+// library would convert the letters of "1 more call" to keypad digits.
 func isWord(text string) bool {
 	text = strings.TrimPrefix(strings.ToLower(text), "tel:")
 	number, extension := text, ""
 	if i := strings.IndexFunc(text, func(r rune) bool { return r == ';' || r == '#' || unicode.IsLetter(r) }); i >= 0 {
 		number, extension = text[:i], text[i:]
 	}
-	for _, mark := range []string{";", "#", "extension", "ext", "x"} {
-		if strings.HasPrefix(extension, mark) {
+	for _, prefix := range []string{";", "#", "extension", "ext", "x"} {
+		if strings.HasPrefix(extension, prefix) {
 			return strings.TrimSpace(number) == ""
 		}
 	}
 	return extension != ""
 }
 
+// onlyDigits reports whether s is one or more ASCII digits.
 func onlyDigits(s string) bool { return s != "" && digits(s) == s }
 
+// digits returns the ASCII digits of s.
 func digits(s string) string {
-	clean := true
+	all := true
 	for i := range len(s) {
 		if s[i] < '0' || s[i] > '9' {
-			clean = false
+			all = false
 			break
 		}
 	}
-	if clean {
+	if all {
 		return s
 	}
 	var b strings.Builder
@@ -342,21 +359,22 @@ func digits(s string) string {
 	return b.String()
 }
 
-// CountryCode is the calling code of a region ("971" of AE), or "".
-func CountryCode(region string) string {
+// CallingCode returns the calling code of region, such as "971" for "AE". It
+// returns "" for an unknown region.
+func CallingCode(region string) string {
 	if code := phonenumbers.GetCountryCodeForRegion(region); code != 0 {
 		return strconv.Itoa(code)
 	}
 	return ""
 }
 
-// Prefix is how the numbers begin in E.164 that begin with text in region:
-// "+9715", "009715", "9715" and, in AE, "05" are the same. It is empty when text
-// holds no digit that tells anything.
-func Prefix(text, region string) string {
-	text = clean(text)
-	d, code, trunk := digits(text), CountryCode(region), phonenumbers.GetNddPrefixForRegion(region, true)
-	optional := trunk == "" || trunk == code // nobody need dial it, as in Qatar or the United States
+// E164Prefix returns the E.164 prefix of the numbers that begin with text when
+// dialed in region: "+9715" for "+9715", "009715", "9715" and, in AE, "05". It
+// returns "" if no significant digit is left.
+func E164Prefix(text, region string) string {
+	text = normalize(text)
+	d, code, trunk := digits(text), CallingCode(region), phonenumbers.GetNddPrefixForRegion(region, true)
+	optional := trunk == "" || trunk == code // the trunk prefix, as in Qatar or the United States
 	switch {
 	case strings.HasPrefix(text, "+"), d == "":
 	case strings.HasPrefix(d, "00"):
@@ -373,10 +391,10 @@ func Prefix(text, region string) string {
 	return "+" + d
 }
 
-// Dialling tells how people of a region dial: the calling code of their country
-// ("971") and what they put before a national number ("0", or "" when nothing).
-// Both are empty for a region without a numbering plan.
-func Dialling(region string) (code, trunk string) {
+// DialPrefixes returns the calling code of region, such as "971", and the trunk
+// prefix of its national numbers, such as "0" or "" if they have none. Both are
+// empty for a region without a numbering plan.
+func DialPrefixes(region string) (callingCode, trunkPrefix string) {
 	if !KnownRegion(region) {
 		return "", ""
 	}

@@ -576,7 +576,7 @@ func wordFor(out *condition, op Op, v Value, region string, parse func(raw, regi
 		}
 		switch op {
 		case OpPrefix:
-			text = phone.Prefix(v.Text, region)
+			text = phone.E164Prefix(v.Text, region)
 		case OpSuffix, OpContains:
 			text = strings.Map(digitOnly, v.Text)
 		default:

@@ -32,7 +32,7 @@ func TestClickToCallRingsTheAgentOnce(t *testing.T) {
 				t.Errorf("Ziwo was asked %d times", n)
 			}
 			r.ziwo.SetNow(time.Now().Add(time.Hour)) // it has ended
-			truth := r.ziwo.Truth()
+			truth := r.ziwo.EndedCalls()
 			if len(truth) != 1 || truth[0].CallID != got.CallID || truth[0].RawDID != "00971501234567" || truth[0].Agent != agent {
 				t.Errorf("Ziwo made %+v", truth)
 			}
@@ -93,13 +93,13 @@ func TestClickToCallWhenZiwoFails(t *testing.T) {
 		{ziwotest.Fault{Kind: ziwotest.Fault500}, 503, "5", "failure of its own"},
 		{ziwotest.Fault{Kind: ziwotest.Fault429, RetryAfter: "17"}, 503, "17", "too often"},
 		{ziwotest.Fault{Kind: ziwotest.FaultHTML}, 504, "", "may ring"},
-		{ziwotest.Fault{Kind: ziwotest.FaultCut}, 504, "", "may ring"},
-		{ziwotest.Fault{Kind: ziwotest.FaultRefused}, 409, "", "cannot be done now"},
+		{ziwotest.Fault{Kind: ziwotest.FaultAbort}, 504, "", "may ring"},
+		{ziwotest.Fault{Kind: ziwotest.FaultRejected}, 409, "", "cannot be done now"},
 	} {
 		t.Run(string(c.fault.Kind), func(t *testing.T) {
 			r := withZiwo(t, ziwotest.Options{})
 			c.fault.Path = "/integrations/"
-			r.ziwo.Fail(c.fault)
+			r.ziwo.AddFault(c.fault)
 			got := r.clickToCall(`{"agent":"0011","number":"0501234567"}`).want(t, c.status)
 			if !strings.Contains(got.body, c.says) || got.header.Get("Retry-After") != c.retryAfter {
 				t.Errorf("Retry-After %q: %s", got.header.Get("Retry-After"), got.body)

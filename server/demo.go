@@ -116,8 +116,8 @@ func newDemo(ctx context.Context, cmd demoCommand, dir string, log io.Writer) (_
 	}
 	d.base = "http://localhost:" + strconv.Itoa(d.server.listener.Addr().(*net.TCPAddr).Port)
 	for tracker, numbers := range map[string][]ziwotest.Number{
-		"sales":   {{E164: "+97143000100", Called: "043000100"}, {E164: "+97143000101", Called: "043000101"}},
-		"support": {{E164: "+97143000200", Called: "043000200"}},
+		"sales":   {{E164: "+97143000100", DIDCalled: "043000100"}, {E164: "+97143000101", DIDCalled: "043000101"}},
+		"support": {{E164: "+97143000200", DIDCalled: "043000200"}},
 	} {
 		address := d.base + "/callTrackers/" + tracker
 		d.ziwo.AddTracker(ziwotest.Tracker{

@@ -63,7 +63,7 @@ func status(err error) (code int, reason string) {
 		invalid *problem.Invalid
 		center  *handlers.CenterFailure
 		sound   *handlers.RecordingError
-		read    *ziwo.ReadError
+		read    *ziwo.ParseError
 		plain   *echo.HTTPError
 	)
 	switch {

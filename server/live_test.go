@@ -267,7 +267,7 @@ func TestLiveGoesOnWithoutZiwo(t *testing.T) {
 	r := watched(t)
 	s, view := r.watch()
 	good := view.ContactCenters[0].Since
-	r.ziwo.Fail(ziwotest.Fault{Kind: ziwotest.Fault500, Path: "/live"})
+	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.Fault500, Path: "/live"})
 	center := fromData[handlers.LiveCenter](t, s.next("contact-center").data)
 	if center.Name != "aldebaran" || center.State != handlers.LiveAway || center.Since.Before(good) || !strings.Contains(center.Error, "500") {
 		t.Errorf("the contact center is %+v", center)
@@ -280,7 +280,7 @@ func TestLiveGoesOnWithoutZiwo(t *testing.T) {
 	if len(now.Agents) != len(r.ziwo.Agents()) || now.ContactCenters[0] != center {
 		t.Errorf("as JSON: %+v, %d agents", now.ContactCenters, len(now.Agents))
 	}
-	r.ziwo.Heal()
+	r.ziwo.ClearFaults()
 	if center = fromData[handlers.LiveCenter](t, s.next("contact-center").data); center.State != handlers.LiveOK || center.Error != "" {
 		t.Errorf("the contact center is %+v", center)
 	}
@@ -372,7 +372,7 @@ func TestListenersShareOneLookAtZiwo(t *testing.T) {
 	t.Cleanup(z.Close)
 	api := httptest.NewServer(z)
 	t.Cleanup(api.Close)
-	z.Fail(ziwotest.Fault{Kind: ziwotest.FaultHang, Path: "/live"})
+	z.AddFault(ziwotest.Fault{Kind: ziwotest.FaultHang, Path: "/live"})
 	h := serveWith(t, t.TempDir(), documentFor(z.Ziwo, api.URL), func(s *settings) { s.liveEvery = liveEvery })
 	t.Cleanup(h.s.centers.Close)
 	var streams []*stream

@@ -29,7 +29,7 @@ func TestAnHourWithoutAServerIsClosedByItself(t *testing.T) {
 		Name: "sales", StartRequestURL: h.base + "/callTrackers/sales/startCall", StartRequestKey: "start-key-1",
 		EndRequestURL: h.base + "/callTrackers/sales/endCall", EndRequestKey: "end-key-1",
 	})
-	z.AddNumber(ziwotest.Number{E164: "+97142345678", Called: "042345678", Tracker: "sales"})
+	z.AddNumber(ziwotest.Number{E164: "+97142345678", DIDCalled: "042345678", Tracker: "sales"})
 	h.stop()
 
 	const calls = 150

@@ -60,8 +60,8 @@ func withZiwo(t *testing.T, o ziwotest.Options) *reconciled {
 		Name: "sales", StartRequestURL: h.base + "/callTrackers/sales/startCall", StartRequestKey: "start-key-1",
 		EndRequestURL: h.base + "/callTrackers/sales/endCall", EndRequestKey: "end-key-1",
 	})
-	z.AddNumber(ziwotest.Number{E164: "+97142345678", Called: "042345678", Tracker: "sales"})
-	z.AddNumber(ziwotest.Number{E164: "+97142345679", Called: "042345679", Tracker: "sales"})
+	z.AddNumber(ziwotest.Number{E164: "+97142345678", DIDCalled: "042345678", Tracker: "sales"})
+	z.AddNumber(ziwotest.Number{E164: "+97142345679", DIDCalled: "042345679", Tracker: "sales"})
 	return &reconciled{harness: h, ziwo: z}
 }
 
@@ -119,7 +119,7 @@ func (r *reconciled) stored(t *testing.T) map[string]handlers.CallView {
 func (r *reconciled) equalTruth(t *testing.T) {
 	t.Helper()
 	stored := r.stored(t)
-	truth := r.ziwo.Truth()
+	truth := r.ziwo.EndedCalls()
 	if len(stored) != len(truth) {
 		t.Errorf("%d calls are stored, %d happened", len(stored), len(truth))
 	}
@@ -132,7 +132,7 @@ func (r *reconciled) equalTruth(t *testing.T) {
 		}
 		if diff := cmp.Diff(fields(t, want, nil), fields(t, got, want)); diff != "" {
 			if wrong++; wrong < 5 {
-				t.Errorf("call %s (%s, %+v) differs (-truth +stored):\n%s", want.CallID, want.Form, want.Ends, diff)
+				t.Errorf("call %s (%s, %+v) differs (-truth +stored):\n%s", want.CallID, want.Format, want.Deliveries, diff)
 			}
 		}
 	}
@@ -172,7 +172,7 @@ func TestReconciliationClosesEveryGapThatFaultsLeave(t *testing.T) {
 	r := withZiwo(t, ziwotest.Options{Seed: 11})
 	report := r.live(ziwotest.Simulation{Length: 4 * time.Hour, Calls: 300, Faults: ziwotest.EveryFault(0.06)})
 	lost := 0
-	for _, c := range r.ziwo.Truth() {
+	for _, c := range r.ziwo.EndedCalls() {
 		if !c.Delivered() {
 			lost++
 		}
@@ -236,13 +236,13 @@ func TestReconciliationRacesEndCall(t *testing.T) {
 
 func TestAZiwoThatIsIllDelaysReconciliationOnly(t *testing.T) {
 	for _, fault := range []ziwotest.FaultKind{
-		ziwotest.FaultHTML, ziwotest.FaultEmpty, ziwotest.FaultWrongJSON, ziwotest.FaultOtherJSON, ziwotest.FaultRefused, ziwotest.Fault429, ziwotest.Fault500,
+		ziwotest.FaultHTML, ziwotest.FaultEmpty, ziwotest.FaultTruncatedJSON, ziwotest.FaultUnexpectedJSON, ziwotest.FaultRejected, ziwotest.Fault429, ziwotest.Fault500,
 	} {
 		t.Run(string(fault), func(t *testing.T) {
 			r := withZiwo(t, ziwotest.Options{Seed: 13})
-			r.live(ziwotest.Simulation{Length: time.Hour, Calls: 20, Silent: true})
+			r.live(ziwotest.Simulation{Length: time.Hour, Calls: 20, HistoryOnly: true})
 			// A longer wait is not waited for but told.
-			r.ziwo.Fail(ziwotest.Fault{Kind: fault, Path: "/callHistory", RetryAfter: "60"})
+			r.ziwo.AddFault(ziwotest.Fault{Kind: fault, Path: "/callHistory", RetryAfter: "60"})
 			run := r.reconcile(t)
 			if run.State != "delayed" || run.Error == "" || run.Found != 0 || run.Reached != nil {
 				t.Errorf("the run is %+v", run)
@@ -251,7 +251,7 @@ func TestAZiwoThatIsIllDelaysReconciliationOnly(t *testing.T) {
 				t.Error("the password is told")
 			}
 			r.startCall("sales", "start-key-1", "didCalled", "042345678").want(t, 200)
-			r.ziwo.Heal()
+			r.ziwo.ClearFaults()
 			if run = r.reconcile(t); run.State != "done" || run.Backfilled != 20 {
 				t.Errorf("and when it was well again: %+v", run)
 			}
@@ -337,13 +337,13 @@ func TestAnOutageOfHoursIsClosedByItself(t *testing.T) {
 		t.Fatalf("the first run is %+v", first)
 	}
 	// 20 hours in which the server hears of nothing, and Ziwo is ill for a while.
-	r.live(ziwotest.Simulation{From: now.Add(-28 * time.Hour), Length: 20 * time.Hour, Calls: 200, Silent: true})
+	r.live(ziwotest.Simulation{From: now.Add(-28 * time.Hour), Length: 20 * time.Hour, Calls: 200, HistoryOnly: true})
 	r.ziwo.SetNow(now)
-	r.ziwo.Fail(ziwotest.Fault{Kind: ziwotest.Fault500, Path: "/callHistory"})
+	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.Fault500, Path: "/callHistory"})
 	if ill := scheduled(now.Add(-2 * time.Hour)); ill.State != storage.ReconciliationDelayed || !ill.Reached.IsZero() {
 		t.Errorf("with an ill Ziwo the run is %+v", ill)
 	}
-	r.ziwo.Heal()
+	r.ziwo.ClearFaults()
 	run := scheduled(now)
 	if run.State != storage.ReconciliationDone || run.Figures.Backfilled != 200 || run.From.After(first.Reached) {
 		t.Errorf("the run is %+v", run)
@@ -371,7 +371,7 @@ func TestADayOfCallsIsReconciled(t *testing.T) {
 	}
 	r := withZiwo(t, ziwotest.Options{Seed: 15})
 	from := time.Now().UTC().Add(-26 * time.Hour).Truncate(time.Second)
-	r.live(ziwotest.Simulation{From: from, Length: 24 * time.Hour, Calls: calls, Profile: ziwotest.BusinessDay(), Silent: true})
+	r.live(ziwotest.Simulation{From: from, Length: 24 * time.Hour, Calls: calls, Profile: ziwotest.BusinessDay(), HistoryOnly: true})
 	for _, round := range []struct {
 		name       string
 		backfilled int

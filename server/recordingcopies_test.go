@@ -59,8 +59,8 @@ func (h *harness) copies() []string {
 // servesCopy holds that a recording comes although Ziwo does not answer.
 func (r *reconciled) servesCopy(id string, call ziwotest.Call) {
 	r.t.Helper()
-	r.ziwo.Fail(ziwotest.Fault{Kind: ziwotest.Fault500})
-	defer r.ziwo.Heal()
+	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.Fault500})
+	defer r.ziwo.ClearFaults()
 	sound := string(ziwotest.Audio(call))
 	size := strconv.Itoa(len(sound))
 	whole := r.recording(id).want(r.t, 200)

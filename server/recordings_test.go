@@ -216,13 +216,13 @@ func TestRecordingsOfAZiwoThatFails(t *testing.T) {
 		code   string
 	}{
 		{ziwotest.FaultHTML, 502, "contact_center_fails"},
-		{ziwotest.FaultOtherJSON, 502, "contact_center_fails"},
+		{ziwotest.FaultUnexpectedJSON, 502, "contact_center_fails"},
 		{ziwotest.Fault429, 503, "contact_center_away"},
 		{ziwotest.Fault500, 503, "contact_center_away"},
 		{ziwotest.FaultEmpty, 404, "recording_not_yet"},
-		{ziwotest.FaultRefused, 404, "recording_not_yet"},
+		{ziwotest.FaultRejected, 404, "recording_not_yet"},
 	} {
-		r.ziwo.Fail(ziwotest.Fault{Kind: c.fault, Path: "/surveillance/", RetryAfter: "7"})
+		r.ziwo.AddFault(ziwotest.Fault{Kind: c.fault, Path: "/surveillance/", RetryAfter: "7"})
 		answer := r.recording(id).want(t, c.status)
 		if problem := into[handlers.Problem](t, answer); problem.Code != c.code {
 			t.Errorf("%s: %+v", c.fault, problem)
@@ -230,18 +230,18 @@ func TestRecordingsOfAZiwoThatFails(t *testing.T) {
 		if c.status == 503 && answer.header.Get("Retry-After") == "" {
 			t.Errorf("%s: no Retry-After", c.fault)
 		}
-		r.ziwo.Heal()
+		r.ziwo.ClearFaults()
 	}
-	for _, fault := range []ziwotest.FaultKind{ziwotest.FaultOctets, ziwotest.FaultRedirect, ziwotest.FaultTell, ziwotest.FaultWhole} {
-		r.ziwo.Fail(ziwotest.Fault{Kind: fault, Path: "/surveillance/"})
+	for _, fault := range []ziwotest.FaultKind{ziwotest.FaultOctetStream, ziwotest.FaultRedirect, ziwotest.FaultLeakToken, ziwotest.FaultIgnoreRange} {
+		r.ziwo.AddFault(ziwotest.Fault{Kind: fault, Path: "/surveillance/"})
 		answer := r.recording(id).want(t, 200)
 		if answer.body != string(ziwotest.Audio(call)) || answer.header.Get("Content-Type") != "audio/mpeg" {
 			t.Errorf("%s: %d bytes, %v", fault, len(answer.body), answer.header)
 		}
 		r.secretless(answer)
-		r.ziwo.Heal()
+		r.ziwo.ClearFaults()
 	}
-	r.ziwo.Fail(ziwotest.Fault{Kind: ziwotest.FaultHalf, Path: "/surveillance/"})
+	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.FaultHalfBody, Path: "/surveillance/"})
 	body := r.open(t.Context(), id)
 	defer body.Close()
 	if got, err := io.ReadAll(body); err == nil {
@@ -272,7 +272,7 @@ func (r *reconciled) open(ctx context.Context, id string) io.ReadCloser {
 func TestRecordingsEndWithTheServer(t *testing.T) {
 	r := withRecordings(t, "{styles: [surveillance]}")
 	id, _ := r.heard("long", time.Minute, nil)
-	r.ziwo.Fail(ziwotest.Fault{Kind: ziwotest.FaultStall, Path: "/surveillance/"})
+	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.FaultStalledBody, Path: "/surveillance/"})
 	body := r.open(t.Context(), id)
 	defer body.Close()
 	r.stop()

@@ -43,7 +43,7 @@ func (s *api) startCall(c echo.Context) error {
 		s.answerZiwoError(c, err, int64(len(body)))
 		return nil
 	}
-	start, err := ziwo.ReadStart(req.Header.Get(echo.HeaderContentType), req.URL.RawQuery, body)
+	start, err := ziwo.ParseStartRequest(req.Header.Get(echo.HeaderContentType), req.URL.RawQuery, body)
 	if err != nil {
 		s.answerZiwoError(c, err, int64(len(body)))
 		return nil
@@ -135,7 +135,7 @@ func (s *api) exampleStart(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	start, err := ziwo.ReadStart(c.Request().Header.Get(echo.HeaderContentType), c.Request().URL.RawQuery, body)
+	start, err := ziwo.ParseStartRequest(c.Request().Header.Get(echo.HeaderContentType), c.Request().URL.RawQuery, body)
 	if err != nil {
 		return err
 	}

@@ -591,7 +591,7 @@ func (cmd *doctorCommand) numbers(ctx context.Context, f *findings, set *rules.S
 	leads := map[string]string{} // numbers, in E.164, to trackers
 	region := set.Region(name)
 	for _, n := range numbers {
-		if !n.LeadsToTracker() {
+		if !n.RoutesToTracker() {
 			continue
 		}
 		router, ok := set.Router(n.LinkData)

@@ -67,7 +67,7 @@ func TestRegisterMakesZiwoAsTheDocumentSays(t *testing.T) {
 	// Somebody changed it by hand, and gave it a playback that the document does not know.
 	changed := want
 	changed.StartRequestKey, changed.EndTimeout, changed.ErrorPlayback, changed.Blocked = "another-key", 0, "hash-1", true
-	r.ziwo.Replace(changed)
+	r.ziwo.ReplaceTracker(changed)
 	code, out, errOut = cli(t, "", append(args, "--yes")...)
 	if code != 0 || !strings.Contains(out, "~ update     sales") || !strings.Contains(out, "startRequestAPIKey: another -> that of the document") ||
 		!strings.Contains(out, "endRequestTimeout: Ziwo's default -> 10000 ms") || !strings.Contains(out, "blocked: true -> false") || strings.Contains(out, "another-key") {
@@ -81,7 +81,7 @@ func TestRegisterMakesZiwoAsTheDocumentSays(t *testing.T) {
 	// A tracker of the document under another name in Ziwo is the same one.
 	renamed := want
 	renamed.Name = "Sales (new)"
-	r.ziwo.Replace(renamed)
+	r.ziwo.ReplaceTracker(renamed)
 	if code, out, _ = cli(t, "", append(args, "--dry-run")...); code != 0 || !strings.Contains(out, "= unchanged  sales") {
 		t.Errorf("renamed: %d\n%s", code, out)
 	}
@@ -194,13 +194,13 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	if code, out, errOut := cli(t, "", "ziwo", "register", file, "--public-url", r.base, "--yes"); code != 0 {
 		t.Fatal(out, errOut)
 	}
-	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345678", Called: "042345678", Tracker: "sales"})
-	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345679", Called: "0097142345679", Tracker: "sales"}) // written another way
+	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345678", DIDCalled: "042345678", Tracker: "sales"})
+	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345679", DIDCalled: "0097142345679", Tracker: "sales"}) // written another way
 	if code, out = doctor(); code != 0 || !strings.Contains(out, "Ziwo has it as it should be") || !strings.Contains(out, "its numbers lead there") {
 		t.Errorf("%d\n%s", code, out)
 	}
-	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345670", Called: "042345670", Tracker: "sales"})
-	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345671", Called: "042345671", Tracker: "gone"})
+	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345670", DIDCalled: "042345670", Tracker: "sales"})
+	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345671", DIDCalled: "042345671", Tracker: "gone"})
 	_, out = doctor()
 	for _, want := range []string{"number 042345670 leads to trackers.sales, which does not list it", "number 042345671 leads to Ziwo's tracker gone"} {
 		if !strings.Contains(out, want) {
@@ -215,14 +215,14 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 
 func TestReconcileFromTheCommandLine(t *testing.T) {
 	r := withZiwo(t, ziwotest.Options{Seed: 4})
-	r.live(ziwotest.Simulation{Length: time.Hour, Calls: 25, Silent: true})
+	r.live(ziwotest.Simulation{Length: time.Hour, Calls: 25, HistoryOnly: true})
 	at := func(d time.Duration) string { return time.Now().Add(d).Format(time.RFC3339) }
 	args := []string{"ziwo", "reconcile", "--from", at(-10 * time.Hour), "--to", at(0), "--server", r.base, "--data-dir", r.dir}
 	code, out, errOut := cli(t, "", args...)
 	if code != 0 || !strings.Contains(out, "aldebaran: done, 25 calls at Ziwo, 0 were here, 25 stored") {
 		t.Errorf("%d\n%s%s", code, out, errOut)
 	}
-	r.ziwo.Fail(ziwotest.Fault{Kind: ziwotest.FaultHTML, Path: "/callHistory"})
+	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.FaultHTML, Path: "/callHistory"})
 	if code, out, _ = cli(t, "", args...); code != 1 || !strings.Contains(out, "aldebaran: delayed") || !strings.Contains(out, "HTML") {
 		t.Errorf("%d\n%s", code, out)
 	}

@@ -5,24 +5,24 @@ import (
 	"unicode/utf8"
 )
 
-// StartAnswer writes the answer to one start call: AppendStartAnswer, then Rule
-// for each rule in order, then End. It is no more than the bytes so far; copies
-// share them, so use one.
+// StartAnswer writes the answer to one start call. AppendStartAnswer begins the
+// answer, Rule adds each rule in order, and End completes it. Copies of a
+// StartAnswer share their bytes; use only one.
 type StartAnswer struct {
 	dst   []byte
 	rules int
 }
 
-// AppendStartAnswer begins an answer at the end of dst. didCalled is echoed as
-// it came.
+// AppendStartAnswer begins an answer at the end of dst. The answer repeats
+// didCalled unchanged.
 func AppendStartAnswer(dst []byte, didCalled string) StartAnswer {
 	dst = append(dst, `{"result":true,"content":{"didCalled":`...)
 	dst = AppendString(dst, didCalled)
 	return StartAnswer{dst: append(dst, `,"rules":[`...)}
 }
 
-// Rule adds a rule: ring number for timeout seconds, showing callerID to
-// whoever is called. Ziwo documents only the action "call"
+// Rule adds a rule: ring number for timeout seconds and show callerID there. Ziwo
+// documents only the action "call"
 // (https://www.ziwo.io/api-integration-developers/).
 func (a *StartAnswer) Rule(action, number, callerID string, timeout int) {
 	if a.rules > 0 {
@@ -40,9 +40,9 @@ func (a *StartAnswer) Rule(action, number, callerID string, timeout int) {
 	a.dst = append(a.dst, '}')
 }
 
-// End adds the voicemail flag under the name voicemailField, which Ziwo does
-// not publish, or leaves it out when the name is empty. It returns the whole of
-// dst; the writer is spent.
+// End completes the answer and returns dst. It writes the voicemail flag under the
+// name voicemailField, which Ziwo does not publish, or omits it if the name is
+// empty. The StartAnswer must not be used afterward.
 func (a *StartAnswer) End(voicemailField string, voicemail bool) []byte {
 	dst := a.dst
 	dst = append(dst, ']')
@@ -55,8 +55,8 @@ func (a *StartAnswer) End(voicemailField string, voicemail bool) []byte {
 	return append(dst, `},"info":{}}`...)
 }
 
-// AppendOK appends the answer to an end call that was kept, with what was odd
-// about it, if anything, in "info".
+// AppendOK appends the answer to an end call that was saved, with any warnings in
+// "info".
 func AppendOK(dst []byte, warnings ...string) []byte {
 	dst = append(dst, `{"result":true,"content":{},"info":{`...)
 	for i, warning := range warnings {
@@ -73,19 +73,19 @@ func AppendOK(dst []byte, warnings ...string) []byte {
 	return append(dst, "}}"...)
 }
 
-// AppendError appends the envelope of a refusal.
+// AppendError appends an error response.
 func AppendError(dst []byte, message string) []byte {
 	dst = append(dst, `{"result":false,"content":{},"info":{},"error":{"message":`...)
 	dst = AppendString(dst, message)
 	return append(dst, "}}"...)
 }
 
-// AppendString appends s as a JSON string. What is no UTF-8 becomes U+FFFD;
-// U+2028 and U+2029 are escaped, since old JavaScript ends a line there.
+// AppendString appends s as a JSON string. It replaces invalid UTF-8 with U+FFFD.
+// It escapes U+2028 and U+2029, which end a line in old JavaScript.
 func AppendString(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
-	clean := 0 // s[clean:i] needs no escape
+	start := 0 // s[start:i] needs no escape
 	for i := 0; i < len(s); {
 		c := s[i]
 		if c >= ' ' && c != '"' && c != '\\' && c < utf8.RuneSelf {
@@ -96,19 +96,19 @@ func AppendString(dst []byte, s string) []byte {
 			r, size := utf8.DecodeRuneInString(s[i:])
 			switch {
 			case r == utf8.RuneError && size == 1:
-				dst = append(append(dst, s[clean:i]...), "\ufffd"...)
+				dst = append(append(dst, s[start:i]...), "\ufffd"...)
 			case r == '\u2028' || r == '\u2029':
-				dst = append(append(dst, s[clean:i]...), `\u202`...)
+				dst = append(append(dst, s[start:i]...), `\u202`...)
 				dst = append(dst, hex[r&0xf])
 			default:
 				i += size
 				continue
 			}
 			i += size
-			clean = i
+			start = i
 			continue
 		}
-		dst = append(dst, s[clean:i]...)
+		dst = append(dst, s[start:i]...)
 		switch c {
 		case '"', '\\':
 			dst = append(dst, '\\', c)
@@ -123,8 +123,8 @@ func AppendString(dst []byte, s string) []byte {
 			dst = append(dst, hex[c>>4], hex[c&0xf])
 		}
 		i++
-		clean = i
+		start = i
 	}
-	dst = append(dst, s[clean:]...)
+	dst = append(dst, s[start:]...)
 	return append(dst, '"')
 }

@@ -30,11 +30,11 @@ func TestStartAnswer(t *testing.T) {
 				`{"action":"call","number":"045556677","callerID":"042223344","timeout":0}]},"info":{}}`,
 		},
 		{
-			name: "no rule is still a list", did: "042223344", voicemailField: "voiceMail",
+			name: "no rules give an empty array", did: "042223344", voicemailField: "voiceMail",
 			want: `{"result":true,"content":{"didCalled":"042223344","rules":[],"voiceMail":false},"info":{}}`,
 		},
 		{
-			name: "text of any kind", did: "\"\\/<&>\x00\x1f\x7f\b\f\n\r\té\u2028\u2029\xff\xed\xa0\x80😀",
+			name: "special characters", did: "\"\\/<&>\x00\x1f\x7f\b\f\n\r\té\u2028\u2029\xff\xed\xa0\x80😀",
 			want: `{"result":true,"content":{"didCalled":"\"\\/<&>\u0000\u001f` + "\x7f" + `\u0008\u000c\n\r\té\u2028\u2029` + "\ufffd\ufffd\ufffd\ufffd😀" + `","rules":[]},"info":{}}`,
 		},
 	} {
@@ -56,7 +56,7 @@ func TestAppendOK(t *testing.T) {
 		warnings []string
 		want     string
 	}{
-		{"fine", nil, `{"result":true,"content":{},"info":{}}`},
+		{"no warnings", nil, `{"result":true,"content":{},"info":{}}`},
 		{"one warning", []string{"not a CDR"}, `{"result":true,"content":{},"info":{"warnings":["not a CDR"]}}`},
 		{"two warnings", []string{"a", `"b"`}, `{"result":true,"content":{},"info":{"warnings":["a","\"b\""]}}`},
 	} {
@@ -75,8 +75,8 @@ func TestAppendError(t *testing.T) {
 	}
 }
 
-// Without the voicemail flag an answer is what Ziwo's page shows.
-func TestAnswersAreZiwos(t *testing.T) {
+// Without the voicemail flag, an answer has the bytes in Ziwo's documentation.
+func TestAnswersMatchDocumentation(t *testing.T) {
 	answer := AppendStartAnswer(nil, "042223344")
 	answer.Rule("call", "0567654321", "042223344", 15)
 	if diff := cmp.Diff(string(fixture(t, "startcall-response.json")), string(answer.End("", true))+"\n"); diff != "" {
@@ -91,7 +91,7 @@ func TestAnswersAreZiwos(t *testing.T) {
 	}
 }
 
-// wireRule and wireAnswer read an answer back, strictly.
+// wireRule and wireAnswer decode an answer.
 type wireRule struct {
 	Action   string `json:"action"`
 	Number   string `json:"number"`
@@ -112,15 +112,15 @@ type wireAnswer struct {
 	} `json:"error"`
 }
 
-// anyText is text as a client may send it: every byte is possible.
+// anyText generates texts with arbitrary bytes, as a client may send them.
 func anyText() *rapid.Generator[string] {
 	return rapid.OneOf(rapid.String(), rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }))
 }
 
-// asUTF8 replaces each byte that is no UTF-8, as JSON decoders do.
+// asUTF8 replaces each invalid byte, as JSON decoders do.
 func asUTF8(s string) string { return string([]rune(s)) }
 
-func TestAnswersReadBack(t *testing.T) {
+func TestAnswersRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		did := anyText().Draw(t, "did")
 		voicemail := rapid.Bool().Draw(t, "voicemail")
@@ -146,18 +146,18 @@ func TestAnswersReadBack(t *testing.T) {
 		}
 
 		message := anyText().Draw(t, "message")
-		var ok, refused wireAnswer
+		var ok, rejected wireAnswer
 		if err := json.Unmarshal(AppendOK(nil, message, did), &ok); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff([]string{asUTF8(message), asUTF8(did)}, ok.Info["warnings"]); diff != "" || !ok.Result {
 			t.Fatal(diff)
 		}
-		if err := json.Unmarshal(AppendError(nil, message), &refused); err != nil {
+		if err := json.Unmarshal(AppendError(nil, message), &rejected); err != nil {
 			t.Fatal(err)
 		}
-		if refused.Result || refused.Error.Message != asUTF8(message) {
-			t.Fatalf("%+v does not say %q", refused, message)
+		if rejected.Result || rejected.Error.Message != asUTF8(message) {
+			t.Fatalf("the error response is %+v, want message %q", rejected, message)
 		}
 	})
 }
@@ -172,6 +172,6 @@ func TestAnswersDoNotAllocate(t *testing.T) {
 		dst = AppendError(dst[:0], "wrong")
 	})
 	if allocs != 0 {
-		t.Errorf("%v allocations, want none", allocs)
+		t.Errorf("%v allocations, want 0", allocs)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// multipartBody is a form as curl --form sends it.
+// multipartBody returns a form as curl --form sends it.
 func multipartBody(tb testing.TB, pairs ...string) (contentType string, body []byte) {
 	tb.Helper()
 	var b bytes.Buffer
@@ -26,7 +26,7 @@ func multipartBody(tb testing.TB, pairs ...string) (contentType string, body []b
 	return "multipart/form-data; boundary=" + w.Boundary(), b.Bytes()
 }
 
-func BenchmarkReadStart(b *testing.B) {
+func BenchmarkParseStartRequest(b *testing.B) {
 	didType, did := multipartBody(b, "didCalled", "042223344")
 	fullType, full := multipartBody(b, "didCalled", "042223344",
 		"callerIDNumber", "0567654321", "callID", "9b2f6a10-3c1d-4d55-8a0e-7f4b1c2d3e4f")
@@ -38,14 +38,14 @@ func BenchmarkReadStart(b *testing.B) {
 		{"multipart", didType, did},
 		{"multipart with caller and call id", fullType, full},
 		{"multipart with another field", otherType, other},
-		{"multipart by mime", "multipart/form-data; boundary=\"------------------------5d41402abc4b2a76\"", bytes.ReplaceAll(did, []byte("\r\n"), []byte("\n"))},
+		{"multipart parsed by mime/multipart", "multipart/form-data; boundary=\"------------------------5d41402abc4b2a76\"", bytes.ReplaceAll(did, []byte("\r\n"), []byte("\n"))},
 		{"urlencoded", "application/x-www-form-urlencoded", []byte("didCalled=042223344")},
 		{"json", "application/json", []byte(`{"didCalled":"042223344","callerIDNumber":"0567654321"}`)},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := ReadStart(bench.contentType, "", bench.body); err != nil {
+				if _, err := ParseStartRequest(bench.contentType, "", bench.body); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -53,14 +53,14 @@ func BenchmarkReadStart(b *testing.B) {
 	}
 }
 
-func BenchmarkReadCDR(b *testing.B) {
+func BenchmarkParseCDR(b *testing.B) {
 	body, err := os.ReadFile("testdata/endcall-2016.json")
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := ReadCDR("application/json", "", body); err != nil {
+		if _, err := ParseCDR("application/json", "", body); err != nil {
 			b.Fatal(err)
 		}
 	}

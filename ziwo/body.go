@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// encoding is one way to write the fields of a request.
+// encoding is the encoding of the fields of a request.
 type encoding uint8
 
 const (
@@ -17,35 +17,35 @@ const (
 	multipartForm
 )
 
-// ReadError tells the sender why a request could not be read. Its text says
-// what is wrong, where, and how to mend it; it repeats no value that was sent,
-// only names of fields, so that it can be answered and logged.
-type ReadError struct {
-	Reason  string // a fixed word, one of the Reason constants
+// ParseError tells the sender of a request why it is invalid. Message says what is
+// wrong, where, and how to fix it. It contains names of fields but no values, so
+// that it is safe to return and to log.
+type ParseError struct {
+	Reason  string // one of the Reason constants
 	Message string
-	Err     error // the sentinel that this is a case of; nil when there is none
+	Err     error // sentinel error, such as ErrNoDID; may be nil
 }
 
-// Reasons of a ReadError.
+// The reasons of a ParseError.
 const (
-	ReasonNoDID          = "no_did"              // no dialled number in it
-	ReasonDIDTooLong     = "did_too_long"        // the dialled number has more than 256 bytes
-	ReasonNameTooLong    = "field_name_too_long" // a field's name has more than 256 bytes
-	ReasonTooManyFields  = "too_many_fields"
-	ReasonUnreadableBody = "unreadable_body" // neither a form nor JSON
-	ReasonUnreadableForm = "unreadable_form" // multipart/form-data without a part that can be read
-	ReasonUnreadableJSON = "unreadable_json" // not JSON, or no object
+	ReasonNoDID          = "no_did"              // no dialed number
+	ReasonDIDTooLong     = "did_too_long"        // dialed number longer than 256 bytes
+	ReasonNameTooLong    = "field_name_too_long" // field name longer than 256 bytes
+	ReasonTooManyFields  = "too_many_fields"     // more than 100 fields
+	ReasonUnreadableBody = "unreadable_body"     // neither a form nor JSON
+	ReasonUnreadableForm = "unreadable_form"     // multipart/form-data without a readable part
+	ReasonUnreadableJSON = "unreadable_json"     // invalid JSON, or not an object
 )
 
-// Error is the Message.
-func (e *ReadError) Error() string { return e.Message }
+// Error returns the Message.
+func (e *ParseError) Error() string { return e.Message }
 
-// Unwrap makes errors.Is find ErrNoDID.
-func (e *ReadError) Unwrap() error { return e.Err }
+// Unwrap returns the sentinel error.
+func (e *ParseError) Unwrap() error { return e.Err }
 
-// readBody reads a body by its Content-Type, or by its looks where the two
-// disagree: as the fields of a form, appended to dst, or else as one JSON
-// value. An empty body has neither. limit bounds the fields of a form.
+// readBody decodes a body. If the Content-Type does not match the body, the body
+// decides. It appends the fields of a form to dst, or else returns one JSON value.
+// An empty body has neither. limit is the maximum number of fields.
 func readBody(dst []field, contentType string, body []byte, limit int, n *notes) ([]field, value, error) {
 	whole := bytes.TrimPrefix(body, []byte("\ufeff"))
 	body = bytes.TrimLeft(whole, jsonSpace)
@@ -70,20 +70,21 @@ func readBody(dst []field, contentType string, body []byte, limit int, n *notes)
 	case jsonText:
 		v, ok := parseJSON(body, n)
 		if !ok {
-			return dst, value{}, &ReadError{
+			return dst, value{}, &ParseError{
 				Reason:  ReasonUnreadableJSON,
-				Message: fmt.Sprintf("the body is not JSON: %v; send one JSON object with straight double quotes", syntaxError(whole)),
+				Message: fmt.Sprintf("invalid JSON in the body: %v; send one JSON object with straight double quotes", syntaxError(whole)),
 			}
 		}
 		return dst, v, nil
 	default:
-		return dst, value{}, &ReadError{
+		return dst, value{}, &ParseError{
 			Reason:  ReasonUnreadableBody,
-			Message: "the body is neither multipart/form-data, nor name=value pairs, nor JSON; send one of these with its Content-Type",
+			Message: "the body is neither multipart/form-data, nor application/x-www-form-urlencoded, nor JSON; send one of these with its Content-Type",
 		}
 	}
 }
 
+// formError returns the ParseError for an error of a form.
 func formError(err error, limit int) error {
 	switch {
 	case err == nil:
@@ -91,21 +92,21 @@ func formError(err error, limit int) error {
 	case errors.Is(err, errTooManyFields):
 		return tooManyFields(limit)
 	default:
-		return &ReadError{
+		return &ParseError{
 			Reason:  ReasonUnreadableForm,
-			Message: "the multipart/form-data body has no part that can be read; check that the boundary in Content-Type is the one in the body and that each part names its field",
+			Message: "the multipart/form-data body has no readable part; check that its boundary matches the Content-Type and that each part names its field",
 		}
 	}
 }
 
 func tooManyFields(limit int) error {
-	return &ReadError{
+	return &ParseError{
 		Reason:  ReasonTooManyFields,
-		Message: fmt.Sprintf("more than %d fields; send fewer", limit),
+		Message: fmt.Sprintf("the request has more than %d fields; send fewer", limit),
 	}
 }
 
-// declaredEncoding is what the Content-Type announces.
+// declaredEncoding returns the encoding that a Content-Type declares.
 func declaredEncoding(contentType string) encoding {
 	media, _, _ := strings.Cut(contentType, ";")
 	media = strings.TrimSpace(media)
@@ -125,7 +126,7 @@ func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
-// sniff tells an encoding by the first bytes of a body that is not empty.
+// sniff detects the encoding of a non-empty body by its first bytes.
 func sniff(body []byte) encoding {
 	switch {
 	case body[0] == '{' || body[0] == '[' || body[0] == '"':
@@ -139,7 +140,7 @@ func sniff(body []byte) encoding {
 	}
 }
 
-// startsWithPair is true of name=…, where the name looks like one.
+// startsWithPair reports whether body starts with name=…, where name is plausible.
 func startsWithPair(body []byte) bool {
 	end := bytes.IndexByte(body[:min(len(body), maxName+1)], '=')
 	if end < 1 {

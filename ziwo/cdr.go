@@ -9,61 +9,62 @@ import (
 	"unicode/utf8"
 )
 
-// CDR is the record of one finished call, as Ziwo posts it at hang-up and as
-// its call-history webhook sends it. Texts are valid UTF-8 without NUL bytes;
-// empty means that Ziwo sent none, or "unknown".
+// CDR is the call detail record of a finished call. Ziwo posts it when the call
+// ends and in its call-history webhook. Texts are valid UTF-8 without NUL bytes; a
+// text is empty if Ziwo sends none or "unknown". Times are in UTC; the zero time
+// means none. Durations are whole seconds and never negative.
 type CDR struct {
 	CallID       string
-	Direction    string // lower case: inbound, outbound, internal, service, or what Ziwo invents next
-	DIDCalled    string // as it came; on an outbound call the customer's number
-	CallerNumber string // as it came
+	Direction    string // lower case: inbound, outbound, internal, service, or another value of Ziwo's
+	DIDCalled    string // unparsed; the customer's number if the call is outbound
+	CallerNumber string // unparsed
 	CallerName   string
 
-	StartedAt  time.Time // UTC like all instants here; zero means none
-	AnsweredAt time.Time // zero when nobody answered
+	StartedAt  time.Time
+	AnsweredAt time.Time // zero if the call was not answered
 	EndedAt    time.Time
-	UpdatedAt  time.Time // when Ziwo last wrote the record: orders its revisions
+	UpdatedAt  time.Time // time of Ziwo's last change to the record, which orders its revisions
 
-	Duration int // whole seconds, never negative: from start to end, ringing included
-	RingTime int // until the answer, or until the end when nobody answered
+	Duration int // from the start to the end, including ringing
+	RingTime int // from the start to the answer, or to the end if the call was not answered
 	TalkTime int // from the answer to the end
 	HoldTime int
 
 	Outcome       Outcome
 	HangupCause   string // FreeSWITCH's name, such as NORMAL_CLEARING
 	HangupBy      string
-	Agent         string // the agent's ccLogin, always text ("0026"); the numeric id only when there is no ccLogin
-	Position      string // what took the call: a rule's number, or "agent-0029"
+	Agent         string // ccLogin of the agent, such as "0026", or the numeric id if there is no ccLogin
+	Position      string // destination that answered: the number of a rule, or "agent-0029"
 	RecordingFile string
-	Tracker       string // the call tracker by its name in Ziwo; empty when the DID leads elsewhere
+	Tracker       string // name of the call tracker in Ziwo; empty if the DID routes elsewhere
 	Notes         []string
 }
 
-// What ReadCDR says of a body that gives no CDR. Both are wrapped with why.
+// Errors of ParseCDR. It wraps both with an explanation.
 var (
-	ErrNotCDR = errors.New("not a CDR")
-	ErrEmpty  = errors.New("empty body")
+	ErrNotCDR    = errors.New("not a CDR")
+	ErrEmptyBody = errors.New("empty body")
 )
 
 const (
-	maxCDRFields = 1000 // of a form; JSON is bounded by its size
+	maxCDRFields = 1000 // fields of a form; the size of a body bounds JSON
 	maxCDRText   = 512  // bytes of a text
-	maxCallID    = 200  // bytes; a longer one would not fit a database's index
+	maxCallID    = 200  // bytes; a database index cannot hold more
 )
 
-// ReadCDR reads the body of an end call or of the call-history webhook: a bare
-// CDR, one under "content" (as an object or as JSON in a string), or a list of
-// one, in any encoding that ReadStart takes. Fields of the query fill what the
-// body leaves open. The 2016 names of
-// https://www.ziwo.io/api-integration-developers/ are read as well as those
-// that newer records use, without case; unknown fields are ignored.
+// ParseCDR parses the body of an end call or of the call-history webhook. The body
+// may be a CDR, an object with a CDR under "content" (as an object or as JSON in a
+// string), or an array of one of them, in any encoding that ParseStartRequest
+// accepts. Fields of the query supply what the body lacks. ParseCDR accepts the
+// names of 2016 (https://www.ziwo.io/api-integration-developers/) and those of newer
+// records, in any case. It ignores unknown fields.
 //
-// A record is a CDR when it has a call id, a DID, a start, answer or end time,
-// a hang-up cause or a result. Anything else is ErrNotCDR; no body and no CDR
-// in the query is ErrEmpty.
-func ReadCDR(contentType, rawQuery string, body []byte) (CDR, error) {
+// A record is a CDR if it has a call id, a DID, a start, answer or end time, a
+// hang-up cause or a result. For any other body, ParseCDR returns ErrNotCDR. If the
+// body is empty and the query has no CDR, it returns ErrEmptyBody.
+func ParseCDR(contentType, rawQuery string, body []byte) (CDR, error) {
 	var n notes
-	fields, json, err := readBody(nil, contentType, body, maxCDRFields, &n)
+	fields, document, err := readBody(nil, contentType, body, maxCDRFields, &n)
 	if err != nil {
 		return CDR{}, fmt.Errorf("%w: %w", ErrNotCDR, err)
 	}
@@ -76,215 +77,216 @@ func ReadCDR(contentType, rawQuery string, body []byte) (CDR, error) {
 	switch {
 	case empty:
 		whole.addForm(query)
-	case json.kind != absent:
-		outer, ok := json.object(&n)
+	case document.kind != kindAbsent:
+		outer, ok := document.object(&n)
 		if !ok {
-			return CDR{}, fmt.Errorf("%w: the top of the JSON is a %s; one object is expected", ErrNotCDR, json.kind)
+			return CDR{}, fmt.Errorf("%w: the body is a JSON %s; send one object", ErrNotCDR, document.kind)
 		}
 		whole.addObject("", outer)
 	default:
 		whole.addForm(fields)
 	}
 
-	// What stands beside the content belongs to an envelope: {"result": true, …}.
+	// With a CDR in content, the other members are an envelope: {"result": true, …}.
 	chosen := &whole
 	var repairs notes
-	if content, ok := whole.values[slotContent].object(&repairs); ok {
-		if inner.addObject("", content); inner.recognisable() {
+	if content, ok := whole.values[fieldContent].object(&repairs); ok {
+		if inner.addObject("", content); inner.isCDR() {
 			chosen = &inner
 			n = append(n, repairs...)
 		}
 	}
-	switch recognised := chosen.recognisable(); {
-	case !recognised && empty:
-		return CDR{}, fmt.Errorf("%w: send the CDR as JSON", ErrEmpty)
-	case !recognised:
-		return CDR{}, fmt.Errorf("%w: it has no call id, no DID, no time, no hang-up cause and no result", ErrNotCDR)
+	switch isCDR := chosen.isCDR(); {
+	case !isCDR && empty:
+		return CDR{}, fmt.Errorf("%w: send the CDR as JSON", ErrEmptyBody)
+	case !isCDR:
+		return CDR{}, fmt.Errorf("%w: the record has no call id, DID, time, hang-up cause or result", ErrNotCDR)
 	}
 	chosen.addForm(query)
 	return chosen.cdr(n), nil
 }
 
-// slot is one name that a CDR may use; names of one thing stand together, the
-// better first.
-type slot uint8
+// cdrField is a field that a CDR may have. Alternative names of one value follow
+// each other, the preferred one first.
+type cdrField uint8
 
 const (
-	noSlot slot = iota
-	slotContent
-	slotCallID
-	slotUUID
-	slotPrimaryCallID
-	slotDirection
-	slotDIDCalled
-	slotDID
-	slotCalledNumber
-	slotCalleeIDNumber
-	slotCallerIDNumber
-	slotCalerIDNumber
-	slotCallerIDName
-	slotCalerIDName
-	slotStartedAt
-	slotStartDateTime
-	slotStartRawTime
-	slotAnsweredAt
-	slotAnsweredDateTime
-	slotAnsweredRawTime
-	slotEndedAt
-	slotEndDateTime
-	slotEndRawTime
-	slotUpdatedAt
-	slotCreatedAt
-	slotDuration
-	slotRingTime
-	slotTalkTime
-	slotHoldTime
-	slotResult
-	slotCallResult
-	slotCallStatus
-	slotDisposition
-	slotVoicemail
-	slotHangupCause
-	slotHangupBy
-	slotAgentCCLogin
-	slotAgentDotCCLogin
-	slotAgent
-	slotAgentID
-	slotAgentDotID
-	slotPosition
-	slotRecordingFile
-	slotLinkType
-	slotLinkData
-	slots
+	unknownField cdrField = iota
+	fieldContent
+	fieldCallID
+	fieldUUID
+	fieldPrimaryCallID
+	fieldDirection
+	fieldDIDCalled
+	fieldDID
+	fieldCalledNumber
+	fieldCalleeIDNumber
+	fieldCallerIDNumber
+	fieldCalerIDNumber
+	fieldCallerIDName
+	fieldCalerIDName
+	fieldStartedAt
+	fieldStartDateTime
+	fieldStartRawTime
+	fieldAnsweredAt
+	fieldAnsweredDateTime
+	fieldAnsweredRawTime
+	fieldEndedAt
+	fieldEndDateTime
+	fieldEndRawTime
+	fieldUpdatedAt
+	fieldCreatedAt
+	fieldDuration
+	fieldRingTime
+	fieldTalkTime
+	fieldHoldTime
+	fieldResult
+	fieldCallResult
+	fieldCallStatus
+	fieldDisposition
+	fieldVoicemail
+	fieldHangupCause
+	fieldHangupBy
+	fieldAgentCCLogin
+	fieldAgentDotCCLogin
+	fieldAgent
+	fieldAgentID
+	fieldAgentDotID
+	fieldPosition
+	fieldRecordingFile
+	fieldLinkType
+	fieldLinkData
+	cdrFieldCount
 )
 
-// slotOf knows the names: lower case, without "_" and "-", nested ones with dots.
-func slotOf(path []byte) slot {
+// cdrFieldOf returns the field with a path from appendPath: lower case, without "_"
+// and "-", with dots between nested names.
+func cdrFieldOf(path []byte) cdrField {
 	switch string(path) {
 	case "content":
-		return slotContent
+		return fieldContent
 	case "callid":
-		return slotCallID
+		return fieldCallID
 	case "uuid":
-		return slotUUID
+		return fieldUUID
 	case "primarycallid":
-		return slotPrimaryCallID
+		return fieldPrimaryCallID
 	case "direction":
-		return slotDirection
+		return fieldDirection
 	case "didcalled":
-		return slotDIDCalled
+		return fieldDIDCalled
 	case "did":
-		return slotDID
+		return fieldDID
 	case "callednumber":
-		return slotCalledNumber
+		return fieldCalledNumber
 	case "calleeidnumber":
-		return slotCalleeIDNumber
+		return fieldCalleeIDNumber
 	case "calleridnumber":
-		return slotCallerIDNumber
+		return fieldCallerIDNumber
 	case "caleridnumber":
-		return slotCalerIDNumber
+		return fieldCalerIDNumber
 	case "calleridname":
-		return slotCallerIDName
+		return fieldCallerIDName
 	case "caleridname":
-		return slotCalerIDName
+		return fieldCalerIDName
 	case "startedat":
-		return slotStartedAt
+		return fieldStartedAt
 	case "startdatetime":
-		return slotStartDateTime
+		return fieldStartDateTime
 	case "startrawtime":
-		return slotStartRawTime
+		return fieldStartRawTime
 	case "answeredat":
-		return slotAnsweredAt
+		return fieldAnsweredAt
 	case "answereddatetime":
-		return slotAnsweredDateTime
+		return fieldAnsweredDateTime
 	case "answeredrawtime":
-		return slotAnsweredRawTime
+		return fieldAnsweredRawTime
 	case "endedat":
-		return slotEndedAt
+		return fieldEndedAt
 	case "enddatetime":
-		return slotEndDateTime
+		return fieldEndDateTime
 	case "endrawtime":
-		return slotEndRawTime
+		return fieldEndRawTime
 	case "updatedat":
-		return slotUpdatedAt
+		return fieldUpdatedAt
 	case "createdat":
-		return slotCreatedAt
+		return fieldCreatedAt
 	case "duration":
-		return slotDuration
+		return fieldDuration
 	case "ringtime":
-		return slotRingTime
+		return fieldRingTime
 	case "talktime":
-		return slotTalkTime
+		return fieldTalkTime
 	case "holdtime":
-		return slotHoldTime
+		return fieldHoldTime
 	case "result":
-		return slotResult
+		return fieldResult
 	case "callresult":
-		return slotCallResult
+		return fieldCallResult
 	case "callstatus":
-		return slotCallStatus
+		return fieldCallStatus
 	case "disposition":
-		return slotDisposition
+		return fieldDisposition
 	case "voicemail":
-		return slotVoicemail
+		return fieldVoicemail
 	case "hangupcause":
-		return slotHangupCause
+		return fieldHangupCause
 	case "hangupby":
-		return slotHangupBy
+		return fieldHangupBy
 	case "agentcclogin":
-		return slotAgentCCLogin
+		return fieldAgentCCLogin
 	case "agent.cclogin":
-		return slotAgentDotCCLogin
+		return fieldAgentDotCCLogin
 	case "agent":
-		return slotAgent
+		return fieldAgent
 	case "agentid":
-		return slotAgentID
+		return fieldAgentID
 	case "agent.id":
-		return slotAgentDotID
+		return fieldAgentDotID
 	case "position":
-		return slotPosition
+		return fieldPosition
 	case "recordingfile":
-		return slotRecordingFile
+		return fieldRecordingFile
 	case "extendedinfo.numbers.linktype":
-		return slotLinkType
+		return fieldLinkType
 	case "extendedinfo.numbers.linkdata":
-		return slotLinkData
+		return fieldLinkData
 	default:
-		return noSlot
+		return unknownField
 	}
 }
 
-// record holds the values that a CDR may be made of, not decoded yet.
+// record holds the undecoded values of a CDR.
 type record struct {
-	values [slots]value
-	filled [slots]bool // with a value that says something
+	values [cdrFieldCount]value
+	filled [cdrFieldCount]bool // whether the value is usable
 	notes  notes
 }
 
-// set keeps the first value that says anything.
-func (r *record) set(s slot, v value) {
-	if s != noSlot && !r.filled[s] {
+// set stores v for a field, unless the field already has a usable value.
+func (r *record) set(s cdrField, v value) {
+	if s != unknownField && !r.filled[s] {
 		r.values[s] = v
-		r.filled[s] = !v.blank() && (v.scalar() || s == slotContent)
+		r.filled[s] = !v.isBlank() && (v.isScalar() || s == fieldContent)
 	}
 }
 
-// recognisable tells a CDR from any other record. What it notes does not count.
-func (r *record) recognisable() bool {
-	_, told := r.said("")
-	return told || r.callID() != "" || r.text(slotHangupCause) != "" ||
-		r.text(slotDIDCalled, slotDID, slotCalledNumber, slotCalleeIDNumber) != "" ||
-		!r.time(slotStartedAt, slotStartDateTime, slotStartRawTime).IsZero() ||
-		!r.time(slotAnsweredAt, slotAnsweredDateTime, slotAnsweredRawTime).IsZero() ||
-		!r.time(slotEndedAt, slotEndDateTime, slotEndRawTime).IsZero()
+// isCDR reports whether r is a CDR. Callers discard the notes that it adds.
+func (r *record) isCDR() bool {
+	_, hasOutcome := r.statedOutcome("")
+	return hasOutcome || r.callID() != "" || r.firstText(fieldHangupCause) != "" ||
+		r.firstText(fieldDIDCalled, fieldDID, fieldCalledNumber, fieldCalleeIDNumber) != "" ||
+		!r.firstTime(fieldStartedAt, fieldStartDateTime, fieldStartRawTime).IsZero() ||
+		!r.firstTime(fieldAnsweredAt, fieldAnsweredDateTime, fieldAnsweredRawTime).IsZero() ||
+		!r.firstTime(fieldEndedAt, fieldEndDateTime, fieldEndRawTime).IsZero()
 }
 
-// blank is true of values that mean "none".
-func (v value) blank() bool {
-	return v.kind == absent || v.kind == null || v.scalar() && v.unknown()
+// isBlank reports whether v means that there is no value.
+func (v value) isBlank() bool {
+	return v.kind == kindAbsent || v.kind == kindNull || v.isScalar() && v.isUnknown()
 }
 
-// addObject takes the members of v and of the few objects in it that matter.
+// addObject adds the members of v and those of its agent and extendedInfo objects.
 func (r *record) addObject(prefix string, v value) {
 	var buffer [64]byte
 	for all := v.members(); ; {
@@ -293,30 +295,30 @@ func (r *record) addObject(prefix string, v value) {
 			return
 		}
 		path := appendPath(buffer[:0], prefix, name)
-		var inside string
+		var innerPrefix string
 		switch string(path) {
 		case "agent":
-			inside = "agent."
+			innerPrefix = "agent."
 		case "extendedinfo":
-			inside = "extendedinfo."
+			innerPrefix = "extendedinfo."
 		case "extendedinfo.numbers":
-			inside = "extendedinfo.numbers."
+			innerPrefix = "extendedinfo.numbers."
 		}
-		if inside != "" && !v.blank() {
+		if innerPrefix != "" && !v.isBlank() {
 			if inner, ok := v.object(new(notes)); ok {
-				r.addObject(inside, inner)
+				r.addObject(innerPrefix, inner)
 				continue
 			}
 		}
-		r.set(slotOf(path), v)
+		r.set(cdrFieldOf(path), v)
 	}
 }
 
-// addForm takes fields, nested ones named agent[ccLogin] or agent.ccLogin.
+// addForm adds fields. The names of nested ones are agent[ccLogin] or agent.ccLogin.
 func (r *record) addForm(fields []field) {
 	var buffer [64]byte
 	for _, f := range fields {
-		v := value{text, f.value}
+		v := value{kindText, f.value}
 		path := appendPath(buffer[:0], "", f.name)
 		if inner := strings.TrimPrefix(string(path), "content."); len(inner) < len(path) {
 			path = append(path[:0], inner...)
@@ -328,12 +330,12 @@ func (r *record) addForm(fields []field) {
 				continue
 			}
 		}
-		r.set(slotOf(path), v)
+		r.set(cdrFieldOf(path), v)
 	}
 }
 
-// appendPath appends prefix and name in the form that slotOf knows; nothing
-// when they do not fit, since no known path is that long.
+// appendPath appends prefix and name in the form for cdrFieldOf. If they do not fit
+// into dst, which is longer than any known path, it returns an empty path.
 func appendPath(dst []byte, prefix string, name []byte) []byte {
 	dst = append(dst, prefix...)
 	for _, c := range name {
@@ -351,28 +353,28 @@ func appendPath(dst []byte, prefix string, name []byte) []byte {
 	return dst
 }
 
-// cdr decodes the values. found are the notes of the body around them.
+// cdr decodes the values of r. It adds to the notes found.
 func (r *record) cdr(found notes) CDR {
 	r.notes = found
 	var c CDR
 	c.CallID = r.callID()
-	c.Direction = strings.ToLower(r.text(slotDirection))
-	c.DIDCalled = r.phone(NoteDIDNumberType, slotDIDCalled, slotDID, slotCalledNumber, slotCalleeIDNumber)
-	c.CallerNumber = r.phone(NoteCallerNumberType, slotCallerIDNumber, slotCalerIDNumber)
-	c.CallerName = r.text(slotCallerIDName, slotCalerIDName)
+	c.Direction = strings.ToLower(r.firstText(fieldDirection))
+	c.DIDCalled = r.firstPhone(NoteDIDNumberType, fieldDIDCalled, fieldDID, fieldCalledNumber, fieldCalleeIDNumber)
+	c.CallerNumber = r.firstPhone(NoteCallerNumberType, fieldCallerIDNumber, fieldCalerIDNumber)
+	c.CallerName = r.firstText(fieldCallerIDName, fieldCalerIDName)
 
-	c.StartedAt = r.time(slotStartedAt, slotStartDateTime, slotStartRawTime)
-	c.AnsweredAt = r.time(slotAnsweredAt, slotAnsweredDateTime, slotAnsweredRawTime)
-	c.EndedAt = r.time(slotEndedAt, slotEndDateTime, slotEndRawTime)
-	c.UpdatedAt = r.time(slotUpdatedAt, slotCreatedAt)
+	c.StartedAt = r.firstTime(fieldStartedAt, fieldStartDateTime, fieldStartRawTime)
+	c.AnsweredAt = r.firstTime(fieldAnsweredAt, fieldAnsweredDateTime, fieldAnsweredRawTime)
+	c.EndedAt = r.firstTime(fieldEndedAt, fieldEndDateTime, fieldEndRawTime)
+	c.UpdatedAt = r.firstTime(fieldUpdatedAt, fieldCreatedAt)
 
-	c.HangupCause = r.text(slotHangupCause)
-	c.HangupBy = r.text(slotHangupBy)
+	c.HangupCause = r.firstText(fieldHangupCause)
+	c.HangupBy = r.firstText(fieldHangupBy)
 	c.Agent = r.agent()
-	c.Position = r.text(slotPosition)
-	c.RecordingFile = r.text(slotRecordingFile)
-	if strings.EqualFold(r.text(slotLinkType), "callTracker") {
-		c.Tracker = r.text(slotLinkData)
+	c.Position = r.firstText(fieldPosition)
+	c.RecordingFile = r.firstText(fieldRecordingFile)
+	if strings.EqualFold(r.firstText(fieldLinkType), "callTracker") {
+		c.Tracker = r.firstText(fieldLinkData)
 	}
 	c.Outcome = r.outcome(c)
 	r.durations(&c)
@@ -380,38 +382,39 @@ func (r *record) cdr(found notes) CDR {
 	return c
 }
 
-// durations takes what the record says, and the difference of two instants
-// where it says nothing. Nothing is derived from an instant that is not there.
+// durations sets the durations of c. It derives those that the record lacks from
+// the times that it has.
 func (r *record) durations(c *CDR) {
-	whole, wholeOK := r.between(c.StartedAt, c.EndedAt)
-	talk, talkOK := r.between(c.AnsweredAt, c.EndedAt)
-	ring, ringOK := r.between(c.StartedAt, c.AnsweredAt)
+	whole, wholeOK := r.secondsBetween(c.StartedAt, c.EndedAt)
+	talk, talkOK := r.secondsBetween(c.AnsweredAt, c.EndedAt)
+	ring, ringOK := r.secondsBetween(c.StartedAt, c.AnsweredAt)
 	if c.AnsweredAt.IsZero() && c.Outcome != Answered {
 		ring, ringOK = whole, wholeOK
 	}
 	for _, d := range []struct {
-		seconds *int
-		slot    slot
-		derived int
-		ok      bool
+		seconds  *int
+		cdrField cdrField
+		derived  int
+		ok       bool
 	}{
-		{&c.Duration, slotDuration, whole, wholeOK},
-		{&c.RingTime, slotRingTime, ring, ringOK},
-		{&c.TalkTime, slotTalkTime, talk, talkOK},
-		{&c.HoldTime, slotHoldTime, 0, false},
+		{&c.Duration, fieldDuration, whole, wholeOK},
+		{&c.RingTime, fieldRingTime, ring, ringOK},
+		{&c.TalkTime, fieldTalkTime, talk, talkOK},
+		{&c.HoldTime, fieldHoldTime, 0, false},
 	} {
-		if said, ok := r.seconds(d.slot); ok {
-			*d.seconds = said
+		if stated, ok := r.seconds(d.cdrField); ok {
+			*d.seconds = stated
 		} else if d.ok {
 			*d.seconds = d.derived
 		}
 	}
 }
 
-// between is the whole seconds from one instant to another, when both are
-// there. Less than a second the wrong way round is no contradiction: some of
-// Ziwo's instants have milliseconds and others have not.
-func (r *record) between(from, to time.Time) (int, bool) {
+// secondsBetween returns the whole seconds from one time to another. It returns
+// false if either is missing or they contradict each other. A negative difference of
+// less than a second is no contradiction, because only some of Ziwo's times have
+// milliseconds.
+func (r *record) secondsBetween(from, to time.Time) (int, bool) {
 	if from.IsZero() || to.IsZero() {
 		return 0, false
 	}
@@ -423,26 +426,26 @@ func (r *record) between(from, to time.Time) (int, bool) {
 	return int(max(d, 0) / time.Second), true
 }
 
-// text is the first of the values that says anything, without surrounding space.
-func (r *record) text(names ...slot) string {
+// firstText returns the first text among the fields, without surrounding space.
+func (r *record) firstText(names ...cdrField) string {
 	for _, s := range names {
-		if t := strings.TrimSpace(r.kept(r.values[s])); t != "" {
+		if t := strings.TrimSpace(r.cleanText(r.values[s])); t != "" {
 			return t
 		}
 	}
 	return ""
 }
 
-// phone is like text, but keeps the spaces: a leading one may be a "+" that was
-// not encoded.
-func (r *record) phone(numberType string, names ...slot) string {
+// firstPhone is like firstText but keeps the spaces: a leading one may be an
+// unencoded "+". It adds the note numberType if the value is a JSON number.
+func (r *record) firstPhone(numberType string, names ...cdrField) string {
 	for _, s := range names {
 		v := r.values[s]
-		t := r.kept(v)
+		t := r.cleanText(v)
 		if strings.TrimSpace(t) == "" {
 			continue
 		}
-		if v.kind == number {
+		if v.kind == kindNumber {
 			r.notes.add(numberType)
 		}
 		return t
@@ -450,9 +453,10 @@ func (r *record) phone(numberType string, names ...slot) string {
 	return ""
 }
 
+// callID returns the first call id that is not too long.
 func (r *record) callID() string {
-	for _, s := range []slot{slotCallID, slotUUID, slotPrimaryCallID} {
-		switch id := r.text(s); {
+	for _, s := range []cdrField{fieldCallID, fieldUUID, fieldPrimaryCallID} {
+		switch id := r.firstText(s); {
 		case len(id) > maxCallID:
 			r.notes.add(NoteTextCut)
 		case id != "":
@@ -463,23 +467,23 @@ func (r *record) callID() string {
 	return ""
 }
 
-// agent is the ccLogin, whose leading zeros count, or else the id that Ziwo's
-// database gave the agent.
+// agent returns the ccLogin of the agent, including leading zeros, or else Ziwo's
+// id of the agent.
 func (r *record) agent() string {
-	if login := r.text(slotAgentCCLogin, slotAgentDotCCLogin, slotAgent); login != "" {
+	if login := r.firstText(fieldAgentCCLogin, fieldAgentDotCCLogin, fieldAgent); login != "" {
 		return login
 	}
-	for _, s := range []slot{slotAgentID, slotAgentDotID} {
-		if id := r.text(s); id != "" && id != "0" {
+	for _, s := range []cdrField{fieldAgentID, fieldAgentDotID} {
+		if id := r.firstText(s); id != "" && id != "0" {
 			return id
 		}
 	}
 	return ""
 }
 
-// kept is a text as a database can keep it.
-func (r *record) kept(v value) string {
-	if v.blank() || !v.scalar() || v.kind == boolean {
+// cleanText returns the text of v in a form that every database can store.
+func (r *record) cleanText(v value) string {
+	if v.isBlank() || !v.isScalar() || v.kind == kindBool {
 		return ""
 	}
 	raw := v.bytes()

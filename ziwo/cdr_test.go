@@ -35,7 +35,8 @@ func utc(tb testing.TB, s string) time.Time {
 	return at
 }
 
-// endCall2016 is what the fixture in the form of Ziwo's page says.
+// endCall2016 returns the CDR in endcall-2016.json, which has the format of Ziwo's
+// documentation.
 func endCall2016(tb testing.TB) CDR {
 	return CDR{
 		CallID: "9b2f6a10-3c1d-4d55-8a0e-7f4b1c2d3e4f", Direction: "inbound",
@@ -48,7 +49,7 @@ func endCall2016(tb testing.TB) CDR {
 	}
 }
 
-func TestReadCDRFixtures(t *testing.T) {
+func TestParseCDRFixtures(t *testing.T) {
 	for _, tc := range []struct {
 		file string
 		want CDR
@@ -74,7 +75,7 @@ func TestReadCDRFixtures(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.file, func(t *testing.T) {
-			got, err := ReadCDR("application/json", "", fixture(t, tc.file))
+			got, err := ParseCDR("application/json", "", fixture(t, tc.file))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -85,20 +86,20 @@ func TestReadCDRFixtures(t *testing.T) {
 	}
 }
 
-func TestReadCDROtherMessagesAreNone(t *testing.T) {
+func TestParseCDRRejectsOtherMessages(t *testing.T) {
 	for _, file := range []string{
 		"live-call-2025.json", "error-message.json", "error-content-message.json", "write-response.json",
 	} {
 		t.Run(file, func(t *testing.T) {
-			if got, err := ReadCDR("application/json", "", fixture(t, file)); !errors.Is(err, ErrNotCDR) {
+			if got, err := ParseCDR("application/json", "", fixture(t, file)); !errors.Is(err, ErrNotCDR) {
 				t.Errorf("got %+v, %v, want ErrNotCDR", got, err)
 			}
 		})
 	}
 }
 
-// One CDR in every wrapping and encoding says the same.
-func TestReadCDRWrappings(t *testing.T) {
+// TestParseCDRWrappings parses one CDR in every envelope and encoding.
+func TestParseCDRWrappings(t *testing.T) {
 	bare := string(fixture(t, "endcall-2016.json"))
 	curly := strings.NewReplacer(`": "`, `”: “`, `",`, `”,`, `{`, "{\u00a0").Replace(bare)
 	var form bytes.Buffer
@@ -133,15 +134,15 @@ func TestReadCDRWrappings(t *testing.T) {
 		notes       []string
 	}{
 		{name: "bare", body: bare},
-		{name: "called a form", contentType: "application/x-www-form-urlencoded", body: bare, notes: []string{NoteContentTypeMismatch}},
+		{name: "declared as a form", contentType: "application/x-www-form-urlencoded", body: bare, notes: []string{NoteContentTypeMismatch}},
 		{name: "action and content", body: `{"action":"create","content":` + bare + `}`},
 		{name: "result and content", body: `{"result":true,"info":{},"CONTENT":` + bare + `}`},
 		{name: "content as JSON text", body: `{"action":"create","content":` + string(AppendString(nil, bare)) + `}`},
-		{name: "content as a list of one", body: `{"content":[` + bare + `]}`, notes: []string{NoteWrappedList}},
-		{name: "list of one", body: `[` + bare + `]`, notes: []string{NoteWrappedList}},
-		{name: "list of one wrapped", body: `[{"action":"create","content":` + bare + `}]`, notes: []string{NoteWrappedList}},
+		{name: "content as an array of one", body: `{"content":[` + bare + `]}`, notes: []string{NoteWrappedList}},
+		{name: "array of one", body: `[` + bare + `]`, notes: []string{NoteWrappedList}},
+		{name: "array of one envelope", body: `[{"action":"create","content":` + bare + `}]`, notes: []string{NoteWrappedList}},
 		{name: "JSON in a JSON string", body: string(AppendString(nil, bare))},
-		{name: "bare with some content", body: strings.Replace(bare, "{", `{"content": {"message": "hello"},`, 1)},
+		{name: "bare with another content", body: strings.Replace(bare, "{", `{"content": {"message": "hello"},`, 1)},
 		{name: "typographic quotes", body: curly, notes: []string{NoteCurlyQuotes}},
 		{name: "multipart", contentType: parts.FormDataContentType(), body: form.String()},
 		{name: "multipart without a Content-Type", body: form.String()},
@@ -153,7 +154,7 @@ func TestReadCDRWrappings(t *testing.T) {
 		{name: "query beside a body", body: bare, query: "callID=other&result=missed&token=x"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := ReadCDR(tc.contentType, tc.query, []byte(tc.body))
+			got, err := ParseCDR(tc.contentType, tc.query, []byte(tc.body))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -166,12 +167,12 @@ func TestReadCDRWrappings(t *testing.T) {
 	}
 }
 
-func TestReadCDRVariants(t *testing.T) {
+func TestParseCDRVariants(t *testing.T) {
 	at := func(s string) time.Time { return utc(t, s) }
 	for _, tc := range []struct {
 		name string
 		body string
-		want CDR // without what the variant is not about: see compared
+		want CDR // without Outcome and NoteNoResult
 	}{
 		// Names.
 		{"callId", `{"callId":"c"}`, CDR{CallID: "c"}},
@@ -183,7 +184,7 @@ func TestReadCDRVariants(t *testing.T) {
 		{"calerIDNumber", `{"callID":"c","calerIDNumber":"0567654321"}`, CDR{CallID: "c", CallerNumber: "0567654321"}},
 		{"callerIdNumber", `{"callID":"c","callerIdNumber":"0567654321"}`, CDR{CallID: "c", CallerNumber: "0567654321"}},
 		{"calerIDName", `{"callID":"c","calerIDName":"Huda"}`, CDR{CallID: "c", CallerName: "Huda"}},
-		{"a name longer than any", `{"callID":"c","` + strings.Repeat("d", 70) + `didCalled":"x"}`, CDR{CallID: "c"}},
+		{"long unknown name", `{"callID":"c","` + strings.Repeat("d", 70) + `didCalled":"x"}`, CDR{CallID: "c"}},
 		{"callerIdName", `{"callID":"c","callerIdName":"Huda"}`, CDR{CallID: "c", CallerName: "Huda"}},
 		{"did", `{"did":"042223344"}`, CDR{DIDCalled: "042223344", Notes: []string{NoteNoCallID}}},
 		{"calledNumber", `{"callID":"c","calledNumber":"042223344"}`, CDR{CallID: "c", DIDCalled: "042223344"}},
@@ -192,30 +193,30 @@ func TestReadCDRVariants(t *testing.T) {
 		{"escaped name", `{"call\u0049D":"c"}`, CDR{CallID: "c"}},
 		{"direction in capitals", `{"callID":"c","direction":"Inbound"}`, CDR{CallID: "c", Direction: "inbound"}},
 
-		// Values that mean none.
-		{"unknown everywhere", `{"callID":"c","direction":"unknown","didCalled":"Unknown","callerIDNumber":"unknown","hangupBy":"unknown","startedAt":"unknown","duration":"unknown"}`, CDR{CallID: "c"}},
-		{"null everywhere", `{"callID":"c","direction":null,"didCalled":null,"callerIDNumber":null,"startedAt":null,"duration":null,"agent":null,"extendedInfo":null,"voicemail":null}`, CDR{CallID: "c"}},
-		{"empty everywhere", `{"callID":"c","direction":"","didCalled":"","startedAt":"","duration":"","agent":{},"extendedInfo":{"numbers":{}}}`, CDR{CallID: "c"}},
-		{"wrong types everywhere", `{"callID":"c","direction":{},"didCalled":[],"callerIDNumber":true,"startedAt":{},"answeredAt":false,"duration":true,"holdTime":[1],"agent":[],"position":{},"recordingFile":false}`, CDR{CallID: "c"}},
+		// Values that mean no value.
+		{"all unknown", `{"callID":"c","direction":"unknown","didCalled":"Unknown","callerIDNumber":"unknown","hangupBy":"unknown","startedAt":"unknown","duration":"unknown"}`, CDR{CallID: "c"}},
+		{"all null", `{"callID":"c","direction":null,"didCalled":null,"callerIDNumber":null,"startedAt":null,"duration":null,"agent":null,"extendedInfo":null,"voicemail":null}`, CDR{CallID: "c"}},
+		{"all empty", `{"callID":"c","direction":"","didCalled":"","startedAt":"","duration":"","agent":{},"extendedInfo":{"numbers":{}}}`, CDR{CallID: "c"}},
+		{"all of wrong types", `{"callID":"c","direction":{},"didCalled":[],"callerIDNumber":true,"startedAt":{},"answeredAt":false,"duration":true,"holdTime":[1],"agent":[],"position":{},"recordingFile":false}`, CDR{CallID: "c"}},
 
 		// Repeated and contradicting members.
-		{"first that says anything", `{"callID":null,"callID":"","callID":"c","callID":"d"}`, CDR{CallID: "c"}},
+		{"first usable value", `{"callID":null,"callID":"","callID":"c","callID":"d"}`, CDR{CallID: "c"}},
 		{"object then text", `{"callID":{"a":1},"callID":"c"}`, CDR{CallID: "c"}},
 
 		// Phone numbers.
-		{"phones as numbers", `{"callID":"c","didCalled":42223344,"callerIDNumber":971567654321}`,
+		{"phone numbers as JSON numbers", `{"callID":"c","didCalled":42223344,"callerIDNumber":971567654321}`,
 			CDR{CallID: "c", DIDCalled: "42223344", CallerNumber: "971567654321", Notes: []string{NoteCallerNumberType, NoteDIDNumberType}}},
-		{"phone with a plus that was not encoded", `{"callID":"c","didCalled":" 97142223344"}`, CDR{CallID: "c", DIDCalled: " 97142223344"}},
+		{"phone number with an unencoded plus", `{"callID":"c","didCalled":" 97142223344"}`, CDR{CallID: "c", DIDCalled: " 97142223344"}},
 		{"call id as a number", `{"callID":77}`, CDR{CallID: "77"}},
 
 		// Times.
 		{"ISO without milliseconds", `{"callID":"c","startedAt":"2026-03-04T05:06:07Z"}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07Z")}},
 		{"ISO with milliseconds", `{"callID":"c","startedAt":"2026-03-04T05:06:07.089Z"}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07.089Z")}},
-		{"ISO beyond microseconds", `{"callID":"c","startedAt":"2026-03-04T05:06:07.123456789Z"}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07.123456Z")}},
+		{"ISO with nanoseconds", `{"callID":"c","startedAt":"2026-03-04T05:06:07.123456789Z"}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07.123456Z")}},
 		{"ISO with an offset", `{"callID":"c","startedAt":"2026-03-04T09:06:07+04:00"}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07Z")}},
-		{"ISO with an offset without colon", `{"callID":"c","startedAt":"2026-03-04T09:06:07.500+0400"}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07.5Z")}},
+		{"ISO with an offset without a colon", `{"callID":"c","startedAt":"2026-03-04T09:06:07.500+0400"}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07.5Z")}},
 		{"ISO with an offset of hours", `{"callID":"c","startedAt":"2026-03-04T00:36:07-04"}`, CDR{CallID: "c", StartedAt: at("2026-03-04T04:36:07Z")}},
-		{"ISO with an offset whose plus is a space", `{"callID":"c","startedAt":"2026-03-04T09:06:07 04:00"}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07Z")}},
+		{"ISO with an offset and an unencoded plus", `{"callID":"c","startedAt":"2026-03-04T09:06:07 04:00"}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07Z")}},
 		{"ISO in lower case", `{"callID":"c","startedAt":"2026-03-04t05:06:07z"}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07Z")}},
 		{"without a zone", `{"callID":"c","startedAt":"2026-03-04 05:06:07"}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07Z"), Notes: []string{NoteTimeWithoutZone}}},
 		{"epoch seconds", `{"callID":"c","startRawTime":1772600767}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07Z")}},
@@ -223,17 +224,17 @@ func TestReadCDRVariants(t *testing.T) {
 		{"epoch seconds with a fraction", `{"callID":"c","startRawTime":1772600767.089}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07.089Z")}},
 		{"epoch milliseconds", `{"callID":"c","startRawTime":1772600767089}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07.089Z")}},
 		{"epoch milliseconds as text", `{"callID":"c","startedAt":"1772600767089"}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07.089Z")}},
-		{"zero means none", `{"callID":"c","answeredRawTime":0,"answeredDateTime":"1970-01-01T00:00:00.000Z","answeredAt":"0000-00-00 00:00:00","endedAt":"0","endDateTime":"0001-01-01T00:00:00Z"}`, CDR{CallID: "c"}},
-		{"the next name when one is null", `{"callID":"c","startedAt":null,"startDateTime":"","startRawTime":1772600767}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07Z")}},
-		{"the next name when one is no time", `{"callID":"c","startedAt":"yesterday","startRawTime":1772600767}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07Z"), Notes: []string{NoteUnreadableTime}}},
-		{"absurd years", `{"callID":"c","startedAt":"1999-12-31T23:59:59Z","answeredAt":"2100-01-01T00:00:00Z","endedAt":"9999-12-31T23:59:59Z"}`, CDR{CallID: "c", Notes: []string{NoteUnreadableTime}}},
-		{"absurd epochs", `{"callID":"c","startedAt":-5,"answeredAt":1e300,"endedAt":1e14,"updatedAt":86400}`, CDR{CallID: "c", Notes: []string{NoteUnreadableTime}}},
-		{"a leap day that was none", `{"callID":"c","startedAt":"2026-02-29T00:00:00Z"}`, CDR{CallID: "c", Notes: []string{NoteUnreadableTime}}},
+		{"zero times", `{"callID":"c","answeredRawTime":0,"answeredDateTime":"1970-01-01T00:00:00.000Z","answeredAt":"0000-00-00 00:00:00","endedAt":"0","endDateTime":"0001-01-01T00:00:00Z"}`, CDR{CallID: "c"}},
+		{"next name after null", `{"callID":"c","startedAt":null,"startDateTime":"","startRawTime":1772600767}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07Z")}},
+		{"next name after an invalid time", `{"callID":"c","startedAt":"yesterday","startRawTime":1772600767}`, CDR{CallID: "c", StartedAt: at("2026-03-04T05:06:07Z"), Notes: []string{NoteUnreadableTime}}},
+		{"implausible years", `{"callID":"c","startedAt":"1999-12-31T23:59:59Z","answeredAt":"2100-01-01T00:00:00Z","endedAt":"9999-12-31T23:59:59Z"}`, CDR{CallID: "c", Notes: []string{NoteUnreadableTime}}},
+		{"implausible epochs", `{"callID":"c","startedAt":-5,"answeredAt":1e300,"endedAt":1e14,"updatedAt":86400}`, CDR{CallID: "c", Notes: []string{NoteUnreadableTime}}},
+		{"invalid leap day", `{"callID":"c","startedAt":"2026-02-29T00:00:00Z"}`, CDR{CallID: "c", Notes: []string{NoteUnreadableTime}}},
 		{"createdAt for updatedAt", `{"callID":"c","createdAt":"2026-03-04T05:06:07Z"}`, CDR{CallID: "c", UpdatedAt: at("2026-03-04T05:06:07Z")}},
 
 		// Durations.
 		{"durations as text", `{"callID":"c","duration":"28","ringTime":" 12 ","talkTime":"16.9","holdTime":"0"}`, CDR{CallID: "c", Duration: 28, RingTime: 12, TalkTime: 16}},
-		{"durations that are none", `{"callID":"c","duration":-1,"ringTime":"soon","talkTime":1e99,"holdTime":"0x10"}`, CDR{CallID: "c", Notes: []string{NoteUnreadableNumber}}},
+		{"invalid durations", `{"callID":"c","duration":-1,"ringTime":"soon","talkTime":1e99,"holdTime":"0x10"}`, CDR{CallID: "c", Notes: []string{NoteUnreadableNumber}}},
 		{"a number of a thousand digits", `{"callID":"c","duration":` + strings.Repeat("9", 1000) + `}`, CDR{CallID: "c", Notes: []string{NoteUnreadableNumber}}},
 		{"inf and nan", `{"callID":"c","duration":"inf","ringTime":"nan","talkTime":"e"}`, CDR{CallID: "c", Notes: []string{NoteUnreadableNumber}}},
 
@@ -243,31 +244,31 @@ func TestReadCDRVariants(t *testing.T) {
 		{"ccLogin as a number", `{"callID":"c","agentCCLogin":26}`, CDR{CallID: "c", Agent: "26"}},
 		{"agent as text", `{"callID":"c","agent":"0026"}`, CDR{CallID: "c", Agent: "0026"}},
 		{"agent as JSON text", `{"callID":"c","agent":"{\"ccLogin\":\"0026\"}"}`, CDR{CallID: "c", Agent: "0026"}},
-		{"agent id as the last resort", `{"callID":"c","agentId":7,"agent":{"id":8}}`, CDR{CallID: "c", Agent: "7"}},
-		{"id of the agent as the very last", `{"callID":"c","agentId":0,"agent":{"id":8,"ccLogin":null}}`, CDR{CallID: "c", Agent: "8"}},
+		{"agentId without a ccLogin", `{"callID":"c","agentId":7,"agent":{"id":8}}`, CDR{CallID: "c", Agent: "7"}},
+		{"agent.id without an agentId", `{"callID":"c","agentId":0,"agent":{"id":8,"ccLogin":null}}`, CDR{CallID: "c", Agent: "8"}},
 		{"flat agent.ccLogin", `{"callID":"c","agent.ccLogin":"0026"}`, CDR{CallID: "c", Agent: "0026"}},
 
 		// Trackers.
 		{"tracker", `{"callID":"c","extendedInfo":{"numbers":{"linkType":"calltracker","linkData":"billboards"}}}`, CDR{CallID: "c", Tracker: "billboards"}},
-		{"numbers as a list of one", `{"callID":"c","extendedInfo":{"numbers":[{"linkType":"callTracker","linkData":"billboards"}]}}`, CDR{CallID: "c", Tracker: "billboards"}},
+		{"numbers as an array of one", `{"callID":"c","extendedInfo":{"numbers":[{"linkType":"callTracker","linkData":"billboards"}]}}`, CDR{CallID: "c", Tracker: "billboards"}},
 		{"not a tracker", `{"callID":"c","extendedInfo":{"numbers":{"linkType":"queue","linkData":"billboards"}}}`, CDR{CallID: "c"}},
 
 		// Text.
 		{"text is trimmed", `{"callID":" c\n","hangupBy":"\toriginatee "}`, CDR{CallID: "c", HangupBy: "originatee"}},
 		{"NUL bytes", `{"callID":"a\u0000b","position":"\u0000"}`, CDR{CallID: "ab", Notes: []string{NoteTextCut}}},
 		{"lone surrogates and invalid UTF-8", "{\"callID\":\"c\",\"position\":\"\\ud800\",\"hangupBy\":\"a\xff\xfeb\"}", CDR{CallID: "c", Position: "\ufffd", HangupBy: "a\ufffdb", Notes: []string{NoteTextCut}}},
-		{"long text cut inside a letter", `{"callID":"c","position":"a` + strings.Repeat("é", 400) + `"}`, CDR{CallID: "c", Position: "a" + strings.Repeat("é", 255), Notes: []string{NoteTextCut}}},
+		{"long text truncated within a character", `{"callID":"c","position":"a` + strings.Repeat("é", 400) + `"}`, CDR{CallID: "c", Position: "a" + strings.Repeat("é", 255), Notes: []string{NoteTextCut}}},
 		{"long text", `{"callID":"c","position":"` + strings.Repeat("é", 400) + `"}`, CDR{CallID: "c", Position: strings.Repeat("é", 256), Notes: []string{NoteTextCut}}},
 		{"long call id", `{"callID":"` + strings.Repeat("c", 201) + `","didCalled":"042223344"}`, CDR{DIDCalled: "042223344", Notes: []string{NoteNoCallID, NoteTextCut}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := ReadCDR("application/json", "", []byte(tc.body))
+			got, err := ParseCDR("application/json", "", []byte(tc.body))
 			if err != nil {
 				t.Fatal(err)
 			}
-			// The variants say nothing of the result: those are told apart below.
+			// TestParseCDROutcome tests the outcomes.
 			if got.Outcome != Missed && got.Outcome != Answered {
-				t.Errorf("outcome %s", got.Outcome)
+				t.Errorf("outcome %s, want %s or %s", got.Outcome, Missed, Answered)
 			}
 			got.Notes = slices.DeleteFunc(got.Notes, func(n string) bool { return n == NoteNoResult })
 			if diff := cmp.Diff(tc.want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(CDR{}, "Outcome")); diff != "" {
@@ -277,7 +278,7 @@ func TestReadCDRVariants(t *testing.T) {
 	}
 }
 
-func TestReadCDRDurations(t *testing.T) {
+func TestParseCDRDurations(t *testing.T) {
 	const start, answer, end = `"startedAt":"2026-03-04T05:06:00.900Z"`, `"answeredRawTime":1772600775`, `"endedAt":"2026-03-04T05:07:00.100Z"`
 	for _, tc := range []struct {
 		name                       string
@@ -288,14 +289,14 @@ func TestReadCDRDurations(t *testing.T) {
 		{name: "nothing", notes: []string{NoteNoResult}},
 		{name: "derived when answered", members: start + "," + answer + "," + end, duration: 59, ring: 14, talk: 45},
 		{name: "derived when not answered", members: start + "," + end, duration: 59, ring: 59, notes: []string{NoteNoResult}},
-		{name: "no ring time of an answer without its time", members: start + "," + end + `,"result":"answered"`, duration: 59},
-		{name: "nothing from the start alone", members: start, notes: []string{NoteNoResult}},
-		{name: "nothing from the end alone", members: end, notes: []string{NoteNoResult}},
+		{name: "no ring time without the time of the answer", members: start + "," + end + `,"result":"answered"`, duration: 59},
+		{name: "start only", members: start, notes: []string{NoteNoResult}},
+		{name: "end only", members: end, notes: []string{NoteNoResult}},
 		{name: "ring time only", members: start + "," + answer, ring: 14},
 		{name: "talk time only", members: answer + "," + end, talk: 45},
-		{name: "what the record says counts", members: start + "," + answer + "," + end + `,"duration":60,"ringTime":0,"talkTime":"44","holdTime":3`, duration: 60, talk: 44, hold: 3},
-		{name: "derived beside empty ones", members: start + "," + answer + "," + end + `,"duration":"","ringTime":null,"talkTime":"unknown"`, duration: 59, ring: 14, talk: 45},
-		{name: "derived beside unreadable ones", members: start + "," + answer + "," + end + `,"talkTime":"long"`, duration: 59, ring: 14, talk: 45, notes: []string{NoteUnreadableNumber}},
+		{name: "durations of the record", members: start + "," + answer + "," + end + `,"duration":60,"ringTime":0,"talkTime":"44","holdTime":3`, duration: 60, talk: 44, hold: 3},
+		{name: "derived instead of empty", members: start + "," + answer + "," + end + `,"duration":"","ringTime":null,"talkTime":"unknown"`, duration: 59, ring: 14, talk: 45},
+		{name: "derived instead of unreadable", members: start + "," + answer + "," + end + `,"talkTime":"long"`, duration: 59, ring: 14, talk: 45, notes: []string{NoteUnreadableNumber}},
 		{
 			name: "end before start", members: `"startedAt":1772600775,"endedAt":1772600765`,
 			notes: []string{NoteNoResult, NoteTimesOutOfOrder},
@@ -305,11 +306,11 @@ func TestReadCDRDurations(t *testing.T) {
 			duration: 5, talk: 15, notes: []string{NoteTimesOutOfOrder},
 		},
 		{
-			name:    "a fraction of a second the wrong way round is none",
+			name:    "negative fraction of a second",
 			members: `"startedAt":"2026-03-04T05:06:15.400Z","answeredRawTime":1772600775,"endRawTime":1772600775`,
 		},
 		{
-			name: "a call of years is none", members: `"startedAt":"2001-01-01T00:00:00Z","endedAt":"2099-01-01T00:00:00Z"`,
+			name: "call of several years", members: `"startedAt":"2001-01-01T00:00:00Z","endedAt":"2099-01-01T00:00:00Z"`,
 			notes: []string{NoteNoResult, NoteTimesOutOfOrder},
 		},
 	} {
@@ -318,7 +319,7 @@ func TestReadCDRDurations(t *testing.T) {
 			if tc.members != "" {
 				body = `{"callID":"c",` + tc.members + `}`
 			}
-			got, err := ReadCDR("", "", []byte(body))
+			got, err := ParseCDR("", "", []byte(body))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -333,7 +334,7 @@ func TestReadCDRDurations(t *testing.T) {
 	}
 }
 
-func TestReadCDROutcome(t *testing.T) {
+func TestParseCDROutcome(t *testing.T) {
 	for _, tc := range []struct {
 		members string
 		want    Outcome
@@ -403,7 +404,7 @@ func TestReadCDROutcome(t *testing.T) {
 		{`"result":"spilled coffee","disposition":"BUSY"`, Busy, []string{NoteUnknownResult}},
 	} {
 		t.Run(tc.members, func(t *testing.T) {
-			got, err := ReadCDR("", "", []byte(`{"callID":"c",`+tc.members+`}`))
+			got, err := ParseCDR("", "", []byte(`{"callID":"c",`+tc.members+`}`))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -417,13 +418,13 @@ func TestReadCDROutcome(t *testing.T) {
 	}
 }
 
-func TestReadCDRRecognises(t *testing.T) {
+func TestParseCDRErrors(t *testing.T) {
 	for _, body := range []string{
 		`{"callID":"c"}`, `{"didCalled":"042223344"}`, `{"startedAt":1772600767}`, `{"answeredAt":1772600767}`,
 		`{"endedAt":1772600767}`, `{"hangupCause":"NORMAL_CLEARING"}`, `{"disposition":"ANSWER"}`, `{"result":"busy"}`,
 		`{"result":true,"content":{"callResult":"Busy"}}`,
 	} {
-		if _, err := ReadCDR("", "", []byte(body)); err != nil {
+		if _, err := ParseCDR("", "", []byte(body)); err != nil {
 			t.Errorf("%s: %v", body, err)
 		}
 	}
@@ -433,30 +434,31 @@ func TestReadCDRRecognises(t *testing.T) {
 		`{"a":{"callID":"c"}}`, `[[[[[{"callID":"c"}]]]]]`, `{"content":{"content":{"callID":"c"}}}`, `hello`, `<cdr/>`, "\x00", "\x1f\x8b\x08", `{"callID":"c"`, `{"callID":"c"} x`,
 		"a=1&b=2", "&", strings.Repeat("a=1&", 1001) + "callID=c", "--b\r\n\r\n--b--", strings.Repeat("[", 1<<17), strings.Repeat(`{"a":`, 1<<15),
 	} {
-		if got, err := ReadCDR("", "", []byte(body)); !errors.Is(err, ErrNotCDR) || errors.Is(err, ErrEmpty) {
+		if got, err := ParseCDR("", "", []byte(body)); !errors.Is(err, ErrNotCDR) || errors.Is(err, ErrEmptyBody) {
 			t.Errorf("%.40q: got %+v, %v, want ErrNotCDR", body, got, err)
 		} else if len(err.Error()) <= len(ErrNotCDR.Error()) {
-			t.Errorf("%.40q: %v does not say why", body, err)
+			t.Errorf("%.40q: the error %q has no explanation", body, err)
 		}
 	}
 	for _, body := range []string{"", " ", "\r\n\t "} {
 		for _, query := range []string{"", "token=x"} {
-			if got, err := ReadCDR("application/json", query, []byte(body)); !errors.Is(err, ErrEmpty) || errors.Is(err, ErrNotCDR) {
-				t.Errorf("%q with query %q: got %+v, %v, want ErrEmpty", body, query, got, err)
+			if got, err := ParseCDR("application/json", query, []byte(body)); !errors.Is(err, ErrEmptyBody) || errors.Is(err, ErrNotCDR) {
+				t.Errorf("%q with query %q: got %+v, %v, want ErrEmptyBody", body, query, got, err)
 			}
 		}
 	}
-	// A query makes no CDR of what is none, and too long a one is refused.
-	if _, err := ReadCDR("", "callID=c", []byte(`{"result":true,"content":{}}`)); !errors.Is(err, ErrNotCDR) {
+	// A query does not turn another message into a CDR. A query with too many fields
+	// is an error.
+	if _, err := ParseCDR("", "callID=c", []byte(`{"result":true,"content":{}}`)); !errors.Is(err, ErrNotCDR) {
 		t.Errorf("got %v, want ErrNotCDR", err)
 	}
-	if _, err := ReadCDR("", strings.Repeat("a=1&", 1001), []byte(`{"callID":"c"}`)); !errors.Is(err, ErrNotCDR) {
+	if _, err := ParseCDR("", strings.Repeat("a=1&", 1001), []byte(`{"callID":"c"}`)); !errors.Is(err, ErrNotCDR) {
 		t.Errorf("got %v, want ErrNotCDR", err)
 	}
 }
 
-func TestReadCDRQueryFillsGaps(t *testing.T) {
-	got, err := ReadCDR("", "did=042223344&callID=other", []byte(`{"action":"create","content":{"callID":"c","result":"busy"}}`))
+func TestParseCDRQueryFillsGaps(t *testing.T) {
+	got, err := ParseCDR("", "did=042223344&callID=other", []byte(`{"action":"create","content":{"callID":"c","result":"busy"}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -465,17 +467,17 @@ func TestReadCDRQueryFillsGaps(t *testing.T) {
 	}
 }
 
-// Large bodies that are built to be slow: were any of them read in quadratic
-// time, the test would hang.
-func TestReadCDRHostile(t *testing.T) {
+// TestParseCDRHostile parses large bodies that would take very long if parsing took
+// quadratic time.
+func TestParseCDRHostile(t *testing.T) {
 	const size = 1 << 18
 	fill := func(s string) string { return strings.Repeat(s, size/len(s)) }
 	for _, tc := range []struct{ name, body string }{
 		{"many members", `{"callID":"c"` + fill(`,"a":1`) + `}`},
-		{"one member again and again", `{"callID":"` + strings.Repeat(`\u0061`, 150) + `"` + fill(`,"callID":1`) + `}`},
+		{"repeated member", `{"callID":"` + strings.Repeat(`\u0061`, 150) + `"` + fill(`,"callID":1`) + `}`},
 		{"blank members", `{"callID":"c"` + fill(`,"didCalled":""`) + `}`},
-		{"agents that are no objects", `{"callID":"c"` + fill(`,"agent":"{"`) + `}`},
-		{"a long escaped text repeated over", `{"callID":"c","didCalled":"` + strings.Repeat(`\u0061`, size/12) + `"` + strings.Repeat(`,"did_called":1`, size/30) + `}`},
+		{"agents that are not objects", `{"callID":"c"` + fill(`,"agent":"{"`) + `}`},
+		{"long escaped text and repeated members", `{"callID":"c","didCalled":"` + strings.Repeat(`\u0061`, size/12) + `"` + strings.Repeat(`,"did_called":1`, size/30) + `}`},
 		{"deep lists", `{"callID":"c","a":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + `}`},
 		{"deep objects", `{"callID":"c","agent":` + strings.Repeat(`{"agent":`, 9000) + `1` + strings.Repeat("}", 9000) + `}`},
 		{"JSON in JSON in JSON", `{"callID":"c","content":` + string(AppendString(nil, string(AppendString(nil, fill(`"`))))) + `}`},
@@ -483,14 +485,14 @@ func TestReadCDRHostile(t *testing.T) {
 		{"a long time", `{"callID":"c","startedAt":"` + fill("2") + `"}`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if _, err := ReadCDR("application/json", "", []byte(tc.body)); err != nil {
+			if _, err := ParseCDR("application/json", "", []byte(tc.body)); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 }
 
-func FuzzReadCDR(f *testing.F) {
+func FuzzParseCDR(f *testing.F) {
 	for _, name := range []string{
 		"endcall-2016.json", "callhistory-webhook-2026.json", "cdr-2021.json", "flat-callback.json", "live-call-2025.json", "write-response.json",
 	} {
@@ -502,13 +504,13 @@ func FuzzReadCDR(f *testing.F) {
 	f.Add("multipart/form-data; boundary=b", "", []byte("--b\r\nContent-Disposition: form-data; name=\"uuid\"\r\n\r\nc\xff\r\n--b--"))
 	f.Add("", "", []byte("{“callID”: “c”,\u00a0“voicemail”: “1”}"))
 	f.Fuzz(func(t *testing.T, contentType, query string, body []byte) {
-		got, err := ReadCDR(contentType, query, body)
+		got, err := ParseCDR(contentType, query, body)
 		if err != nil {
-			if !errors.Is(err, ErrNotCDR) && !errors.Is(err, ErrEmpty) {
-				t.Fatalf("%v is neither ErrNotCDR nor ErrEmpty", err)
+			if !errors.Is(err, ErrNotCDR) && !errors.Is(err, ErrEmptyBody) {
+				t.Fatalf("%v is neither ErrNotCDR nor ErrEmptyBody", err)
 			}
 			if diff := cmp.Diff(CDR{}, got); diff != "" {
-				t.Fatalf("an error with a CDR: %s", diff)
+				t.Fatalf("CDR next to an error: %s", diff)
 			}
 			return
 		}
@@ -541,8 +543,8 @@ func FuzzReadCDR(f *testing.F) {
 		if slices.Contains(got.Notes, NoteNoCallID) != (got.CallID == "") {
 			t.Fatalf("call id %q, notes %v", got.CallID, got.Notes)
 		}
-		if again, err := ReadCDR(contentType, query, body); err != nil || fmt.Sprint(again) != fmt.Sprint(got) {
-			t.Fatalf("two readings differ: %+v and %+v, %v", got, again, err)
+		if again, err := ParseCDR(contentType, query, body); err != nil || fmt.Sprint(again) != fmt.Sprint(got) {
+			t.Fatalf("two results differ: %+v and %+v, %v", got, again, err)
 		}
 	})
 }

@@ -9,22 +9,22 @@ import (
 )
 
 const (
-	// maxSeconds is more than any call lasts and fits every database's integer.
+	// maxSeconds is longer than any call and fits into every database's integer.
 	maxSeconds = 366 * 24 * 60 * 60
-	// maxNumeral is longer than any number that means something here.
-	maxNumeral = 32
-	maxTime    = 64
+	maxNumeral = 32 // bytes of a number
+	maxTime    = 64 // bytes of a time
 
 	firstYear, lastYear = 2000, 2099
-	// milliseconds is where epochs are taken as such: as seconds it is the year 5138.
+	// milliseconds is the smallest epoch that is taken for milliseconds. In seconds,
+	// it would be the year 5138.
 	milliseconds = 1e11
 )
 
-// seconds reads a duration: a number or a text with one. Not ok means that the
-// record says nothing, or nothing that can be read, which leaves a note.
-func (r *record) seconds(s slot) (int, bool) {
+// seconds parses a duration in seconds. It returns false if the field is empty or
+// unreadable; the latter adds a note.
+func (r *record) seconds(s cdrField) (int, bool) {
 	v := r.values[s]
-	if v.blank() || !v.scalar() || v.kind == boolean {
+	if v.isBlank() || !v.isScalar() || v.kind == kindBool {
 		return 0, false
 	}
 	n, ok := numeral(v.bytes())
@@ -35,7 +35,7 @@ func (r *record) seconds(s slot) (int, bool) {
 	return int(n), true
 }
 
-// numeral reads a decimal number, the way JSON and people write it.
+// numeral parses a decimal number.
 func numeral(raw []byte) (float64, bool) {
 	raw = bytes.TrimSpace(raw)
 	if len(raw) == 0 || len(raw) > maxNumeral || bytes.IndexFunc(raw, notNumeric) >= 0 {
@@ -45,14 +45,14 @@ func numeral(raw []byte) (float64, bool) {
 	return n, err == nil
 }
 
-// notNumeric keeps out what ParseFloat takes beyond decimals: inf, nan, hex.
+// notNumeric excludes the other syntaxes of ParseFloat: inf, nan, hexadecimal.
 func notNumeric(r rune) bool { return !strings.ContainsRune("0123456789+-.eE", r) }
 
-// time is the first of the values that is an instant.
-func (r *record) time(names ...slot) time.Time {
+// firstTime returns the first of the fields that is a time, or the zero time.
+func (r *record) firstTime(names ...cdrField) time.Time {
 	for _, s := range names {
 		v := r.values[s]
-		if v.blank() || !v.scalar() || v.kind == boolean {
+		if v.isBlank() || !v.isScalar() || v.kind == kindBool {
 			continue
 		}
 		t, zoned, ok := instant(v.bytes())
@@ -70,10 +70,10 @@ func (r *record) time(names ...slot) time.Time {
 	return time.Time{}
 }
 
-// instant reads a time of any form that Ziwo's records use: ISO 8601 with or
-// without milliseconds, with Z or an offset, or an epoch in seconds or
-// milliseconds. A zero in any of them is none: the zero time. Not ok means
-// that it is no time, or none that a call can have.
+// instant parses a time in any format of Ziwo's records: ISO 8601 with or without
+// milliseconds, with Z or an offset, or an epoch in seconds or milliseconds. A zero
+// in any format means no time and gives the zero time. instant returns false for
+// an invalid or implausible time.
 func instant(raw []byte) (t time.Time, zoned, ok bool) {
 	raw = bytes.TrimSpace(raw)
 	if len(raw) > maxTime {
@@ -83,7 +83,7 @@ func instant(raw []byte) (t time.Time, zoned, ok bool) {
 		return epoch(n)
 	}
 	s := strings.ToUpper(string(raw))
-	// The "+" of an offset that a form did not encode.
+	// In a form, the unencoded "+" of an offset becomes a space.
 	if i := len(s) - len(" 04:00"); i > 0 && s[i] == ' ' && strings.Contains(s, "T") {
 		s = s[:i] + "+" + s[i+1:]
 	}
@@ -112,6 +112,7 @@ func instant(raw []byte) (t time.Time, zoned, ok bool) {
 	return plausible(t, zoned)
 }
 
+// epoch returns the time of an epoch in seconds or milliseconds.
 func epoch(n float64) (t time.Time, zoned, ok bool) {
 	switch {
 	case n == 0:
@@ -125,7 +126,8 @@ func epoch(n float64) (t time.Time, zoned, ok bool) {
 	}
 }
 
-// plausible cuts t to the microseconds that databases keep.
+// plausible truncates t to the microseconds that databases store. It returns false
+// for a year that no call can have.
 func plausible(t time.Time, zoned bool) (time.Time, bool, bool) {
 	t = t.UTC().Truncate(time.Microsecond)
 	if t.Year() < firstYear || t.Year() > lastYear {

@@ -6,69 +6,71 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
 	"golang.org/x/time/rate"
 )
 
-// Client speaks to the REST API of one contact center. Make it with NewClient.
-// It is safe for concurrent use and starts nothing in the background; Close
-// lets go of idle connections.
+// Client is a client of the REST API of one contact center. NewClient creates it.
+// A Client is safe for concurrent use and starts no goroutines. Close closes its
+// idle connections.
 //
-// What it knows of the API is at
-// https://www.ziwo.io/api-integration-developers/ and in what integrators
-// publish. Every failure is an *APIError. Reading requests (GET) are tried again
-// when that may help; what changes something at Ziwo is sent once.
+// The client implements what https://www.ziwo.io/api-integration-developers/ and
+// integrators of Ziwo publish. Every request that fails returns an *APIError. The
+// client retries GET requests that fail temporarily. It sends every other request
+// once.
 type Client struct {
-	base       *url.URL
-	session    session
-	apiKey     string
-	recordings []RecordingStyle
-	http       *http.Client
-	limit      *rate.Limiter
-	slots      chan struct{} // one for each request under way
-	streams    chan struct{} // one for each recording on its way
-	timeout    time.Duration
-	backoff    time.Duration
-	attempts   int
-	now        func() time.Time
+	base           *url.URL
+	session        session
+	apiKey         string
+	recordings     []RecordingStyle
+	http           *http.Client
+	limiter        *rate.Limiter
+	requestSlots   chan struct{} // semaphore of concurrent requests
+	recordingSlots chan struct{} // semaphore of concurrent recordings
+	timeout        time.Duration
+	backoff        time.Duration
+	attempts       int
+	now            func() time.Time
 }
 
-// ClientOptions say which contact center a Client speaks to, and how hard. The
-// zero values of all but the name and the credentials are sensible.
+// ClientOptions configures a Client. Name or BaseURL is required. Every other
+// field may be zero, but most requests fail without credentials.
 type ClientOptions struct {
-	Name        string // of the contact center: "example" is example.aswat.co
-	BaseURL     string // empty: https://<name>-api.aswat.co
+	Name        string // subdomain of the contact center: "example" for example.aswat.co
+	BaseURL     string // default https://<Name>-api.aswat.co
 	Credentials Credentials
-	Recordings  []RecordingStyle // in the order of trial; empty: all
+	Recordings  []RecordingStyle // styles to try, in this order; default all
 
-	HTTP        *http.Client  // nil: one of its own
-	Rate        float64       // requests a second; 0: 10
-	Concurrency int           // requests at a time; 0: 4
-	Timeout     time.Duration // of one attempt; 0: 30 s
-	Attempts    int           // of a reading request; 0: 3
-	Backoff     time.Duration // before the second attempt, doubled for each further one; 0: 500 ms
-	Now         func() time.Time
+	HTTP        *http.Client     // default a client with its own transport
+	Rate        float64          // maximum requests per second; default 10
+	Concurrency int              // maximum concurrent requests; default 4
+	Timeout     time.Duration    // timeout of one attempt; default 30s
+	Attempts    int              // maximum attempts of a GET request; default 3
+	Backoff     time.Duration    // delay before the second attempt, doubled for each further one; default 500ms
+	Now         func() time.Time // clock; default time.Now
 }
 
-// Credentials are what Ziwo lets somebody in by. They never print themselves.
+// Credentials authenticate a Client to Ziwo. They are redacted when formatted or
+// logged.
 type Credentials struct {
-	Username, Password string // for /auth/login
-	AccessToken        string // instead of logging in, until Ziwo refuses it
-	APIKey             string // of CTI
+	Username, Password string // login for /auth/login
+	AccessToken        string // token to use until Ziwo rejects it
+	APIKey             string // key of the CTI endpoints
 }
 
-// String hides the values.
+// String returns a mask instead of the values.
 func (Credentials) String() string { return "***" }
 
-// GoString hides the values.
+// GoString returns a mask instead of the values.
 func (Credentials) GoString() string { return "***" }
 
-// LogValue hides the values.
+// LogValue returns a mask instead of the values.
 func (Credentials) LogValue() slog.Value { return slog.StringValue("***") }
 
 const (
@@ -78,25 +80,32 @@ const (
 	defaultAttempts    = 3
 	defaultBackoff     = 500 * time.Millisecond
 
-	// longestWait is how long a request waits because Ziwo said so; a longer
-	// Retry-After is handed to the caller.
-	longestWait = 20 * time.Second
+	// maxRetryAfter is the longest Retry-After that the client waits for. A request
+	// with a longer one fails at once.
+	maxRetryAfter = 20 * time.Second
 
-	maxAnswer = 64 << 20 // bytes; a page of 1000 records has some megabytes
+	// maxBackoff is the longest delay between attempts without a Retry-After.
+	maxBackoff = 20 * time.Second
+
+	// retryJitter is the share by which the delay between attempts varies, so that
+	// replicas do not retry in step.
+	retryJitter = 0.2
+
+	maxResponse = 64 << 20 // bytes; a page of 1000 records has a few megabytes
 )
 
-// NewClient checks the options. It sends nothing.
+// NewClient returns a client for the contact center in o. It sends no request.
 func NewClient(o ClientOptions) (*Client, error) {
 	address := o.BaseURL
 	if address == "" {
 		if o.Name == "" {
-			return nil, errors.New("ziwo client: neither the name of a contact center nor its address")
+			return nil, errors.New("ziwo client: no name and no base URL of the contact center")
 		}
 		address = "https://" + url.PathEscape(o.Name) + "-api.aswat.co"
 	}
 	base, err := url.Parse(strings.TrimRight(address, "/"))
 	if err != nil || base.Host == "" || base.User != nil || base.Scheme != "https" && base.Scheme != "http" {
-		return nil, fmt.Errorf("ziwo client: %q is no address; write https://host", clip(address))
+		return nil, fmt.Errorf("ziwo client: invalid base URL %q: use https://host", clip(address))
 	}
 	base.RawQuery, base.Fragment = "", ""
 	c := &Client{
@@ -107,27 +116,26 @@ func NewClient(o ClientOptions) (*Client, error) {
 		c.recordings = RecordingStyles()
 	}
 	for _, style := range c.recordings {
-		if !style.known() {
-			return nil, fmt.Errorf("ziwo client: %q is no way to fetch recordings", clip(string(style)))
+		if !style.valid() {
+			return nil, fmt.Errorf("ziwo client: unknown recording style %q", clip(string(style)))
 		}
 	}
-	perSecond, atOnce := o.Rate, o.Concurrency
+	perSecond, concurrency := o.Rate, o.Concurrency
 	if perSecond <= 0 {
 		perSecond = defaultRate
 	}
-	if atOnce <= 0 {
-		atOnce = defaultConcurrency
+	if concurrency <= 0 {
+		concurrency = defaultConcurrency
 	}
 	if c.http == nil {
 		transport := http.DefaultTransport.(*http.Transport).Clone()
-		transport.MaxIdleConnsPerHost = atOnce
+		transport.MaxIdleConnsPerHost = concurrency
 		c.http = &http.Client{Transport: transport}
 	} else {
-		own := *c.http
-		c.http = &own
+		clone := *c.http
+		c.http = &clone
 	}
-	// The token is in a header of its own, which net/http would take along to
-	// whatever host a redirect names.
+	// On a redirect to another host, net/http would forward the access_token header.
 	c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	if c.timeout <= 0 {
 		c.timeout = defaultTimeout
@@ -141,128 +149,141 @@ func NewClient(o ClientOptions) (*Client, error) {
 	if c.now == nil {
 		c.now = time.Now
 	}
-	c.limit = rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond)))
-	c.slots = make(chan struct{}, atOnce)
-	c.streams = make(chan struct{}, recordingsAtOnce)
+	c.limiter = rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond)))
+	c.requestSlots = make(chan struct{}, concurrency)
+	c.recordingSlots = make(chan struct{}, maxRecordings)
 	c.session = newSession(o.Credentials)
 	return c, nil
 }
 
-// Host is where the client sends its requests.
+// Host returns the host to which the client sends its requests.
 func (c *Client) Host() string { return c.base.Host }
 
-// Close lets go of idle connections. The client can still be used.
+// Close closes idle connections. The client remains usable.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// auth is what a request shows Ziwo.
+// auth is the way in which a request authenticates.
 type auth uint8
 
 const (
-	byToken auth = iota
-	byAPIKey
-	byNothing
+	withToken auth = iota
+	withAPIKey
+	withoutAuth
 )
 
-// request is one thing asked of Ziwo.
+// request is one request to the API.
 type request struct {
-	op     string // what it is for, in errors
+	op     string // operation, for errors
 	method string
-	path   string // escaped, with a leading slash
+	path   string // escaped path with a leading slash
 	query  url.Values
-	form   url.Values // the body; nil: none
+	form   url.Values // body; nil sends none
 	auth   auth
 }
 
-// answer is what Ziwo answered, in its envelope or without one.
-type answer struct {
+// response is a successful response, with its envelope removed.
+type response struct {
 	content, info value
-	at            time.Time // Ziwo's clock; zero when it does not say
+	date          time.Time // Date header; zero if missing
 }
 
-// do sends a request until it succeeds or there is no sense in going on.
-func (c *Client) do(ctx context.Context, r request) (answer, error) {
-	for attempt := 1; ; attempt++ {
-		a, err := c.ask(ctx, r)
-		if err == nil {
-			return a, nil
-		}
-		var failure *APIError
-		if !errors.As(err, &failure) || r.method != http.MethodGet || attempt >= c.attempts ||
-			!failure.Temporary() || failure.RetryAfter > longestWait {
-			return answer{}, err
-		}
-		wait := max(failure.RetryAfter, c.pause(attempt))
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
-			return answer{}, err
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return answer{}, err
-		case <-timer.C:
-		}
+// do sends a request. It retries a GET request that fails temporarily.
+func (c *Client) do(ctx context.Context, r request) (response, error) {
+	if r.method != http.MethodGet {
+		return c.sendAuthorized(ctx, r)
 	}
+	policy := retrypolicy.NewBuilder[any]().
+		WithMaxAttempts(c.attempts).
+		WithBackoff(c.backoff, max(c.backoff, maxBackoff)).
+		WithJitterFactor(retryJitter).
+		WithDelayFunc(func(attempt failsafe.ExecutionAttempt[any]) time.Duration {
+			return retryAfterDelay(attempt.LastError())
+		}).
+		AbortIf(func(_ any, err error) bool { return !c.retryable(ctx, err) }).
+		Build()
+	// Run's own result may be a bare context error instead of an *APIError.
+	var res response
+	var err error
+	_ = failsafe.With(policy).WithContext(ctx).Run(func() error {
+		res, err = c.sendAuthorized(ctx, r)
+		return err
+	})
+	return res, err
 }
 
-// pause grows with each attempt; the random part keeps replicas apart.
-func (c *Client) pause(attempt int) time.Duration {
-	pause := c.backoff << (attempt - 1)
-	return pause + rand.N(pause/2+1) //nolint:gosec // spreading requests needs no secrecy
+// retryable reports whether another attempt may succeed before ctx ends.
+func (c *Client) retryable(ctx context.Context, err error) bool {
+	var failure *APIError
+	if !errors.As(err, &failure) || !failure.Temporary() || failure.RetryAfter > maxRetryAfter {
+		return false
+	}
+	deadline, ok := ctx.Deadline()
+	return !ok || time.Until(deadline) > max(failure.RetryAfter, c.backoff)
 }
 
-// ask sends a request once, or twice when the token turned out to be stale.
-func (c *Client) ask(ctx context.Context, r request) (answer, error) {
-	if r.auth != byToken {
-		return c.once(ctx, r, "")
+// retryAfterDelay returns the delay that Ziwo asked for, or -1 for the usual
+// backoff. The delay allows for the jitter, so that it never ends early.
+func retryAfterDelay(err error) time.Duration {
+	var failure *APIError
+	if !errors.As(err, &failure) || failure.RetryAfter == 0 {
+		return -1
+	}
+	return time.Duration(float64(failure.RetryAfter) / (1 - retryJitter))
+}
+
+// sendAuthorized sends a request. If Ziwo rejects the token, it logs in and sends
+// the request once more.
+func (c *Client) sendAuthorized(ctx context.Context, r request) (response, error) {
+	if r.auth != withToken {
+		return c.sendOnce(ctx, r, "")
 	}
 	token, err := c.token(ctx, "")
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
-	a, err := c.once(ctx, r, token)
-	if !refused(err) {
-		return a, err
+	res, err := c.sendOnce(ctx, r, token)
+	if !tokenRejected(err) {
+		return res, err
 	}
 	fresh, loginErr := c.token(ctx, token)
 	if loginErr != nil {
-		return answer{}, loginErr
+		return response{}, loginErr
 	}
-	return c.once(ctx, r, fresh)
+	return c.sendOnce(ctx, r, fresh)
 }
 
-// refused tells whether Ziwo did not take the token.
-func refused(err error) bool {
+// tokenRejected reports whether err means that Ziwo rejected the token.
+func tokenRejected(err error) bool {
 	var failure *APIError
 	return errors.As(err, &failure) && failure.Status == http.StatusUnauthorized
 }
 
-// once sends a request and reads the whole answer.
-func (c *Client) once(ctx context.Context, r request, token string) (answer, error) {
+// sendOnce sends a request and decodes its response.
+func (c *Client) sendOnce(ctx context.Context, r request, token string) (response, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	res, release, err := c.send(ctx, r, token) //nolint:bodyclose // release closes it
+	res, release, err := c.open(ctx, r, token) //nolint:bodyclose // release closes it
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	defer release()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxResponse+1))
 	if err != nil {
-		return answer{}, c.failed(r.op, err)
+		return response{}, c.transportError(r.op, err)
 	}
-	if len(body) > maxAnswer {
-		return answer{}, &APIError{Op: r.op, Kind: Unreadable, Status: res.StatusCode, Message: fmt.Sprintf("the answer has more than %d MiB", maxAnswer>>20)}
+	if len(body) > maxResponse {
+		return response{}, &APIError{Op: r.op, Kind: Unreadable, Status: res.StatusCode, Message: fmt.Sprintf("the response is larger than %d MiB", maxResponse>>20)}
 	}
-	return c.read(r, res, body)
+	return c.decode(r, res, body)
 }
 
-// send sends a request and waits for the head of the answer. release gives the
-// connection and the place among the requests under way back.
-func (c *Client) send(ctx context.Context, r request, token string) (res *http.Response, release func(), err error) {
+// open sends a request and waits for the headers of the response. release closes
+// the body and frees the request's slot.
+func (c *Client) open(ctx context.Context, r request, token string) (res *http.Response, release func(), err error) {
 	target := *c.base
 	target.RawPath = c.base.EscapedPath() + r.path
 	if target.Path, err = url.PathUnescape(target.RawPath); err != nil {
-		return nil, nil, c.failed(r.op, err)
+		return nil, nil, c.transportError(r.op, err)
 	}
 	target.RawQuery = r.query.Encode()
 	var body io.Reader
@@ -271,7 +292,7 @@ func (c *Client) send(ctx context.Context, r request, token string) (res *http.R
 	}
 	req, err := http.NewRequestWithContext(ctx, r.method, target.String(), body)
 	if err != nil {
-		return nil, nil, c.failed(r.op, err)
+		return nil, nil, c.transportError(r.op, err)
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "calltracker")
@@ -279,11 +300,11 @@ func (c *Client) send(ctx context.Context, r request, token string) (res *http.R
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	switch r.auth {
-	case byToken:
+	case withToken:
 		req.Header.Set("access_token", token)
-	case byAPIKey:
+	case withAPIKey:
 		if c.apiKey == "" {
-			return nil, nil, &APIError{Op: r.op, Kind: Unauthorized, Message: "the contact center has no api_key, which CTI asks for"}
+			return nil, nil, &APIError{Op: r.op, Kind: Unauthorized, Message: "the contact center has no api_key, which CTI requires"}
 		}
 		req.Header.Set("api_key", c.apiKey)
 	}
@@ -297,86 +318,86 @@ func (c *Client) send(ctx context.Context, r request, token string) (res *http.R
 	}, nil
 }
 
-// roundTrip keeps to the rate and to the number of requests at a time. free gives
-// the place among those back.
+// roundTrip sends req within the limits on rate and concurrency. free frees its
+// slot.
 func (c *Client) roundTrip(op string, req *http.Request) (res *http.Response, free func(), err error) {
 	ctx := req.Context()
 	select {
-	case c.slots <- struct{}{}:
+	case c.requestSlots <- struct{}{}:
 	case <-ctx.Done():
-		return nil, nil, c.failed(op, ctx.Err())
+		return nil, nil, c.transportError(op, ctx.Err())
 	}
-	if err := c.limit.Wait(ctx); err != nil {
-		<-c.slots
-		return nil, nil, c.failed(op, err)
+	if err := c.limiter.Wait(ctx); err != nil {
+		<-c.requestSlots
+		return nil, nil, c.transportError(op, err)
 	}
 	if res, err = c.http.Do(req); err != nil {
-		<-c.slots
-		return nil, nil, c.failed(op, err)
+		<-c.requestSlots
+		return nil, nil, c.transportError(op, err)
 	}
-	return res, func() { <-c.slots }, nil
+	return res, func() { <-c.requestSlots }, nil
 }
 
-// read judges an answer.
-func (c *Client) read(r request, res *http.Response, body []byte) (answer, error) {
-	a := answer{}
-	a.at, _ = http.ParseTime(res.Header.Get("Date"))
+// decode returns the content of a response, or an *APIError.
+func (c *Client) decode(r request, res *http.Response, body []byte) (response, error) {
+	var decoded response
+	decoded.date, _ = http.ParseTime(res.Header.Get("Date"))
 	top, ok := parseJSON(body, new(notes))
-	said := c.unsecret(message(top))
+	message := c.redact(errorMessage(top))
 	fail := func(kind ErrorKind, message string) error {
 		return &APIError{Op: r.op, Kind: kind, Status: res.StatusCode, Message: message, RetryAfter: c.retryAfter(res.Header)}
 	}
 	switch code := res.StatusCode; {
 	case code == http.StatusTooManyRequests:
-		return a, fail(RateLimited, said)
+		return decoded, fail(RateLimited, message)
 	case code == http.StatusUnauthorized, code == http.StatusForbidden:
-		return a, fail(Unauthorized, said)
+		return decoded, fail(Unauthorized, message)
 	case code == http.StatusNotFound:
-		return a, fail(NotFound, said)
+		return decoded, fail(NotFound, message)
 	case code >= 500, code == http.StatusRequestTimeout:
-		return a, fail(Unavailable, said)
+		return decoded, fail(Unavailable, message)
 	case code >= 400:
-		return a, fail(Rejected, said)
+		return decoded, fail(Rejected, message)
 	case code >= 300:
-		return a, fail(Rejected, "it sends us to another address; check the address of the API")
+		return decoded, fail(Rejected, "the API redirects to another address; check the api setting of the contact center")
 	case code == http.StatusNoContent && r.method != http.MethodGet:
-		return a, nil
+		return decoded, nil
 	case len(body) == 0:
-		return a, fail(Unreadable, "the answer is empty")
+		return decoded, fail(Unreadable, "the response is empty")
 	case !ok:
-		return a, fail(Unreadable, "the answer is "+looks(body))
+		return decoded, fail(Unreadable, "the response is "+describeBody(body))
 	}
 	switch top.kind {
-	case list: // without an envelope
-		a.content = top
-	case object:
+	case kindArray: // no envelope
+		decoded.content = top
+	case kindObject:
 		e := envelopeOf(top)
-		if e.refused {
-			return a, fail(Rejected, said)
+		if e.failed {
+			return decoded, fail(Rejected, message)
 		}
-		a.content, a.info = e.content, e.info
+		decoded.content, decoded.info = e.content, e.info
 		if !e.wrapped {
-			a.content = top
+			decoded.content = top
 		}
 	default:
-		return a, fail(Unreadable, "the answer is a bare JSON "+top.kind.String())
+		return decoded, fail(Unreadable, "the response is a bare JSON "+top.kind.String())
 	}
-	return a, nil
+	return decoded, nil
 }
 
-// looks says what a body that is no JSON seems to be, without quoting it.
-func looks(body []byte) string {
+// describeBody describes a body that is not JSON, without quoting it.
+func describeBody(body []byte) string {
 	if start := skipSpace(body, 0); start < len(body) && body[start] == '<' {
 		return "HTML, not JSON"
 	}
 	return "not JSON"
 }
 
-// envelope is {"result": …, "content": …, "info": …}.
+// envelope is the object {"result": …, "content": …, "info": …}.
 type envelope struct {
 	content, info value
-	wrapped       bool // there is a content, or a result
-	refused       bool // the result is false
+	wrapped       bool // whether there is a content or a result
+	failed        bool // whether the result is false
 }
 
 func envelopeOf(top value) envelope {
@@ -392,22 +413,22 @@ func envelopeOf(top value) envelope {
 		case "info":
 			e.info = v
 		case "result":
-			if v.kind == boolean {
+			if v.kind == kindBool {
 				e.wrapped = true
-				e.refused = string(v.raw) == "false"
+				e.failed = string(v.raw) == "false"
 			}
 		}
 	}
 }
 
-// message is what an answer says went wrong, wherever it stands: Ziwo's errors
-// have it in error.message, content.message or message.
-func message(top value) string {
-	if top.kind != object {
+// errorMessage returns the error message in a response, which Ziwo puts in
+// error.message, content.message or message.
+func errorMessage(top value) string {
+	if top.kind != kindObject {
 		return ""
 	}
 	for _, path := range [][]string{{"error", "message"}, {"content", "message"}, {"message"}, {"error"}, {"info", "message"}} {
-		if v := top.at(path...); v.kind == quoted {
+		if v := top.get(path...); v.kind == kindString {
 			if t := strings.TrimSpace(string(v.bytes())); t != "" {
 				return t
 			}
@@ -416,10 +437,11 @@ func message(top value) string {
 	return ""
 }
 
-// at is the value under names, without case; absent when there is none.
-func (v value) at(names ...string) value {
+// get returns the value at a path of member names, which it matches without regard
+// to case. It returns an absent value if there is none.
+func (v value) get(names ...string) value {
 	for _, want := range names {
-		if v.kind != object {
+		if v.kind != kindObject {
 			return value{}
 		}
 		found := value{}
@@ -438,17 +460,18 @@ func (v value) at(names ...string) value {
 	return v
 }
 
-// field is the text of the first of the names that says anything.
-func (v value) field(names ...string) string {
+// lookup returns the text at the first of the dotted paths that has one. It skips
+// empty and "unknown" texts.
+func (v value) lookup(names ...string) string {
 	for _, name := range names {
-		if f := v.at(strings.Split(name, ".")...); f.scalar() && !f.unknown() {
+		if f := v.get(strings.Split(name, ".")...); f.isScalar() && !f.isUnknown() {
 			return string(f.bytes())
 		}
 	}
 	return ""
 }
 
-// elements are the elements of a list.
+// elements returns the elements of an array.
 func (v value) elements() []value {
 	var out []value
 	for i := 1; ; {
@@ -468,55 +491,56 @@ func (v value) elements() []value {
 	}
 }
 
-// items are the records of a list answer. Ziwo's page shows the content of a
-// list as an object, its integrators read an array: an object is one record
-// when it has one of the names that mark it, else what holds the records.
-func (a answer) items(marks ...string) []value {
-	switch a.content.kind {
-	case list:
-		return objects(a.content.elements())
-	case object:
+// items returns the records of a list response. Ziwo's documentation shows the
+// content of a list as an object; its integrators read an array. An object with
+// one of idFields is a single record. Any other object holds the records.
+func (res response) items(idFields ...string) []value {
+	switch res.content.kind {
+	case kindArray:
+		return objects(res.content.elements())
+	case kindObject:
 	default:
 		return nil
 	}
-	for _, mark := range marks {
-		if a.content.at(mark).scalar() {
-			return []value{a.content}
+	for _, name := range idFields {
+		if res.content.get(name).isScalar() {
+			return []value{res.content}
 		}
 	}
 	var members []value
-	for all := a.content.members(); ; {
+	for all := res.content.members(); ; {
 		_, v, ok := all.next()
 		if !ok {
 			return members
 		}
 		switch v.kind {
-		case list: // {"callTrackers": […]}
+		case kindArray: // {"callTrackers": […]}
 			return objects(v.elements())
-		case object: // {"1": {…}, "2": {…}}
+		case kindObject: // {"1": {…}, "2": {…}}
 			members = append(members, v)
 		}
 	}
 }
 
+// objects returns the objects among values. It reuses the slice.
 func objects(values []value) []value {
 	out := values[:0]
 	for _, v := range values {
-		if v.kind == object {
+		if v.kind == kindObject {
 			out = append(out, v)
 		}
 	}
 	return out
 }
 
-// total is how many records there are in all; -1 when Ziwo does not say.
-func (a answer) total() int {
-	for _, v := range []value{a.info, a.content} {
-		if v.kind != object {
+// total returns the number of records on all pages, or -1 if Ziwo does not send it.
+func (res response) total() int {
+	for _, v := range []value{res.info, res.content} {
+		if v.kind != kindObject {
 			continue
 		}
 		for _, name := range []string{"total", "totalRecords"} {
-			if f := v.at(name); f.kind == number || f.kind == quoted {
+			if f := v.get(name); f.kind == kindNumber || f.kind == kindString {
 				if n, ok := numeral(f.bytes()); ok && n >= 0 && n <= 1e12 {
 					return int(n)
 				}

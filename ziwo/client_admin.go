@@ -2,7 +2,6 @@ package ziwo
 
 import (
 	"context"
-	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -10,57 +9,55 @@ import (
 	"time"
 )
 
-// Tracker is a call tracker as Ziwo keeps it.
+// Tracker is a call tracker as configured in Ziwo.
 type Tracker struct {
-	ID              string // a number, as text
+	ID              string // decimal number
 	Name            string
 	StartRequestURL string
-	StartRequestKey string // empty: Ziwo sends none
+	StartRequestKey string // API key of start calls; empty sends none
 	StartTimeout    time.Duration
 	EndRequestURL   string
 	EndRequestKey   string
-	EndTimeout      time.Duration // zero: Ziwo's default
-	WelcomePlayback string        // storage hash of the music while the caller waits
+	EndTimeout      time.Duration // zero is Ziwo's default
+	WelcomePlayback string        // storage hash of the audio for waiting callers
 	ErrorPlayback   string
-	Blocked         *bool // nil: Ziwo does not say
+	Blocked         *bool // nil if Ziwo does not send it
 }
 
-// String leaves the keys out.
+// String returns the name of t. It omits the keys.
 func (t Tracker) String() string { return "call tracker " + t.Name }
 
-const adminPage = 50 // what Ziwo gives at most
+const adminPage = 50 // largest page that Ziwo returns
 
-// Trackers lists all call trackers.
+// Trackers returns all call trackers.
 func (c *Client) Trackers(ctx context.Context) ([]Tracker, error) {
 	var trackers []Tracker
-	err := c.pages(ctx, request{op: "list call trackers", method: http.MethodGet, path: "/admin/callTrackers/"},
-		limitAndSkip(adminPage), []string{"id", "name"}, func(items []value) (bool, error) {
-			for _, item := range items {
-				trackers = append(trackers, trackerOf(item))
-			}
-			return true, nil
-		})
+	err := c.listAll(ctx, request{op: "list call trackers", method: http.MethodGet, path: "/admin/callTrackers/"}, []string{"id", "name"}, func(items []value) {
+		for _, item := range items {
+			trackers = append(trackers, trackerOf(item))
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
 	return trackers, nil
 }
 
-// Tracker is one call tracker; NotFound when there is none.
+// Tracker returns the call tracker with an id, or a NotFound error.
 func (c *Client) Tracker(ctx context.Context, id string) (Tracker, error) {
 	const op = "load call tracker"
-	a, err := c.do(ctx, request{op: op, method: http.MethodGet, path: "/admin/callTrackers/" + url.PathEscape(id)})
+	res, err := c.do(ctx, request{op: op, method: http.MethodGet, path: "/admin/callTrackers/" + url.PathEscape(id)})
 	if err != nil {
 		return Tracker{}, err
 	}
-	items := a.items("id", "name")
+	items := res.items("id", "name")
 	if len(items) == 0 {
 		return Tracker{}, &APIError{Op: op, Kind: NotFound}
 	}
 	return trackerOf(items[0]), nil
 }
 
-// CreateTracker makes a call tracker. Its ID and Blocked are not sent.
+// CreateTracker creates a call tracker. It ignores t.ID and t.Blocked.
 func (c *Client) CreateTracker(ctx context.Context, t Tracker) error {
 	form := t.form()
 	form.Set("name", t.Name)
@@ -68,7 +65,8 @@ func (c *Client) CreateTracker(ctx context.Context, t Tracker) error {
 	return err
 }
 
-// UpdateTracker changes everything but the name of the tracker with t.ID.
+// UpdateTracker updates the call tracker with the ID of t. It ignores t.Name and
+// t.Blocked.
 func (c *Client) UpdateTracker(ctx context.Context, t Tracker) error {
 	_, err := c.do(ctx, request{op: "update call tracker", method: http.MethodPut, path: "/admin/callTrackers/" + url.PathEscape(t.ID), form: t.form()})
 	return err
@@ -92,78 +90,78 @@ func (t Tracker) form() url.Values {
 	return form
 }
 
-// BlockTracker keeps Ziwo from asking the tracker; idOrName finds it.
+// BlockTracker stops Ziwo from sending requests to a call tracker.
 func (c *Client) BlockTracker(ctx context.Context, idOrName string) error {
-	return c.change(ctx, "block call tracker", http.MethodPut, idOrName, "/block")
+	return c.changeTracker(ctx, "block call tracker", http.MethodPut, idOrName, "/block")
 }
 
-// UnblockTracker undoes BlockTracker.
+// UnblockTracker reverts BlockTracker.
 func (c *Client) UnblockTracker(ctx context.Context, idOrName string) error {
-	return c.change(ctx, "unblock call tracker", http.MethodPut, idOrName, "/unblock")
+	return c.changeTracker(ctx, "unblock call tracker", http.MethodPut, idOrName, "/unblock")
 }
 
-// DeleteTracker removes a tracker.
+// DeleteTracker deletes a call tracker.
 func (c *Client) DeleteTracker(ctx context.Context, idOrName string) error {
-	return c.change(ctx, "delete call tracker", http.MethodDelete, idOrName, "")
+	return c.changeTracker(ctx, "delete call tracker", http.MethodDelete, idOrName, "")
 }
 
-func (c *Client) change(ctx context.Context, op, method, idOrName, action string) error {
+func (c *Client) changeTracker(ctx context.Context, op, method, idOrName, action string) error {
 	_, err := c.do(ctx, request{op: op, method: method, path: "/admin/callTrackers/" + url.PathEscape(idOrName) + action, form: url.Values{}})
 	return err
 }
 
-// TrackerTest is what Ziwo says of its own test of a tracker. Its form is not
-// published: OK is false when anything in it says so.
+// TrackerTest is the result of Ziwo's own test of a call tracker. Ziwo does not
+// publish its format, so OK is false if any member reports a failure.
 type TrackerTest struct {
 	OK      bool
-	Message string
-	Raw     []byte
+	Message string // first failure; empty if OK
+	Raw     []byte // result as JSON
 }
 
-// TestTracker has Ziwo call both addresses of a tracker with made-up values.
+// TestTracker makes Ziwo send test requests to both URLs of a call tracker.
 func (c *Client) TestTracker(ctx context.Context, id string) (TrackerTest, error) {
-	a, err := c.do(ctx, request{op: "test call tracker", method: http.MethodPut, path: "/admin/callTrackers/" + url.PathEscape(id) + "/test", form: url.Values{}})
+	res, err := c.do(ctx, request{op: "test call tracker", method: http.MethodPut, path: "/admin/callTrackers/" + url.PathEscape(id) + "/test", form: url.Values{}})
 	if err != nil {
 		return TrackerTest{}, err
 	}
-	test := TrackerTest{OK: true, Raw: a.content.raw}
-	verdict(a.content, "", 0, func(path, said string) {
+	test := TrackerTest{OK: true, Raw: res.content.raw}
+	findFailures(res.content, "", 0, func(path, message string) {
 		test.OK = false
 		if test.Message == "" {
-			test.Message = c.unsecret(path + ": " + said)
+			test.Message = c.redact(path + ": " + message)
 		}
 	})
 	return test, nil
 }
 
-// verdict looks for what says that something failed.
-func verdict(v value, path string, depth int, failed func(path, said string)) {
-	const deepest = 6
-	if depth > deepest {
+// findFailures calls report for each member in v that reports a failure.
+func findFailures(v value, path string, depth int, report func(path, message string)) {
+	const maxDepth = 6
+	if depth > maxDepth {
 		return
 	}
 	switch v.kind {
-	case object:
+	case kindObject:
 		for all := v.members(); ; {
 			name, inner, ok := all.next()
 			if !ok {
 				return
 			}
 			at := strings.TrimPrefix(path+"."+string(name), ".")
-			if inner.scalar() && says(letters(string(name)), inner) {
-				failed(at, string(inner.bytes()))
+			if inner.isScalar() && reportsFailure(alphanumeric(string(name)), inner) {
+				report(at, string(inner.bytes()))
 			}
-			verdict(inner, at, depth+1, failed)
+			findFailures(inner, at, depth+1, report)
 		}
-	case list:
+	case kindArray:
 		for _, inner := range v.elements() {
-			verdict(inner, path, depth+1, failed)
+			findFailures(inner, path, depth+1, report)
 		}
 	}
 }
 
-// says tells whether a member says that something failed.
-func says(name string, v value) bool {
+// reportsFailure reports whether a member means that something failed.
+func reportsFailure(name string, v value) bool {
 	text := strings.ToLower(strings.TrimSpace(string(v.bytes())))
 	switch name {
 	case "error", "errormessage":
@@ -180,26 +178,26 @@ func says(name string, v value) bool {
 	}
 }
 
-// LogQuery narrows the log of start and end calls. Zero fields do not narrow.
+// LogQuery filters the log of start and end calls. Zero fields do not filter.
 type LogQuery struct {
-	From, To time.Time // days in UTC, both included
-	Trackers []string  // ids
-	Start    int       // how many entries to pass over
-	Size     int       // of the page
+	From, To time.Time // first and last day in UTC
+	Trackers []string  // ids of call trackers
+	Start    int       // number of entries to skip
+	Size     int       // page size
 }
 
-// LogEntry is one entry of the log of start and end calls. Ziwo does not
-// publish its form: the members are what could be found in it.
+// LogEntry is one entry of the log of start and end calls. Ziwo does not publish
+// its format, so any field but Raw may be empty.
 type LogEntry struct {
 	CallID string
 	Kind   LogKind
 	At     time.Time
-	CDR    *CDR // of an end call whose record is in the entry
-	Raw    []byte
+	CDR    *CDR   // CDR of an end call; nil if the entry has none
+	Raw    []byte // CDR, or else the entry, as JSON
 }
 
-// LogKind says which request an entry is about. The zero value means that it
-// could not be told.
+// LogKind is the kind of request that an entry records. The zero value means that
+// the kind is unknown.
 type LogKind string
 
 // The kinds of log entries.
@@ -208,9 +206,9 @@ const (
 	LogEnd   LogKind = "end"
 )
 
-// TrackerLogs is one page of the log of start and end calls, and how many
-// entries there are in all, -1 when Ziwo does not say. This endpoint has Ziwo's
-// older paging, in which fetchStop is the size of the page.
+// TrackerLogs returns one page of the log of start and end calls, and the total
+// number of entries, or -1 if Ziwo does not send it. This endpoint uses Ziwo's
+// older pagination, in which fetchStop is the page size.
 func (c *Client) TrackerLogs(ctx context.Context, q LogQuery) ([]LogEntry, int, error) {
 	query := url.Values{"fetchStart": {strconv.Itoa(q.Start)}, "fetchStop": {strconv.Itoa(q.Size)}}
 	if !q.From.IsZero() {
@@ -222,29 +220,29 @@ func (c *Client) TrackerLogs(ctx context.Context, q LogQuery) ([]LogEntry, int, 
 	for _, id := range q.Trackers {
 		query.Add("callTrackers[]", id)
 	}
-	a, err := c.do(ctx, request{op: "read call tracker logs", method: http.MethodGet, path: "/admin/callTrackers/logs", query: query})
+	res, err := c.do(ctx, request{op: "read call tracker logs", method: http.MethodGet, path: "/admin/callTrackers/logs", query: query})
 	if err != nil {
 		return nil, 0, err
 	}
-	items := a.items("id", "callID")
+	items := res.items("id", "callID")
 	entries := make([]LogEntry, len(items))
 	for i, item := range items {
 		entries[i] = logEntryOf(item)
 	}
-	return entries, a.total(), nil
+	return entries, res.total(), nil
 }
 
 func logEntryOf(v value) LogEntry {
 	e := LogEntry{Raw: v.raw}
-	e.CallID = v.field("callID", "callId", "call_id", "uuid")
-	e.At, _, _ = instant([]byte(v.field("createdAt", "date", "timestamp", "time", "startedAt")))
-	switch word := letters(v.field("type", "action", "event", "kind", "name", "requestType")); {
+	e.CallID = v.lookup("callID", "callId", "call_id", "uuid")
+	e.At, _, _ = instant([]byte(v.lookup("createdAt", "date", "timestamp", "time", "startedAt")))
+	switch word := alphanumeric(v.lookup("type", "action", "event", "kind", "name", "requestType")); {
 	case strings.Contains(word, "start"):
 		e.Kind = LogStart
 	case strings.Contains(word, "end"):
 		e.Kind = LogEnd
 	}
-	// What was sent may lie in the entry under any name, as JSON or as JSON in a
+	// The entry may hold the request under any name, as an object or as JSON in a
 	// string.
 	for all := v.members(); ; {
 		_, member, ok := all.next()
@@ -256,18 +254,18 @@ func logEntryOf(v value) LogEntry {
 			continue
 		}
 		if e.CallID == "" {
-			e.CallID = inner.field("callID", "callId", "call_id", "uuid")
+			e.CallID = inner.lookup("callID", "callId", "call_id", "uuid")
 		}
-		cdr, err := ReadCDR("application/json", "", inner.raw)
+		cdr, err := ParseCDR("application/json", "", inner.raw)
 		if err == nil && cdr.CallID != "" && !cdr.EndedAt.IsZero() && e.Kind != LogStart {
 			e.CDR, e.CallID, e.Raw, e.Kind = &cdr, cdr.CallID, inner.raw, LogEnd
 		}
 	}
-	if url := strings.ToLower(v.field("url", "requestURL")); e.Kind == "" && url != "" {
+	if requestURL := strings.ToLower(v.lookup("url", "requestURL")); e.Kind == "" {
 		switch {
-		case strings.Contains(url, "/startcall"):
+		case strings.Contains(requestURL, "/startcall"):
 			e.Kind = LogStart
-		case strings.Contains(url, "/endcall"):
+		case strings.Contains(requestURL, "/endcall"):
 			e.Kind = LogEnd
 		}
 	}
@@ -276,24 +274,24 @@ func logEntryOf(v value) LogEntry {
 
 func trackerOf(v value) Tracker {
 	t := Tracker{
-		ID: v.field("id"), Name: v.field("name"),
-		StartRequestURL: v.field("startRequestURL"), StartRequestKey: v.field("startRequestAPIKey"),
-		EndRequestURL: v.field("endRequestURL"), EndRequestKey: v.field("endRequestAPIKey"),
-		StartTimeout: millisecondsOf(v.at("startRequestTimeout")), EndTimeout: millisecondsOf(v.at("endRequestTimeout")),
-		WelcomePlayback: v.field("welcomePlayback"), ErrorPlayback: v.field("errorPlayback"),
+		ID: v.lookup("id"), Name: v.lookup("name"),
+		StartRequestURL: v.lookup("startRequestURL"), StartRequestKey: v.lookup("startRequestAPIKey"),
+		EndRequestURL: v.lookup("endRequestURL"), EndRequestKey: v.lookup("endRequestAPIKey"),
+		StartTimeout: millisecondsOf(v.get("startRequestTimeout")), EndTimeout: millisecondsOf(v.get("endRequestTimeout")),
+		WelcomePlayback: v.lookup("welcomePlayback"), ErrorPlayback: v.lookup("errorPlayback"),
 	}
-	if blocked := v.at("blocked"); blocked.scalar() {
-		is := strings.EqualFold(string(blocked.bytes()), "true") || string(blocked.bytes()) == "1"
-		t.Blocked = &is
-	} else if status := v.field("status"); status != "" {
-		is := strings.EqualFold(status, "blocked")
-		t.Blocked = &is
+	if blocked := v.get("blocked"); blocked.isScalar() {
+		isBlocked := strings.EqualFold(string(blocked.bytes()), "true") || string(blocked.bytes()) == "1"
+		t.Blocked = &isBlocked
+	} else if status := v.lookup("status"); status != "" {
+		isBlocked := strings.EqualFold(status, "blocked")
+		t.Blocked = &isBlocked
 	}
 	return t
 }
 
 func millisecondsOf(v value) time.Duration {
-	if !v.scalar() || v.kind == boolean {
+	if !v.isScalar() || v.kind == kindBool {
 		return 0
 	}
 	n, ok := numeral(v.bytes())
@@ -303,99 +301,78 @@ func millisecondsOf(v value) time.Duration {
 	return time.Duration(n) * time.Millisecond
 }
 
-// Number is a number of the contact center and where it leads.
+// Number is a number of the contact center and its destination.
 type Number struct {
 	DID        string
 	DIDCalled  string
 	DIDDisplay string
-	LinkType   string // callTracker, queue, ...
-	LinkData   string // the name of what it leads to
+	LinkType   string // type of the destination, such as callTracker or queue
+	LinkData   string // name of the destination
 }
 
-// LeadsToTracker tells whether the number leads to a call tracker.
-func (n Number) LeadsToTracker() bool { return strings.EqualFold(n.LinkType, "callTracker") }
+// RoutesToTracker reports whether calls to the number go to a call tracker.
+func (n Number) RoutesToTracker() bool { return strings.EqualFold(n.LinkType, "callTracker") }
 
-// Numbers lists the numbers of the contact center.
+// Numbers returns the numbers of the contact center.
 func (c *Client) Numbers(ctx context.Context) ([]Number, error) {
 	var numbers []Number
-	err := c.pages(ctx, request{op: "list numbers", method: http.MethodGet, path: "/admin/numbers/"},
-		limitAndSkip(adminPage), []string{"id", "did"}, func(items []value) (bool, error) {
-			for _, v := range items {
-				numbers = append(numbers, Number{
-					DID: v.field("did"), DIDCalled: v.field("didCalled"), DIDDisplay: v.field("didDisplay"),
-					LinkType: v.field("linkType"), LinkData: v.field("linkData"),
-				})
-			}
-			return true, nil
-		})
+	err := c.listAll(ctx, request{op: "list numbers", method: http.MethodGet, path: "/admin/numbers/"}, []string{"id", "did"}, func(items []value) {
+		for _, v := range items {
+			numbers = append(numbers, Number{
+				DID: v.lookup("did"), DIDCalled: v.lookup("didCalled"), DIDDisplay: v.lookup("didDisplay"),
+				LinkType: v.lookup("linkType"), LinkData: v.lookup("linkData"),
+			})
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
 	return numbers, nil
 }
 
-// Profile says who the credentials belong to, and what time it is at Ziwo.
+// Profile is the authenticated user.
 type Profile struct {
 	Username string
-	At       time.Time // zero when Ziwo does not say
+	At       time.Time // Ziwo's clock; zero if Ziwo does not send it
 }
 
-// Profile checks the credentials.
+// Profile returns the authenticated user. It serves to check the credentials.
 func (c *Client) Profile(ctx context.Context) (Profile, error) {
-	a, err := c.do(ctx, request{op: "load profile", method: http.MethodGet, path: "/profile"})
+	res, err := c.do(ctx, request{op: "load profile", method: http.MethodGet, path: "/profile"})
 	if err != nil {
 		return Profile{}, err
 	}
-	return Profile{Username: a.content.field("username", "email", "user.username"), At: a.at}, nil
+	return Profile{Username: res.content.lookup("username", "email", "user.username"), At: res.date}, nil
 }
 
-// paging adds to a query which records are wanted.
-type paging struct {
-	size int
-	set  func(query url.Values, from, size int)
-}
-
-// limitAndSkip is the paging of most lists.
-func limitAndSkip(size int) paging {
-	return paging{size: size, set: func(query url.Values, from, size int) {
-		query.Set("limit", strconv.Itoa(size))
-		query.Set("skip", strconv.Itoa(from))
-	}}
-}
-
-// maxPages bounds a list whose end never comes.
+// maxPages bounds the pages of a list that never ends.
 const maxPages = 10_000
 
-// pages reads a list to its end, or until use returns false. Ziwo may give
-// fewer records a page than were asked for, so only what came counts.
-func (c *Client) pages(ctx context.Context, r request, p paging, marks []string, use func(items []value) (bool, error)) error {
+// listAll passes all records of the admin list r to add, one page at a time. A
+// page may have fewer records than requested, so the next page starts after the
+// records received so far.
+func (c *Client) listAll(ctx context.Context, r request, idFields []string, add func(items []value)) error {
 	var last string
-	for got, page := 0, 0; page < maxPages; page++ {
-		query := url.Values{}
-		maps.Copy(query, r.query)
-		p.set(query, got, p.size)
-		asked := r
-		asked.query = query
-		a, err := c.do(ctx, asked)
+	for received, page := 0, 0; page < maxPages; page++ {
+		r.query = url.Values{"limit": {strconv.Itoa(adminPage)}, "skip": {strconv.Itoa(received)}}
+		res, err := c.do(ctx, r)
 		if err != nil {
 			return err
 		}
-		items := a.items(marks...)
+		items := res.items(idFields...)
 		if len(items) == 0 {
 			return nil
 		}
 		first := string(items[0].raw)
-		if first == last { // it gives the same page whatever is asked
+		if first == last { // the endpoint ignores skip
 			return nil
 		}
 		last = first
-		if more, err := use(items); err != nil || !more {
-			return err
-		}
-		got += len(items)
-		if total := a.total(); total >= 0 && got >= total {
+		add(items)
+		received += len(items)
+		if total := res.total(); total >= 0 && received >= total {
 			return nil
 		}
 	}
-	return &APIError{Op: r.op, Kind: Unreadable, Message: "the list has no end"}
+	return &APIError{Op: r.op, Kind: Unreadable, Message: "the list does not end"}
 }

@@ -12,32 +12,31 @@ import (
 	"unicode"
 )
 
-// APIError is a request to Ziwo that failed. Its text names what was asked and
-// why it failed, never a token, a password or a key.
+// APIError is the error of a failed request to Ziwo. Its text never contains a
+// token, a password or a key.
 type APIError struct {
-	Op         string // what was asked: "list call trackers"
+	Op         string // operation, such as "list call trackers"
 	Kind       ErrorKind
-	Status     int           // of HTTP; 0 when there was no answer
-	Message    string        // Ziwo's own words, or ours; may be empty
-	RetryAfter time.Duration // what Ziwo asks to wait; 0 when it does not
-	Err        error         // the cause, such as context.DeadlineExceeded; may be nil
+	Status     int           // HTTP status; 0 if there was no response
+	Message    string        // message from Ziwo or from the client; may be empty
+	RetryAfter time.Duration // delay that Ziwo asked for; 0 if it did not
+	Err        error         // cause, such as context.DeadlineExceeded; may be nil
 }
 
-// ErrorKind says what a failure means to whoever asked. The zero value is
-// invalid.
+// ErrorKind classifies an APIError for the caller. The zero value is invalid.
 type ErrorKind string
 
-// The kinds of failure.
+// The kinds of APIError.
 const (
-	Unavailable  ErrorKind = "unavailable"  // no connection, too slow, or an error of Ziwo's
+	Unavailable  ErrorKind = "unavailable"  // no connection, a timeout, or a server error
 	RateLimited  ErrorKind = "rate_limited" // too many requests
-	Unauthorized ErrorKind = "unauthorized" // the credentials are missing, wrong or not enough
-	NotFound     ErrorKind = "not_found"
-	Rejected     ErrorKind = "rejected"   // understood and refused
-	Unreadable   ErrorKind = "unreadable" // an answer that is not Ziwo's: HTML, nothing, other JSON
+	Unauthorized ErrorKind = "unauthorized" // missing, wrong or insufficient credentials
+	NotFound     ErrorKind = "not_found"    // no such record
+	Rejected     ErrorKind = "rejected"     // valid response that reports a failure
+	Unreadable   ErrorKind = "unreadable"   // invalid response: HTML, an empty body, or unexpected JSON
 )
 
-// Error is one line.
+// Error returns the operation, the kind and the cause on one line.
 func (e *APIError) Error() string {
 	var text strings.Builder
 	text.WriteString(e.Op)
@@ -57,10 +56,10 @@ func (e *APIError) Error() string {
 	return text.String()
 }
 
-// Unwrap is the cause.
+// Unwrap returns the cause.
 func (e *APIError) Unwrap() error { return e.Err }
 
-// Temporary tells whether the same request may succeed later.
+// Temporary reports whether the same request may succeed later.
 func (e *APIError) Temporary() bool {
 	switch e.Kind {
 	case Unavailable, RateLimited, Unreadable:
@@ -70,7 +69,7 @@ func (e *APIError) Temporary() bool {
 	}
 }
 
-// KindOf is the kind of a failure; "" when err is none of a Client.
+// KindOf returns the kind of the APIError in err, or "" if there is none.
 func KindOf(err error) ErrorKind {
 	var failure *APIError
 	if errors.As(err, &failure) {
@@ -79,42 +78,43 @@ func KindOf(err error) ErrorKind {
 	return ""
 }
 
-// failed is a request without an answer. The URL stays out: it may hold a token.
-func (c *Client) failed(op string, err error) error {
-	var at *url.Error
-	if errors.As(err, &at) {
-		err = at.Err
+// transportError returns the error of a request that got no response. It omits the
+// URL, which may contain a token.
+func (c *Client) transportError(op string, err error) error {
+	var urlErr *url.Error
+	if errors.As(err, &urlErr) {
+		err = urlErr.Err
 	}
 	return &APIError{Op: op, Kind: Unavailable, Err: err}
 }
 
-// unsecret makes Ziwo's words fit for a log: short, printable, and without the
-// credentials, should Ziwo repeat them.
-func (c *Client) unsecret(text string) string {
+// redact prepares text from Ziwo for a log: it removes credentials, shortens the
+// text and replaces what is not printable.
+func (c *Client) redact(text string) string {
 	for _, secret := range c.session.secrets(c.apiKey) {
 		text = strings.ReplaceAll(text, secret, mask)
 	}
 	return clip(text)
 }
 
-// clip keeps text from outside short and printable.
+// clip shortens external text and replaces what is not printable with spaces.
 func clip(text string) string {
-	const most = 200
+	const maxRunes = 200
 	text = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
 	}, strings.ToValidUTF8(text, "\ufffd"))
-	if runes := []rune(text); len(runes) > most {
-		text = string(runes[:most]) + "…"
+	if runes := []rune(text); len(runes) > maxRunes {
+		text = string(runes[:maxRunes]) + "…"
 	}
 	return strings.TrimSpace(text)
 }
 
-// retryAfter reads Retry-After, in seconds or as a date
-// (https://www.rfc-editor.org/rfc/rfc9110#field.retry-after). What makes no
-// sense is 0.
+// retryAfter parses the Retry-After header, which is a number of seconds or a date
+// (https://www.rfc-editor.org/rfc/rfc9110#field.retry-after). It returns 0 for a
+// missing or invalid header.
 func (c *Client) retryAfter(header http.Header) time.Duration {
 	const longest = 24 * time.Hour
 	text := strings.TrimSpace(header.Get("Retry-After"))

@@ -12,33 +12,33 @@ import (
 // HistoryRecord is one record of the call history.
 type HistoryRecord struct {
 	CDR CDR
-	ID  string // Ziwo's number of the record, as text
-	Raw []byte // the record as it came, JSON
+	ID  string // Ziwo's decimal number of the record
+	Raw []byte // record as JSON
 }
 
-// HistoryQuery is one page of the call history. Zero fields do not narrow.
+// HistoryQuery selects one page of the call history. Zero fields do not filter.
 type HistoryQuery struct {
-	FromDate, ToDate time.Time // calendar days, both included, in a time zone that Ziwo does not publish
-	Contact          string    // a number
+	FromDate, ToDate time.Time // first and last calendar day, in a time zone that Ziwo does not publish
+	Contact          string    // phone number
 	CallID           string
 	Skip, Limit      int
 }
 
-// HistoryPage is a part of the call history.
+// HistoryPage is one page of the call history.
 type HistoryPage struct {
 	Records    []HistoryRecord
-	Items      int // records on the page, those that could not be read included
-	Unreadable int
-	Total      int // -1 when Ziwo does not say
+	Items      int // number of items on the page, including unreadable ones
+	Unreadable int // number of items that are not CDRs
+	Total      int // number of records on all pages; -1 if Ziwo does not send it
 
-	first string // the first item as it came, readable or not
+	first string // first item as JSON, readable or not
 }
 
-// maxHistoryPage is the largest page that integrators ask for.
+// maxHistoryPage is the largest page size that integrators of Ziwo use.
 const maxHistoryPage = 1000
 
-// CallHistory is one page of the call history, newest first if Ziwo keeps to
-// what it is asked.
+// CallHistory returns one page of the call history. It requests the newest records
+// first, but Ziwo may ignore the order.
 func (c *Client) CallHistory(ctx context.Context, q HistoryQuery) (HistoryPage, error) {
 	query := url.Values{"order": {"~startedAt"}, "limit": {strconv.Itoa(q.Limit)}, "skip": {strconv.Itoa(q.Skip)}}
 	for name, day := range map[string]time.Time{"fromDate": q.FromDate, "toDate": q.ToDate} {
@@ -51,16 +51,16 @@ func (c *Client) CallHistory(ctx context.Context, q HistoryQuery) (HistoryPage, 
 			query.Set(name, text)
 		}
 	}
-	a, err := c.do(ctx, request{op: "read call history", method: http.MethodGet, path: "/callHistory/", query: query})
+	res, err := c.do(ctx, request{op: "read call history", method: http.MethodGet, path: "/callHistory/", query: query})
 	if err != nil {
 		return HistoryPage{}, err
 	}
-	return historyPageOf(a), nil
+	return historyPageOf(res), nil
 }
 
-func historyPageOf(a answer) HistoryPage {
-	items := a.items("callID", "id")
-	page := HistoryPage{Records: make([]HistoryRecord, 0, len(items)), Items: len(items), Total: a.total()}
+func historyPageOf(res response) HistoryPage {
+	items := res.items("callID", "id")
+	page := HistoryPage{Records: make([]HistoryRecord, 0, len(items)), Items: len(items), Total: res.total()}
 	if len(items) > 0 {
 		page.first = string(items[0].raw)
 	}
@@ -76,21 +76,21 @@ func historyPageOf(a answer) HistoryPage {
 }
 
 func historyRecordOf(v value) (HistoryRecord, bool) {
-	cdr, err := ReadCDR("application/json", "", v.raw)
+	cdr, err := ParseCDR("application/json", "", v.raw)
 	if err != nil {
 		return HistoryRecord{}, false
 	}
-	return HistoryRecord{CDR: cdr, ID: v.field("id"), Raw: v.raw}, true
+	return HistoryRecord{CDR: cdr, ID: v.lookup("id"), Raw: v.raw}, true
 }
 
-// HistoryCall is one record by Ziwo's number of it; NotFound when there is none.
+// HistoryCall returns the record with Ziwo's number id, or a NotFound error.
 func (c *Client) HistoryCall(ctx context.Context, id string) (HistoryRecord, error) {
-	const op = "load call of the history"
-	a, err := c.do(ctx, request{op: op, method: http.MethodGet, path: "/callHistory/" + url.PathEscape(id)})
+	const op = "load call from the history"
+	res, err := c.do(ctx, request{op: op, method: http.MethodGet, path: "/callHistory/" + url.PathEscape(id)})
 	if err != nil {
 		return HistoryRecord{}, err
 	}
-	for _, item := range a.items("callID", "id") {
+	for _, item := range res.items("callID", "id") {
 		if record, ok := historyRecordOf(item); ok {
 			return record, nil
 		}
@@ -98,7 +98,7 @@ func (c *Client) HistoryCall(ctx context.Context, id string) (HistoryRecord, err
 	return HistoryRecord{}, &APIError{Op: op, Kind: NotFound}
 }
 
-// FindCall is the record with a callID; NotFound when there is none.
+// FindCall returns the record of the call with a callID, or a NotFound error.
 func (c *Client) FindCall(ctx context.Context, callID string) (HistoryRecord, error) {
 	page, err := c.CallHistory(ctx, HistoryQuery{CallID: callID, Limit: 10})
 	if err != nil {
@@ -112,41 +112,42 @@ func (c *Client) FindCall(ctx context.Context, callID string) (HistoryRecord, er
 	return HistoryRecord{}, &APIError{Op: "find call in the history", Kind: NotFound}
 }
 
-// Walk tells how a part of the history was read.
-type Walk struct {
+// WalkStats counts the work of WalkHistory.
+type WalkStats struct {
 	Requests   int
-	Unreadable int // records that are none
+	Unreadable int // items that are not CDRs
 }
 
-// at is the instant by which the history is ordered.
-func (r HistoryRecord) at() time.Time { return r.CDR.StartedAt }
+// startedAt returns the time by which the history is ordered.
+func (r HistoryRecord) startedAt() time.Time { return r.CDR.StartedAt }
 
-// WalkHistory gives use the calls that started from an instant up to, but not
-// at, another, a page at a time and newest first, and stops at its first error,
-// which it returns as it is. A record without a start is given as well. A call
-// may come twice when new ones arrive meanwhile; none is left out.
+// WalkHistory passes the calls that started at or after from and before to to
+// handle, one page at a time, newest first. It also passes records without a start
+// time. It stops at the first error of handle and returns that error unchanged. If
+// new calls arrive during the walk, a call may be passed twice; none is skipped.
 //
-// Ziwo narrows by calendar days of a zone that it does not publish, so a day
-// more is asked for on each side, and the pages on which the span begins and
-// ends are found by their order: a span costs one request for each 1000 of its
-// calls and a few more.
-func (c *Client) WalkHistory(ctx context.Context, from, to time.Time, use func([]HistoryRecord) error) (Walk, error) {
+// Ziwo filters by calendar days in a time zone that it does not publish, so
+// WalkHistory requests one more day on either side and uses the order of the
+// records to find the pages where the period begins and ends. A walk takes one
+// request for each 1000 calls and a few more.
+func (c *Client) WalkHistory(ctx context.Context, from, to time.Time, handle func([]HistoryRecord) error) (WalkStats, error) {
 	w := walker{
-		client: c, from: from, to: to, ordered: true, use: use,
+		client: c, from: from, to: to, ordered: true, handle: handle,
 		query: HistoryQuery{FromDate: from.AddDate(0, 0, -1), ToDate: to.AddDate(0, 0, 1), Limit: maxHistoryPage},
 	}
 	err := w.walk(ctx)
-	return w.done, err
+	return w.stats, err
 }
 
+// walker is the state of one WalkHistory.
 type walker struct {
 	client   *Client
 	query    HistoryQuery
 	from, to time.Time
-	ordered  bool // the pages so far are newest first
-	last     time.Time
-	use      func([]HistoryRecord) error
-	done     Walk
+	ordered  bool      // whether all pages so far were newest first
+	last     time.Time // start of the last record so far
+	handle   func([]HistoryRecord) error
+	stats    WalkStats
 }
 
 func (w *walker) walk(ctx context.Context) error {
@@ -154,31 +155,32 @@ func (w *walker) walk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.inOrder(page)
-	if oldest := lastTime(page); w.ordered && !oldest.Before(w.to) && page.Total > page.Items {
-		first, err := w.find(ctx, page.Items, page.Total)
+	w.checkOrder(page)
+	if oldest := oldestStart(page); w.ordered && !oldest.Before(w.to) && page.Total > page.Items {
+		first, err := w.seek(ctx, page.Items, page.Total)
 		if err != nil {
 			return err
 		}
-		if !w.ordered { // nothing that was skipped can be trusted
+		if !w.ordered { // the skipped pages may hold calls of the period
 			first = page.Items
-			if err := w.give(page); err != nil {
+			if err := w.deliver(page); err != nil {
 				return err
 			}
 		}
-		return w.rest(ctx, first, "")
+		return w.readFrom(ctx, first, "")
 	}
-	if err := w.give(page); err != nil {
+	if err := w.deliver(page); err != nil {
 		return err
 	}
 	if w.finished(page, page.Items) {
 		return nil
 	}
-	return w.rest(ctx, page.Items, page.first)
+	return w.readFrom(ctx, page.Items, page.first)
 }
 
-// rest reads pages from an offset on.
-func (w *walker) rest(ctx context.Context, skip int, before string) error {
+// readFrom delivers all pages from the offset skip on. previous is the first item
+// of the page before, if any.
+func (w *walker) readFrom(ctx context.Context, skip int, previous string) error {
 	for range maxPages {
 		page, err := w.page(ctx, skip, maxHistoryPage)
 		if err != nil {
@@ -187,12 +189,12 @@ func (w *walker) rest(ctx context.Context, skip int, before string) error {
 		if page.Items == 0 {
 			return nil
 		}
-		if page.first == before {
-			return nil // it gives the same page whatever is asked
+		if page.first == previous {
+			return nil // the endpoint ignores skip
 		}
-		before = page.first
-		w.inOrder(page)
-		if err := w.give(page); err != nil {
+		previous = page.first
+		w.checkOrder(page)
+		if err := w.deliver(page); err != nil {
 			return err
 		}
 		skip += page.Items
@@ -200,29 +202,30 @@ func (w *walker) rest(ctx context.Context, skip int, before string) error {
 			return nil
 		}
 	}
-	return &APIError{Op: "read call history", Kind: Unreadable, Message: "the list has no end"}
+	return &APIError{Op: "read call history", Kind: Unreadable, Message: "the list does not end"}
 }
 
 func (w *walker) page(ctx context.Context, skip, limit int) (HistoryPage, error) {
 	q := w.query
 	q.Skip, q.Limit = skip, limit
-	w.done.Requests++
+	w.stats.Requests++
 	return w.client.CallHistory(ctx, q)
 }
 
-// find is an offset at or shortly before the first call of the span: low is
-// known to be newer, high is the end. What arrives meanwhile only moves calls to
-// higher offsets, so that the answer stays on the safe side.
-func (w *walker) find(ctx context.Context, low, high int) (int, error) {
+// seek returns an offset at or shortly before the newest call of the period, by
+// binary search. The record at low is newer than the period; high is the end of the
+// list. Calls that arrive meanwhile only move the others to higher offsets, so the
+// result never skips a call.
+func (w *walker) seek(ctx context.Context, low, high int) (int, error) {
 	for high-low > maxHistoryPage/4 {
 		middle := low + (high-low)/2
 		page, err := w.page(ctx, middle, 1)
 		if err != nil {
 			return 0, err
 		}
-		at := lastTime(page)
+		at := oldestStart(page)
 		switch {
-		case page.Items != 1 || at.IsZero() || at.After(w.last): // it does not keep to the order, or not to the offsets
+		case page.Items != 1 || at.IsZero() || at.After(w.last): // the endpoint ignores order or skip
 			w.ordered = false
 			return 0, nil
 		case at.Before(w.to):
@@ -234,52 +237,54 @@ func (w *walker) find(ctx context.Context, low, high int) (int, error) {
 	return low, nil
 }
 
-// inOrder notes whether a page keeps the order.
-func (w *walker) inOrder(page HistoryPage) {
+// checkOrder updates w.ordered with the records of a page.
+func (w *walker) checkOrder(page HistoryPage) {
 	for _, r := range page.Records {
-		at := r.at()
+		at := r.startedAt()
 		if at.IsZero() {
 			continue
 		}
-		// Newer than the one before: calls that arrive push old ones onto the next
-		// page, so at the seam that is no disorder if it was seen already.
-		if !w.last.IsZero() && at.After(w.last.Add(seam)) {
+		// Calls that arrive between two pages push older ones onto the second page,
+		// which may therefore begin with newer calls than the first one ended with.
+		if !w.last.IsZero() && at.After(w.last.Add(overlap)) {
 			w.ordered = false
 		}
 		w.last = at
 	}
 }
 
-// seam is how far back in time the calls may reach that arrive between two
-// pages.
-const seam = 2 * time.Minute
+// overlap is the longest period of calls that two consecutive pages may share.
+const overlap = 2 * time.Minute
 
-// finished tells whether nothing of the span can follow.
+// finished reports whether no call of the period can follow page. read is the
+// number of items read so far.
 func (w *walker) finished(page HistoryPage, read int) bool {
 	if page.Total >= 0 && read >= page.Total {
 		return true
 	}
-	oldest := lastTime(page)
-	return w.ordered && !oldest.IsZero() && oldest.Before(w.from.Add(-seam))
+	oldest := oldestStart(page)
+	return w.ordered && !oldest.IsZero() && oldest.Before(w.from.Add(-overlap))
 }
 
-func (w *walker) give(page HistoryPage) error {
-	w.done.Unreadable += page.Unreadable
+// deliver passes the calls of the period on page to w.handle.
+func (w *walker) deliver(page HistoryPage) error {
+	w.stats.Unreadable += page.Unreadable
 	records := page.Records[:0:0]
 	for _, r := range page.Records {
-		if at := r.at(); at.IsZero() || !at.Before(w.from) && at.Before(w.to) {
+		if at := r.startedAt(); at.IsZero() || !at.Before(w.from) && at.Before(w.to) {
 			records = append(records, r)
 		}
 	}
 	if len(records) == 0 {
 		return nil
 	}
-	return w.use(records)
+	return w.handle(records)
 }
 
-func lastTime(page HistoryPage) time.Time {
+// oldestStart returns the start of the last record on page that has one.
+func oldestStart(page HistoryPage) time.Time {
 	for _, r := range slices.Backward(page.Records) {
-		if at := r.at(); !at.IsZero() {
+		if at := r.startedAt(); !at.IsZero() {
 			return at
 		}
 	}

@@ -17,68 +17,69 @@ import (
 	"time"
 )
 
-// RecordingStyle is one of the ways to fetch a recording that are in use; none
-// is promised to work on every instance.
+// RecordingStyle is an endpoint for recordings. No style is documented to work on
+// every instance.
 type RecordingStyle string
 
-// The styles. Only the first is on Ziwo's page
+// The recording styles. Ziwo documents only RecordingSurveillance
 // (https://www.ziwo.io/api-integration-developers/).
 const (
 	RecordingSurveillance RecordingStyle = "surveillance" // /surveillance/recordings/<callID>.mp3
-	RecordingSignedURL    RecordingStyle = "signed_url"   // /callHistory/<callID>/recording/signed-url, which names the file
+	RecordingSignedURL    RecordingStyle = "signed_url"   // /callHistory/<callID>/recording/signed-url, which returns a URL
 	RecordingHistory      RecordingStyle = "history"      // /callHistory/<record>/recording
 	RecordingStatic       RecordingStyle = "static"       // /static/callRecordingsEndpoint?callId=<callID>
 )
 
-// RecordingStyles lists all styles in the order in which they are tried.
+// RecordingStyles returns all styles in the order in which a Client tries them by
+// default.
 func RecordingStyles() []RecordingStyle {
 	return []RecordingStyle{RecordingSurveillance, RecordingSignedURL, RecordingHistory, RecordingStatic}
 }
 
-func (s RecordingStyle) known() bool {
+func (s RecordingStyle) valid() bool {
 	return slices.Contains(RecordingStyles(), s)
 }
 
-// RecordingQuery names a recording, and the part of it that is wanted.
+// RecordingQuery selects a recording and a range of it.
 type RecordingQuery struct {
 	CallID   string
-	RecordID string // Ziwo's number of the record; empty: CallID is tried in its place
-	Range    string // as in HTTP: "bytes=0-1023"; empty: all of it
-	IfRange  string // an ETag or a date
+	RecordID string // Ziwo's number of the record; defaults to CallID
+	Range    string // HTTP range, such as "bytes=0-1023"; empty means all
+	IfRange  string // ETag or date of the If-Range header
 }
 
-// Recording is a recording on its way. Body must be closed. Its fields can be
-// shown to others: what is not well-formed, or repeats a secret, is left out.
+// Recording is an open recording. The caller must close Body. The other fields are
+// safe to pass on: malformed headers and headers that contain a secret are empty.
 type Recording struct {
 	Body          io.ReadCloser
-	Partial       bool   // a part, as ContentRange says
+	Partial       bool   // whether Body is only the part in ContentRange
 	ContentType   string // audio/…
-	ContentLength int64  // -1 when Ziwo does not say; never 0
+	ContentLength int64  // -1 if Ziwo does not send it; never 0
 	ContentRange  string
 	ETag          string
 	LastModified  string
-	Style         RecordingStyle // that worked
+	Style         RecordingStyle // style that succeeded
 }
 
-// staticField is the only field of our own in the address of a recording.
+// staticField is the only query field of a recording's URL that holds no secret.
 const staticField = "callId"
 
-// How long a recording may take.
+// Timeouts of a recording.
 const (
-	recordingHead = 10 * time.Second // until its head is there
-	recordingIdle = 20 * time.Second // that it may stand still on its way
+	recordingHeaderTimeout = 10 * time.Second // until the response headers arrive
+	recordingIdleTimeout   = 20 * time.Second // between two reads of the body
 )
 
-// RecordID is Ziwo's number of the record that a body reports, for
-// RecordingQuery; empty when the body tells none. The number of 2016, such as
-// 46:5196, is another one.
+// RecordID returns Ziwo's number of the record in the body of an end call, for
+// RecordingQuery. It returns "" if the body has none. The numbers of 2016, such as
+// 46:5196, do not identify a record.
 func RecordID(body []byte) string {
 	top, _ := parseJSON(body, new(notes))
-	if content := top.at("content"); content.kind == object {
+	if content := top.get("content"); content.kind == kindObject {
 		top = content
 	}
-	id := top.at("id")
-	if id.kind != number && id.kind != quoted {
+	id := top.get("id")
+	if id.kind != kindNumber && id.kind != kindString {
 		return ""
 	}
 	if n, err := strconv.ParseUint(string(id.bytes()), 10, 63); err == nil {
@@ -87,40 +88,40 @@ func RecordID(body []byte) string {
 	return ""
 }
 
-// recordingsAtOnce are on their way at the same time. They do not count as
-// requests under way, or a few slow listeners would keep all others from Ziwo.
-const recordingsAtOnce = 16
+// maxRecordings is the maximum number of open recordings. They do not count toward
+// the concurrency of requests, which a few slow listeners would exhaust.
+const maxRecordings = 16
 
-// errManyRecordings is a cause of Unavailable.
-var errManyRecordings = errors.New("too many recordings are on their way")
+// errTooManyRecordings is the cause of an Unavailable error.
+var errTooManyRecordings = errors.New("too many open recordings")
 
-// Recording opens a recording. It tries the styles of the client in their order
-// and goes on to the next when one finds nothing: NotFound means that none did.
-// A range that the file does not have is Rejected with the status 416.
+// Recording opens a recording. It tries the styles of the client in order until
+// one finds it. If none does, it returns a NotFound error. If the recording does
+// not have the requested range, it returns a Rejected error with status 416.
 //
-// There is room for some recordings at a time. Who finds none within 10 seconds
-// gets Unavailable.
+// At most 16 recordings are open at a time. If none of them is closed within 10
+// seconds, Recording returns an Unavailable error.
 func (c *Client) Recording(ctx context.Context, q RecordingQuery) (*Recording, error) {
 	const op = "fetch recording"
-	room := time.NewTimer(recordingHead)
-	defer room.Stop()
+	timeout := time.NewTimer(recordingHeaderTimeout)
+	defer timeout.Stop()
 	select {
-	case c.streams <- struct{}{}:
-	case <-room.C:
-		return nil, &APIError{Op: op, Kind: Unavailable, Err: errManyRecordings}
+	case c.recordingSlots <- struct{}{}:
+	case <-timeout.C:
+		return nil, &APIError{Op: op, Kind: Unavailable, Err: errTooManyRecordings}
 	case <-ctx.Done():
-		return nil, c.failed(op, ctx.Err())
+		return nil, c.transportError(op, ctx.Err())
 	}
 	recording, err := c.findRecording(ctx, op, q)
 	if err != nil {
-		<-c.streams
+		<-c.recordingSlots
 		return nil, err
 	}
-	recording.Body = &onClose{ReadCloser: recording.Body, do: func() { <-c.streams }}
+	recording.Body = &onClose{ReadCloser: recording.Body, do: func() { <-c.recordingSlots }}
 	return recording, nil
 }
 
-// onClose does something once when a body is closed.
+// onClose calls do once, when the body is closed.
 type onClose struct {
 	io.ReadCloser
 	once sync.Once
@@ -133,6 +134,7 @@ func (b *onClose) Close() error {
 	return err
 }
 
+// findRecording tries each style in turn.
 func (c *Client) findRecording(ctx context.Context, op string, q RecordingQuery) (*Recording, error) {
 	var last error
 	for _, style := range c.recordings {
@@ -156,6 +158,7 @@ func (c *Client) findRecording(ctx context.Context, op string, q RecordingQuery)
 	return nil, last
 }
 
+// openRecording opens a recording with one style.
 func (c *Client) openRecording(ctx context.Context, op string, style RecordingStyle, q RecordingQuery) (*Recording, error) {
 	if q.CallID == "" {
 		return nil, &APIError{Op: op, Kind: NotFound, Message: "the call has no callID"}
@@ -175,17 +178,17 @@ func (c *Client) openRecording(ctx context.Context, op string, style RecordingSt
 		r.path = "/static/callRecordingsEndpoint"
 		r.query = url.Values{staticField: {q.CallID}}
 	case RecordingSignedURL:
-		asking, cancel := context.WithTimeout(ctx, recordingHead)
-		a, err := c.do(asking, request{op: op, method: http.MethodGet, path: "/callHistory/" + id + "/recording/signed-url"})
+		urlCtx, cancel := context.WithTimeout(ctx, recordingHeaderTimeout)
+		res, err := c.do(urlCtx, request{op: op, method: http.MethodGet, path: "/callHistory/" + id + "/recording/signed-url"})
 		cancel()
 		if err != nil {
 			return nil, err
 		}
-		signed, err := c.signedURL(op, a.content.field("url", "signedUrl", "signedURL"))
+		signed, err := c.signedURL(op, res.content.lookup("url", "signedUrl", "signedURL"))
 		if err != nil {
 			return nil, err
 		}
-		return c.stream(ctx, op, style, signed, q, "")
+		return c.follow(ctx, op, style, signed, q, "")
 	}
 	for try := 0; ; try++ {
 		token, err := c.token(ctx, "")
@@ -195,11 +198,11 @@ func (c *Client) openRecording(ctx context.Context, op string, style RecordingSt
 		target := *c.base
 		target.RawPath = c.base.EscapedPath() + r.path
 		if target.Path, err = url.PathUnescape(target.RawPath); err != nil {
-			return nil, c.failed(op, err)
+			return nil, c.transportError(op, err)
 		}
 		target.RawQuery = r.query.Encode()
-		recording, err := c.stream(ctx, op, style, &target, q, token)
-		if !refused(err) || try > 0 {
+		recording, err := c.follow(ctx, op, style, &target, q, token)
+		if !tokenRejected(err) || try > 0 {
 			return recording, err
 		}
 		if _, err := c.token(ctx, token); err != nil {
@@ -208,32 +211,32 @@ func (c *Client) openRecording(ctx context.Context, op string, style RecordingSt
 	}
 }
 
-// signedURL checks an address that Ziwo gave. It is a secret itself.
+// signedURL parses a URL of a recording. Errors omit the URL, which is a secret.
 func (c *Client) signedURL(op, text string) (*url.URL, error) {
 	signed, err := url.Parse(text)
 	switch {
 	case text == "":
-		return nil, &APIError{Op: op, Kind: NotFound, Message: "Ziwo gave no address of the recording"}
+		return nil, &APIError{Op: op, Kind: NotFound, Message: "Ziwo returned no URL of the recording"}
 	case err != nil || signed.Host == "" || signed.User != nil,
 		signed.Scheme != "https" && signed.Scheme != c.base.Scheme:
-		return nil, &APIError{Op: op, Kind: Unreadable, Message: "Ziwo gave an address of the recording that cannot be used"}
+		return nil, &APIError{Op: op, Kind: Unreadable, Message: "Ziwo returned an invalid URL of the recording"}
 	}
 	return signed, nil
 }
 
-// maxHops is how many redirects a recording may take.
-const maxHops = 5
+// maxRedirects is the maximum number of requests for one recording.
+const maxRedirects = 5
 
-// stream opens an address. The token goes to Ziwo only: a redirect elsewhere
-// is followed without it.
-func (c *Client) stream(ctx context.Context, op string, style RecordingStyle, target *url.URL, q RecordingQuery, token string) (*Recording, error) {
-	for range maxHops {
-		recording, next, err := c.hop(ctx, op, style, target, q, token)
+// follow opens a recording's URL and follows redirects. It sends the token only to
+// the API's own host.
+func (c *Client) follow(ctx context.Context, op string, style RecordingStyle, target *url.URL, q RecordingQuery, token string) (*Recording, error) {
+	for range maxRedirects {
+		recording, next, err := c.fetch(ctx, op, style, target, q, token)
 		if err != nil || recording != nil {
 			return recording, err
 		}
 		if target, err = target.Parse(next); err != nil {
-			return nil, &APIError{Op: op, Kind: Unreadable, Message: "Ziwo gave an address of the recording that cannot be used"}
+			return nil, &APIError{Op: op, Kind: Unreadable, Message: "Ziwo returned an invalid URL of the recording"}
 		}
 		if target, err = c.signedURL(op, target.String()); err != nil {
 			return nil, err
@@ -242,11 +245,11 @@ func (c *Client) stream(ctx context.Context, op string, style RecordingStyle, ta
 	return nil, &APIError{Op: op, Kind: Unreadable, Message: "too many redirects"}
 }
 
-// hop asks one address. It returns the recording, or where to go on.
-func (c *Client) hop(ctx context.Context, op string, style RecordingStyle, target *url.URL, q RecordingQuery, token string) (*Recording, string, error) {
-	// The head must come in time, and then each part of the body.
+// fetch requests one URL. It returns the recording, or the target of a redirect.
+func (c *Client) fetch(ctx context.Context, op string, style RecordingStyle, target *url.URL, q RecordingQuery, token string) (*Recording, string, error) {
+	// The timer first limits the wait for the headers, then each read of the body.
 	ctx, cancel := context.WithCancelCause(ctx)
-	idle := time.AfterFunc(min(c.timeout, recordingHead), func() { cancel(context.DeadlineExceeded) })
+	idle := time.AfterFunc(min(c.timeout, recordingHeaderTimeout), func() { cancel(context.DeadlineExceeded) })
 	release := func() {
 		idle.Stop()
 		cancel(nil)
@@ -254,7 +257,7 @@ func (c *Client) hop(ctx context.Context, op string, style RecordingStyle, targe
 	req, err := c.recordingRequest(ctx, target, q, token)
 	if err != nil {
 		release()
-		return nil, "", c.failed(op, err)
+		return nil, "", c.transportError(op, err)
 	}
 	res, free, err := c.roundTrip(op, req) //nolint:bodyclose // release closes it
 	if err != nil {
@@ -265,25 +268,25 @@ func (c *Client) hop(ctx context.Context, op string, style RecordingStyle, targe
 		}
 		return nil, "", err
 	}
-	free() // a listener takes the time that a listener takes
-	body := &streamBody{Reader: res.Body, idle: idle, longest: min(c.timeout, recordingIdle), release: func() {
+	free() // an open recording does not count as a request
+	body := &streamBody{Reader: res.Body, idle: idle, idleTimeout: min(c.timeout, recordingIdleTimeout), release: func() {
 		_ = res.Body.Close()
 		release()
 	}}
 	if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusPartialContent {
-		recording, err := c.recordingOf(op, style, res, body)
+		recording, err := c.newRecording(op, style, res, body)
 		if err != nil {
 			_ = body.Close()
 		}
 		return recording, "", err
 	}
 	defer func() { _ = body.Close() }()
-	_, err = c.read(request{op: op, method: http.MethodGet}, res, readSome(body))
+	_, err = c.decode(request{op: op, method: http.MethodGet}, res, readPrefix(body))
 	if next := res.Header.Get("Location"); next != "" && res.StatusCode >= 300 && res.StatusCode <= 399 {
 		return nil, next, nil
 	}
 	if err == nil {
-		err = &APIError{Op: op, Kind: Unreadable, Status: res.StatusCode, Message: "this is no recording"}
+		err = &APIError{Op: op, Kind: Unreadable, Status: res.StatusCode, Message: "the response is not a recording"}
 	}
 	return nil, "", err
 }
@@ -295,7 +298,7 @@ func (c *Client) recordingRequest(ctx context.Context, target *url.URL, q Record
 	}
 	req.Header.Set("Accept", "audio/*, */*;q=0.5")
 	req.Header.Set("User-Agent", "calltracker")
-	// Go would ask for a compressed body, of which no part is a part of the recording.
+	// Ranges of a compressed body are not ranges of the recording.
 	req.Header.Set("Accept-Encoding", "identity")
 	for name, text := range map[string]string{"Range": q.Range, "If-Range": q.IfRange} {
 		if text != "" {
@@ -308,76 +311,80 @@ func (c *Client) recordingRequest(ctx context.Context, target *url.URL, q Record
 	return req, nil
 }
 
-func readSome(body io.Reader) []byte {
-	const some = 64 << 10
-	text, err := io.ReadAll(io.LimitReader(body, some))
+// readPrefix returns the first 64 KiB of body, or nil if reading fails.
+func readPrefix(body io.Reader) []byte {
+	const size = 64 << 10
+	prefix, err := io.ReadAll(io.LimitReader(body, size))
 	if err != nil {
 		return nil
 	}
-	return text
+	return prefix
 }
 
-// recordingOf tells a recording from a page, an error or nothing that came with 200.
-func (c *Client) recordingOf(op string, style RecordingStyle, res *http.Response, body io.ReadCloser) (*Recording, error) {
+// newRecording returns the recording in res. It returns an error if the body is
+// something else, such as HTML or an error message with status 200.
+func (c *Client) newRecording(op string, style RecordingStyle, res *http.Response, body io.ReadCloser) (*Recording, error) {
 	fail := func(kind ErrorKind, message string) error {
 		return &APIError{Op: op, Kind: kind, Status: res.StatusCode, Message: message}
 	}
 	media, _, err := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	switch {
 	case res.Header.Get("Content-Encoding") != "" && res.Header.Get("Content-Encoding") != "identity":
-		return nil, fail(Unreadable, "it came compressed, which nobody asked for")
+		return nil, fail(Unreadable, "the recording is compressed, contrary to Accept-Encoding")
 	case res.ContentLength == 0:
 		return nil, fail(NotFound, "the recording is empty")
 	case strings.HasPrefix(media, "audio/"):
 	case media == "application/octet-stream", media == "binary/octet-stream", err != nil && res.Header.Get("Content-Type") == "":
-		media = "audio/mpeg" // its recordings are .mp3
+		media = "audio/mpeg" // Ziwo records MP3
 	case strings.HasSuffix(media, "json"):
-		_, err := c.read(request{op: op, method: http.MethodGet}, res, readSome(body))
-		if refused := (*APIError)(nil); errors.As(err, &refused) && refused.Kind == Rejected {
-			return nil, fail(NotFound, refused.Message)
+		_, err := c.decode(request{op: op, method: http.MethodGet}, res, readPrefix(body))
+		var failure *APIError
+		if errors.As(err, &failure) && failure.Kind == Rejected {
+			return nil, fail(NotFound, failure.Message)
 		}
 		fallthrough
 	default:
-		return nil, fail(Unreadable, fmt.Sprintf("it came as %s, which is no recording", clip(media)))
+		return nil, fail(Unreadable, fmt.Sprintf("unexpected Content-Type %q of a recording", clip(media)))
 	}
 	r := &Recording{
 		Body: body, Partial: res.StatusCode == http.StatusPartialContent, ContentType: media, ContentLength: res.ContentLength, Style: style,
-		ContentRange: c.harmless(contentRange, res, "Content-Range"), ETag: c.harmless(entityTag, res, "ETag"),
+		ContentRange: c.safeHeader(contentRange, res, "Content-Range"), ETag: c.safeHeader(entityTag, res, "ETag"),
 	}
 	if at, err := http.ParseTime(res.Header.Get("Last-Modified")); err == nil {
 		r.LastModified = at.UTC().Format(http.TimeFormat)
 	}
 	if r.Partial && r.ContentRange == "" {
-		return nil, fail(Unreadable, "it is a part, and does not say which")
+		return nil, fail(Unreadable, "the partial response has no valid Content-Range")
 	}
 	if r.ContentLength < 0 {
-		ahead := bufio.NewReader(body)
-		if _, err := ahead.Peek(1); errors.Is(err, io.EOF) {
+		buffered := bufio.NewReader(body)
+		if _, err := buffered.Peek(1); errors.Is(err, io.EOF) {
 			return nil, fail(NotFound, "the recording is empty")
 		} else if err != nil {
-			return nil, c.failed(op, err)
+			return nil, c.transportError(op, err)
 		}
-		r.Body = readCloser{ahead, body}
+		r.Body = readCloser{buffered, body}
 	}
 	return r, nil
 }
 
+// readCloser reads from one value and closes another.
 type readCloser struct {
 	io.Reader
 	io.Closer
 }
 
-// Fields of an answer as they are passed on.
+// Headers that are safe to pass on.
 var (
 	contentRange = regexp.MustCompile(`^bytes [0-9]{1,18}-[0-9]{1,18}/([0-9]{1,18}|\*)$`)
 	entityTag    = regexp.MustCompile(`^(W/)?"[^"[:cntrl:][:^ascii:] ]{1,100}"$`)
 )
 
-// harmless is a field that can be passed on: it is well-formed and repeats
-// neither a credential nor anything of a signed address.
-func (c *Client) harmless(form *regexp.Regexp, res *http.Response, name string) string {
+// safeHeader returns a header of res if it matches pattern and contains neither a
+// credential nor a value from the query of a signed URL. Otherwise it returns "".
+func (c *Client) safeHeader(pattern *regexp.Regexp, res *http.Response, name string) string {
 	text := res.Header.Get(name)
-	if !form.MatchString(text) || c.unsecret(text) != text {
+	if !pattern.MatchString(text) || c.redact(text) != text {
 		return ""
 	}
 	for field, values := range res.Request.URL.Query() {
@@ -390,18 +397,18 @@ func (c *Client) harmless(form *regexp.Regexp, res *http.Response, name string) 
 	return text
 }
 
-// streamBody breaks off a body that stands still, and gives everything back
-// once when it is closed.
+// streamBody is the body of a recording. Each read restarts the timer idle. The
+// first Close calls release.
 type streamBody struct {
 	io.Reader
-	idle    *time.Timer
-	longest time.Duration
-	once    sync.Once
-	release func()
+	idle        *time.Timer
+	idleTimeout time.Duration
+	once        sync.Once
+	release     func()
 }
 
 func (b *streamBody) Read(p []byte) (int, error) {
-	b.idle.Reset(b.longest)
+	b.idle.Reset(b.idleTimeout)
 	return b.Reader.Read(p)
 }
 

@@ -1,12 +1,11 @@
-// Package ziwo speaks Ziwo's language: it reads the start call and the call
-// detail record (CDR) that a call tracker is sent, and writes the answers. Its
-// Client asks Ziwo's REST API.
+// Package ziwo implements Ziwo's call tracker protocol and REST API. It parses the
+// start call and the call detail record (CDR) that Ziwo sends to a call tracker,
+// and writes the answers. Client calls the REST API.
 //
-// What Ziwo documents is at
-// https://www.ziwo.io/api-integration-developers/. That page is the only public
-// description of the call tracker's protocol: it names one field of the start
-// call, cuts its samples off, and shows a CDR of 2016 whose names have changed
-// since. Reading is therefore tolerant: every plausible encoding, name and type
-// is accepted, and each repair leaves a note. Writing is strict: exactly the
-// documented bytes. Nothing here was verified against a live instance.
+// https://www.ziwo.io/api-integration-developers/ is the only public description
+// of the protocol. It names one field of the start call, truncates its samples,
+// and shows a CDR from 2016 whose names have changed since. Parsing is therefore
+// tolerant: it accepts every plausible encoding, name and type, and records each
+// repair as a note. Writing is strict: it produces exactly the documented bytes.
+// The package has not been verified against a live instance.
 package ziwo

@@ -9,17 +9,17 @@ import (
 	"strings"
 )
 
-// field is one field of a form. Both parts are slices of the body wherever
-// nothing had to be decoded.
+// field is one field of a form. Its slices alias the body unless they had to be
+// decoded.
 type field struct{ name, value []byte }
 
 var (
 	errTooManyFields = errors.New("too many fields")
-	errNoParts       = errors.New("no part of the form could be read")
+	errNoParts       = errors.New("no readable part in the form")
 )
 
-// appendURLEncoded appends the fields of a=1&b=2. What is no escape is kept as
-// it came: a caller waits, and a refusal for a stray "%" helps nobody.
+// appendURLEncoded appends the fields of a form such as a=1&b=2. It copies invalid
+// escapes unchanged: rejecting a stray "%" would only fail the call.
 func appendURLEncoded(dst []field, form []byte, limit int, n *notes) ([]field, error) {
 	for len(form) > 0 {
 		pair := form
@@ -44,6 +44,7 @@ func appendURLEncoded(dst []field, form []byte, limit int, n *notes) ([]field, e
 	return dst, nil
 }
 
+// unescape decodes b and notes invalid escapes.
 func unescape(b []byte, n *notes) []byte {
 	if bytes.IndexByte(b, '%') < 0 && bytes.IndexByte(b, '+') < 0 {
 		return b
@@ -55,8 +56,8 @@ func unescape(b []byte, n *notes) []byte {
 	return decoded
 }
 
-// decodeEscapes decodes a name or a value of a form. What is no escape stays;
-// ok tells whether there was none such.
+// decodeEscapes decodes a name or a value of a form. It copies invalid escapes
+// unchanged; ok reports whether there were none.
 func decodeEscapes(b []byte) (decoded []byte, ok bool) {
 	decoded, ok = make([]byte, 0, len(b)), true
 	for i := 0; i < len(b); i++ {
@@ -77,7 +78,7 @@ func decodeEscapes(b []byte) (decoded []byte, ok bool) {
 	return decoded, ok
 }
 
-// unhex is the value of a hexadecimal digit, or more than 15.
+// unhex returns the value of a hexadecimal digit, or 255 if c is not one.
 func unhex(c byte) byte {
 	switch c = lower(c); {
 	case '0' <= c && c <= '9':
@@ -89,8 +90,8 @@ func unhex(c byte) byte {
 	}
 }
 
-// appendMultipart appends the fields of a multipart form. The ordinary form is
-// scanned where it lies; everything unusual is left to mime/multipart.
+// appendMultipart appends the fields of a multipart form. It scans a common form
+// without copying it and leaves any other to mime/multipart.
 func appendMultipart(dst []field, contentType string, body []byte, limit int, n *notes) ([]field, error) {
 	boundary := plainBoundary(contentType)
 	if fields, ok := scanMultipart(dst, boundary, body, limit); ok {
@@ -104,7 +105,7 @@ func appendMultipart(dst []field, contentType string, body []byte, limit int, n 
 	if fields, err := readMultipart(dst, boundary, body, limit, n); !errors.Is(err, errNoParts) {
 		return fields, err
 	}
-	// The boundary that the body itself shows on its first line.
+	// Fall back to the boundary on the first line of the body.
 	first, _, _ := bytes.Cut(body, []byte{'\n'})
 	own, ok := bytes.CutPrefix(bytes.TrimRight(first, " \t\r"), []byte("--"))
 	if !ok || string(own) == boundary {
@@ -116,8 +117,8 @@ func appendMultipart(dst []field, contentType string, body []byte, limit int, n 
 	return readMultipart(dst, string(own), body, limit, n)
 }
 
-// plainBoundary is the boundary of a Content-Type as clients usually write it;
-// empty when it takes a proper parser to tell.
+// plainBoundary returns the boundary in a Content-Type of the usual form. It
+// returns "" if the Content-Type needs a full parser.
 func plainBoundary(contentType string) string {
 	boundary, ok := strings.CutPrefix(contentType, "multipart/form-data; boundary=")
 	if !ok || strings.ContainsAny(boundary, "\"\\;,()<>@:/[]?= \t") {
@@ -126,9 +127,9 @@ func plainBoundary(contentType string) string {
 	return boundary
 }
 
-// scanMultipart reads the form that well-behaved clients send: CRLF line ends,
-// no preamble, plain headers, a final boundary. It is false of anything else,
-// and where it is true it agrees with mime/multipart.
+// scanMultipart parses a form as common clients send it: CRLF line ends, no
+// preamble, plain headers, a final boundary. It returns false for any other form.
+// When it returns true, the fields are those that mime/multipart would return.
 func scanMultipart(dst []field, boundary string, body []byte, limit int) ([]field, bool) {
 	size := len("--") + len(boundary)
 	if boundary == "" || len(body) < size || string(body[:2]) != "--" || string(body[2:size]) != boundary {
@@ -152,7 +153,7 @@ func scanMultipart(dst []field, boundary string, body []byte, limit int) ([]fiel
 		if name, rest, ok = scanPartHeaders(rest); !ok || len(fields) == limit {
 			return dst, false
 		}
-		// A boundary without its line break is data to some and the end to others.
+		// Parsers disagree about a boundary that no line break precedes.
 		end := bytes.Index(rest, delimiter)
 		if end < 2 || string(rest[end-2:end]) != "\r\n" {
 			return dst, false
@@ -162,8 +163,8 @@ func scanMultipart(dst []field, boundary string, body []byte, limit int) ([]fiel
 	}
 }
 
-// scanPartHeaders reads the headers of one part up to and including the empty
-// line, and the field's name in them.
+// scanPartHeaders parses the headers of one part. It returns the name of the field
+// and the text after the empty line.
 func scanPartHeaders(rest []byte) (name, after []byte, ok bool) {
 	for {
 		end := bytes.Index(rest, []byte("\r\n"))
@@ -199,7 +200,8 @@ func scanPartHeaders(rest []byte) (name, after []byte, ok bool) {
 	}
 }
 
-// equalFold compares with a lower-case ASCII word.
+// equalFold reports whether b equals word, a lower-case ASCII word, without regard
+// to case.
 func equalFold(b []byte, word string) bool {
 	if len(b) != len(word) {
 		return false
@@ -212,6 +214,7 @@ func equalFold(b []byte, word string) bool {
 	return true
 }
 
+// lower returns c, or the lower-case letter if c is an ASCII capital.
 func lower(c byte) byte {
 	if 'A' <= c && c <= 'Z' {
 		return c + 'a' - 'A'
@@ -219,8 +222,8 @@ func lower(c byte) byte {
 	return c
 }
 
-// readMultipart reads a form with mime/multipart. A form that breaks off keeps
-// what came before, the last value included.
+// readMultipart parses a form with mime/multipart. Of a truncated form it returns
+// the fields up to the truncation, including a partial last value.
 func readMultipart(dst []field, boundary string, body []byte, limit int, n *notes) ([]field, error) {
 	if boundary == "" {
 		return dst, errNoParts

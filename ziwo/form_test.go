@@ -13,9 +13,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// byMIME reads a form with the standard library alone; false when it finds a
-// fault anywhere in it.
-func byMIME(boundary string, body []byte) ([]field, bool) {
+// parseWithStdlib parses a form with mime/multipart. It returns false if the form is
+// invalid.
+func parseWithStdlib(boundary string, body []byte) ([]field, bool) {
 	var fields []field
 	reader := multipart.NewReader(bytes.NewReader(body), boundary)
 	for {
@@ -34,10 +34,10 @@ func byMIME(boundary string, body []byte) ([]field, bool) {
 	}
 }
 
-// sameAsMIME fails when the scanner accepts a form that mime/multipart reads
-// differently. The scanner may refuse what it likes: that is then left to
-// mime/multipart.
-func sameAsMIME(t interface {
+// checkScanner fails t if the scanner accepts a form and mime/multipart rejects it or
+// returns other fields. The scanner may reject any form, which is then left to
+// mime/multipart. checkScanner reports whether the scanner accepted the form.
+func checkScanner(t interface {
 	Helper()
 	Fatalf(format string, args ...any)
 }, boundary string, body []byte) (scanned bool) {
@@ -46,19 +46,19 @@ func sameAsMIME(t interface {
 	if !ok {
 		return false
 	}
-	want, ok := byMIME(boundary, body)
+	want, ok := parseWithStdlib(boundary, body)
 	if !ok {
-		t.Fatalf("mime/multipart refuses %q, the scanner read %q", body, got)
+		t.Fatalf("mime/multipart rejects %q, the scanner returned %q", body, got)
 	}
 	equal := func(a, b field) bool { return bytes.Equal(a.name, b.name) && bytes.Equal(a.value, b.value) }
 	if !slices.EqualFunc(got, want, equal) {
-		t.Fatalf("%q: the scanner read %q, mime/multipart %q", body, got, want)
+		t.Fatalf("%q: the scanner returned %q, mime/multipart %q", body, got, want)
 	}
 	return true
 }
 
-func TestScanMultipartIsMIME(t *testing.T) {
-	// What breaks a form, or nearly does.
+func TestScanMultipartMatchesStdlib(t *testing.T) {
+	// Pieces that may break a form.
 	piece := rapid.SampledFrom([]string{
 		"--b", "--b\r\n", "\r\n--b", "\r\n--b\r\n", "--b--", "\r\n--b--\r\n", "\r\n", "\r\n\r\n", "\n", "\r", "-", "--", " ", "\t", "b", "",
 		"Content-Disposition: form-data; name=\"x\"", "Content-Disposition: form-data; name=\"didCalled\"\r\n\r\n",
@@ -78,16 +78,16 @@ func TestScanMultipartIsMIME(t *testing.T) {
 			to := rapid.IntRange(from, min(from+3, len(body))).Draw(t, "to")
 			body = slices.Replace(body, from, to, []byte(piece.Draw(t, "piece"))...)
 		}
-		if sameAsMIME(t, "b", body) {
+		if checkScanner(t, "b", body) {
 			scanned++
 		}
 	})
 	if scanned == 0 {
-		t.Error("the scanner accepted none of the forms: nothing was compared")
+		t.Error("the scanner accepted no form, so nothing was compared")
 	}
 }
 
-func TestScanMultipartTakesWhatClientsSend(t *testing.T) {
+func TestScanMultipartAcceptsStdlibForms(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var b bytes.Buffer
 		w := multipart.NewWriter(&b)
@@ -105,13 +105,13 @@ func TestScanMultipartTakesWhatClientsSend(t *testing.T) {
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if !sameAsMIME(t, w.Boundary(), b.Bytes()) {
-			t.Fatalf("the scanner refused %q", b.Bytes())
+		if !checkScanner(t, w.Boundary(), b.Bytes()) {
+			t.Fatalf("the scanner rejected %q", b.Bytes())
 		}
 	})
 }
 
-func TestAppendURLEncodedIsParseQuery(t *testing.T) {
+func TestAppendURLEncodedMatchesStdlib(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := url.Values{}
 		for range rapid.IntRange(0, 8).Draw(t, "fields") {
@@ -139,6 +139,6 @@ func FuzzMultipart(f *testing.F) {
 	f.Add("b", []byte("--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n--b--\r\n"))
 	f.Add("b", []byte("--b\r\nContent-Disposition: form-data; name=\"a\"\r\nContent-Type: x\r\n\r\n\n--b\r\n--b--"))
 	f.Fuzz(func(t *testing.T, boundary string, body []byte) {
-		sameAsMIME(t, boundary, body)
+		checkScanner(t, boundary, body)
 	})
 }

@@ -8,93 +8,94 @@ import (
 	"strings"
 )
 
-// kind says what a value is. The zero value is "there is none".
+// kind is the kind of a value. The zero value means that there is no value.
 type kind uint8
 
 const (
-	absent  kind = iota
-	null         // JSON null
-	text         // raw is the text itself: a form's value
-	quoted       // raw is a JSON string with its quotes
-	number       // raw is a JSON number as it was written
-	boolean      // raw is true or false
-	object       // raw is a JSON object
-	list         // raw is a JSON array
+	kindAbsent kind = iota
+	kindNull        // JSON null
+	kindText        // raw is the text of a form field
+	kindString      // raw is a JSON string with its quotes
+	kindNumber      // raw is a JSON number
+	kindBool        // raw is true or false
+	kindObject      // raw is a JSON object
+	kindArray       // raw is a JSON array
 )
 
+// String returns the name of k for error messages.
 func (k kind) String() string {
 	switch k {
-	case null:
+	case kindNull:
 		return "null"
-	case text, quoted:
-		return "text"
-	case number:
+	case kindText, kindString:
+		return "string"
+	case kindNumber:
 		return "number"
-	case boolean:
-		return "true or false"
-	case object:
+	case kindBool:
+		return "boolean"
+	case kindObject:
 		return "object"
-	case list:
-		return "list"
+	case kindArray:
+		return "array"
 	default:
 		return "nothing"
 	}
 }
 
-// value is one value of a form or of a JSON text, not decoded yet. JSON in it
-// is known to be valid, so walking it needs no error.
+// value is an undecoded value of a form or of a JSON document. Its JSON is valid, so
+// the methods that walk it return no error.
 type value struct {
 	kind kind
 	raw  []byte
 }
 
-// bytes is the text of a scalar: strings decoded, numbers and booleans as they
-// were written, nothing for null. Of an object or a list it is the JSON text.
-// The result may alias the body.
+// bytes returns the text of a scalar: a decoded string, or a number or boolean as
+// written. It returns nil for null and the JSON text of an object or an array. The
+// result may alias the body.
 func (v value) bytes() []byte {
 	switch v.kind {
-	case absent, null:
+	case kindAbsent, kindNull:
 		return nil
-	case quoted:
+	case kindString:
 		return unquote(v.raw)
 	default:
 		return v.raw
 	}
 }
 
-// scalar is false of objects, lists and what is not there.
-func (v value) scalar() bool {
+// isScalar reports whether v is a text, a string, a number or a boolean.
+func (v value) isScalar() bool {
 	switch v.kind {
-	case text, quoted, number, boolean:
+	case kindText, kindString, kindNumber, kindBool:
 		return true
 	default:
 		return false
 	}
 }
 
-// maxWraps bounds how many layers (a list of one, JSON in a string) are
-// taken off before a value counts as no object.
-const maxWraps = 4
+// maxLayers is the number of layers (an array of one element, JSON in a string)
+// that value.object removes.
+const maxLayers = 4
 
-// object is the object that v is or wraps: itself, the only element of a list,
-// or JSON in a string. Only success leaves notes.
+// object returns the object that v is or contains, as the only element of an array
+// or as JSON in a string. It adds notes only if it returns true.
 func (v value) object(n *notes) (value, bool) {
 	var repairs notes
-	for range maxWraps {
+	for range maxLayers {
 		switch v.kind {
-		case object:
-			for _, word := range repairs {
-				n.add(word)
+		case kindObject:
+			for _, note := range repairs {
+				n.add(note)
 			}
 			return v, true
-		case list:
+		case kindArray:
 			only, ok := v.onlyElement()
 			if !ok {
 				return value{}, false
 			}
 			repairs.add(NoteWrappedList)
 			v = only
-		case text, quoted:
+		case kindText, kindString:
 			source := bytes.Trim(v.bytes(), jsonSpace)
 			if len(source) == 0 || strings.IndexByte(`{["`, source[0]) < 0 {
 				return value{}, false
@@ -111,7 +112,7 @@ func (v value) object(n *notes) (value, bool) {
 	return value{}, false
 }
 
-// onlyElement is the element of a list that has just one.
+// onlyElement returns the element of an array with exactly one.
 func (v value) onlyElement() (value, bool) {
 	start := skipSpace(v.raw, 1)
 	if start >= len(v.raw) || v.raw[start] == ']' {
@@ -124,7 +125,7 @@ func (v value) onlyElement() (value, bool) {
 	return jsonValue(v.raw[start:end]), true
 }
 
-// members walks the members of a JSON object in their order.
+// members iterates over the members of a JSON object in order.
 type members struct {
 	raw []byte
 	at  int
@@ -132,7 +133,7 @@ type members struct {
 
 func (v value) members() members { return members{raw: v.raw, at: 1} }
 
-// next returns the next name, decoded, and its value; false at the end.
+// next returns the next name, decoded, and its value. It returns false at the end.
 func (m *members) next() (name []byte, v value, ok bool) {
 	m.at = skipSpace(m.raw, m.at)
 	if m.at < len(m.raw) && m.raw[m.at] == ',' {
@@ -152,9 +153,9 @@ func (m *members) next() (name []byte, v value, ok bool) {
 	return name, jsonValue(m.raw[start:end]), true
 }
 
-// parseJSON reads source strictly, and once more with typographic quotes
-// straightened when that fails: Ziwo's page prints its samples with them. The
-// order matters, since a proper string may hold such a quote.
+// parseJSON parses source strictly. If that fails, it replaces typographic quotes,
+// which the samples in Ziwo's documentation have, and tries again. It tries the
+// strict form first because a valid string may contain such quotes.
 func parseJSON(source []byte, n *notes) (value, bool) {
 	source = bytes.Trim(source, jsonSpace)
 	if json.Valid(source) {
@@ -173,7 +174,7 @@ func parseJSON(source []byte, n *notes) (value, bool) {
 	return jsonValue(straight), true
 }
 
-// syntaxError finds out where source, which is not valid, stops being JSON.
+// syntaxError returns the position and the cause of the syntax error in source.
 func syntaxError(source []byte) error {
 	var (
 		ignored json.RawMessage
@@ -189,28 +190,29 @@ func syntaxError(source []byte) error {
 	return fmt.Errorf("line %d, column %d: %w", line, max(column, 1), syntax)
 }
 
-// jsonValue labels one JSON value without surrounding space.
+// jsonValue returns the value of raw, valid JSON without surrounding space.
 func jsonValue(raw []byte) value {
 	if len(raw) == 0 {
 		return value{}
 	}
 	switch raw[0] {
 	case '{':
-		return value{object, raw}
+		return value{kindObject, raw}
 	case '[':
-		return value{list, raw}
+		return value{kindArray, raw}
 	case '"':
-		return value{quoted, raw}
+		return value{kindString, raw}
 	case 't', 'f':
-		return value{boolean, raw}
+		return value{kindBool, raw}
 	case 'n':
-		return value{null, raw}
+		return value{kindNull, raw}
 	default:
-		return value{number, raw}
+		return value{kindNumber, raw}
 	}
 }
 
-// unquote decodes a valid JSON string; without escapes it is a slice of raw.
+// unquote decodes a valid JSON string. The result aliases raw if there are no
+// escapes.
 func unquote(raw []byte) []byte {
 	if len(raw) < 2 {
 		return nil
@@ -225,14 +227,15 @@ func unquote(raw []byte) []byte {
 	return []byte(decoded)
 }
 
-// jsonSpace is what JSON calls white space.
+// jsonSpace is the set of JSON white space characters.
 const jsonSpace = " \t\r\n"
 
-// literal is true of the bytes that numbers, true, false and null are made of.
-func literal(c byte) bool {
+// isLiteralByte reports whether c can occur in a number, true, false or null.
+func isLiteralByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '+' || c == '.' || c == 'E'
 }
 
+// skipSpace returns the index of the first byte of b[i:] that is not white space.
 func skipSpace(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\r' || b[i] == '\n') {
 		i++
@@ -240,7 +243,7 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
-// stringEnd is the index behind the string that starts at i.
+// stringEnd returns the index after the string that starts at i.
 func stringEnd(b []byte, i int) int {
 	for i++; i < len(b); i++ {
 		switch b[i] {
@@ -253,8 +256,8 @@ func stringEnd(b []byte, i int) int {
 	return len(b)
 }
 
-// valueEnd is the index behind the value that starts at i, however deep it is
-// nested: a loop, so that hostile nesting costs no stack.
+// valueEnd returns the index after the value that starts at i. It does not recurse,
+// so that deep nesting cannot exhaust the stack.
 func valueEnd(b []byte, i int) int {
 	depth := 0
 	for i < len(b) {
@@ -279,7 +282,7 @@ func valueEnd(b []byte, i int) int {
 			continue
 		default:
 			i++
-			for i < len(b) && literal(b[i]) {
+			for i < len(b) && isLiteralByte(b[i]) {
 				i++
 			}
 		}

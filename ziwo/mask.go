@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// mask stands where a secret was.
+// mask replaces a secret.
 const mask = "***"
 
-// MaskSecrets returns body as valid JSON for people to look at, with the values
-// of names such as ccPassword, access_token and api_key replaced by "***", at
-// any depth. Agents inside a CDR carry their telephony password. JSON stays the
-// same document, order and numerals included; anything else becomes a JSON
-// string of the text, in which such names are looked for as forms, headers and
-// broken JSON write them. What is no UTF-8 becomes U+FFFD.
+// MaskSecrets returns body as valid JSON for display, with the values of names such
+// as ccPassword, access_token and api_key replaced by "***" at any depth. (The agent
+// in a CDR includes the agent's telephony password.) JSON remains the same document,
+// including the order of members and the spelling of numbers. Any other body becomes
+// a JSON string; in it, MaskSecrets finds such names in forms, headers and invalid
+// JSON. It replaces invalid UTF-8 with U+FFFD.
 func MaskSecrets(body []byte) []byte {
 	body = bytes.ToValidUTF8(bytes.TrimPrefix(body, []byte("\ufeff")), []byte("\ufffd"))
 	if json.Valid(body) {
@@ -24,11 +24,10 @@ func MaskSecrets(body []byte) []byte {
 	return AppendString(nil, maskText(maskEncoded(string(body), 0)))
 }
 
-// secretName tells whether values under name are to be hidden. It rather hides
-// one too many.
+// secretName reports whether the value of name is secret. If in doubt, it is.
 func secretName(name string) bool {
 	const longest = 128
-	name = letters(name[max(0, len(name)-longest):])
+	name = alphanumeric(name[max(0, len(name)-longest):])
 	for _, part := range []string{"password", "passwd", "apikey", "accesstoken", "authorization"} {
 		if strings.Contains(name, part) {
 			return true
@@ -42,12 +41,12 @@ func secretName(name string) bool {
 	return false
 }
 
-// maxMaskDepth is how many layers of JSON or form in a string are opened;
-// deeper ones are masked as text.
+// maxMaskDepth is the number of nested layers of JSON or form in a string that are
+// decoded. Deeper layers are masked as text.
 const maxMaskDepth = 3
 
-// maskJSON copies valid JSON. It goes from string to string instead of down the
-// tree, so that depth costs nothing.
+// maskJSON returns a masked copy of valid JSON. It scans for strings and does not
+// recurse into the tree.
 func maskJSON(doc []byte, depth int) []byte {
 	out := make([]byte, 0, len(doc)+len(mask))
 	for i := 0; i < len(doc); {
@@ -73,7 +72,7 @@ func maskJSON(doc []byte, depth int) []byte {
 	return out
 }
 
-// appendMasked appends a JSON string, byte for byte where it hides nothing.
+// appendMasked appends a masked JSON string. A string without secrets is unchanged.
 func appendMasked(out, token []byte, depth int) []byte {
 	inner := unquote(token)
 	masked := maskInside(inner, depth+1)
@@ -83,7 +82,7 @@ func appendMasked(out, token []byte, depth int) []byte {
 	return AppendString(out, masked)
 }
 
-// maskInside masks a text that may be JSON or a form itself.
+// maskInside masks a text, which may itself be JSON or a form.
 func maskInside(inner []byte, depth int) string {
 	if depth > maxMaskDepth {
 		return maskText(string(inner))
@@ -94,8 +93,8 @@ func maskInside(inner []byte, depth int) string {
 	return maskText(maskEncoded(string(inner), depth))
 }
 
-// maskEncoded masks the forms in text: the whole of it, or else its words, such
-// as a URL in a log line.
+// maskEncoded masks text as a form if it is one, or else each of its words, which
+// may be URLs.
 func maskEncoded(text string, depth int) string {
 	if startsWithPair([]byte(strings.TrimLeft(text, "&"+jsonSpace))) {
 		return maskForm(text, depth)
@@ -119,8 +118,9 @@ func maskEncoded(text string, depth int) string {
 	return out.String()
 }
 
-// maskForm masks the values of a=1&b=2 by their decoded names, and what their
-// decoded values hide. Other pairs stay as they came.
+// maskForm masks the values of a form such as a=1&b=2 that have secret names, and
+// the secrets in its other values. It decodes names and values for this. Pairs
+// without secrets are unchanged.
 func maskForm(form string, depth int) string {
 	pairs := strings.Split(form, "&")
 	for i, pair := range pairs {
@@ -139,48 +139,49 @@ func maskForm(form string, depth int) string {
 	return strings.Join(pairs, "&")
 }
 
-// maskText masks what follows secret names in free text: password=…,
-// "password": "…", Authorization: …, with straight, escaped or typographic
-// quotes, and the parts of a multipart form. Where a value has no clear end it
-// hides the rest.
+// maskText masks the values of secret names in free text: password=…,
+// "password": "…", Authorization: …, with straight, escaped or typographic quotes,
+// and the parts of a multipart form. If a value has no clear end, it masks the rest
+// of the text.
 func maskText(s string) string {
 	var out strings.Builder
-	done := 0 // s[:done] is written
+	written := 0 // s[:written] is in out
 	for i := 0; i < len(s); {
-		if !nameByte(s[i]) {
+		if !isNameByte(s[i]) {
 			i++
 			continue
 		}
 		start := i
-		for i < len(s) && nameByte(s[i]) {
+		for i < len(s) && isNameByte(s[i]) {
 			i++
 		}
 		if !secretName(s[start:i]) {
 			continue
 		}
-		from, to := secretIn(s, start, i)
+		from, to := findSecret(s, start, i)
 		if from == to {
 			continue
 		}
-		out.WriteString(s[done:from])
+		out.WriteString(s[written:from])
 		out.WriteString(mask)
-		done, i = to, to
+		written, i = to, to
 	}
-	if done == 0 {
+	if written == 0 {
 		return s
 	}
-	out.WriteString(s[done:])
+	out.WriteString(s[written:])
 	return out.String()
 }
 
-func nameByte(c byte) bool {
+// isNameByte reports whether c can occur in the name of a secret.
+func isNameByte(c byte) bool {
 	c = lower(c)
 	return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '_' || c == '-'
 }
 
-// secretIn finds the value of the secret name s[start:end]: s[from:to], empty
-// when none follows.
-func secretIn(s string, start, end int) (from, to int) {
+// findSecret returns the range s[from:to] of the value of the secret name
+// s[start:end]. The range is empty if no value follows.
+func findSecret(s string, start, end int) (from, to int) {
 	after := skipBlank(s, end)
 	quote := quoteAt(s, after)
 	after = skipBlank(s, after+len(quote))
@@ -188,7 +189,7 @@ func secretIn(s string, start, end int) (from, to int) {
 		after = skipBlank(s, after+1)
 	}
 	if after == len(s) || s[after] != ':' && s[after] != '=' {
-		return partValue(s, start, end)
+		return findPartValue(s, start, end)
 	}
 	from = skipBlank(s, after+1)
 	if from < len(s) && s[from] == '>' { // password => …
@@ -199,7 +200,7 @@ func secretIn(s string, start, end int) (from, to int) {
 	}
 	if open := quoteAt(s, from); open != "" {
 		from += len(open)
-		return from, from + closing(s[from:], open)
+		return from, from + closingLength(s[from:], open)
 	}
 	stop := "&\r\n"
 	switch {
@@ -214,9 +215,9 @@ func secretIn(s string, start, end int) (from, to int) {
 	return from, len(s)
 }
 
-// partValue finds the value of a multipart form's part: name="password", a
-// blank line, the value, a line that begins with "--".
-func partValue(s string, start, end int) (from, to int) {
+// findPartValue returns the range of the value of a part in a multipart form:
+// name="password", a blank line, the value, a line that starts with "--".
+func findPartValue(s string, start, end int) (from, to int) {
 	before := strings.TrimRight(s[max(0, start-8):start], `"'`)
 	if !strings.HasSuffix(strings.ToLower(before), "name=") {
 		return end, end
@@ -239,6 +240,7 @@ func partValue(s string, start, end int) (from, to int) {
 	return from, len(s)
 }
 
+// skipBlank returns the index of the first byte of s[i:] that is not white space.
 func skipBlank(s string, i int) int {
 	for i < len(s) && strings.IndexByte(jsonSpace, s[i]) >= 0 {
 		i++
@@ -246,8 +248,8 @@ func skipBlank(s string, i int) int {
 	return i
 }
 
-// quoteAt is the quotation mark at s[i:], with the backslashes that JSON in a
-// string puts before it; empty when there is none.
+// quoteAt returns the quotation mark at s[i:] with the backslashes that escape it
+// in JSON within a string. It returns "" if there is none.
 func quoteAt(s string, i int) string {
 	end := i
 	for end < len(s) && s[end] == '\\' {
@@ -261,17 +263,17 @@ func quoteAt(s string, i int) string {
 	return ""
 }
 
-// closing is the length of the value that s begins with, up to the mark that
-// closes what open opened; all of s when nothing does.
-func closing(s, open string) int {
+// closingLength returns the length of the value at the start of s, up to the
+// quotation mark that closes open, or the length of s if there is none.
+func closingLength(s, open string) int {
 	escapes := strings.Count(open, `\`)
 	mark := open[escapes:]
-	marks := mark
-	if len(mark) > 1 { // a typographic one, closed by any other
-		marks = "“”„‟"
+	idFields := mark
+	if len(mark) > 1 { // any typographic quotation mark closes another
+		idFields = "“”„‟"
 	}
 	for i := 0; i < len(s); {
-		n := strings.IndexAny(s[i:], marks)
+		n := strings.IndexAny(s[i:], idFields)
 		if n < 0 {
 			return len(s)
 		}

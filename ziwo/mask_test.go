@@ -10,17 +10,17 @@ import (
 
 func TestMaskSecretsJSON(t *testing.T) {
 	for _, tc := range []struct{ name, body, want string }{
-		{"nothing to hide", `{"b":1.50,"a":[1e3,-0,"x\u00e9\/"],"status":null}`, `{"b":1.50,"a":[1e3,-0,"x\u00e9\/"],"status":null}`},
-		{"layout is kept", "{\n  \"password\" :\t\"x\",\r\n  \"b\": [ ]\n}", "{\n  \"password\" :\t\"***\",\r\n  \"b\": [ ]\n}"},
+		{"no secrets", `{"b":1.50,"a":[1e3,-0,"x\u00e9\/"],"status":null}`, `{"b":1.50,"a":[1e3,-0,"x\u00e9\/"],"status":null}`},
+		{"white space is unchanged", "{\n  \"password\" :\t\"x\",\r\n  \"b\": [ ]\n}", "{\n  \"password\" :\t\"***\",\r\n  \"b\": [ ]\n}"},
 		{"every name", `{"ccPassword":"x","password":"x","access_token":"x","api_key":"x","apiKey":"x","token":"x","secret":"x","authorization":"x"}`,
 			`{"ccPassword":"***","password":"***","access_token":"***","api_key":"***","apiKey":"***","token":"***","secret":"***","authorization":"***"}`},
-		{"in any spelling", `{"CCPASSWORD":"x","Access-Token":"x","X-API-Key":"x","startRequestAPIKey":"x","clientSecret":"x","db_passwd":"x","p\u0061ssword":"x"}`,
+		{"any spelling", `{"CCPASSWORD":"x","Access-Token":"x","X-API-Key":"x","startRequestAPIKey":"x","clientSecret":"x","db_passwd":"x","p\u0061ssword":"x"}`,
 			`{"CCPASSWORD":"***","Access-Token":"***","X-API-Key":"***","startRequestAPIKey":"***","clientSecret":"***","db_passwd":"***","p\u0061ssword":"***"}`},
-		{"of any type", `{"token":12,"a":{"secret":{"deep":["x",{"y":"}"}]}},"password":[1,"]"],"apiKey":null,"z":true}`,
+		{"any type", `{"token":12,"a":{"secret":{"deep":["x",{"y":"}"}]}},"password":[1,"]"],"apiKey":null,"z":true}`,
 			`{"token":"***","a":{"secret":"***"},"password":"***","apiKey":"***","z":true}`},
-		{"at any depth", `[[{"a":[{"ccPassword":"x","ccLogin":"0026"}]}]]`, `[[{"a":[{"ccPassword":"***","ccLogin":"0026"}]}]]`},
-		{"again and again", `{"token":"x","token":"y"}`, `{"token":"***","token":"***"}`},
-		{"names that only look alike", `{"secretary":"Huda","tokenise":1,"passage":2,"author":"x","key":3}`, `{"secretary":"Huda","tokenise":1,"passage":2,"author":"x","key":3}`},
+		{"any depth", `[[{"a":[{"ccPassword":"x","ccLogin":"0026"}]}]]`, `[[{"a":[{"ccPassword":"***","ccLogin":"0026"}]}]]`},
+		{"repeated name", `{"token":"x","token":"y"}`, `{"token":"***","token":"***"}`},
+		{"similar names that are not secret", `{"secretary":"Huda","tokenise":1,"passage":2,"author":"x","key":3}`, `{"secretary":"Huda","tokenise":1,"passage":2,"author":"x","key":3}`},
 		{"secret names as values", `["password","token"]`, `["password","token"]`},
 		{"JSON in a string", `{"content":"{\"ccPassword\": \"x\", \"a\": 1}"}`, `{"content":"{\"ccPassword\": \"***\", \"a\": 1}"}`},
 		{"JSON in JSON in a string", `"{\"a\":\"{\\\"token\\\":5}\"}"`, `"{\"a\":\"{\\\"token\\\":\\\"***\\\"}\"}"`},
@@ -30,7 +30,7 @@ func TestMaskSecretsJSON(t *testing.T) {
 		{"a header in a string", `{"log":"GET /\nAuthorization: Basic x y\nHost: z"}`, `{"log":"GET /\nAuthorization: ***\nHost: z"}`},
 		{"a form in a string", `{"sent":"a=1&p%61ssword=x&b=%7B%22token%22%3A%22x%22%7D"}`, `{"sent":"a=1&p%61ssword=***&b=%7B%22token%22%3A%22%2A%2A%2A%22%7D"}`},
 		{"a secret in a name", `{"password=x":1}`, `{"password=***":"***"}`},
-		{"byte order mark and bytes that are no text", "\ufeff{\"a\":\"\xff\",\"token\":\"\xfe\"}", "{\"a\":\"\ufffd\",\"token\":\"***\"}"},
+		{"byte order mark and invalid UTF-8", "\ufeff{\"a\":\"\xff\",\"token\":\"\xfe\"}", "{\"a\":\"\ufffd\",\"token\":\"***\"}"},
 		{"a scalar", `42`, `42`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -39,7 +39,7 @@ func TestMaskSecretsJSON(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, tc.want)
 			}
 			if !json.Valid([]byte(got)) {
-				t.Errorf("%s is not JSON", got)
+				t.Errorf("%s is not valid JSON", got)
 			}
 		})
 	}
@@ -47,15 +47,15 @@ func TestMaskSecretsJSON(t *testing.T) {
 
 func TestMaskSecretsText(t *testing.T) {
 	for _, tc := range []struct{ name, body, want string }{
-		{"nothing", "", ""},
+		{"empty", "", ""},
 		{"plain text", "hello <b>\"world\"</b>\x00\xff", "hello <b>\"world\"</b>\x00\ufffd"},
 		{"form", "didCalled=042223344&ccPassword=x,y;z&a=%zz", "didCalled=042223344&ccPassword=***&a=%zz"},
 		{"form with an escaped name", "&a=b&p%61ss%77ord=x&c=d", "&a=b&p%61ss%77ord=***&c=d"},
 		{"form with brackets", "agent[ccLogin]=0026&agent[ccPassword]=x", "agent[ccLogin]=0026&agent[ccPassword]=***"},
 		{"form with JSON in it", "action=create&content=%7B%22ccPassword%22%3A%22x%22%7D", "action=create&content=%7B%22ccPassword%22%3A%22%2A%2A%2A%22%7D"},
 		{"form with JSON and a broken escape", "content=%7B%22token%22%3A%22x%22%2C%zz", "content=%7B%22token%22%3A%22%2A%2A%2A%22%2C%25zz"},
-		{"JSON cut off", `{"callID":"c","password":"x","agent":{"ccLogin":"0026"`, `{"callID":"c","password":"***","agent":{"ccLogin":"0026"`},
-		{"JSON cut off in the secret", `{"callID":"c","password":"xyz`, `{"callID":"c","password":"***`},
+		{"truncated JSON", `{"callID":"c","password":"x","agent":{"ccLogin":"0026"`, `{"callID":"c","password":"***","agent":{"ccLogin":"0026"`},
+		{"JSON truncated in the secret", `{"callID":"c","password":"xyz`, `{"callID":"c","password":"***`},
 		{"JSON with escapes in the secret", `{"password":"x\"y\\","a":1,}`, `{"password":"***","a":1,}`},
 		{"JSON with a number", `{"token":12345,"a":1,}`, `{"token":***,"a":1,}`},
 		{"JSON with an object", `{"a":1,"secret":{"b":"x"},}`, `{"a":1,"secret":***`},
@@ -70,7 +70,7 @@ func TestMaskSecretsText(t *testing.T) {
 			"--b\r\nContent-Disposition: form-data; name=\"api_key\"\r\nContent-Type: text/plain\r\n\r\n***\n--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--b--"},
 		{"multipart with line feeds", "--b\nContent-Disposition: form-data; name=token\n\nx\n--b--", "--b\nContent-Disposition: form-data; name=token\n\n***\n--b--"},
 		{"multipart without an end", "--b\r\nContent-Disposition: form-data; name=\"token\"\r\n\r\nx", "--b\r\nContent-Disposition: form-data; name=\"token\"\r\n\r\n***"},
-		{"multipart cut off", "--b\r\nContent-Disposition: form-data; name=\"token\"\r\nx", "--b\r\nContent-Disposition: form-data; name=\"token***"},
+		{"truncated multipart", "--b\r\nContent-Disposition: form-data; name=\"token\"\r\nx", "--b\r\nContent-Disposition: form-data; name=\"token***"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var got string
@@ -84,8 +84,8 @@ func TestMaskSecretsText(t *testing.T) {
 	}
 }
 
-// JSON without secret names comes back as it was.
-func TestMaskSecretsKeepsTheRest(t *testing.T) {
+// TestMaskSecretsLeavesTheRest checks that JSON without secret names is unchanged.
+func TestMaskSecretsLeavesTheRest(t *testing.T) {
 	name := rapid.SampledFrom([]string{"a", "callID", "status", "id", "агент", "x\n\"y\""})
 	var anyValue func(depth int) *rapid.Generator[any]
 	anyValue = func(depth int) *rapid.Generator[any] {
@@ -121,13 +121,13 @@ func TestMaskSecretsHostile(t *testing.T) {
 	} {
 		body := strings.Repeat(piece, size/len(piece))
 		if got := MaskSecrets([]byte(body)); !json.Valid(got) {
-			t.Errorf("repeated %q gave no JSON", piece)
+			t.Errorf("MaskSecrets of repeated %q is not valid JSON", piece)
 		}
 	}
 }
 
-// planted are ways to write a secret, with NAME and SECRET to be filled in.
-var planted = []string{
+// secretTemplates are documents with a secret. NAME and SECRET are placeholders.
+var secretTemplates = []string{
 	`{"NAME":"SECRET"}`, `{"a":[{"b":1,"NAME": "SECRET"}],"z":2}`, `{"NAME":{"a":["SECRET"]}}`,
 	`{"a":"{\"NAME\":\"SECRET\"}"}`, `{"a":"{\"b\":\"{\\\"NAME\\\":\\\"SECRET\\\"}\"}"}`,
 	`{"NAME":"SECRET",`, `{"NAME": "SECRET`, `{"NAME":SECRET,"a":1`, `{“NAME”: “SECRET”}`, `{'NAME': 'SECRET'}`,
@@ -137,7 +137,7 @@ var planted = []string{
 }
 
 func FuzzMaskSecrets(f *testing.F) {
-	for i := range planted {
+	for i := range secretTemplates {
 		f.Add("", "", uint8(i), uint8(i))
 	}
 	f.Add(`{"a":1}`, `{"b":2}`, uint8(0), uint8(0))
@@ -146,18 +146,18 @@ func FuzzMaskSecrets(f *testing.F) {
 	names := []string{"ccPassword", "password", "access_token", "api_key", "apiKey", "token", "secret", "Authorization"}
 	f.Fuzz(func(t *testing.T, before, after string, shape, name uint8) {
 		if got := MaskSecrets([]byte(before)); !json.Valid(got) {
-			t.Fatalf("%q is not JSON", got)
+			t.Fatalf("%q is not valid JSON", got)
 		}
 		const secret = "hunter2Hunter2"
-		doc := strings.NewReplacer("NAME", names[int(name)%len(names)], "SECRET", secret).Replace(planted[int(shape)%len(planted)])
-		// A line of its own before, so that it stays the document it is.
+		doc := strings.NewReplacer("NAME", names[int(name)%len(names)], "SECRET", secret).Replace(secretTemplates[int(shape)%len(secretTemplates)])
+		// The line break keeps doc a document of its own.
 		for _, body := range []string{doc, doc + after, before + "\n" + doc} {
 			got := MaskSecrets([]byte(body))
 			if !json.Valid(got) {
-				t.Fatalf("%q is not JSON", got)
+				t.Fatalf("%q is not valid JSON", got)
 			}
 			if strings.Contains(string(got), secret) {
-				t.Fatalf("%q shows the secret of %q", got, body)
+				t.Fatalf("%q contains the secret in %q", got, body)
 			}
 		}
 	})

@@ -2,37 +2,37 @@ package ziwo
 
 import "slices"
 
-// Notes say what had to be repaired or guessed while reading. They are fixed
-// words, meant for records and filters.
+// Notes record what a parser repaired or guessed. They are stored with calls and
+// used in filters.
 const (
-	NoteBadEscape           = "bad_escape"             // a %-escape was no escape and was kept as it came
-	NoteCallerNumberType    = "caller_number_type"     // the caller came as a JSON number: leading zeros may be lost
-	NoteContentTypeMismatch = "content_type_mismatch"  // the Content-Type was not that of the body
-	NoteCurlyQuotes         = "curly_quotes"           // JSON with typographic quotes, straightened
-	NoteDIDNumberType       = "did_number_type"        // the DID came as a JSON number: leading zeros may be lost
-	NoteMissingBoundary     = "missing_final_boundary" // a multipart body that was cut off
-	NoteNoCallID            = "no_call_id"             // a CDR without a call id that can be kept
-	NoteNoResult            = "no_result"              // nothing in the CDR told how the call ended
-	NoteTextCut             = "text_cut"               // a text was too long, or held what is no text, and was cut or left out
-	NoteTimeWithoutZone     = "time_without_zone"      // a time without an offset was taken as UTC
-	NoteTimesOutOfOrder     = "times_out_of_order"     // start, answer and end contradict each other
-	NoteUnknownResult       = "unknown_result"         // a result that is none of the known words
-	NoteUnreadableBody      = "unreadable_body"        // the body was ignored, the query sufficed
-	NoteUnreadableNumber    = "unreadable_number"      // a duration that was no number, negative or absurd
-	NoteUnreadableTime      = "unreadable_time"        // a time that was no time, or an absurd one
-	NoteWrappedList         = "wrapped_list"           // the record came as a list of one
+	NoteBadEscape           = "bad_escape"             // invalid percent-escape, copied unchanged
+	NoteCallerNumberType    = "caller_number_type"     // caller sent as a JSON number: leading zeros may be lost
+	NoteContentTypeMismatch = "content_type_mismatch"  // Content-Type does not match the body
+	NoteCurlyQuotes         = "curly_quotes"           // typographic quotes in JSON, replaced
+	NoteDIDNumberType       = "did_number_type"        // DID sent as a JSON number: leading zeros may be lost
+	NoteMissingBoundary     = "missing_final_boundary" // truncated multipart body
+	NoteNoCallID            = "no_call_id"             // CDR without a usable call id
+	NoteNoResult            = "no_result"              // CDR does not say how the call ended
+	NoteTextCut             = "text_cut"               // too long or invalid text, truncated or omitted
+	NoteTimeWithoutZone     = "time_without_zone"      // time without an offset, assumed to be UTC
+	NoteTimesOutOfOrder     = "times_out_of_order"     // start, answer and end times contradict each other
+	NoteUnknownResult       = "unknown_result"         // unknown result
+	NoteUnreadableBody      = "unreadable_body"        // body ignored; the query has the fields
+	NoteUnreadableNumber    = "unreadable_number"      // duration that is not a number, negative or implausible
+	NoteUnreadableTime      = "unreadable_time"        // invalid or implausible time
+	NoteWrappedList         = "wrapped_list"           // record sent as an array of one element
 )
 
-// notes collects words; nil until the first one.
+// notes collects Note constants without duplicates.
 type notes []string
 
-func (n *notes) add(word string) {
-	if !slices.Contains(*n, word) {
-		*n = append(*n, word)
+func (n *notes) add(note string) {
+	if !slices.Contains(*n, note) {
+		*n = append(*n, note)
 	}
 }
 
-// sorted is what a reader hands out: ordered, unique, nil when empty.
+// sorted sorts n in place and returns it; nil if there are no notes.
 func (n notes) sorted() []string {
 	slices.Sort(n)
 	return n

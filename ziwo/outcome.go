@@ -8,24 +8,24 @@ type Outcome string
 // The outcomes of a call.
 const (
 	Answered  Outcome = "answered"
-	Missed    Outcome = "missed"    // nobody took it, or the caller gave up
-	Voicemail Outcome = "voicemail" // it ended in the voicemail, whoever picked up before
+	Missed    Outcome = "missed"    // no answer, or the caller gave up
+	Voicemail Outcome = "voicemail" // ended in voicemail, even if answered before
 	Busy      Outcome = "busy"
-	Failed    Outcome = "failed"    // refused, or the network could not
-	Cancelled Outcome = "cancelled" // we gave up, or another phone was faster
+	Failed    Outcome = "failed"    // rejected, or a network failure
+	Cancelled Outcome = "cancelled" // we gave up, or another phone answered
 )
 
-// outcome decides how c ended. Nothing is answered because of its hang-up
-// cause: an abandoned call clears normally too.
+// outcome returns how c ended. A hang-up cause never makes a call answered, because
+// abandoned calls clear normally too.
 func (r *record) outcome(c CDR) Outcome {
-	said, told := r.said(c.Direction)
+	stated, ok := r.statedOutcome(c.Direction)
 	switch {
-	case r.flag(slotVoicemail) || said == Voicemail:
+	case r.isTrue(fieldVoicemail) || stated == Voicemail:
 		return Voicemail
-	case said == Answered || !c.AnsweredAt.IsZero():
+	case stated == Answered || !c.AnsweredAt.IsZero():
 		return Answered
-	case told:
-		return said
+	case ok:
+		return stated
 	case c.HangupCause != "":
 		return outcomeOfCause(c.HangupCause, c.Direction)
 	default:
@@ -34,31 +34,32 @@ func (r *record) outcome(c CDR) Outcome {
 	}
 }
 
-// said is what the record's own words tell of the outcome, if anything. The
-// first word counts, but an answer beside it is an answer: the disposition may
-// be ANSWER under any result.
-func (r *record) said(direction string) (Outcome, bool) {
-	var said Outcome
-	for _, s := range []slot{slotResult, slotCallResult, slotCallStatus, slotDisposition} {
-		word := r.text(s)
-		// A result of true or false is that of an API envelope.
+// statedOutcome returns the outcome in the record's result fields, if any. The
+// first field wins, except that an answer in any field means an answered call: the
+// disposition may be ANSWER with any result.
+func (r *record) statedOutcome(direction string) (Outcome, bool) {
+	var stated Outcome
+	for _, s := range []cdrField{fieldResult, fieldCallResult, fieldCallStatus, fieldDisposition} {
+		word := r.firstText(s)
+		// A boolean result belongs to the envelope of an API response.
 		if word == "" || strings.EqualFold(word, "true") || strings.EqualFold(word, "false") {
 			continue
 		}
 		switch found := outcomeOf(word, direction); {
 		case found == "":
 			r.notes.add(NoteUnknownResult)
-		case said == "", found == Voicemail, found == Answered && said != Voicemail:
-			said = found
+		case stated == "", found == Voicemail, found == Answered && stated != Voicemail:
+			stated = found
 		}
 	}
-	return said, said != ""
+	return stated, stated != ""
 }
 
-// outcomeOf reads the words of result, callResult, call_status and disposition
-// that are known from Ziwo's page and its integrators; empty for any other.
+// outcomeOf returns the outcome for a value of result, callResult, call_status or
+// disposition. It knows the values that Ziwo and its integrators document, and
+// returns "" for any other.
 func outcomeOf(word, direction string) Outcome {
-	switch letters(word) {
+	switch alphanumeric(word) {
 	case "answered", "answer":
 		return Answered
 	case "voicemail":
@@ -78,8 +79,8 @@ func outcomeOf(word, direction string) Outcome {
 	}
 }
 
-// cancelled is what hanging up before the answer means: on the way out we gave
-// up, on the way in a caller did, which is a missed call.
+// cancelled returns the outcome of a call that its originator canceled before the
+// answer. An inbound call that the caller gave up is a missed call.
 func cancelled(direction string) Outcome {
 	switch direction {
 	case "outbound", "internal", "service":
@@ -89,13 +90,13 @@ func cancelled(direction string) Outcome {
 	}
 }
 
-// outcomeOfCause reads the hang-up cause of a call that nobody answered. The
-// causes are FreeSWITCH's
+// outcomeOfCause returns the outcome for the hang-up cause of an unanswered call.
+// The causes are FreeSWITCH's
 // (https://developer.signalwire.com/freeswitch/FreeSWITCH-Explained/Troubleshooting-Debugging/Hangup-Cause-Code-Table_3964945),
-// by name or by the numbers that integrators of Ziwo have seen. What names no
-// failure, such as NORMAL_CLEARING, is a missed call.
+// by name or by the numbers that integrators of Ziwo have seen. A cause that is not
+// a failure, such as NORMAL_CLEARING, means a missed call.
 func outcomeOfCause(cause, direction string) Outcome {
-	switch letters(cause) {
+	switch alphanumeric(cause) {
 	case "userbusy", "busyeverywhere", "17":
 		return Busy
 	case "originatorcancel", "487":
@@ -121,9 +122,9 @@ func outcomeOfCause(cause, direction string) Outcome {
 	}
 }
 
-// letters is word in lower case with nothing but letters and digits, so that
-// NO_ANSWER, no-answer and "No answer" are one.
-func letters(word string) string {
+// alphanumeric returns the ASCII letters and digits of word in lower case, so that
+// NO_ANSWER, no-answer and "No answer" are equal.
+func alphanumeric(word string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'A' && r <= 'Z':
@@ -136,10 +137,10 @@ func letters(word string) string {
 	}, word)
 }
 
-// flag reads a boolean: true, "true", 1, "1".
-func (r *record) flag(s slot) bool {
+// isTrue reports whether a field is true, 1 or yes, in any type.
+func (r *record) isTrue(s cdrField) bool {
 	v := r.values[s]
-	if !v.scalar() {
+	if !v.isScalar() {
 		return false
 	}
 	switch strings.ToLower(strings.TrimSpace(string(v.bytes()))) {

@@ -12,18 +12,18 @@ import (
 	"calltracker/ziwo/ziwotest"
 )
 
-// withRecording is a Ziwo that has one recording, and a client that fetches it in
-// one style.
-func withRecording(t *testing.T, style ziwo.RecordingStyle, edit ...func(*ziwo.ClientOptions)) (*ziwotest.Ziwo, *ziwo.Client, ziwotest.Call) {
+// serveRecording starts a Ziwo with the recording of one call, and returns it with a
+// client that uses one recording style.
+func serveRecording(t *testing.T, style ziwo.RecordingStyle, edit ...func(*ziwo.ClientOptions)) (*ziwotest.Ziwo, *ziwo.Client, ziwotest.Call) {
 	t.Helper()
-	z, c := talk(t, append(edit, func(o *ziwo.ClientOptions) { o.Recordings = []ziwo.RecordingStyle{style} })...)
-	call := invent(1, 0)[0]
+	z, c := newZiwo(t, append(edit, func(o *ziwo.ClientOptions) { o.Recordings = []ziwo.RecordingStyle{style} })...)
+	call := makeCalls(1, 0)[0]
 	z.AddCalls(call)
 	z.SetNow(noon.Add(time.Hour))
 	return z, c, call
 }
 
-func TestRecordingsSurviveTheirFaults(t *testing.T) {
+func TestRecordingFaults(t *testing.T) {
 	t.Parallel()
 	for _, style := range ziwo.RecordingStyles() {
 		path := map[ziwo.RecordingStyle]string{
@@ -31,38 +31,38 @@ func TestRecordingsSurviveTheirFaults(t *testing.T) {
 		}[style]
 		for _, f := range []struct {
 			fault ziwotest.FaultKind
-			kind  ziwo.ErrorKind // of opening it; empty: it opens
-			whole bool           // and all of it comes
+			kind  ziwo.ErrorKind // kind of the error of Recording; empty if it succeeds
+			whole bool           // whether the whole body arrives
 		}{
 			{ziwotest.FaultHTML, ziwo.Unreadable, false},
 			{ziwotest.FaultEmpty, ziwo.NotFound, false},
-			{ziwotest.FaultWrongJSON, ziwo.Unreadable, false},
-			{ziwotest.FaultOtherJSON, ziwo.Unreadable, false},
-			{ziwotest.FaultRefused, ziwo.NotFound, false},
+			{ziwotest.FaultTruncatedJSON, ziwo.Unreadable, false},
+			{ziwotest.FaultUnexpectedJSON, ziwo.Unreadable, false},
+			{ziwotest.FaultRejected, ziwo.NotFound, false},
 			{ziwotest.Fault429, ziwo.RateLimited, false},
 			{ziwotest.Fault500, ziwo.Unavailable, false},
 			{ziwotest.FaultHang, ziwo.Unavailable, false},
-			{ziwotest.FaultHalf, "", false},
-			{ziwotest.FaultStall, "", false},
-			{ziwotest.FaultWhole, "", true},
-			{ziwotest.FaultOctets, "", true},
+			{ziwotest.FaultHalfBody, "", false},
+			{ziwotest.FaultStalledBody, "", false},
+			{ziwotest.FaultIgnoreRange, "", true},
+			{ziwotest.FaultOctetStream, "", true},
 			{ziwotest.FaultRedirect, "", true},
-			{ziwotest.FaultTell, "", true},
+			{ziwotest.FaultLeakToken, "", true},
 		} {
 			if style == ziwo.RecordingSignedURL && f.fault == ziwotest.FaultRedirect {
-				continue // nobody redirects from there
+				continue // a signed URL does not redirect
 			}
 			t.Run(string(style)+"/"+string(f.fault), func(t *testing.T) {
 				t.Parallel()
-				z, c, call := withRecording(t, style, func(o *ziwo.ClientOptions) { o.Timeout = 300 * time.Millisecond })
-				if _, err := c.Profile(t.Context()); err != nil { // it is logged in
+				z, c, call := serveRecording(t, style, func(o *ziwo.ClientOptions) { o.Timeout = 300 * time.Millisecond })
+				if _, err := c.Profile(t.Context()); err != nil { // log in first
 					t.Fatal(err)
 				}
-				z.Fail(ziwotest.Fault{Kind: f.fault, Path: path})
+				z.AddFault(ziwotest.Fault{Kind: f.fault, Path: path})
 				recording, err := c.Recording(t.Context(), ziwo.RecordingQuery{CallID: call.CallID})
 				if f.kind != "" {
 					if ziwo.KindOf(err) != f.kind {
-						t.Fatalf("%v, want %s", err, f.kind)
+						t.Fatalf("got error %v, want kind %s", err, f.kind)
 					}
 					return
 				}
@@ -74,22 +74,22 @@ func TestRecordingsSurviveTheirFaults(t *testing.T) {
 					t.Error(closed)
 				}
 				if whole := err == nil && string(body) == string(ziwotest.Audio(call)); whole != f.whole {
-					t.Errorf("%d bytes, %v", len(body), err)
+					t.Errorf("got %d bytes and error %v, want whole body: %v", len(body), err, f.whole)
 				}
 				if recording.ContentType != "audio/mpeg" {
-					t.Errorf("it is %s", recording.ContentType)
+					t.Errorf("Content-Type is %s, want audio/mpeg", recording.ContentType)
 				}
 				if strings.Contains(recording.ETag, "70000000") {
-					t.Errorf("the ETag is the token: %s", recording.ETag)
+					t.Errorf("the ETag contains the token: %s", recording.ETag)
 				}
 			})
 		}
 	}
 }
 
-// Who listens slowly keeps nobody else from Ziwo, and not too many listen.
-func TestListenersAreNoRequests(t *testing.T) {
-	_, c, call := withRecording(t, ziwo.RecordingSurveillance, func(o *ziwo.ClientOptions) { o.Concurrency = 1 })
+// TestOpenRecordingsDoNotBlockRequests opens as many recordings as the client allows.
+func TestOpenRecordingsDoNotBlockRequests(t *testing.T) {
+	_, c, call := serveRecording(t, ziwo.RecordingSurveillance, func(o *ziwo.ClientOptions) { o.Concurrency = 1 })
 	var open []io.Closer
 	for range 16 {
 		recording, err := c.Recording(t.Context(), ziwo.RecordingQuery{CallID: call.CallID})
@@ -99,16 +99,16 @@ func TestListenersAreNoRequests(t *testing.T) {
 		open = append(open, recording.Body)
 	}
 	if _, err := c.Profile(t.Context()); err != nil {
-		t.Errorf("a request beside them: %v", err)
+		t.Errorf("request next to open recordings: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := c.Recording(ctx, ziwo.RecordingQuery{CallID: call.CallID}); !errors.Is(err, context.Canceled) {
-		t.Errorf("one more: %v", err)
+		t.Errorf("recording beyond the limit: got %v, want context.Canceled", err)
 	}
 	for _, body := range open {
 		_ = body.Close()
-		_ = body.Close() // gives its place back once
+		_ = body.Close() // must not free the slot twice
 	}
 	recording, err := c.Recording(t.Context(), ziwo.RecordingQuery{CallID: call.CallID})
 	if err != nil {
@@ -119,14 +119,14 @@ func TestListenersAreNoRequests(t *testing.T) {
 	}
 }
 
-func TestRecordIDs(t *testing.T) {
+func TestRecordID(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"id":51234,"callID":"c"}`:                                     "51234",
 		`{"action":"create","content":{"id":"51234","agent":{"id":7}}}`: "51234",
 		`{"id":"46:5196"}`:                                              "", `{"callID":"c"}`: "", `[]`: "", ``: "", `{"id":-1}`: "", `{"id":"../x"}`: "",
 	} {
 		if got := ziwo.RecordID([]byte(body)); got != want {
-			t.Errorf("%s: %q, want %q", body, got, want)
+			t.Errorf("RecordID(%s) = %q, want %q", body, got, want)
 		}
 	}
 }

@@ -9,93 +9,95 @@ import (
 	"strings"
 )
 
-// Start is what Ziwo asks when a call lands.
-type Start struct {
-	DIDCalled  string            // the dialled number, byte for byte as it came; never empty
-	Caller     string            // as it came; empty when Ziwo sent none
-	CallerName string            // empty when Ziwo sent none
-	CallID     string            // empty when Ziwo sent none
-	Fields     map[string]string // every other field under its lower-case name; nil when there is none
-	Notes      []string          // what had to be repaired, sorted Note words; nil when nothing
+// StartRequest is the request that Ziwo sends when a call arrives at a call
+// tracker. Optional fields are empty if Ziwo does not send them.
+type StartRequest struct {
+	DIDCalled  string            // dialed number, byte for byte as sent; never empty
+	Caller     string            // caller's number as sent; optional
+	CallerName string            // optional
+	CallID     string            // optional
+	Fields     map[string]string // all other fields by lower-case name; nil if there are none
+	Notes      []string          // sorted Note constants; nil if there are none
 }
 
-// ErrNoDID is what a ReadError wraps when the request has no dialled number.
+// ErrNoDID means that a request has no dialed number. A ParseError wraps it.
 var ErrNoDID = errors.New("no didCalled")
 
-// Bounds of a start request. They are far above what Ziwo sends and keep a
-// hostile one from costing more than an honest one.
+// Limits of a start request. They far exceed what Ziwo sends and bound the cost of
+// a hostile request.
 const (
 	maxFields    = 100
 	maxName      = 256 // bytes of a field's name
 	maxStartText = 256 // bytes of a number, a name or a call id
 )
 
-// ReadStart reads a start request: the fields of the body (multipart/form-data,
-// application/x-www-form-urlencoded, or JSON, bare or under "content") and
-// those of the query, which count where the body has none. A missing or wrong
-// contentType is no error. Only didCalled is needed, the one field that Ziwo
-// documents (https://www.ziwo.io/api-integration-developers/); names are
-// matched without case, by the other names that Ziwo and its integrators use
-// too. Of a field that is repeated the first value that is not empty counts.
+// ParseStartRequest parses a start request. It accepts the fields of the body
+// (multipart/form-data, application/x-www-form-urlencoded, or JSON, at the top or
+// under "content") and those of the query, which the body overrides. contentType may
+// be missing or wrong. The only required field is didCalled, which is also the only
+// one that Ziwo documents (https://www.ziwo.io/api-integration-developers/). Names
+// match in any case and in the spellings that Ziwo and its integrators use. If a
+// field is repeated, its first non-empty value counts.
 //
-// Every error is a *ReadError; one without a dialled number is ErrNoDID. The
-// result keeps nothing of body, which may be reused.
-func ReadStart(contentType, rawQuery string, body []byte) (Start, error) {
-	var few [8]field
-	r := startReader{did: unset, caller: unset, callerName: unset, callID: unset}
-	fields, json, bodyErr := readBody(few[:0], contentType, body, maxFields, &r.notes)
-	if bodyErr == nil && json.kind != absent {
-		bodyErr = r.addJSON(json)
+// Every error is a *ParseError. It wraps ErrNoDID if there is no dialed number. The
+// result does not alias body, which may be reused.
+func ParseStartRequest(contentType, rawQuery string, body []byte) (StartRequest, error) {
+	var buffer [8]field
+	r := startReader{did: noRank, caller: noRank, callerName: noRank, callID: noRank}
+	fields, document, bodyErr := readBody(buffer[:0], contentType, body, maxFields, &r.notes)
+	if bodyErr == nil && document.kind != kindAbsent {
+		bodyErr = r.addJSON(document)
 	} else if bodyErr == nil {
 		bodyErr = r.addForm(fields)
 	}
-	if bodyErr != nil && tooBig(bodyErr) {
-		return Start{}, bodyErr
+	if bodyErr != nil && exceedsLimit(bodyErr) {
+		return StartRequest{}, bodyErr
 	}
 	if rawQuery != "" {
 		r.fromQuery = true
 		fields, err := appendURLEncoded(nil, []byte(rawQuery), maxFields, &r.notes)
 		if err != nil {
-			return Start{}, tooManyFields(maxFields)
+			return StartRequest{}, tooManyFields(maxFields)
 		}
 		if err := r.addForm(fields); err != nil {
-			return Start{}, err
+			return StartRequest{}, err
 		}
 	}
 	return r.finish(bodyErr)
 }
 
-// tooBig tells errors that no query mends.
-func tooBig(err error) bool {
-	var read *ReadError
+// exceedsLimit reports whether err is about a limit, which no query can remedy.
+func exceedsLimit(err error) bool {
+	var read *ParseError
 	return errors.As(err, &read) && (read.Reason == ReasonTooManyFields || read.Reason == ReasonNameTooLong)
 }
 
-// rank orders the names of one thing: the lower wins. Names in the query come
-// after all names in the body.
+// rank orders the alternative names of a field: the lowest wins. Names in the query
+// rank after all names in the body.
 type rank uint8
 
 const (
-	unset     rank = 255
+	noRank    rank = 255
 	queryRank rank = 100
 )
 
-// meaning is what a field with a known name is.
-type meaning uint8
+// startField is a field of a start request with a known name.
+type startField uint8
 
 const (
-	otherField meaning = iota
+	otherField startField = iota
 	didField
 	callerField
 	callerNameField
 	callIDField
 )
 
-// startMeaning knows the names. The first of each group is Ziwo's own; the
-// others are those of its newer records and of its integrators.
-func startMeaning(name []byte) (meaning, rank) {
+// startFieldOf returns the field with a name, and the rank of that name. The first
+// name of each group is Ziwo's own; the others occur in newer records or are used by
+// integrators.
+func startFieldOf(name []byte) (startField, rank) {
 	var buffer [24]byte
-	switch string(plainName(buffer[:0], name)) {
+	switch string(normalizeName(buffer[:0], name)) {
 	case "didcalled":
 		return didField, 0
 	case "did":
@@ -131,9 +133,10 @@ func startMeaning(name []byte) (meaning, rank) {
 	}
 }
 
-// plainName appends name in lower case without "_", "-" and surrounding space;
-// nothing when it does not fit, since no known name is that long.
-func plainName(dst, name []byte) []byte {
+// normalizeName appends name in lower case without "_", "-" and surrounding space.
+// If it does not fit into dst, which is longer than any known name, it returns an
+// empty name.
+func normalizeName(dst, name []byte) []byte {
 	for _, c := range bytes.TrimSpace(name) {
 		if c == '_' || c == '-' {
 			continue
@@ -148,10 +151,10 @@ func plainName(dst, name []byte) []byte {
 
 // startReader collects the fields of one request.
 type startReader struct {
-	start                           Start
-	did, caller, callerName, callID rank // of the name that gave each; unset when none did
+	start                           StartRequest
+	did, caller, callerName, callID rank // rank of the name that set each value, or noRank
 	didKind, callerKind             kind
-	badDID                          kind // of a didCalled that is no text
+	badDID                          kind // kind of a didCalled that is not a scalar
 	fromQuery                       bool
 	count                           int
 	notes                           notes
@@ -159,20 +162,20 @@ type startReader struct {
 
 func (r *startReader) addForm(fields []field) error {
 	for _, f := range fields {
-		if err := r.add(f.name, value{text, f.value}); err != nil {
+		if err := r.add(f.name, value{kindText, f.value}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// addJSON takes the members of "content" first and those beside it after.
+// addJSON adds the members of "content", and then the other members of v.
 func (r *startReader) addJSON(v value) error {
 	outer, ok := v.object(&r.notes)
 	if !ok {
-		return &ReadError{
+		return &ParseError{
 			Reason:  ReasonUnreadableJSON,
-			Message: fmt.Sprintf(`the body is JSON, but its top is a %s; send one object such as {"didCalled": "…"}`, v.kind),
+			Message: fmt.Sprintf(`the body is a JSON %s; send one object such as {"didCalled": "…"}`, v.kind),
 		}
 	}
 	for all := outer.members(); ; {
@@ -191,13 +194,14 @@ func (r *startReader) addJSON(v value) error {
 	return r.addMembers(outer, true)
 }
 
-func (r *startReader) addMembers(v value, withoutContent bool) error {
+// addMembers adds the members of v, except "content" if skipContent is set.
+func (r *startReader) addMembers(v value, skipContent bool) error {
 	for all := v.members(); ; {
 		name, v, ok := all.next()
 		if !ok {
 			return nil
 		}
-		if withoutContent && equalFold(name, "content") {
+		if skipContent && equalFold(name, "content") {
 			if _, ok := v.object(&r.notes); ok {
 				continue
 			}
@@ -208,41 +212,42 @@ func (r *startReader) addMembers(v value, withoutContent bool) error {
 	}
 }
 
+// add adds one field.
 func (r *startReader) add(name []byte, v value) error {
 	if r.count++; r.count > maxFields {
 		return tooManyFields(maxFields)
 	}
 	if len(name) > maxName {
-		return &ReadError{
+		return &ParseError{
 			Reason:  ReasonNameTooLong,
-			Message: fmt.Sprintf("field %d has a name of more than %d bytes; shorten it", r.count, maxName),
+			Message: fmt.Sprintf("the name of field %d is longer than %d bytes; shorten it", r.count, maxName),
 		}
 	}
-	what, rank := startMeaning(name)
+	known, rank := startFieldOf(name)
 	if r.fromQuery {
 		rank += queryRank
 	}
-	switch what {
+	switch known {
 	case didField:
 		switch {
-		case !v.scalar():
+		case !v.isScalar():
 			r.badDID = v.kind
 		case rank < r.did && len(bytes.TrimSpace(v.bytes())) > 0:
 			r.did, r.didKind = rank, v.kind
 			r.start.DIDCalled = string(v.bytes())
 		}
 	case callerField:
-		if rank < r.caller && r.given(v) {
+		if rank < r.caller && r.usable(v) {
 			r.caller, r.callerKind = rank, v.kind
 			r.start.Caller = string(v.bytes())
 		}
 	case callerNameField:
-		if rank < r.callerName && r.given(v) {
+		if rank < r.callerName && r.usable(v) {
 			r.callerName = rank
 			r.start.CallerName = string(v.bytes())
 		}
 	case callIDField:
-		if rank < r.callID && r.given(v) {
+		if rank < r.callID && r.usable(v) {
 			r.callID = rank
 			r.start.CallID = string(bytes.TrimSpace(v.bytes()))
 		}
@@ -252,9 +257,9 @@ func (r *startReader) add(name []byte, v value) error {
 	return nil
 }
 
-// given tells whether v says anything: Ziwo writes "unknown" for none.
-func (r *startReader) given(v value) bool {
-	if !v.scalar() || v.unknown() {
+// usable reports whether v is a text of valid length other than "unknown".
+func (r *startReader) usable(v value) bool {
+	if !v.isScalar() || v.isUnknown() {
 		return false
 	}
 	if len(v.bytes()) > maxStartText {
@@ -264,15 +269,16 @@ func (r *startReader) given(v value) bool {
 	return true
 }
 
-// unknown is true of the texts that mean "none".
-func (v value) unknown() bool {
+// isUnknown reports whether v is blank or one of the texts that mean "none".
+func (v value) isUnknown() bool {
 	t := bytes.TrimSpace(v.bytes())
 	return len(t) == 0 || equalFold(t, "unknown") || equalFold(t, "null")
 }
 
+// addOther adds a field that has no known name.
 func (r *startReader) addOther(name []byte, v value) {
 	key := strings.ToLower(string(bytes.TrimSpace(name)))
-	if key == "" || v.kind == null || r.start.Fields[key] != "" {
+	if key == "" || v.kind == kindNull || r.start.Fields[key] != "" {
 		return
 	}
 	if r.start.Fields == nil {
@@ -281,50 +287,52 @@ func (r *startReader) addOther(name []byte, v value) {
 	r.start.Fields[key] = string(v.bytes())
 }
 
-// finish judges what was collected. bodyErr is why the body gave nothing; it
-// matters only when the query did not give a dialled number either.
-func (r *startReader) finish(bodyErr error) (Start, error) {
+// finish returns the request. bodyErr is the error of the body; it counts only if
+// the query has no dialed number either.
+func (r *startReader) finish(bodyErr error) (StartRequest, error) {
 	switch {
-	case r.did == unset && bodyErr != nil:
-		return Start{}, bodyErr
-	case r.did == unset:
-		return Start{}, &ReadError{Reason: ReasonNoDID, Message: r.noDID(), Err: ErrNoDID}
+	case r.did == noRank && bodyErr != nil:
+		return StartRequest{}, bodyErr
+	case r.did == noRank:
+		return StartRequest{}, &ParseError{Reason: ReasonNoDID, Message: r.noDID(), Err: ErrNoDID}
 	case len(r.start.DIDCalled) > maxStartText:
-		return Start{}, &ReadError{
+		return StartRequest{}, &ParseError{
 			Reason:  ReasonDIDTooLong,
-			Message: fmt.Sprintf("didCalled has %d bytes; send the dialled number, at most %d", len(r.start.DIDCalled), maxStartText),
+			Message: fmt.Sprintf("didCalled is %d bytes long; send the dialed number in at most %d", len(r.start.DIDCalled), maxStartText),
 		}
 	}
 	if bodyErr != nil {
 		r.notes.add(NoteUnreadableBody)
 	}
-	if r.didKind == number {
+	if r.didKind == kindNumber {
 		r.notes.add(NoteDIDNumberType)
 	}
-	if r.callerKind == number {
+	if r.callerKind == kindNumber {
 		r.notes.add(NoteCallerNumberType)
 	}
 	r.start.Notes = r.notes.sorted()
 	return r.start, nil
 }
 
+// noDID returns the message for a request without a dialed number.
 func (r *startReader) noDID() string {
-	const mend = "send the dialled number as the form field didCalled"
+	const remedy = "send the dialed number in the form field didCalled"
 	switch {
-	case r.badDID != absent:
-		return fmt.Sprintf("didCalled is a JSON %s; send the dialled number as text", r.badDID)
+	case r.badDID != kindAbsent:
+		return fmt.Sprintf("didCalled is a JSON %s; send the dialed number as a string", r.badDID)
 	case r.count == 0:
-		return "the request has no fields, neither in its body nor in its query; " + mend
+		return "the request has no fields in its body or query; " + remedy
 	}
-	const shown = 10
+	const maxShown = 10
 	names := slices.Sorted(maps.Keys(r.start.Fields))
 	more := ""
-	if len(names) > shown {
-		names, more = names[:shown], ", …"
+	if len(names) > maxShown {
+		names, more = names[:maxShown], ", …"
 	}
-	return fmt.Sprintf("no value for didCalled in the %d fields that came (%s%s); %s", r.count, quoteAll(names), more, mend)
+	return fmt.Sprintf("no value for didCalled in the %d fields of the request (%s%s); %s", r.count, quoteAll(names), more, remedy)
 }
 
+// quoteAll returns the quoted names, separated by commas.
 func quoteAll(names []string) string {
 	quotedNames := make([]string, len(names))
 	for i, name := range names {

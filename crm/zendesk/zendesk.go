@@ -176,7 +176,7 @@ func (c *client) identities(ctx context.Context, id int64) ([]string, error) {
 // search also matches numbers in national format.
 func searchDigits(n phone.Number) string {
 	digits := strings.TrimPrefix(n.E164, "+")
-	if national, ok := strings.CutPrefix(digits, strings.TrimPrefix(phone.CountryCode(n.Country), "+")); ok && len(national) >= minSearchDigits {
+	if national, ok := strings.CutPrefix(digits, strings.TrimPrefix(phone.CallingCode(n.Country), "+")); ok && len(national) >= minSearchDigits {
 		return national
 	}
 	return digits

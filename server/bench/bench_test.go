@@ -76,12 +76,12 @@ func TestRequests(t *testing.T) {
 	for _, q := range requests {
 		head, body, _ := bytes.Cut(q.wire, []byte("\r\n\r\n"))
 		_, contentType, _ := strings.Cut(string(head), "Content-Type: ")
-		start, err := ziwo.ReadStart(contentType, "", body)
+		start, err := ziwo.ParseStartRequest(contentType, "", body)
 		if err != nil {
 			t.Fatal(err)
 		}
 		number(q.callID, 42)
-		want := ziwo.Start{DIDCalled: q.didCalled, Caller: start.Caller, CallID: callIDPrefix + callIDDigits}
+		want := ziwo.StartRequest{DIDCalled: q.didCalled, Caller: start.Caller, CallID: callIDPrefix + callIDDigits}
 		if diff := cmp.Diff(want, start); diff != "" {
 			t.Errorf("start call (-want +got):\n%s", diff)
 		}

@@ -58,7 +58,7 @@ func leadTo(z *ziwotest.Ziwo, address string, trackers int) {
 			Name: name, StartRequestURL: base + "/startCall", StartRequestKey: startKey, EndRequestURL: base + "/endCall", EndRequestKey: startKey,
 		})
 		did := nationalDID(t, 0)
-		z.AddNumber(ziwotest.Number{E164: "+971" + did[1:], Called: did, Tracker: name})
+		z.AddNumber(ziwotest.Number{E164: "+971" + did[1:], DIDCalled: did, Tracker: name})
 	}
 }
 
@@ -113,7 +113,7 @@ func (b *bench) reconcile(ctx context.Context, database, address string) error {
 		{0, fmt.Sprintf("%d calls present", dayCalls), presentLimit},
 	} {
 		if round.more > 0 {
-			_, err := z.Simulate(ctx, ziwotest.Simulation{From: yesterday(), Length: 24 * time.Hour, Calls: round.more, Profile: ziwotest.BusinessDay(), Silent: true})
+			_, err := z.Simulate(ctx, ziwotest.Simulation{From: yesterday(), Length: 24 * time.Hour, Calls: round.more, Profile: ziwotest.BusinessDay(), HistoryOnly: true})
 			if err != nil {
 				return err
 			}

@@ -151,7 +151,7 @@ func Day(ctx context.Context, o DayOptions) (verdict DayVerdict, err error) {
 			Name: tracker, StartRequestURL: address + "/startCall", StartRequestKey: startKey, EndRequestURL: address + "/endCall", EndRequestKey: endKey,
 		})
 		for _, number := range numbers {
-			d.ziwo.AddNumber(ziwotest.Number{E164: "+971" + number[1:], Called: number, Tracker: tracker})
+			d.ziwo.AddNumber(ziwotest.Number{E164: "+971" + number[1:], DIDCalled: number, Tracker: tracker})
 		}
 	}
 	err = d.run(ctx)

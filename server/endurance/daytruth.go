@@ -59,23 +59,23 @@ func (d *day) acknowledged(ctx context.Context) error {
 	for _, r := range calls {
 		known[r.text("callID")] = true
 	}
-	for _, c := range d.ziwo.Truth() {
+	for _, c := range d.ziwo.EndedCalls() {
 		if c.StartStatus == http.StatusBadGateway {
 			d.verdict.Broken++
 		}
-		for _, end := range c.Ends {
+		for _, end := range c.Deliveries {
 			if end.Status == http.StatusBadGateway {
 				d.verdict.Broken++
 			}
 		}
 		switch {
-		case len(c.Ends) == 0:
+		case len(c.Deliveries) == 0:
 			d.verdict.Dropped++
 		case c.Delivered():
 			d.verdict.Acknowledged++
 			if !known[c.CallID] {
 				d.verdict.Lost++
-				d.verdict.complain("call %s was acknowledged and is lost: %+v", c.CallID, c.Ends)
+				d.verdict.complain("call %s was acknowledged and is lost: %+v", c.CallID, c.Deliveries)
 			}
 		}
 	}
@@ -88,7 +88,7 @@ func (d *day) compare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.verdict.judge(d.ziwo.Truth(), calls); err != nil {
+	if err := d.verdict.judge(d.ziwo.EndedCalls(), calls); err != nil {
 		return err
 	}
 	var runs struct{ Runs []reconciliation }
@@ -116,7 +116,7 @@ func (v *DayVerdict) judge(truth []ziwotest.Call, stored []storedCall) error {
 		r, ok := known[c.CallID]
 		if !ok {
 			v.Missing++
-			v.complain("call %s is missing: %+v", c.CallID, c.Ends)
+			v.complain("call %s is missing: %+v", c.CallID, c.Deliveries)
 			continue
 		}
 		delete(known, c.CallID)
@@ -129,7 +129,7 @@ func (v *DayVerdict) judge(truth []ziwotest.Call, stored []storedCall) error {
 			continue
 		}
 		v.Differing++
-		v.complain("call %s (%s, %+v) differs: %s", c.CallID, c.Form, c.Ends, strings.Join(differences, "; "))
+		v.complain("call %s (%s, %+v) differs: %s", c.CallID, c.Format, c.Deliveries, strings.Join(differences, "; "))
 	}
 	v.Invented = len(known)
 	for id := range known {

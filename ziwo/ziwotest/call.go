@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// Call is one simulated call: what a server under test should have stored of
-// it, under the names of GET /api/v1/calls, and how its requests went.
+// Call is one simulated call: the values that a server under test should store,
+// under the names of GET /api/v1/calls, and the results of its requests.
 type Call struct {
 	ContactCenter string    `json:"contactCenter"`
-	Tracker       string    `json:"tracker"` // by name
+	Tracker       string    `json:"tracker"` // name of the tracker
 	CallID        string    `json:"callID"`
 	Direction     string    `json:"direction"`
 	DID           string    `json:"did"`
@@ -20,32 +20,29 @@ type Call struct {
 	RawCaller     string    `json:"rawCaller"`
 	CallerName    string    `json:"callerName"`
 	StartedAt     time.Time `json:"startedAt"`
-	AnsweredAt    time.Time `json:"answeredAt"` // zero: nobody took it
+	AnsweredAt    time.Time `json:"answeredAt"` // zero if the call was not answered
 	EndedAt       time.Time `json:"endedAt"`
 	Duration      int       `json:"duration"`
 	RingTime      int       `json:"ringTime"`
 	TalkTime      int       `json:"talkTime"`
 	HoldTime      int       `json:"holdTime"`
-	Result        string    `json:"result"` // as calltracker names it
+	Result        string    `json:"result"` // outcome, as calltracker names it
 	HangupCause   string    `json:"hangupCause"`
 	HangupBy      string    `json:"hangupBy"`
 	Agent         string    `json:"agent"`
 	Position      string    `json:"position"`
 	RecordingFile string    `json:"recordingFile"`
 
-	RecordedAt  time.Time  `json:"-"` // from when on the recording exists; zero: with the end
-	Rules       []Rule     `json:"-"` // that the server answered
-	Voicemail   bool       `json:"-"` // and its flag
-	StartStatus int        `json:"-"` // of the start call; 0: no answer
-	Ends        []Delivery `json:"-"` // what was posted to the end URL
-	Form        Form       `json:"-"` // of what was posted
+	RecordedAt  time.Time  `json:"-"` // time from which the recording exists; zero means from the end of the call
+	Rules       []Rule     `json:"-"` // rules that the server answered
+	Voicemail   bool       `json:"-"` // voicemail flag that the server answered
+	StartStatus int        `json:"-"` // HTTP status of the start call; 0 if there was no response
+	Deliveries  []Delivery `json:"-"` // requests to the end URL
+	Format      CDRFormat  `json:"-"` // format of the posted CDR
 
-	record int // Ziwo's number of it
-	talk   agentSide
+	record     int    // Ziwo's number of the record
+	answeredBy *Agent // agent who answered; nil if none did
 }
-
-// agentSide is the agent that took a call; nil when it was none.
-type agentSide = *Agent
 
 // Rule is one rule of the answer to a start call.
 type Rule struct {
@@ -55,41 +52,40 @@ type Rule struct {
 	Timeout  int    `json:"timeout"` // seconds
 }
 
-// Delivery is one attempt to post a record.
+// Delivery is one attempt to post a CDR.
 type Delivery struct {
-	Fault  string // what was wrong with it; empty: nothing
-	Status int    // 0: no answer
+	Fault  string // injected fault; empty if none
+	Status int    // HTTP status; 0 if there was no response
 }
 
-// Whole tells whether the record arrived so that it could be read: the body
-// was whole and the server took it.
-func (d Delivery) Whole() bool {
+// Complete reports whether the whole CDR arrived and the server accepted it.
+func (d Delivery) Complete() bool {
 	return d.Status == 200 && d.Fault != "truncated" && d.Fault != "cut"
 }
 
-// Delivered tells whether the server under test knows the call from its end call.
+// Delivered reports whether any delivery of the CDR was complete.
 func (c Call) Delivered() bool {
-	for _, d := range c.Ends {
-		if d.Whole() {
+	for _, d := range c.Deliveries {
+		if d.Complete() {
 			return true
 		}
 	}
 	return false
 }
 
-// Form is how a record is written.
-type Form string
+// CDRFormat is the format of a CDR.
+type CDRFormat string
 
-// The forms of a record.
+// The formats of a CDR.
 const (
-	Form2016 Form = "2016" // the names on Ziwo's page
-	Form2026 Form = "2026" // those of today's call history, beside the old ones
+	Format2016 CDRFormat = "2016" // names in Ziwo's documentation
+	Format2026 CDRFormat = "2026" // names of the current call history, next to the old ones
 )
 
-// Page2016 is the record in the form of Ziwo's page
-// (https://www.ziwo.io/api-integration-developers/), recorded says whether the
-// recording is there yet.
-func (c Call) page2016(recorded bool) []byte {
+// cdr2016 returns the CDR in the format of Ziwo's documentation
+// (https://www.ziwo.io/api-integration-developers/). recorded says whether the
+// recording exists.
+func (c Call) cdr2016(recorded bool) []byte {
 	agent := c.Agent
 	if agent == "" {
 		agent = "unknown"
@@ -121,9 +117,9 @@ func (c Call) page2016(recorded bool) []byte {
 	return encode(record)
 }
 
-// today is the record as today's API writes it, both families of names side by
-// side, with the agent and the password that Ziwo puts there.
-func (c Call) today(recorded bool) []byte {
+// cdr2026 returns the CDR in the format of the current API, which has the old and
+// the new names and includes the agent's telephony password.
+func (c Call) cdr2026(recorded bool) []byte {
 	record := map[string]any{
 		"id": c.record, "callID": c.CallID, "direction": c.Direction, "callerIDNumber": c.RawCaller, "callerIDName": c.CallerName,
 		"didCalled": c.RawDID, "hangupCause": c.HangupCause, "hangupBy": c.HangupBy, "disposition": nil, "result": c.result(),
@@ -139,7 +135,7 @@ func (c Call) today(recorded bool) []byte {
 	if c.RecordingFile != "" && recorded {
 		record["recordingFile"] = c.RecordingFile
 	}
-	if a := c.talk; a != nil {
+	if a := c.answeredBy; a != nil {
 		record["agentId"], record["agentCCLogin"] = a.ID, a.CCLogin
 		record["agent"] = map[string]any{
 			"id": a.ID, "firstName": a.FirstName, "lastName": a.LastName, "username": a.Username, "ccLogin": a.CCLogin,
@@ -158,7 +154,7 @@ func (c Call) extendedInfo() map[string]any {
 	}}
 }
 
-// result is Ziwo's word of today.
+// result returns Ziwo's current value for the result of c.
 func (c Call) result() string {
 	switch {
 	case c.Result == "answered", c.Result == "voicemail":
@@ -174,7 +170,8 @@ func (c Call) result() string {
 	}
 }
 
-// disposition is Ziwo's word of 2016; only ANSWER is on its page.
+// disposition returns Ziwo's value of 2016 for the result of c. Ziwo documents only
+// ANSWER.
 func (c Call) disposition() string {
 	switch c.result() {
 	case "answered":
@@ -186,11 +183,13 @@ func (c Call) disposition() string {
 	}
 }
 
+// iso formats t as Ziwo does.
 func iso(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
+// encode returns v as JSON.
 func encode(v any) []byte {
 	text, err := json.Marshal(v)
-	if err != nil { // of maps, texts and numbers only
+	if err != nil { // impossible: v has only maps, strings and numbers
 		panic(err)
 	}
 	return text

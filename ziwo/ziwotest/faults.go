@@ -14,25 +14,25 @@ import (
 	"time"
 )
 
-// Faults are shares of the calls, from 0 to 1, that something goes wrong with.
+// Faults are the shares of calls, from 0 to 1, that have each fault.
 type Faults struct {
-	Duplicate     float64 // the record is posted twice
-	Reorder       float64 // it is overtaken by those of the next minutes
-	Delay         float64 // it comes half an hour late or more
-	Drop          float64 // it never comes
-	Truncate      float64 // it comes cut off
-	CutEnd        float64 // the connection breaks while it is sent
-	ChangeTypes   float64 // numbers come as text, and so on
+	Duplicate     float64 // the CDR is posted twice
+	Reorder       float64 // the CDR is posted after those of the next minutes
+	Delay         float64 // the CDR is posted at least half an hour late
+	Drop          float64 // the CDR is never posted
+	Truncate      float64 // the CDR is truncated
+	CutEnd        float64 // the connection breaks during the end call
+	ChangeTypes   float64 // values have other JSON types, such as numbers as strings
 	CurlyQuotes   float64 // the JSON has typographic quotes
-	NoKey         float64 // it comes without its key
-	LateRecording float64 // the recording exists some minutes after the call
-	SlowStart     float64 // the start call trickles in
-	CutStart      float64 // the connection breaks while it is sent
-	StartNoKey    float64 // the start call comes without its key
-	Test          float64 // Ziwo's own test is run before the call
+	NoKey         float64 // the end call has no API key
+	LateRecording float64 // the recording appears minutes after the call
+	SlowStart     float64 // the start call arrives slowly
+	CutStart      float64 // the connection breaks during the start call
+	StartNoKey    float64 // the start call has no API key
+	Test          float64 // Ziwo's own test runs before the call
 }
 
-// EveryFault makes each fault happen to a share of the calls.
+// EveryFault returns Faults with the same share of each fault.
 func EveryFault(share float64) Faults {
 	return Faults{
 		Duplicate: share, Reorder: share, Delay: share, Drop: share, Truncate: share, CutEnd: share, ChangeTypes: share,
@@ -40,22 +40,22 @@ func EveryFault(share float64) Faults {
 	}
 }
 
-// faults are those of one call.
-type faults struct {
-	duplicate, drop, lateRecording, changeTypes, curly, test bool
+// callFaults are the faults of one call.
+type callFaults struct {
+	duplicate, drop, lateRecording, changeTypes, curlyQuotes, test bool
 
-	delay time.Duration // of virtual time
+	delay time.Duration // delay of the CDR in virtual time
 	end   string        // "truncated", "cut" or "no key"
 	start string        // "slow start", "cut start" or "start without key"
 }
 
-// draw decides the faults of a call. It always takes as many random numbers, so
-// that one kind of fault does not change the others.
-func (f Faults) draw(rng *rand.Rand) faults {
+// draw draws the faults of a call. It always consumes the same number of random
+// numbers, so that the share of one fault does not change the others.
+func (f Faults) draw(rng *rand.Rand) callFaults {
 	hit := func(share float64) bool { return rng.Float64() < share }
-	out := faults{
+	out := callFaults{
 		duplicate: hit(f.Duplicate), drop: hit(f.Drop), lateRecording: hit(f.LateRecording), changeTypes: hit(f.ChangeTypes),
-		curly: hit(f.CurlyQuotes), test: hit(f.Test),
+		curlyQuotes: hit(f.CurlyQuotes), test: hit(f.Test),
 	}
 	reorder, delay := hit(f.Reorder), hit(f.Delay)
 	minutes := time.Duration(rng.IntN(9*60)) * time.Second
@@ -80,12 +80,12 @@ func (f Faults) draw(rng *rand.Rand) faults {
 	return out
 }
 
-// names are the faults of the end call.
-func (f faults) names() []string {
+// names returns the names of the faults of the end call.
+func (f callFaults) names() []string {
 	var out []string
 	for name, is := range map[string]bool{
 		"duplicate": f.duplicate && !f.drop, "dropped": f.drop, "late recording": f.lateRecording, "changed types": f.changeTypes && !f.drop,
-		"curly quotes": f.curly && !f.drop, "delayed": f.delay >= 30*time.Minute && !f.drop, "reordered": f.delay > 0 && f.delay < 30*time.Minute && !f.drop,
+		"curly quotes": f.curlyQuotes && !f.drop, "delayed": f.delay >= 30*time.Minute && !f.drop, "reordered": f.delay > 0 && f.delay < 30*time.Minute && !f.drop,
 	} {
 		if is {
 			out = append(out, name)
@@ -97,17 +97,18 @@ func (f faults) names() []string {
 	return out
 }
 
-func (f faults) with(end string) faults {
+// with returns f with another fault of the end call.
+func (f callFaults) with(end string) callFaults {
 	f.end = end
 	return f
 }
 
-// write is the record as it is posted.
-func (f faults) write(body []byte, rng *rand.Rand) []byte {
+// apply returns the body of a CDR with its faults.
+func (f callFaults) apply(body []byte, rng *rand.Rand) []byte {
 	if f.changeTypes {
 		body = changeTypes(body)
 	}
-	if f.curly {
+	if f.curlyQuotes {
 		body = curly(body)
 	}
 	if f.end == "truncated" {
@@ -116,13 +117,13 @@ func (f faults) write(body []byte, rng *rand.Rand) []byte {
 	return body
 }
 
-// changeTypes turns numbers and booleans at the top of a record into text, as
-// one of Ziwo's versions does with one and one with another.
+// changeTypes converts the numbers and booleans at the top of a CDR to strings, as
+// different versions of Ziwo do.
 func changeTypes(body []byte) []byte {
 	var record map[string]any
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
-	if err := decoder.Decode(&record); err != nil { // it is ours
+	if err := decoder.Decode(&record); err != nil { // impossible: body is from encode
 		panic(err)
 	}
 	for name, v := range record {
@@ -138,8 +139,8 @@ func changeTypes(body []byte) []byte {
 	return encode(record)
 }
 
-// curly replaces the quotes by the opening and closing ones of a word processor.
-// No text of ours has a quote in it.
+// curly replaces straight quotes with typographic ones. The simulated values
+// contain no quotes.
 func curly(body []byte) []byte {
 	parts := strings.Split(string(body), `"`)
 	var out strings.Builder
@@ -156,9 +157,10 @@ func curly(body []byte) []byte {
 	return []byte(out.String())
 }
 
-// Timeouts of Ziwo's requests when the tracker has none.
+// defaultTimeout is the timeout of Ziwo's requests if the tracker has none.
 const defaultTimeout = 10 * time.Second
 
+// timeout returns the timeout of a tracker.
 func timeout(milliseconds int) time.Duration {
 	if milliseconds <= 0 {
 		return defaultTimeout
@@ -166,25 +168,24 @@ func timeout(milliseconds int) time.Duration {
 	return time.Duration(milliseconds) * time.Millisecond
 }
 
-// askStart sends a start call, as a multipart form. Only didCalled is documented
-// of it; the caller and the id of the call are what a routing server needs, and
-// are likely to be there.
-func (z *Ziwo) askStart(ctx context.Context, t Tracker, c *Call, f faults) startAnswer {
+// sendStart sends a start call as a multipart form. Ziwo documents only didCalled. A
+// routing server also needs the caller and the call id, which Ziwo probably sends.
+func (z *Ziwo) sendStart(ctx context.Context, t Tracker, c *Call, f callFaults) startAnswer {
 	ctx, cancel := context.WithTimeout(ctx, timeout(t.StartTimeout))
 	defer cancel()
 	var form bytes.Buffer
 	w := multipart.NewWriter(&form)
 	for _, field := range [][2]string{{"didCalled", c.RawDID}, {"callerIDNumber", c.RawCaller}, {"callerIDName", c.CallerName}, {"callID", c.CallID}} {
-		_ = w.WriteField(field[0], field[1]) // into memory
+		_ = w.WriteField(field[0], field[1]) // writing to memory does not fail
 	}
 	_ = w.Close()
 	body := form.Bytes()
 	var sent io.Reader = bytes.NewReader(body)
 	switch f.start {
 	case "slow start":
-		sent = io.MultiReader(bytes.NewReader(body[:len(body)/2]), pause{ctx}, bytes.NewReader(body[len(body)/2:]))
+		sent = io.MultiReader(bytes.NewReader(body[:len(body)/2]), pauseReader{ctx}, bytes.NewReader(body[len(body)/2:]))
 	case "cut start":
-		sent = io.MultiReader(bytes.NewReader(body[:len(body)/3]), broken{})
+		sent = io.MultiReader(bytes.NewReader(body[:len(body)/3]), brokenReader{})
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.StartRequestURL, sent)
 	if err != nil {
@@ -195,17 +196,17 @@ func (z *Ziwo) askStart(ctx context.Context, t Tracker, c *Call, f faults) start
 	if t.StartRequestKey != "" && f.start != "start without key" {
 		req.Header.Set("X-API-Key", t.StartRequestKey)
 	}
-	status, answer := z.exchange(req)
-	return z.readStart(c.RawDID, status, answer)
+	status, answer := z.roundTrip(req)
+	return z.parseStartAnswer(c.RawDID, status, answer)
 }
 
-// postEnd sends a record.
-func (z *Ziwo) postEnd(ctx context.Context, t Tracker, body []byte, f faults) Delivery {
+// sendEnd posts a CDR.
+func (z *Ziwo) sendEnd(ctx context.Context, t Tracker, body []byte, f callFaults) Delivery {
 	ctx, cancel := context.WithTimeout(ctx, timeout(t.EndTimeout))
 	defer cancel()
 	var sent io.Reader = bytes.NewReader(body)
 	if f.end == "cut" {
-		sent = io.MultiReader(bytes.NewReader(body[:len(body)/2]), broken{})
+		sent = io.MultiReader(bytes.NewReader(body[:len(body)/2]), brokenReader{})
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.EndRequestURL, sent)
 	if err != nil {
@@ -216,35 +217,35 @@ func (z *Ziwo) postEnd(ctx context.Context, t Tracker, body []byte, f faults) De
 	if t.EndRequestKey != "" && f.end != "no key" {
 		req.Header.Set("X-API-Key", t.EndRequestKey)
 	}
-	status, _ := z.exchange(req)
+	status, _ := z.roundTrip(req)
 	return Delivery{Fault: f.end, Status: status}
 }
 
-// exchange sends a request; status 0 is no answer.
-func (z *Ziwo) exchange(req *http.Request) (status int, body []byte) {
+// roundTrip sends a request. The status is 0 if there is no response.
+func (z *Ziwo) roundTrip(req *http.Request) (status int, body []byte) {
 	res, err := z.client.Do(req)
 	if err != nil {
 		return 0, nil
 	}
 	defer res.Body.Close()
-	const most = 1 << 20
-	if body, err = io.ReadAll(io.LimitReader(res.Body, most)); err != nil {
+	const maxBody = 1 << 20
+	if body, err = io.ReadAll(io.LimitReader(res.Body, maxBody)); err != nil {
 		return 0, nil
 	}
 	return res.StatusCode, body
 }
 
-// broken is a body that ends before its time.
-type broken struct{}
+// brokenReader is a body that fails.
+type brokenReader struct{}
 
-func (broken) Read([]byte) (int, error) { return 0, errors.New("the line broke") }
+func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("connection broken") }
 
-// pause lets a moment pass in the middle of a body.
-type pause struct{ ctx context.Context } //nolint:containedctx // a reader is given none
+// pauseReader is an empty body that ends after a short pause.
+type pauseReader struct{ ctx context.Context } //nolint:containedctx // Read has no context
 
-func (p pause) Read([]byte) (int, error) {
-	const moment = 30 * time.Millisecond
-	timer := time.NewTimer(moment)
+func (p pauseReader) Read([]byte) (int, error) {
+	const pause = 30 * time.Millisecond
+	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

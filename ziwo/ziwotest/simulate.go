@@ -9,64 +9,65 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
 
-// Simulation is a span of calls. The zero value of each field but From is
-// sensible.
+// Simulation configures a simulated period. Every field may be zero.
 type Simulation struct {
-	From time.Time // the first instant of virtual time; zero: the real clock's now
-	// Length is how much virtual time there is; zero: until the context ends,
-	// with calls at Rate.
+	From time.Time // start of virtual time; default now
+	// Length is the length of virtual time. By default, the simulation runs until the
+	// context ends, with calls at Rate.
 	Length  time.Duration
-	Calls   int       // spread over Length by Profile; zero: by Rate
-	Rate    float64   // calls in an hour of virtual time; zero: 60
-	Profile []float64 // weights of equal parts of Length; empty: even
+	Calls   int       // number of calls, distributed over Length by Profile; default by Rate
+	Rate    float64   // calls per hour of virtual time; default 60
+	Profile []float64 // relative call volumes of equal parts of Length; default constant
 
-	// Speed is how many seconds of virtual time pass in a second; zero: as many
-	// as the servers under test can take.
+	// Speed is the number of seconds of virtual time per second. By default, virtual
+	// time passes as fast as the servers under test respond.
 	Speed       float64
-	Concurrency int // requests at a time; zero: 32
+	Concurrency int // maximum concurrent requests; default 32
 
-	Faults Faults
-	Form   Form // of the records that are posted; empty: each call its own
-	Silent bool // nobody is told: the calls stand in Ziwo's history only
+	Faults      Faults
+	Format      CDRFormat // format of the posted CDRs; default a random one for each call
+	HistoryOnly bool      // whether to send no requests, so that calls are only in the call history
 
-	OnStart func(Call) // a call rings; called from several goroutines
-	OnEnd   func(Call) // a call has ended and its record was posted
+	OnStart func(Call) // called when a call rings, concurrently
+	OnEnd   func(Call) // called when a call has ended and its CDR was posted, concurrently
 }
 
-// BusinessDay is a profile of the 24 hours of a day.
+// BusinessDay returns the Profile of a day with 24 hours.
 func BusinessDay() []float64 {
 	return []float64{0.2, 0.1, 0.1, 0.1, 0.1, 0.2, 0.6, 1.5, 4, 7, 8, 7.5, 6, 5, 5.5, 6.5, 7, 6, 4, 3, 2.5, 2, 1, 0.4}
 }
 
-// Report is what came of a simulation.
+// Report is the result of a simulation.
 type Report struct {
-	Calls      int            // that ended
-	Starts     map[int]int    // start calls by status; 0: no answer
-	Ends       map[int]int    // end calls by status; 0: no answer
-	Results    map[string]int // of the calls
-	Faults     map[string]int // that were made
-	Tests      int            // test calls
-	Unreadable int            // cut records that were taken with 200: each is a record of its own
-	Violations []string       // answers to start calls that Ziwo could not follow; the first few
-	Took       time.Duration  // of real time
+	Calls      int            // number of calls that ended
+	Starts     map[int]int    // number of start calls by HTTP status; 0 for no response
+	Ends       map[int]int    // number of end calls by HTTP status; 0 for no response
+	Results    map[string]int // number of calls by result
+	Faults     map[string]int // number of injected faults by name
+	Tests      int            // number of test calls
+	Unreadable int            // number of truncated CDRs that a server accepted, each of which is stored as its own record
+	Violations []string       // first violations of the protocol in answers to start calls
+	Took       time.Duration  // real time
 }
 
-// event is something that happens at an instant of virtual time.
+// event is an event in virtual time.
 type event struct {
 	at    time.Time
 	order int
-	start bool
+	start bool // whether a call starts; otherwise it ends or its CDR is posted
 	call  *Call
-	body  []byte
-	last  bool // of its call
-	fault string
-	fate  *fate
+	body  []byte // CDR to post; nil when the call ends
+	last  bool   // whether this is the last event of the call
+	fault string // fault of the delivery
+	plan  *callPlan
 }
 
+// events is a heap of events in the order of virtual time.
 type events []event
 
 func (q events) Len() int { return len(q) }
@@ -78,24 +79,23 @@ func (q events) Less(i, j int) bool {
 }
 func (q events) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
 
-// Push is for container/heap.
+// Push implements heap.Interface.
 func (q *events) Push(x any) { *q = append(*q, x.(event)) }
 
-// Pop is for container/heap.
+// Pop implements heap.Interface.
 func (q *events) Pop() any {
 	last := (*q)[len(*q)-1]
 	*q = (*q)[:len(*q)-1]
 	return last
 }
 
-// Simulate lives through calls and returns when the last record was posted, or
-// when ctx ends, whose error it then returns with what came of it so far. At
-// least one number must lead to a tracker. Simulations of one Ziwo run one
-// after the other.
+// Simulate simulates calls. It returns when the last CDR was posted. If ctx ends
+// earlier, it returns the error of ctx and the report so far. At least one number
+// must route to a tracker. Simulations of one Ziwo must not overlap.
 func (z *Ziwo) Simulate(ctx context.Context, s Simulation) (Report, error) {
 	lines := z.lines()
 	if len(lines) == 0 {
-		return Report{}, errors.New("simulate: no number leads to a tracker")
+		return Report{}, errors.New("simulate: no number routes to a tracker")
 	}
 	if s.From.IsZero() {
 		s.From = time.Now()
@@ -104,52 +104,53 @@ func (z *Ziwo) Simulate(ctx context.Context, s Simulation) (Report, error) {
 		s.Concurrency = 32
 	}
 	z.mu.Lock()
-	before := z.begun
+	before := z.callsStarted
 	z.mu.Unlock()
-	r := &run{
+	r := &runner{
 		z: z, s: s, lines: lines, before: before,
 		report: Report{Starts: map[int]int{}, Ends: map[int]int{}, Results: map[string]int{}, Faults: map[string]int{}},
 	}
-	r.arrivals()
+	r.scheduleArrivals()
 	z.SetNow(s.From)
 	began := time.Now()
-	err := r.all(ctx)
+	err := r.runEvents(ctx)
 	r.report.Took = time.Since(began)
 	z.mu.Lock()
-	z.begun += r.next
+	z.callsStarted += r.next
 	z.mu.Unlock()
 	return r.report, err
 }
 
-// line is a number that leads to a tracker.
+// line is a number that routes to a tracker.
 type line struct {
 	number  Number
 	tracker Tracker
 }
 
+// lines returns the lines of trackers that are not blocked.
 func (z *Ziwo) lines() []line {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	var out []line
 	for _, n := range z.numbers {
-		if t := z.trackerNamed(n.Tracker); t != nil && !t.Blocked {
+		if t := z.trackerByName(n.Tracker); t != nil && !t.Blocked {
 			out = append(out, line{n, *t})
 		}
 	}
 	return out
 }
 
-// run is a simulation under way.
-type run struct {
+// runner is the state of a simulation.
+type runner struct {
 	z     *Ziwo
 	s     Simulation
 	lines []line
 
-	at     []time.Time // of the calls, when their number is known
+	starts []time.Time // start times of all calls; nil if calls arrive at Rate
 	next   int         // index of the next call
-	before int         // calls of the simulations before
-	rng    *rand.Rand  // of the gaps, when it is not
-	clock  time.Time   // of the next call then
+	before int         // number of calls in earlier simulations
+	rng    *rand.Rand  // source of the arrivals
+	clock  time.Time   // start time of the next call if calls arrive at Rate
 
 	queue events
 	order int
@@ -158,8 +159,8 @@ type run struct {
 	report Report
 }
 
-// arrivals decides when the calls come.
-func (r *run) arrivals() {
+// scheduleArrivals sets the start times of the calls.
+func (r *runner) scheduleArrivals() {
 	r.rng = rand.New(rand.NewPCG(r.z.options.Seed, 2))
 	r.clock = r.s.From
 	if r.s.Length <= 0 || r.s.Calls <= 0 {
@@ -173,30 +174,26 @@ func (r *run) arrivals() {
 	for i, weight := range profile {
 		sums[i+1] = sums[i] + weight
 	}
-	whole := sums[len(profile)]
-	r.at = make([]time.Time, r.s.Calls)
-	for i := range r.at {
-		mark := r.rng.Float64() * whole
-		part := max(0, min(len(profile)-1, countBelow(sums, mark)-1))
+	total := sums[len(profile)]
+	r.starts = make([]time.Time, r.s.Calls)
+	for i := range r.starts {
+		mark := r.rng.Float64() * total
+		below, _ := slices.BinarySearch(sums, mark)
+		part := max(0, min(len(profile)-1, below-1))
 		within := (mark - sums[part]) / max(profile[part], math.SmallestNonzeroFloat64)
 		share := (float64(part) + within) / float64(len(profile))
-		r.at[i] = r.s.From.Add(time.Duration(share * float64(r.s.Length)))
+		r.starts[i] = r.s.From.Add(time.Duration(share * float64(r.s.Length)))
 	}
-	slices.SortFunc(r.at, time.Time.Compare)
+	slices.SortFunc(r.starts, time.Time.Compare)
 }
 
-func countBelow(sums []float64, mark float64) int {
-	n, _ := slices.BinarySearch(sums, mark)
-	return n
-}
-
-// arrival is the instant of the next call; false when there is none.
-func (r *run) arrival() (time.Time, bool) {
-	if r.at != nil {
-		if r.next >= len(r.at) {
+// nextArrival returns the start time of the next call, or false if there is none.
+func (r *runner) nextArrival() (time.Time, bool) {
+	if r.starts != nil {
+		if r.next >= len(r.starts) {
 			return time.Time{}, false
 		}
-		return r.at[r.next], true
+		return r.starts[r.next], true
 	}
 	if r.s.Length > 0 && r.clock.Sub(r.s.From) >= r.s.Length {
 		return time.Time{}, false
@@ -204,10 +201,10 @@ func (r *run) arrival() (time.Time, bool) {
 	return r.clock, true
 }
 
-// arrived moves on to the call after the next.
-func (r *run) arrived() {
+// advanceArrival moves on to the following call.
+func (r *runner) advanceArrival() {
 	r.next++
-	if r.at == nil {
+	if r.starts == nil {
 		perHour := r.s.Rate
 		if perHour <= 0 {
 			perHour = 60
@@ -216,14 +213,11 @@ func (r *run) arrived() {
 	}
 }
 
-// done is what a worker gives back: events that follow.
-type done []event
-
-// all lets everything happen in the order of virtual time. Requests are under
-// way side by side, so that their ends may differ a little from it.
-func (r *run) all(ctx context.Context) error {
+// runEvents handles all events in the order of virtual time. Workers send requests
+// concurrently, so requests may end in a slightly different order.
+func (r *runner) runEvents(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	jobs, results := make(chan event), make(chan done, r.s.Concurrency)
+	jobs, results := make(chan event), make(chan []event, r.s.Concurrency)
 	var workers sync.WaitGroup
 	for range r.s.Concurrency {
 		workers.Go(func() {
@@ -244,19 +238,19 @@ func (r *run) all(ctx context.Context) error {
 	}()
 	began, busy := time.Now(), 0
 	for {
-		e, ok := r.upcoming()
+		e, ok := r.nextEvent()
 		if !ok && busy == 0 {
 			return ctx.Err()
 		}
-		var out chan event
+		var ready chan event // jobs if e is due
 		var wait <-chan time.Time
 		var timer *time.Timer
 		if ok {
-			out = jobs
+			ready = jobs
 			if r.s.Speed > 0 {
 				due := began.Add(time.Duration(float64(e.at.Sub(r.s.From)) / r.s.Speed))
 				if pause := time.Until(due); pause > 0 {
-					out, timer = nil, time.NewTimer(pause)
+					ready, timer = nil, time.NewTimer(pause)
 					wait = timer.C
 				}
 			}
@@ -264,12 +258,12 @@ func (r *run) all(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case out <- e:
-			r.taken(e)
+		case ready <- e:
+			r.remove(e)
 			busy++
-		case after := <-results:
+		case followUps := <-results:
 			busy--
-			for _, next := range after {
+			for _, next := range followUps {
 				r.order++
 				next.order = r.order
 				heap.Push(&r.queue, next)
@@ -282,9 +276,9 @@ func (r *run) all(ctx context.Context) error {
 	}
 }
 
-// upcoming is what happens next: the next call, or what waits for its instant.
-func (r *run) upcoming() (event, bool) {
-	at, more := r.arrival()
+// nextEvent returns the next event: the start of a call or the head of the queue.
+func (r *runner) nextEvent() (event, bool) {
+	at, more := r.nextArrival()
 	if len(r.queue) > 0 && (!more || r.queue[0].at.Before(at)) {
 		return r.queue[0], true
 	}
@@ -294,15 +288,17 @@ func (r *run) upcoming() (event, bool) {
 	return event{at: at, start: true, order: r.next}, true
 }
 
-func (r *run) taken(e event) {
+// remove removes an event that nextEvent returned.
+func (r *runner) remove(e event) {
 	if e.start {
-		r.arrived()
+		r.advanceArrival()
 		return
 	}
 	heap.Pop(&r.queue)
 }
 
-func (r *run) handle(ctx context.Context, e event) done {
+// handle handles an event and returns the events that follow from it.
+func (r *runner) handle(ctx context.Context, e event) []event {
 	r.z.advance(e.at)
 	if e.start {
 		return r.start(ctx, e)
@@ -310,46 +306,46 @@ func (r *run) handle(ctx context.Context, e event) done {
 	return r.end(ctx, e)
 }
 
-// fate is all that is decided about a call before it begins.
-type fate struct {
+// callPlan holds the random choices of a call.
+type callPlan struct {
 	rng      *rand.Rand
 	line     line
-	patience time.Duration // of the caller
-	faults   faults
-	form     Form
+	patience time.Duration // time until the caller hangs up
+	faults   callFaults
+	format   CDRFormat
 }
 
-// start lets a caller dial, asks where the call goes and lives through it.
-func (r *run) start(ctx context.Context, e event) done {
+// start starts a call, sends the start call and simulates the call until it ends.
+func (r *runner) start(ctx context.Context, e event) []event {
 	z := r.z
 	rng := rand.New(rand.NewPCG(z.options.Seed, 1000+uint64(r.before+e.order)))
-	f := fate{rng: rng, line: r.lines[rng.IntN(len(r.lines))], patience: time.Duration(20+rng.IntN(90)) * time.Second, form: r.s.Form}
-	if f.form == "" {
-		f.form = []Form{Form2016, Form2026}[rng.IntN(2)]
+	plan := callPlan{rng: rng, line: r.lines[rng.IntN(len(r.lines))], patience: time.Duration(20+rng.IntN(90)) * time.Second, format: r.s.Format}
+	if plan.format == "" {
+		plan.format = []CDRFormat{Format2016, Format2026}[rng.IntN(2)]
 	}
 	c := &Call{
-		ContactCenter: z.options.ContactCenter, Tracker: f.line.tracker.Name, CallID: newCallID(rng), Direction: "inbound",
-		DID: f.line.number.E164, RawDID: f.line.number.Called, StartedAt: e.at.UTC().Truncate(time.Second), Form: f.form,
+		ContactCenter: z.options.ContactCenter, Tracker: plan.line.tracker.Name, CallID: newCallID(rng), Direction: "inbound",
+		DID: plan.line.number.E164, RawDID: plan.line.number.DIDCalled, StartedAt: e.at.UTC().Truncate(time.Second), Format: plan.format,
 	}
 	z.caller(rng, c)
-	f.faults = r.s.Faults.draw(rng)
-	if f.faults.test {
-		z.TestCall(ctx, f.line.tracker.Name)
+	plan.faults = r.s.Faults.draw(rng)
+	if plan.faults.test {
+		z.TestCall(ctx, plan.line.tracker.Name)
 	}
 	answer := startAnswer{status: 200}
-	if !r.s.Silent {
-		answer = z.askStart(ctx, f.line.tracker, c, f.faults)
+	if !r.s.HistoryOnly {
+		answer = z.sendStart(ctx, plan.line.tracker, c, plan.faults)
 	}
 	c.StartStatus, c.Rules, c.Voicemail = answer.status, answer.rules, answer.voicemail
-	if r.s.Silent {
+	if r.s.HistoryOnly {
 		c.Rules = []Rule{{Action: "call", Number: "0501112233", Timeout: 15}, {Action: "call", Number: "045556677", Timeout: 20}}
 		c.Voicemail = true
 	}
-	z.liveThrough(c, &f)
+	z.playCall(c, &plan)
 	z.mu.Lock()
 	z.live[c.CallID] = c
-	if !r.s.Silent {
-		z.logs = append(z.logs, logEntry{&f.line.tracker, true, c, c.StartedAt, answer.status})
+	if !r.s.HistoryOnly {
+		z.logs = append(z.logs, logEntry{&plan.line.tracker, true, c, c.StartedAt, answer.status})
 	}
 	z.mu.Unlock()
 	if r.s.OnStart != nil {
@@ -358,49 +354,42 @@ func (r *run) start(ctx context.Context, e event) done {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if f.faults.test {
+	if plan.faults.test {
 		r.report.Tests++
 		r.report.Faults["test call"]++
 	}
-	if f.faults.start != "" {
-		r.report.Faults[f.faults.start]++
+	if plan.faults.start != "" {
+		r.report.Faults[plan.faults.start]++
 	}
 	r.report.Starts[answer.status]++
-	const shown = 20
-	if answer.violation != "" && len(r.report.Violations) < shown {
+	const maxViolations = 20
+	if answer.violation != "" && len(r.report.Violations) < maxViolations {
 		r.report.Violations = append(r.report.Violations, answer.violation)
 	}
-	return done{{at: c.EndedAt, call: c, fate: &f}}
+	return []event{{at: c.EndedAt, call: c, plan: &plan}}
 }
 
-// caller decides who calls, and how the number is written.
+// caller sets the caller of c and the format of the number.
 func (z *Ziwo) caller(rng *rand.Rand, c *Call) {
-	who := z.customers[rng.IntN(len(z.customers))]
+	customer := z.customers[rng.IntN(len(z.customers))]
 	style := rng.IntN(20)
-	c.Caller = who.E164
-	national, emirati := cutCountry(who.E164, "+971")
+	c.Caller = customer.E164
+	national, emirati := strings.CutPrefix(customer.E164, "+971")
 	switch {
 	case style == 0:
 		c.Caller, c.RawCaller = "anonymous", "anonymous"
 	case style < 4:
-		c.RawCaller = "00" + who.E164[1:]
+		c.RawCaller = "00" + customer.E164[1:]
 	case style < 8 || !emirati:
-		c.RawCaller = who.E164
+		c.RawCaller = customer.E164
 	default:
 		c.RawCaller = "0" + national
 	}
 	c.CallerName = c.RawCaller
 }
 
-func cutCountry(e164, code string) (string, bool) {
-	if len(e164) > len(code) && e164[:len(code)] == code {
-		return e164[len(code):], true
-	}
-	return e164, false
-}
-
-// liveThrough walks the rules of the answer with people.
-func (z *Ziwo) liveThrough(c *Call, f *fate) {
+// playCall simulates the call by following its rules.
+func (z *Ziwo) playCall(c *Call, plan *callPlan) {
 	end := func(after time.Duration, result, cause, by string) {
 		c.EndedAt = c.StartedAt.Add(after)
 		c.Duration = int(after / time.Second)
@@ -412,93 +401,93 @@ func (z *Ziwo) liveThrough(c *Call, f *fate) {
 		c.RingTime = int(c.AnsweredAt.Sub(c.StartedAt) / time.Second)
 		c.TalkTime = c.Duration - c.RingTime
 		c.RecordingFile = c.CallID + ".mp3"
-		if f.faults.lateRecording {
-			c.RecordedAt = c.EndedAt.Add(time.Duration(2+f.rng.IntN(28)) * time.Minute)
+		if plan.faults.lateRecording {
+			c.RecordedAt = c.EndedAt.Add(time.Duration(2+plan.rng.IntN(28)) * time.Minute)
 		}
 	}
 	if c.StartStatus != 200 {
-		end(5*time.Second, "failed", "NORMAL_TEMPORARY_FAILURE", "originatee") // after the error playback
+		end(5*time.Second, "failed", "NORMAL_TEMPORARY_FAILURE", "originatee") // the error playback takes 5 seconds
 		return
 	}
-	var passed time.Duration
-	last, cause := "missed", "NO_ANSWER"
+	var elapsed time.Duration
+	result, cause := "missed", "NO_ANSWER"
 	for _, rule := range c.Rules {
-		ring, does := person(f.rng, rule)
-		if passed+ring > f.patience {
-			end(f.patience, "missed", "ORIGINATOR_CANCEL", "originator")
+		ring, reaction := react(plan.rng, rule)
+		if elapsed+ring > plan.patience {
+			end(plan.patience, "missed", "ORIGINATOR_CANCEL", "originator")
 			return
 		}
-		passed += ring
-		switch does {
-		case answers:
-			c.AnsweredAt = c.StartedAt.Add(passed)
+		elapsed += ring
+		switch reaction {
+		case reactionAnswer:
+			c.AnsweredAt = c.StartedAt.Add(elapsed)
 			c.Position = rule.Number
-			talk := time.Duration(8+f.rng.IntN(400)) * time.Second
-			if f.rng.IntN(3) == 0 {
-				c.HoldTime = f.rng.IntN(int(talk/time.Second)/2 + 1)
+			talk := time.Duration(8+plan.rng.IntN(400)) * time.Second
+			if plan.rng.IntN(3) == 0 {
+				c.HoldTime = plan.rng.IntN(int(talk/time.Second)/2 + 1)
 			}
 			by := "originatee"
-			if f.rng.IntN(2) == 0 {
+			if plan.rng.IntN(2) == 0 {
 				by = "originator"
 			}
-			end(passed+talk, "answered", "NORMAL_CLEARING", by)
-			if f.rng.IntN(2) == 0 {
-				agent := &z.agents[f.rng.IntN(len(z.agents))]
-				c.Agent, c.talk = agent.CCLogin, agent
+			end(elapsed+talk, "answered", "NORMAL_CLEARING", by)
+			if plan.rng.IntN(2) == 0 {
+				agent := &z.agents[plan.rng.IntN(len(z.agents))]
+				c.Agent, c.answeredBy = agent.CCLogin, agent
 			}
 			return
-		case isBusy:
-			last, cause = "busy", "USER_BUSY"
-		case declines:
-			last, cause = "failed", "CALL_REJECTED"
+		case reactionBusy:
+			result, cause = "busy", "USER_BUSY"
+		case reactionDecline:
+			result, cause = "failed", "CALL_REJECTED"
 		default:
-			last, cause = "missed", "NO_ANSWER"
+			result, cause = "missed", "NO_ANSWER"
 		}
 	}
 	if c.Voicemail {
-		c.AnsweredAt = c.StartedAt.Add(passed + time.Second)
-		end(passed+time.Second+time.Duration(4+f.rng.IntN(50))*time.Second, "voicemail", "NORMAL_CLEARING", "originator")
+		c.AnsweredAt = c.StartedAt.Add(elapsed + time.Second)
+		end(elapsed+time.Second+time.Duration(4+plan.rng.IntN(50))*time.Second, "voicemail", "NORMAL_CLEARING", "originator")
 		return
 	}
-	end(passed+time.Second, last, cause, "originatee")
+	end(elapsed+time.Second, result, cause, "originatee")
 }
 
-// reaction is what somebody whose phone rings does.
+// reaction is the reaction of a person whose phone rings.
 type reaction uint8
 
 const (
-	misses reaction = iota
-	answers
-	isBusy
-	declines
+	reactionMiss reaction = iota
+	reactionAnswer
+	reactionBusy
+	reactionDecline
 )
 
-func person(rng *rand.Rand, rule Rule) (ring time.Duration, does reaction) {
+// react returns how long a phone rings, and the reaction.
+func react(rng *rand.Rand, rule Rule) (ring time.Duration, result reaction) {
 	timeout := max(rule.Timeout, 1)
-	mood, delay := rng.IntN(100), 1+rng.IntN(timeout)
+	percentile, delay := rng.IntN(100), 1+rng.IntN(timeout)
 	switch {
-	case mood < 55:
-		return time.Duration(delay) * time.Second, answers
-	case mood < 63:
-		return time.Second, isBusy
-	case mood < 70:
-		return time.Duration(delay) * time.Second, declines
+	case percentile < 55:
+		return time.Duration(delay) * time.Second, reactionAnswer
+	case percentile < 63:
+		return time.Second, reactionBusy
+	case percentile < 70:
+		return time.Duration(delay) * time.Second, reactionDecline
 	default:
-		return time.Duration(timeout) * time.Second, misses
+		return time.Duration(timeout) * time.Second, reactionMiss
 	}
 }
 
-// end writes the record of a call into the history and posts it, once or as
-// often as the faults want.
-func (r *run) end(ctx context.Context, e event) done {
-	c, f := e.call, e.fate
+// end handles the end of a call and the deliveries of its CDR.
+func (r *runner) end(ctx context.Context, e event) []event {
+	c, plan := e.call, e.plan
 	if e.body == nil {
-		r.finish(c, f)
-		return r.deliveries(c, f)
+		r.finish(c, plan)
+		return r.deliveries(c, plan)
 	}
-	d := r.z.postEnd(ctx, f.line.tracker, e.body, f.faults.with(e.fault))
+	d := r.z.sendEnd(ctx, plan.line.tracker, e.body, plan.faults.with(e.fault))
 	r.z.mu.Lock()
-	c.Ends = append(c.Ends, d)
+	c.Deliveries = append(c.Deliveries, d)
 	r.z.mu.Unlock()
 	r.mu.Lock()
 	r.report.Ends[d.Status]++
@@ -515,62 +504,63 @@ func (r *run) end(ctx context.Context, e event) done {
 	return nil
 }
 
-func (r *run) finish(c *Call, f *fate) {
+// finish adds an ended call to the history and the report.
+func (r *runner) finish(c *Call, plan *callPlan) {
 	r.z.mu.Lock()
-	r.z.keep(c)
-	if !r.s.Silent {
-		r.z.logs = append(r.z.logs, logEntry{&f.line.tracker, false, c, c.EndedAt, 0})
+	r.z.addToHistory(c)
+	if !r.s.HistoryOnly {
+		r.z.logs = append(r.z.logs, logEntry{&plan.line.tracker, false, c, c.EndedAt, 0})
 	}
 	r.z.mu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.report.Calls++
 	r.report.Results[c.Result]++
-	for _, fault := range f.faults.names() {
+	for _, fault := range plan.faults.names() {
 		r.report.Faults[fault]++
 	}
 }
 
-// deliveries are when and how the record is posted.
-func (r *run) deliveries(c *Call, f *fate) done {
-	if r.s.Silent || f.faults.drop {
+// deliveries returns the events that post the CDR, according to its faults.
+func (r *runner) deliveries(c *Call, plan *callPlan) []event {
+	if r.s.HistoryOnly || plan.faults.drop {
 		if r.s.OnEnd != nil {
 			r.s.OnEnd(*c)
 		}
 		return nil
 	}
 	recorded := c.RecordedAt.IsZero()
-	write := c.page2016
-	if f.form == Form2026 {
-		write = c.today
+	write := c.cdr2016
+	if plan.format == Format2026 {
+		write = c.cdr2026
 	}
 	body := write(recorded)
-	at := c.EndedAt.Add(f.faults.delay)
-	out := done{{at: at, call: c, fate: f, fault: f.faults.end, body: f.faults.write(body, f.rng), last: !f.faults.duplicate}}
-	if f.faults.duplicate {
+	at := c.EndedAt.Add(plan.faults.delay)
+	out := []event{{at: at, call: c, plan: plan, fault: plan.faults.end, body: plan.faults.apply(body, plan.rng), last: !plan.faults.duplicate}}
+	if plan.faults.duplicate {
 		again := out[0]
-		again.at, again.last = at.Add(time.Duration(f.rng.IntN(120))*time.Second), true
+		again.at, again.last = at.Add(time.Duration(plan.rng.IntN(120))*time.Second), true
 		out = append(out, again)
 	}
 	return out
 }
 
-// newCallID makes ids in the form of UUIDs (version 4).
+// newCallID returns a call id in the form of a UUID version 4.
 func newCallID(rng *rand.Rand) string {
 	a, b := rng.Uint64(), rng.Uint64()
 	return fmt.Sprintf("%08x-%04x-4%03x-%04x-%012x", uint32(a), uint16(a>>32), uint16(a>>48)&0xfff, 0x8000|uint16(b)&0x3fff, b>>16)
 }
 
-// startAnswer is what a server answered to a start call.
+// startAnswer is the answer of a server to a start call.
 type startAnswer struct {
-	status    int // 0: none
+	status    int // HTTP status; 0 if there was no valid response
 	rules     []Rule
 	voicemail bool
-	violation string
+	violation string // violation of the protocol; empty if there is none
 }
 
-// readStart reads an answer as strictly as a platform might.
-func (z *Ziwo) readStart(didCalled string, status int, body []byte) startAnswer {
+// parseStartAnswer parses an answer as strictly as the platform might.
+func (z *Ziwo) parseStartAnswer(didCalled string, status int, body []byte) startAnswer {
 	a := startAnswer{status: status}
 	if status != 200 {
 		return a
@@ -581,31 +571,31 @@ func (z *Ziwo) readStart(didCalled string, status int, body []byte) startAnswer 
 		Info    map[string]any             `json:"info"`
 	}
 	var echoed string
-	bad := func(format string, args ...any) startAnswer {
+	invalid := func(format string, args ...any) startAnswer {
 		a.violation = fmt.Sprintf(format, args...)
 		a.status = 0
 		return a
 	}
 	if err := json.Unmarshal(body, &envelope); err != nil {
-		return bad("the answer is not the JSON that was agreed: %v", err)
+		return invalid("the answer is not valid JSON of the protocol: %v", err)
 	}
 	if !envelope.Result || envelope.Info == nil {
-		return bad("the answer has no result, or no info")
+		return invalid("the answer has no result or no info")
 	}
 	if err := json.Unmarshal(envelope.Content["didCalled"], &echoed); err != nil || echoed != didCalled {
-		return bad("didCalled came back as %q instead of %q", echoed, didCalled)
+		return invalid("the answer has didCalled %q, want %q", echoed, didCalled)
 	}
 	if err := json.Unmarshal(envelope.Content["rules"], &a.rules); err != nil || a.rules == nil {
-		return bad("rules are no list: %v", err)
+		return invalid("rules is not an array: %v", err)
 	}
 	for i, rule := range a.rules {
 		if rule.Action != "call" || rule.Number == "" || rule.Timeout < 1 {
-			return bad("rule %d cannot be followed", i)
+			return invalid("rule %d is invalid", i)
 		}
 	}
 	if flag, ok := envelope.Content[z.options.VoicemailField]; ok {
 		if err := json.Unmarshal(flag, &a.voicemail); err != nil {
-			return bad("the voicemail flag is no boolean")
+			return invalid("the voicemail flag is not a boolean")
 		}
 	}
 	return a

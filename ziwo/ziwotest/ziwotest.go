@@ -1,15 +1,14 @@
-// Package ziwotest is a Ziwo to talk to, for tests and for demonstrations: an
-// http.Handler that behaves as the API of one contact center does, and a
-// simulator that lives through calls as the platform does. It asks start URLs,
-// walks the rules that it gets with people who answer, miss, hang up or are
-// busy, and posts the records to end URLs, over real HTTP and with any fault
-// that is asked for. Everything that happens follows from the seed and from
-// what the servers under test answer.
+// Package ziwotest simulates Ziwo for tests and demonstrations. It has two parts: an
+// http.Handler that behaves like the API of one contact center, and a simulator that
+// behaves like the platform during calls. The simulator sends start calls, follows
+// the rules in the answers with people who answer, miss the call, hang up or are
+// busy, and posts CDRs. It uses real HTTP and can inject faults. A simulation
+// depends only on its seed and on the answers of the servers under test.
 //
-// It is modelled on https://www.ziwo.io/api-integration-developers/ and on what
-// integrators publish; where both are silent it does what seems likely, and says
-// so. Nothing of it comes from a live instance. People, numbers and keys are
-// invented. Everything here is safe for concurrent use.
+// The package follows https://www.ziwo.io/api-integration-developers/ and what
+// integrators of Ziwo publish. Where both are silent, it does what seems likely and
+// documents the guess. It has not been compared with a live instance. People,
+// numbers and keys are invented. All methods are safe for concurrent use.
 package ziwotest
 
 import (
@@ -23,76 +22,76 @@ import (
 	"time"
 )
 
-// Options are what a Ziwo is made of. The zero value of each is sensible.
+// Options configures a Ziwo. Every field may be zero.
 type Options struct {
-	ContactCenter  string // "aldebaran"
+	ContactCenter  string // default "aldebaran"
 	Seed           uint64
-	Username       string // "admin@example.com"
-	Password       string // "correct horse"
-	APIKey         string // "cti-key-of-aldebaran"
-	VoicemailField string // "voicemail"
-	Customers      int    // 300: invented people who call
-	Agents         int    // 12
+	Username       string // default "admin@example.com"
+	Password       string // default "correct horse"
+	APIKey         string // default "cti-key-of-<ContactCenter>"
+	VoicemailField string // default "voicemail"
+	Customers      int    // number of invented callers; default 300
+	Agents         int    // number of invented agents; default 12
 	Client         *http.Client
-	HistoryPage    int // the largest page of the call history; 1000
+	HistoryPage    int // largest page of the call history; default 1000
 }
 
-// Ziwo is one contact center. Make it with New; it is an http.Handler.
+// Ziwo is a simulated contact center. New creates it. It is an http.Handler.
 type Ziwo struct {
 	options   Options
 	mux       *http.ServeMux
 	client    *http.Client
 	customers []Customer
 	agents    []Agent
-	clock     atomic.Int64 // unix nanoseconds of virtual time; 0: the real clock
+	clock     atomic.Int64 // virtual time in Unix nanoseconds; 0 is the real clock
 
-	mu       sync.Mutex
-	trackers map[int]*Tracker
-	nextID   int
-	numbers  []Number
-	tokens   map[string]bool
-	logins   int
-	requests map[string]int // by "GET /path/{pattern}"
-	faults   []*Fault
-	calls    []*Call          // every call that has ended, in the order of ending
-	byCallID map[string]*Call // of those
-	live     map[string]*Call // calls under way
-	logs     []logEntry
-	sorted   bool // calls are newest first
-	begun    int  // calls of the simulations before: each call is another
-	statuses map[string]int
-	whispers map[string]string
+	mu           sync.Mutex
+	trackers     map[int]*Tracker
+	nextID       int
+	numbers      []Number
+	tokens       map[string]bool
+	logins       int
+	requests     map[string]int // number of requests by "GET /path/{pattern}"
+	faults       []*Fault
+	calls        []*Call          // all calls that have ended, in the order of ending
+	byCallID     map[string]*Call // calls by CallID
+	live         map[string]*Call // calls in progress
+	logs         []logEntry
+	sorted       bool // whether calls are newest first
+	callsStarted int  // number of calls in earlier simulations
+	statuses     map[string]int
+	whispers     map[string]string
 }
 
-// Tracker is a call tracker as the contact center keeps it.
+// Tracker is a call tracker of the contact center.
 type Tracker struct {
 	ID              int
 	Name            string
 	StartRequestURL string
 	StartRequestKey string
-	StartTimeout    int // milliseconds; 0: 10,000
+	StartTimeout    int // milliseconds; default 10,000
 	EndRequestURL   string
 	EndRequestKey   string
-	EndTimeout      int
+	EndTimeout      int // milliseconds; default 10,000
 	WelcomePlayback string
 	ErrorPlayback   string
 	Blocked         bool
 }
 
-// Number is a number of the contact center and the tracker that it leads to.
+// Number is a number of the contact center and its destination.
 type Number struct {
-	E164    string
-	Called  string // as didCalled says it
-	Tracker string // by name; empty: it leads to a queue
+	E164      string
+	DIDCalled string // value of didCalled
+	Tracker   string // name of the tracker; empty means a queue
 }
 
-// Customer is an invented person who calls.
+// Customer is an invented caller.
 type Customer struct {
 	Name string
 	E164 string
 }
 
-// Agent is an invented person who takes calls.
+// Agent is an invented agent.
 type Agent struct {
 	ID        int
 	CCLogin   string // with leading zeros
@@ -101,7 +100,7 @@ type Agent struct {
 	Username  string
 }
 
-// New makes a contact center without trackers.
+// New returns a contact center without trackers.
 func New(o Options) *Ziwo {
 	fill := func(field *string, value string) {
 		if *field == "" {
@@ -138,10 +137,10 @@ func New(o Options) *Ziwo {
 	return z
 }
 
-// Close lets go of the connections to the servers under test.
+// Close closes idle connections to the servers under test.
 func (z *Ziwo) Close() { z.client.CloseIdleConnections() }
 
-// Now is the time at Ziwo: that of the simulation, or the real one.
+// Now returns the time at Ziwo: virtual time if it is set, or else the real time.
 func (z *Ziwo) Now() time.Time {
 	if ns := z.clock.Load(); ns != 0 {
 		return time.Unix(0, ns).UTC()
@@ -149,8 +148,8 @@ func (z *Ziwo) Now() time.Time {
 	return time.Now().UTC()
 }
 
-// SetNow moves virtual time, such as past the moment at which late recordings
-// arrive. The zero time goes back to the real clock.
+// SetNow sets the virtual time, for example to the time when late recordings exist.
+// The zero time switches to the real clock.
 func (z *Ziwo) SetNow(t time.Time) {
 	if t.IsZero() {
 		z.clock.Store(0)
@@ -159,7 +158,7 @@ func (z *Ziwo) SetNow(t time.Time) {
 	z.clock.Store(t.UnixNano())
 }
 
-// advance moves virtual time forward only.
+// advance sets the virtual time to t unless it is later already.
 func (z *Ziwo) advance(t time.Time) {
 	for {
 		now := z.clock.Load()
@@ -169,18 +168,18 @@ func (z *Ziwo) advance(t time.Time) {
 	}
 }
 
-// Credentials are what the API takes.
+// Credentials returns the credentials that the API accepts.
 func (z *Ziwo) Credentials() (username, password, apiKey string) {
 	return z.options.Username, z.options.Password, z.options.APIKey
 }
 
-// Customers are the invented people who call.
+// Customers returns the invented callers.
 func (z *Ziwo) Customers() []Customer { return slices.Clone(z.customers) }
 
-// Agents are the invented people who take calls.
+// Agents returns the invented agents.
 func (z *Ziwo) Agents() []Agent { return slices.Clone(z.agents) }
 
-// AddTracker makes a tracker as the admin API does, and returns its id.
+// AddTracker adds a tracker, like the admin API, and returns its id.
 func (z *Ziwo) AddTracker(t Tracker) int {
 	z.mu.Lock()
 	defer z.mu.Unlock()
@@ -190,7 +189,7 @@ func (z *Ziwo) AddTracker(t Tracker) int {
 	return t.ID
 }
 
-// Trackers lists the trackers by id.
+// Trackers returns the trackers in the order of their ids.
 func (z *Ziwo) Trackers() []Tracker {
 	z.mu.Lock()
 	defer z.mu.Unlock()
@@ -202,12 +201,12 @@ func (z *Ziwo) Trackers() []Tracker {
 	return out
 }
 
-// AddNumber adds a number of the contact center, or leads it elsewhere.
+// AddNumber adds a number, or replaces the number with the same DIDCalled.
 func (z *Ziwo) AddNumber(n Number) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	for i := range z.numbers {
-		if z.numbers[i].Called == n.Called {
+		if z.numbers[i].DIDCalled == n.DIDCalled {
 			z.numbers[i] = n
 			return
 		}
@@ -215,61 +214,61 @@ func (z *Ziwo) AddNumber(n Number) {
 	z.numbers = append(z.numbers, n)
 }
 
-// ExpireTokens makes every token invalid, as Ziwo does some day.
+// ExpireTokens invalidates every token.
 func (z *Ziwo) ExpireTokens() {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	clear(z.tokens)
 }
 
-// Logins counts the successful ones.
+// Logins returns the number of successful logins.
 func (z *Ziwo) Logins() int {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	return z.logins
 }
 
-// Requests counts the requests to the API, those that failed included, by
-// pattern, such as "GET /callHistory/{$}"; the empty pattern is all of them.
+// Requests returns the number of API requests that match pattern, such as
+// "GET /callHistory/{$}", including failed ones. The empty pattern matches all.
 func (z *Ziwo) Requests(pattern string) int {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	if pattern != "" {
 		return z.requests[pattern]
 	}
-	all := 0
+	total := 0
 	for _, n := range z.requests {
-		all += n
+		total += n
 	}
-	return all
+	return total
 }
 
-// FaultKind is how the API fails.
+// FaultKind is a kind of fault of the API.
 type FaultKind string
 
 // The faults of the API.
 const (
-	FaultHTML      FaultKind = "html"       // 200 with a page
-	FaultEmpty     FaultKind = "empty"      // 200 with nothing
-	FaultWrongJSON FaultKind = "wrong_json" // 200 with JSON that is cut off
-	FaultOtherJSON FaultKind = "other_json" // 200 with JSON that is something else
-	FaultRefused   FaultKind = "refused"    // 200 with result false
-	Fault429       FaultKind = "429"
-	Fault500       FaultKind = "500"
-	FaultCut       FaultKind = "cut" // the connection breaks in the middle
-	FaultHang      FaultKind = "hang"
+	FaultHTML           FaultKind = "html"            // status 200 with an HTML page
+	FaultEmpty          FaultKind = "empty"           // status 200 with an empty body
+	FaultTruncatedJSON  FaultKind = "truncated_json"  // status 200 with truncated JSON
+	FaultUnexpectedJSON FaultKind = "unexpected_json" // status 200 with a JSON string
+	FaultRejected       FaultKind = "rejected"        // status 200 with result false
+	Fault429            FaultKind = "429"             // status 429
+	Fault500            FaultKind = "500"             // status 500
+	FaultAbort          FaultKind = "abort"           // the connection breaks in the middle of the response
+	FaultHang           FaultKind = "hang"            // no response
 )
 
-// Fault makes requests to the API fail.
+// Fault is a fault of API requests.
 type Fault struct {
 	Kind       FaultKind
-	Path       string // prefix; empty: every request
-	Times      int    // 0: until Heal
-	RetryAfter string // header, such as "1"
+	Path       string // prefix of the path; empty matches every request
+	Times      int    // number of requests that fail; 0 means until ClearFaults
+	RetryAfter string // Retry-After header, such as "1"
 }
 
-// Fail adds a fault.
-func (z *Ziwo) Fail(f Fault) {
+// AddFault adds a fault.
+func (z *Ziwo) AddFault(f Fault) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	if f.Times == 0 {
@@ -278,16 +277,16 @@ func (z *Ziwo) Fail(f Fault) {
 	z.faults = append(z.faults, &f)
 }
 
-// Heal takes every fault away.
-func (z *Ziwo) Heal() {
+// ClearFaults removes every fault.
+func (z *Ziwo) ClearFaults() {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	z.faults = nil
 }
 
-// Truth is every call that has ended, oldest first: what a server under test
-// should have stored, once it has heard of everything.
-func (z *Ziwo) Truth() []Call {
+// EndedCalls returns every call that has ended, oldest first. A server under test
+// should store exactly these calls once it has received or backfilled all CDRs.
+func (z *Ziwo) EndedCalls() []Call {
 	now := z.Now()
 	z.mu.Lock()
 	defer z.mu.Unlock()
@@ -309,8 +308,8 @@ func (z *Ziwo) Truth() []Call {
 	return out
 }
 
-// Live is every call under way, oldest first.
-func (z *Ziwo) Live() []Call {
+// LiveCalls returns every call in progress, oldest first.
+func (z *Ziwo) LiveCalls() []Call {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	out := make([]Call, 0, len(z.live))
@@ -321,17 +320,17 @@ func (z *Ziwo) Live() []Call {
 	return out
 }
 
-// AddCalls puts calls into the history without telling anybody.
+// AddCalls adds calls to the history without sending requests to a tracker.
 func (z *Ziwo) AddCalls(calls ...Call) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	for _, c := range calls {
-		z.keep(&c)
+		z.addToHistory(&c)
 	}
 }
 
-// keep adds a call that has ended to the history.
-func (z *Ziwo) keep(c *Call) {
+// addToHistory adds a call to the history. It requires z.mu.
+func (z *Ziwo) addToHistory(c *Call) {
 	delete(z.live, c.CallID)
 	c.record = len(z.calls) + 1
 	z.calls = append(z.calls, c)
@@ -339,7 +338,7 @@ func (z *Ziwo) keep(c *Call) {
 	z.sorted = false
 }
 
-// newestFirst is the history as the API orders it. The caller holds the lock.
+// newestFirst returns the history in the order of the API. It requires z.mu.
 func (z *Ziwo) newestFirst() []*Call {
 	if !z.sorted {
 		slices.SortStableFunc(z.calls, func(a, b *Call) int {
@@ -353,7 +352,7 @@ func (z *Ziwo) newestFirst() []*Call {
 	return z.calls
 }
 
-// logEntry is one request to a tracker.
+// logEntry records one request to a tracker.
 type logEntry struct {
 	tracker *Tracker
 	start   bool
@@ -362,7 +361,8 @@ type logEntry struct {
 	status  int
 }
 
-func (z *Ziwo) trackerNamed(name string) *Tracker {
+// trackerByName returns a tracker by name, or nil. It requires z.mu.
+func (z *Ziwo) trackerByName(name string) *Tracker {
 	for _, t := range z.trackers {
 		if t.Name == name {
 			return t
@@ -371,17 +371,17 @@ func (z *Ziwo) trackerNamed(name string) *Tracker {
 	return nil
 }
 
-// find looks a tracker up by id or by name. The caller holds the lock.
-func (z *Ziwo) find(idOrName string) *Tracker {
+// trackerByIDOrName returns a tracker by id or by name, or nil. It requires z.mu.
+func (z *Ziwo) trackerByIDOrName(idOrName string) *Tracker {
 	if id, err := strconv.Atoi(idOrName); err == nil {
 		if t := z.trackers[id]; t != nil {
 			return t
 		}
 	}
-	return z.trackerNamed(idOrName)
+	return z.trackerByName(idOrName)
 }
 
-// people invents them.
+// people invents callers and agents.
 func people(rng *rand.Rand, customers, agents int) ([]Customer, []Agent) {
 	first := []string{
 		"Amal", "Bilal", "Chiara", "Dalia", "Emre", "Farah", "Gita", "Hamad", "Ines", "Jad", "Karim", "Lina", "Mona", "Nabil",
@@ -423,6 +423,6 @@ func people(rng *rand.Rand, customers, agents int) ([]Customer, []Agent) {
 	return c, a
 }
 
-// Replace puts a tracker in the place of that with its ID, as somebody does who
-// changes it by hand.
-func (z *Ziwo) Replace(t Tracker) { z.put(t) }
+// ReplaceTracker replaces the tracker with the ID of t, like a manual change in
+// Ziwo.
+func (z *Ziwo) ReplaceTracker(t Tracker) { z.saveTracker(t) }
