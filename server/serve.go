@@ -424,8 +424,8 @@ func (s *server) readiness(c echo.Context) readiness {
 		}
 	}
 	spooled := s.outbox.Stats()
-	r.Spool = spoolPart{part: part{State: "ok"}, Records: spooled.Frames, Bytes: spooled.Bytes}
-	if spooled.Frames > 0 {
+	r.Spool = spoolPart{part: part{State: "ok"}, Records: spooled.Records, Bytes: spooled.Bytes}
+	if spooled.Records > 0 {
 		r.Spool.Oldest = &spooled.Oldest
 	}
 	unspooled := s.outbox.Check()
