@@ -27,7 +27,7 @@ type callStore interface {
 // counter counts what is good to share and safe to lose.
 type counter interface {
 	Next(key string) uint64
-	Hit(key string, window time.Duration) (hits int, closes time.Duration)
+	CountInWindow(key string, window time.Duration) (hits int, closes time.Duration)
 }
 
 // CallTracker answers what Ziwo asks: where a call goes, and whether its record
@@ -99,7 +99,7 @@ func wrongKey(c counter, key, address string) error {
 	if key == "" {
 		return ErrUnauthorized
 	}
-	if hits, closes := c.Hit(address, wrongKeyWindow); hits > wrongKeys {
+	if hits, closes := c.CountInWindow(address, wrongKeyWindow); hits > wrongKeys {
 		return &TooManyWrongKeys{RetryAfter: closes}
 	}
 	return ErrUnauthorized

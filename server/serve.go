@@ -90,7 +90,7 @@ type server struct {
 // shared is what replicas share when they have a Redis: storage/cache.
 type shared interface {
 	Next(key string) uint64
-	Hit(key string, window time.Duration) (hits int, closes time.Duration)
+	CountInWindow(key string, window time.Duration) (hits int, closes time.Duration)
 	Get(ctx context.Context, key string) ([]byte, bool)
 	Set(ctx context.Context, key string, value []byte, ttl time.Duration)
 	Take(ctx context.Context, key string, size int, every time.Duration, leave int) time.Duration
