@@ -27,7 +27,7 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"crm/kustomer":                   {"crm", "phone"},
 		"crm/zendesk":                    {"crm", "phone"},
 		"storage":                        {"rules", "phone"},
-		"storage/recordings":             {"storage"},
+		"storage/recordings":             {},
 		"storage/recordings/s3test":      {},
 		"storage/sqlstore":               {"storage", "rules", "phone"},
 		"storage/storetest":              {"storage", "rules", "phone"},

@@ -18,7 +18,7 @@ import (
 
 func newRecordings(s *server) *handlers.Recordings {
 	return &handlers.Recordings{
-		Store: s.store, Centers: s.centers, Config: s.config, Folder: s.folder, Tidy: s.folder.Tidy, Now: time.Now, Logger: s.logger,
+		Store: s.store, Centers: s.centers, Config: s.config, Folder: s.folder, Tidy: s.folder.RemoveAbandoned, Now: time.Now, Logger: s.logger,
 		OpenBucket: func(b rules.Bucket) (handlers.RecordingPlace, error) {
 			return recordings.NewBucket(recordings.BucketOptions{
 				Endpoint: b.Endpoint, Region: b.Region, Bucket: b.Bucket, Prefix: b.Prefix, AccessKey: b.AccessKey.Reveal(), SecretKey: b.SecretKey.Reveal(),
