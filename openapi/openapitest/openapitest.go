@@ -25,12 +25,12 @@ import (
 // Routes returns the set of described operations, such as "GET /api/v1/calls/{id}".
 func Routes(t testing.TB) map[string]bool {
 	t.Helper()
-	described, err := embedded()
+	d, err := embedded()
 	if err != nil {
 		t.Fatal(err)
 	}
 	routes := make(map[string]bool)
-	for path, item := range described.doc.Paths.Map() {
+	for path, item := range d.doc.Paths.Map() {
 		for method := range item.Operations() {
 			routes[method+" "+path] = true
 		}
@@ -49,11 +49,11 @@ func Routes(t testing.TB) map[string]bool {
 // already been read.
 func Validate(t testing.TB, req *http.Request, reqBody []byte, res *http.Response, resBody []byte) {
 	t.Helper()
-	described, err := embedded()
+	d, err := embedded()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := described.check(t.Context(), req, reqBody, res, resBody); err != nil {
+	if err := d.check(t.Context(), req, reqBody, res, resBody); err != nil {
 		const shown = 2000
 		t.Errorf("%s %s with response %s does not match openapi.json: %v\nresponse: %.*q",
 			req.Method, req.URL.Path, res.Status, err, shown, resBody)
@@ -96,15 +96,15 @@ func checkRequest(ctx context.Context, input *openapi3filter.RequestValidationIn
 }
 
 func checkResponse(ctx context.Context, request *openapi3filter.RequestValidationInput, res *http.Response, body []byte) error {
-	described := request.Route.Operation.Responses.Status(res.StatusCode)
-	if described == nil {
+	response := request.Route.Operation.Responses.Status(res.StatusCode)
+	if response == nil {
 		return fmt.Errorf("undescribed status %d", res.StatusCode)
 	}
-	if len(body) == 0 && len(described.Value.Content) == 0 {
+	if len(body) == 0 && len(response.Value.Content) == 0 {
 		return nil
 	}
 	contentType := res.Header.Get("Content-Type")
-	if described.Value.Content.Get(contentType) == nil {
+	if response.Value.Content.Get(contentType) == nil {
 		return fmt.Errorf("undescribed content type %q", contentType)
 	}
 	input := &openapi3filter.ResponseValidationInput{
