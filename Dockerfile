@@ -13,15 +13,15 @@ RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false \
       -o /out/calltracker ./server \
  && mkdir /out/data /out/tmp
 
-# The binary is static and holds the time zones, so that nothing else is needed
-# but the roots by which the servers of other companies prove who they are.
+# The binary is static and includes the time zone database. The image adds only
+# the root certificates for outgoing HTTPS requests.
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build --chown=65532:65532 /out/data /data
 COPY --from=build --chown=65532:65532 /out/tmp /tmp
 COPY --from=build /out/calltracker /calltracker
 
-# A number, so that Kubernetes can tell that it is not root.
+# A numeric user, so that Kubernetes can verify that it is not root.
 USER 65532:65532
 ENV CALLTRACKER_DATA_DIR=/data
 VOLUME ["/data"]

@@ -46,9 +46,9 @@ const (
 
 // hitCounter counts requests in a window of time.
 type hitCounter interface {
-	// Hit counts one request under key. It returns the count in the current
+	// CountInWindow counts one request under key. It returns the count in the current
 	// window and the time until the window closes.
-	Hit(key string, window time.Duration) (hits int, closes time.Duration)
+	CountInWindow(key string, window time.Duration) (hits int, closes time.Duration)
 }
 
 // snapshots returns the configuration in force.
@@ -108,7 +108,7 @@ func (c *Checker) WrongKey(key, address string) error {
 	if key == "" {
 		return ErrUnauthorized
 	}
-	if hits, closes := c.wrong.Hit(address, wrongKeyWindow); hits > maxWrongKeys {
+	if hits, closes := c.wrong.CountInWindow(address, wrongKeyWindow); hits > maxWrongKeys {
 		return &TooManyWrongKeys{RetryAfter: closes}
 	}
 	return ErrUnauthorized

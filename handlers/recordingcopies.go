@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"time"
@@ -18,13 +19,15 @@ import (
 type RecordingPlace interface {
 	// Name tells the place from others, for good.
 	Name() string
-	// Put keeps content under a name, whole or not at all, in the place of an
-	// earlier one. It tells place, name, size and digest.
-	Put(ctx context.Context, name, contentType string, content io.Reader) (storage.Recording, error)
-	// Open reads a part of what was kept; storage.ErrNotFound when it is gone.
-	Open(ctx context.Context, r storage.Recording, from, length int64) (io.ReadCloser, error)
-	// Delete deletes what was kept; that there is nothing is no error.
-	Delete(ctx context.Context, r storage.Recording) error
+	// Put stores content, all of it or nothing, and replaces an earlier content of
+	// that name. It returns the name under which Open and Delete find it, its size
+	// and its hexadecimal SHA-256 digest.
+	Put(ctx context.Context, name, contentType string, content io.Reader) (stored string, size int64, digest string, err error)
+	// Open reads length bytes, starting at an offset. The error wraps fs.ErrNotExist
+	// if there is no such content, or if its size is not size.
+	Open(ctx context.Context, stored string, size, offset, length int64) (io.ReadCloser, error)
+	// Delete deletes stored content. It returns nil if there is none.
+	Delete(ctx context.Context, stored string) error
 }
 
 // knownBucket is a bucket of the configuration, and the place that it is.
@@ -85,7 +88,7 @@ func (h *Recordings) keep(ctx context.Context, j storage.Job) error {
 		return unfetched(err)
 	}
 	body := &noted{ReadCloser: recording.Body}
-	kept, err := place.Put(ctx, call.ID+extension(recording.ContentType), recording.ContentType, body)
+	stored, size, digest, err := place.Put(ctx, call.ID+extension(recording.ContentType), recording.ContentType, body)
 	err = errors.Join(err, body.Close())
 	switch {
 	case errors.Is(err, errTooLong):
@@ -95,9 +98,12 @@ func (h *Recordings) keep(ctx context.Context, j storage.Job) error {
 	case err != nil:
 		return Delay(keepLater, err)
 	}
-	kept.Call, kept.ContactCenter, kept.At = call.ID, call.ContactCenter, call.At()
-	kept.ContentType, kept.KeptAt = recording.ContentType, h.Now().UTC().Truncate(time.Microsecond)
-	if err := h.Store.KeepRecording(ctx, kept); err != nil {
+	err = h.Store.KeepRecording(ctx, storage.Recording{
+		Call: call.ID, ContactCenter: call.ContactCenter, At: call.At(),
+		Place: place.Name(), Name: stored, SHA256: digest, Bytes: size,
+		ContentType: recording.ContentType, KeptAt: h.Now().UTC().Truncate(time.Microsecond),
+	})
+	if err != nil {
 		return Delay(time.Minute, err)
 	}
 	return nil
@@ -234,7 +240,11 @@ func (h *Recordings) copied(ctx context.Context, call storage.Call, part Recordi
 		}
 		out.ContentRange = contentRange(from, out.Size, kept.Bytes)
 	}
-	if out.Body, err = place.Open(ctx, kept, from, out.Size); err != nil {
+	out.Body, err = place.Open(ctx, kept.Name, kept.Bytes, from, out.Size)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", storage.ErrNotFound, err)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -318,7 +328,7 @@ func (h *Recordings) uncopy(ctx context.Context, r storage.Recording) error {
 	if err != nil {
 		return err
 	}
-	if err := place.Delete(ctx, r); err != nil {
+	if err := place.Delete(ctx, r.Name); err != nil {
 		return err
 	}
 	return h.Store.ForgetRecording(ctx, r.Call)

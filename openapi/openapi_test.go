@@ -22,20 +22,21 @@ func TestDocumentIsOpenAPI3(t *testing.T) {
 		t.Errorf("openapi is %q, want 3.0.x", doc.OpenAPI)
 	}
 	if len(doc.Servers) != 1 || doc.Servers[0].URL != "/" {
-		t.Errorf("servers are %v, want only the server that the document came from", doc.Servers)
+		t.Errorf("servers are %v, want only the server that serves the document", doc.Servers)
 	}
 }
 
-func TestDocumentIsTheCallersOwn(t *testing.T) {
+func TestDocumentReturnsACopy(t *testing.T) {
 	first := openapi.Document()
 	clear(first)
 	if openapi.Document()[0] != '{' {
-		t.Error("writing to a returned document changed the next one")
+		t.Error("modifying a returned document changed the next one")
 	}
 }
 
-// A strict Content-Security-Policy forbids what stands in the page itself, and
-// an installation without access to the Internet has only what is embedded.
+// TestBrowserIsSelfContained checks that the browser works with a strict
+// Content-Security-Policy, which forbids inline code, and without access to the
+// internet.
 func TestBrowserIsSelfContained(t *testing.T) {
 	files := openapi.Browser()
 	page, err := fs.ReadFile(files, "index.html")
@@ -47,22 +48,22 @@ func TestBrowserIsSelfContained(t *testing.T) {
 		t.Fatal("the page loads nothing")
 	}
 	for _, asset := range assets {
-		url := string(asset[1])
-		if url == "data:," { // no icon
+		address := string(asset[1])
+		if address == "data:," { // no icon
 			continue
 		}
-		name, own := strings.CutPrefix(url, "/docs/")
-		if !own {
-			t.Errorf("%s is not one of the embedded files", url)
+		name, embedded := strings.CutPrefix(address, "/docs/")
+		if !embedded {
+			t.Errorf("the page loads %s, which is not an embedded file", address)
 			continue
 		}
 		if _, err := fs.Stat(files, name); err != nil {
-			t.Errorf("the page loads %s: %v", url, err)
+			t.Errorf("the page loads %s: %v", address, err)
 		}
 	}
 	inline := regexp.MustCompile(`(?i)<script>|<style|\son[a-z]+=|\sstyle=`)
 	if found := inline.Find(page); found != nil {
-		t.Errorf("the page has %q, which the policy would block", found)
+		t.Errorf("the page has %q, which the policy blocks", found)
 	}
 	init, err := fs.ReadFile(files, "init.js")
 	if err != nil {

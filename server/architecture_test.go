@@ -31,7 +31,7 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"crm/kustomer":                   {"crm", "integration", "phone"},
 		"crm/zendesk":                    {"crm", "integration", "phone"},
 		"storage":                        {"rules", "phone"},
-		"storage/recordings":             {"storage"},
+		"storage/recordings":             {},
 		"storage/recordings/s3test":      {},
 		"storage/sqlstore":               {"storage", "rules", "phone"},
 		"storage/storetest":              {"storage", "rules", "phone"},

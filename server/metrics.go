@@ -65,7 +65,7 @@ func registerSpool(registry prometheus.Registerer, stats func() spool.Stats, spo
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "calltracker_spool_" + name, Help: help},
 			func() float64 { return float64(read()) }))
 	}
-	gauge("records", "Records on the local disk that wait for the database.", func(s spool.Stats) float64 { return float64(s.Frames) })
+	gauge("records", "Records on the local disk that wait for the database.", func(s spool.Stats) float64 { return float64(s.Records) })
 	gauge("bytes", "Bytes that those records take.", func(s spool.Stats) float64 { return float64(s.Bytes) })
 	gauge("oldest_seconds", "How long the oldest of them has waited; 0 when none waits.", func(s spool.Stats) float64 {
 		if s.Oldest.IsZero() {

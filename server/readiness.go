@@ -110,8 +110,8 @@ func (s *api) readiness(c echo.Context) readiness {
 		}
 	}
 	spooled := s.Spool.Stats()
-	r.Spool = spoolPart{part: part{State: "ok"}, Records: spooled.Frames, Bytes: spooled.Bytes}
-	if spooled.Frames > 0 {
+	r.Spool = spoolPart{part: part{State: "ok"}, Records: spooled.Records, Bytes: spooled.Bytes}
+	if spooled.Records > 0 {
 		r.Spool.Oldest = &spooled.Oldest
 	}
 	unspooled := s.Spool.Check()

@@ -114,20 +114,20 @@ func TestRecordingsAreKeptInABucket(t *testing.T) {
 	server := httptest.NewServer(store)
 	t.Cleanup(server.Close)
 	r := withRecordings(t, fmt.Sprintf("{styles: [signed_url], keep: s3, s3: {endpoint: %q, bucket: acme-calls, prefix: calls/, access_key: access-key-1, secret_key: s3-secret-1}}", server.URL))
-	store.Break(true)
+	store.SetUnavailable(true)
 	id, call := r.heard("kept", time.Minute, nil)
 	job := r.jobOf("recording", id, "waiting", "bucket")
 	if job.Attempts != 0 {
 		t.Errorf("a bucket that is away counts: %+v", job)
 	}
-	store.Break(false)
+	store.SetUnavailable(false)
 	r.retry(job.ID)
 	r.jobOf("recording", id, "done", "")
 	if objects := store.Objects(); len(objects) != 1 || objects[0] != "calls/"+id+".mp3" {
 		t.Fatalf("objects %v", objects)
 	}
 	r.servesCopy(id, call)
-	store.Break(true)
+	store.SetUnavailable(true)
 	if r.recording(id).want(t, 200).body != string(ziwotest.Audio(call)) {
 		t.Error("without the bucket, Ziwo's is another")
 	}

@@ -72,7 +72,7 @@ func TestWithoutRedisCallsAreAnswered(t *testing.T) {
 	eventually(t, "noticing that redis is back", h.s.redis.Up)
 	h.turn()
 	state("1", "ok")
-	if n := strings.Count(h.log.String(), "redis is away"); n != 1 {
+	if n := strings.Count(h.log.String(), "redis unavailable"); n != 1 {
 		t.Errorf("the outage was logged %d times", n)
 	}
 }

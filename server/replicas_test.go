@@ -362,7 +362,7 @@ func TestAHungDatabaseDoesNotKeepCallsWaiting(t *testing.T) {
 	}
 	h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
 	h.endCall("sales", "end-key-old", `{"callID":"spooled","didCalled":"061234567"}`).want(t, 200)
-	if n := h.s.outbox.Stats().Frames; n != 1 {
+	if n := h.s.outbox.Stats().Records; n != 1 {
 		t.Errorf("%d records in the spool, want 1", n)
 	}
 	ready := into[readiness](t, h.do(request{method: "GET", path: "/readyz"}).want(t, 200))

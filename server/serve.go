@@ -86,7 +86,7 @@ type server struct {
 // shared is what replicas share when they have a Redis: storage/cache.
 type shared interface {
 	Next(key string) uint64
-	Hit(key string, window time.Duration) (hits int, closes time.Duration)
+	CountInWindow(key string, window time.Duration) (hits int, closes time.Duration)
 	Get(ctx context.Context, key string) ([]byte, bool)
 	Set(ctx context.Context, key string, value []byte, ttl time.Duration)
 	TakeToken(ctx context.Context, key string, size int, every time.Duration, leave int) time.Duration
@@ -375,7 +375,7 @@ func (s *server) catchUp(ctx context.Context) error {
 
 func newRecordings(s *server) *handlers.Recordings {
 	return &handlers.Recordings{
-		Store: s.store, Centers: s.centers, Config: s.config, Folder: s.folder, Tidy: s.folder.Tidy, Now: time.Now, Logger: s.logger,
+		Store: s.store, Centers: s.centers, Config: s.config, Folder: s.folder, Tidy: s.folder.RemoveAbandoned, Now: time.Now, Logger: s.logger,
 		OpenBucket: func(b config.Bucket) (handlers.RecordingPlace, error) {
 			return recordings.NewBucket(recordings.BucketOptions{
 				Endpoint: b.Endpoint, Region: b.Region, Bucket: b.Bucket, Prefix: b.Prefix, AccessKey: b.AccessKey.Reveal(), SecretKey: b.SecretKey.Reveal(),

@@ -21,16 +21,16 @@ import (
 const (
 	adminPrefix = "/api/v1/"
 
-	// anyBody is the extension by which an annotation says that the described
-	// bodies are the usual ones, and that everything else is read too.
+	// anyBody is the extension of an operation that also accepts bodies of types
+	// that are not described.
 	anyBody = "x-any-body"
 
 	// script is the extension of an operation that serves a script under one name
 	// and its configuration as JSON under another.
 	script = "x-script"
 
-	// problemSchema is what the type that is sent as application/problem+json
-	// is called, capitalised.
+	// problemSchema is the capitalized name of the type that is sent as
+	// application/problem+json.
 	problemSchema = "Problem"
 
 	mediaScript  = "text/javascript"
@@ -38,20 +38,23 @@ const (
 	mediaProblem = "application/problem+json" // RFC 9457
 )
 
-// convert turns swag's Swagger 2.0 into OpenAPI 3.0, the same bytes for the same
-// input, and adds what Swagger 2.0 has no words for:
+// convert turns the Swagger 2.0 that swag writes into OpenAPI 3.0. The same input
+// always gives the same bytes. It adds what Swagger 2.0 cannot express, and what is
+// the same for all APIs of this module:
 //
-//   - the server is the one that served the document;
-//   - an API key in the Authorization header is a bearer token;
-//   - errors are JSON whatever the operation produces, and problem+json where they are a
-//     Problem, as all are below /api/v1/, where any operation may also answer 401, 429 and 500;
-//   - an operation may read bodies of any type (@x-any-body true);
-//   - an operation may serve scripts and JSON, and its errors in both ways, as a
-//     script that complains and as a problem (@x-script true).
+//   - The server is the one that serves the document.
+//   - The contact, the license and the tags are those in info.go.
+//   - An API key in the Authorization header is a bearer token.
+//   - Errors are JSON, whatever the operation produces. A Problem is problem+json.
+//     All errors under /api/v1/ are Problems, and every operation there may also
+//     answer 401, 429 and 500.
+//   - An operation may accept bodies of any type (@x-any-body true).
+//   - An operation may serve a script and JSON. Its errors then have both types too,
+//     a script that logs the error and a Problem (@x-script true).
 //
-// Types lose their package, since its name means nothing to whoever calls the
-// API. An operation without an @ID gets one of its method and path; one without a
-// @Summary is an error.
+// Schema names lose their package, which means nothing to API clients. An operation
+// without an @ID gets one from its method and path. An operation without a @Summary,
+// or without a tag of info.go, is an error.
 func convert(ctx context.Context, swagger []byte) ([]byte, error) {
 	swagger, err := publicNames(swagger)
 	if err != nil {
@@ -66,8 +69,9 @@ func convert(ctx context.Context, swagger []byte) ([]byte, error) {
 		return nil, fmt.Errorf("convert to OpenAPI 3.0: %w", err)
 	}
 
-	doc.Servers = openapi3.Servers{{URL: "/"}}
-	doc.Info.Contact = nil // swag writes an empty one
+	doc.Servers = openapi3.Servers{{URL: "/", Description: "The server that serves this description"}}
+	doc.Info.Contact = &openapi3.Contact{Name: contactName}
+	doc.Info.License = &openapi3.License{Name: licenseName, URL: licenseURL}
 	for _, scheme := range doc.Components.SecuritySchemes {
 		bearer(scheme.Value)
 	}
@@ -79,16 +83,17 @@ func convert(ctx context.Context, swagger []byte) ([]byte, error) {
 			}
 		}
 	}
-	if err := sorted(problems); err != nil {
+	if err := joinSorted(problems); err != nil {
 		return nil, err
 	}
+	doc.Tags = usedTags(doc.Paths)
 	if err := doc.Validate(ctx); err != nil {
-		return nil, fmt.Errorf("the description is not valid: %w", err)
+		return nil, fmt.Errorf("invalid description: %w", err)
 	}
 	return pretty(doc)
 }
 
-// complete says of one operation what its annotations could not.
+// complete adds to an operation what its annotations cannot express.
 func complete(doc *openapi3.T, method, path string, operation *openapi3.Operation) error {
 	if operation.OperationID == "" {
 		operation.OperationID = operationID(method, path)
@@ -96,7 +101,10 @@ func complete(doc *openapi3.T, method, path string, operation *openapi3.Operatio
 	if operation.Summary == "" {
 		return errors.New("no @Summary")
 	}
-	body(operation)
+	if err := checkTags(operation.Tags); err != nil {
+		return err
+	}
+	completeBody(operation)
 	if operation.Extensions[script] == true {
 		return scriptAndJSON(doc, operation)
 	}
@@ -106,7 +114,7 @@ func complete(doc *openapi3.T, method, path string, operation *openapi3.Operatio
 		errorMedia = mediaProblem
 		problem, ok := doc.Components.Schemas[problemSchema]
 		if !ok {
-			return fmt.Errorf("no type is called %s", problemSchema)
+			return fmt.Errorf("missing type %s", problemSchema)
 		}
 		for _, status := range []int{http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusInternalServerError} {
 			if operation.Responses.Status(status) == nil {
@@ -120,25 +128,25 @@ func complete(doc *openapi3.T, method, path string, operation *openapi3.Operatio
 		if code, err := strconv.Atoi(status); err == nil && code < http.StatusBadRequest {
 			continue
 		}
-		if schema := described(response.Value); schema != nil {
+		if schema := objectSchema(response.Value); schema != nil {
 			media := errorMedia
 			if schema.Ref == "#/components/schemas/"+problemSchema {
 				media = mediaProblem
 			}
 			response.Value.Content = openapi3.Content{media: openapi3.NewMediaType().WithSchemaRef(schema)}
 		} else if errorMedia == mediaProblem {
-			return fmt.Errorf("the answer %s has no {object}", status)
+			return fmt.Errorf("response %s has no {object}", status)
 		}
 	}
 	return nil
 }
 
-// scriptAndJSON gives the answers of an operation both of their types.
+// scriptAndJSON gives the responses of an operation both of their media types.
 func scriptAndJSON(doc *openapi3.T, operation *openapi3.Operation) error {
 	delete(operation.Extensions, script)
 	problem, ok := doc.Components.Schemas[problemSchema]
 	if !ok {
-		return fmt.Errorf("no type is called %s", problemSchema)
+		return fmt.Errorf("missing type %s", problemSchema)
 	}
 	text := openapi3.NewMediaType().WithSchema(openapi3.NewStringSchema())
 	for status, response := range operation.Responses.Map() {
@@ -156,23 +164,23 @@ func scriptAndJSON(doc *openapi3.T, operation *openapi3.Operation) error {
 	return nil
 }
 
-// operationID names an operation for generated clients: GET /api/v1/calls/{id}
-// is getCallsById.
+// operationID returns the name of an operation in generated clients. That of GET
+// /api/v1/calls/{id} is getCallsById.
 func operationID(method, path string) string {
 	path = strings.TrimPrefix(path, strings.TrimSuffix(adminPrefix, "/"))
 	path = strings.ReplaceAll(path, "{", "by/")
 	words := strings.FieldsFunc(path, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
 	for i, word := range words {
-		words[i] = capitalised(word)
+		words[i] = capitalize(word)
 	}
 	return strings.ToLower(method) + strings.Join(words, "")
 }
 
-func capitalised(name string) string { return strings.ToUpper(name[:1]) + name[1:] }
+func capitalize(name string) string { return strings.ToUpper(name[:1]) + name[1:] }
 
-// described returns the schema of a response that is an object; nil when it is
-// text or nothing, which is sent as it was annotated.
-func described(response *openapi3.Response) *openapi3.SchemaRef {
+// objectSchema returns the schema of a response that is an object. It returns nil
+// if the response is text or empty; those keep their annotated media type.
+func objectSchema(response *openapi3.Response) *openapi3.SchemaRef {
 	for _, media := range response.Content {
 		if media.Schema != nil && (media.Schema.Ref != "" || media.Schema.Value.Type.Is(openapi3.TypeObject)) {
 			return media.Schema
@@ -181,9 +189,9 @@ func described(response *openapi3.Response) *openapi3.SchemaRef {
 	return nil
 }
 
-// body drops what the conversion notes for its own way back, and widens the
-// body of an operation that reads anything.
-func body(operation *openapi3.Operation) {
+// completeBody removes the extensions that openapi2conv adds for its reverse
+// conversion, and lets an operation with the anyBody extension accept any type.
+func completeBody(operation *openapi3.Operation) {
 	if operation.RequestBody != nil {
 		delete(operation.RequestBody.Value.Extensions, "x-originalParamName")
 		for _, media := range operation.RequestBody.Value.Content {
@@ -207,7 +215,8 @@ func body(operation *openapi3.Operation) {
 	request.Content["*/*"] = openapi3.NewMediaType()
 }
 
-// bearer corrects the way in which Swagger 2.0 has to describe bearer tokens.
+// bearer turns an API key in the Authorization header, which is how Swagger 2.0
+// describes a bearer token, into a bearer token.
 func bearer(scheme *openapi3.SecurityScheme) {
 	if scheme.Type == "apiKey" && scheme.In == openapi3.ParameterInHeader && scheme.Name == "Authorization" {
 		scheme.Type, scheme.Scheme = "http", "bearer"
@@ -215,8 +224,8 @@ func bearer(scheme *openapi3.SecurityScheme) {
 	}
 }
 
-// publicNames takes Go out of the definitions: "storage.call" is called Call,
-// and the names of constants go.
+// publicNames removes Go names from the definitions: "storage.call" becomes Call,
+// and the names of constants are dropped.
 func publicNames(swagger []byte) ([]byte, error) {
 	var doc map[string]any
 	if err := json.Unmarshal(swagger, &doc); err != nil {
@@ -226,9 +235,9 @@ func publicNames(swagger []byte) ([]byte, error) {
 	public := make(map[string]any, len(definitions))
 	names := make(map[string]string, len(definitions))
 	for _, name := range slices.Sorted(maps.Keys(definitions)) {
-		short := capitalised(name[strings.Index(name, ".")+1:])
+		short := capitalize(name[strings.Index(name, ".")+1:])
 		if _, taken := public[short]; taken {
-			return nil, fmt.Errorf("two types are called %s, one of them %s: rename it with a comment `// @name`", short, name)
+			return nil, fmt.Errorf("two types are named %s, one of them %s: rename one with a comment `// @name`", short, name)
 		}
 		public[short] = definitions[name]
 		names["#/definitions/"+name] = "#/definitions/" + short
@@ -240,8 +249,7 @@ func publicNames(swagger []byte) ([]byte, error) {
 	return json.Marshal(doc)
 }
 
-// rename walks through a JSON value, replaces references and drops what names
-// Go constants.
+// rename replaces references in a JSON value, and drops the names of Go constants.
 func rename(value any, references map[string]string) {
 	switch value := value.(type) {
 	case map[string]any:
@@ -260,13 +268,13 @@ func rename(value any, references map[string]string) {
 	}
 }
 
-// sorted joins errors that were found in the order of a map.
-func sorted(problems []error) error {
+// joinSorted joins errors that were found in the order of a map.
+func joinSorted(problems []error) error {
 	slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(problems...)
 }
 
-// pretty writes JSON for people and for diffs: keys in order, one a line.
+// pretty returns indented JSON with sorted keys, which people can read and diff.
 func pretty(doc *openapi3.T) ([]byte, error) {
 	compact, err := json.Marshal(doc)
 	if err != nil {

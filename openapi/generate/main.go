@@ -1,10 +1,11 @@
 // Command generate writes the OpenAPI 3.0 description of an HTTP API:
 //
-//	generate -o FILE FOLDER...
+//	generate -o FILE DIRECTORY...
 //
-// It has swag read the annotations in the folders, which are named from the root
-// of the module and of which the first has the general comment in its main.go.
-// That gives Swagger 2.0; convert says in OpenAPI 3.0 what Swagger 2.0 could not.
+// It runs swag on the annotations in the directories, which are relative to the
+// root of the module. The first directory has the general annotations in its
+// main.go. The result is Swagger 2.0, which convert turns into OpenAPI 3.0 and
+// completes.
 package main
 
 import (
@@ -30,54 +31,54 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, out string, folders []string) error {
-	doc, err := describe(ctx, folders...)
+func run(ctx context.Context, out string, dirs []string) error {
+	doc, err := describe(ctx, dirs...)
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(out, doc, 0o644)
 }
 
-// describe returns the description of what is annotated in the folders.
-func describe(ctx context.Context, folders ...string) ([]byte, error) {
+// describe returns the description that the annotations in the directories make.
+func describe(ctx context.Context, dirs ...string) ([]byte, error) {
 	root, err := moduleRoot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	swagger, err := annotations(ctx, root, folders)
+	swagger, err := annotations(ctx, root, dirs)
 	if err != nil {
 		return nil, err
 	}
 	return convert(ctx, swagger)
 }
 
-// annotations has swag turn the annotations into Swagger 2.0 JSON.
-func annotations(ctx context.Context, root string, folders []string) ([]byte, error) {
-	dir, err := os.MkdirTemp("", "calltracker-openapi-")
+// annotations runs swag, which turns the annotations into Swagger 2.0 JSON.
+func annotations(ctx context.Context, root string, dirs []string) ([]byte, error) {
+	out, err := os.MkdirTemp("", "calltracker-openapi-")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer os.RemoveAll(out)
 
 	swag := exec.CommandContext(ctx, "go", "tool", "swag", "init",
-		"--dir", strings.Join(folders, ","),
+		"--dir", strings.Join(dirs, ","),
 		"--generalInfo", "main.go",
-		"--output", dir, "--outputTypes", "json",
-		// Types of our other packages, such as rules.Rule, are described too;
-		// reading those of the libraries would take minutes.
+		"--output", out, "--outputTypes", "json",
+		// Describe the types of other packages of this module too, such as
+		// rules.Rule. Reading those of the libraries would take minutes.
 		"--parseDependencyLevel", "1", "--packagePrefix", "calltracker",
-		// Answers have every field, always, but those marked omitempty.
+		// Responses always have every field that is not marked omitempty.
 		"--requiredByDefault",
 	)
 	swag.Dir = root
 	if output, err := swag.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("swag: %w\n%s", err, output)
 	}
-	return os.ReadFile(filepath.Join(dir, "swagger.json"))
+	return os.ReadFile(filepath.Join(out, "swagger.json"))
 }
 
-// moduleRoot is the folder of go.mod: `go run`, `go generate` and `go test`
-// each start in another folder.
+// moduleRoot returns the directory of go.mod. `go run`, `go generate` and `go test`
+// each start in a different directory.
 func moduleRoot(ctx context.Context) (string, error) {
 	output, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
 	if err != nil {
@@ -85,7 +86,7 @@ func moduleRoot(ctx context.Context) (string, error) {
 	}
 	file := string(bytes.TrimSpace(output))
 	if file == "" || file == os.DevNull {
-		return "", errors.New("find go.mod: not inside a module")
+		return "", errors.New("find go.mod: not in a module")
 	}
 	return filepath.Dir(file), nil
 }

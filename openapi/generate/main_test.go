@@ -19,13 +19,13 @@ func TestCommittedDocumentIsCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(strings.Split(string(openapi.Document()), "\n"), strings.Split(string(want), "\n")); diff != "" {
-		t.Errorf("openapi/openapi.json is not what the annotations say, run `make generate` and commit it:\n(-committed +generated)\n%s", diff)
+		t.Errorf("openapi/openapi.json is not up to date: run `make generate` and commit it\n(-committed +generated)\n%s", diff)
 	}
 }
 
-// dependOnSources makes a change of any Go file a reason to run the test again:
-// go test looks at the files that the test itself opens, and it is swag, another
-// process, that reads the annotations.
+// dependOnSources makes go test run the test again after a change of any Go file.
+// go test only notices files that the test process opens, and swag, which reads the
+// annotations, is another process.
 func dependOnSources(t *testing.T) {
 	t.Helper()
 	root, err := moduleRoot(t.Context())
@@ -48,8 +48,8 @@ func dependOnSources(t *testing.T) {
 	}
 }
 
-// The golden file is the example to look at: annotations on one side, what
-// becomes of them on the other. To renew it:
+// TestAnnotationsToOpenAPI compares the description of an example with a golden
+// file. To update the file:
 //
 //	go run ./openapi/generate -o openapi/generate/testdata/annotated.json openapi/generate/testdata/annotated
 func TestAnnotationsToOpenAPI(t *testing.T) {
@@ -68,7 +68,7 @@ func TestAnnotationsToOpenAPI(t *testing.T) {
 	}
 }
 
-func TestConvertRefuses(t *testing.T) {
+func TestConvertErrors(t *testing.T) {
 	tests := []struct {
 		name    string
 		swagger string
@@ -80,37 +80,47 @@ func TestConvertRefuses(t *testing.T) {
 			want:    "read Swagger 2.0",
 		},
 		{
+			name:    "operation without a tag",
+			swagger: `{"info":{"title":"x","version":"1"},"paths":{"/a":{"get":{"operationId":"a","summary":"A","responses":{"200":{"description":"OK"}}}}}}`,
+			want:    "GET /a: no @Tags",
+		},
+		{
+			name:    "operation with an unknown tag",
+			swagger: `{"info":{"title":"x","version":"1"},"paths":{"/a":{"get":{"operationId":"a","summary":"A","tags":["cakes"],"responses":{"200":{"description":"OK"}}}}}}`,
+			want:    `GET /a: unknown tag "cakes"`,
+		},
+		{
 			name:    "operation without a summary",
 			swagger: `{"info":{"title":"x","version":"1"},"paths":{"/a":{"get":{"operationId":"a","responses":{"200":{"description":"OK"}}}}}}`,
 			want:    "GET /a: no @Summary",
 		},
 		{
 			name:    "admin API without a problem type",
-			swagger: `{"info":{"title":"x","version":"1"},"paths":{"/api/v1/a":{"get":{"operationId":"a","summary":"A","responses":{"200":{"description":"OK"}}}}}}`,
-			want:    "GET /api/v1/a: no type is called Problem",
+			swagger: `{"info":{"title":"x","version":"1"},"paths":{"/api/v1/a":{"get":{"operationId":"a","summary":"A","tags":["calls"],"responses":{"200":{"description":"OK"}}}}}}`,
+			want:    "GET /api/v1/a: missing type Problem",
 		},
 		{
-			name: "admin API with an error that is not described",
+			name: "admin API with an undescribed error",
 			swagger: `{"info":{"title":"x","version":"1"},"definitions":{"main.problem":{"type":"object"}},
-				"paths":{"/api/v1/a":{"get":{"operationId":"a","summary":"A","responses":{"404":{"description":"no such thing"}}}}}}`,
-			want: "GET /api/v1/a: the answer 404 has no {object}",
+				"paths":{"/api/v1/a":{"get":{"operationId":"a","summary":"A","tags":["calls"],"responses":{"404":{"description":"no such thing"}}}}}}`,
+			want: "GET /api/v1/a: response 404 has no {object}",
 		},
 		{
-			name:    "two types of one name",
+			name:    "two types with the same name",
 			swagger: `{"info":{"title":"x","version":"1"},"paths":{},"definitions":{"handlers.Call":{"type":"object"},"storage.call":{"type":"object"}}}`,
-			want:    "two types are called Call, one of them storage.call",
+			want:    "two types are named Call, one of them storage.call",
 		},
 		{
-			name:    "path parameter that the path does not have",
-			swagger: `{"info":{"title":"x","version":"1"},"paths":{"/a":{"get":{"operationId":"a","summary":"A","parameters":[{"name":"id","in":"path","type":"string","required":true}],"responses":{"200":{"description":"OK"}}}}}}`,
-			want:    "the description is not valid",
+			name:    "path parameter that is not in the path",
+			swagger: `{"info":{"title":"x","version":"1"},"paths":{"/a":{"get":{"operationId":"a","summary":"A","tags":["calls"],"parameters":[{"name":"id","in":"path","type":"string","required":true}],"responses":{"200":{"description":"OK"}}}}}}`,
+			want:    "invalid description",
 		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := convert(t.Context(), []byte(test.swagger))
 			if err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("error is %v, want one that says %q", err, test.want)
+				t.Errorf("error is %v, want one that contains %q", err, test.want)
 			}
 		})
 	}
@@ -130,7 +140,7 @@ func TestOperationID(t *testing.T) {
 	for operation, want := range tests {
 		method, path, _ := strings.Cut(operation, " ")
 		if got := operationID(method, path); got != want {
-			t.Errorf("%s is %s, want %s", operation, got, want)
+			t.Errorf("operation ID of %s is %s, want %s", operation, got, want)
 		}
 	}
 }
@@ -138,6 +148,6 @@ func TestOperationID(t *testing.T) {
 func TestAnnotationErrorsNameTheFile(t *testing.T) {
 	_, err := describe(t.Context(), "openapi/generate/testdata/broken")
 	if err == nil || !strings.Contains(err.Error(), "broken/main.go") {
-		t.Errorf("error is %v, want one that names the file with the wrong annotation", err)
+		t.Errorf("error is %v, want one that names the file with the invalid annotation", err)
 	}
 }

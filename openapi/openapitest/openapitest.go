@@ -1,5 +1,5 @@
-// Package openapitest holds a server to the description of its HTTP API: what
-// it is asked and answers in a test has to be what openapi.Document says.
+// Package openapitest checks that the requests and responses of a server in tests
+// match openapi.Document.
 package openapitest
 
 import (
@@ -22,16 +22,15 @@ import (
 	"calltracker/openapi"
 )
 
-// Routes returns every operation that is described, such as
-// "GET /api/v1/calls/{id}".
+// Routes returns the set of described operations, such as "GET /api/v1/calls/{id}".
 func Routes(t testing.TB) map[string]bool {
 	t.Helper()
-	described, err := embedded()
+	d, err := embedded()
 	if err != nil {
 		t.Fatal(err)
 	}
 	routes := make(map[string]bool)
-	for path, item := range described.doc.Paths.Map() {
+	for path, item := range d.doc.Paths.Map() {
 		for method := range item.Operations() {
 			routes[method+" "+path] = true
 		}
@@ -39,23 +38,24 @@ func Routes(t testing.TB) map[string]bool {
 	return routes
 }
 
-// Validate fails the test unless the description has the operation, the status
-// and the type of the answer, and a JSON or YAML answer has the described shape.
+// Validate fails the test unless the description has the operation, and the status
+// and content type of the response, and a JSON or YAML response matches its schema.
 //
-// A request that was accepted (status below 400) has to be as described, too,
-// query parameters included; one that was refused may have been wrong in any
-// way. Where any body is accepted (*/*), what was sent is not looked at.
+// If the server accepted the request (status below 400), the request must match the
+// description too, including its query parameters. A rejected request may differ
+// from it. If the operation accepts any body (*/*), the request body is not checked.
 //
-// The bodies are passed apart since those of req and res have been read by then.
+// reqBody and resBody are separate parameters because the bodies of req and res have
+// already been read.
 func Validate(t testing.TB, req *http.Request, reqBody []byte, res *http.Response, resBody []byte) {
 	t.Helper()
-	described, err := embedded()
+	d, err := embedded()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := described.check(t.Context(), req, reqBody, res, resBody); err != nil {
+	if err := d.check(t.Context(), req, reqBody, res, resBody); err != nil {
 		const shown = 2000
-		t.Errorf("%s %s answered %s, which is not as openapi.json describes it: %v\nanswer: %.*q",
+		t.Errorf("%s %s with response %s does not match openapi.json: %v\nresponse: %.*q",
 			req.Method, req.URL.Path, res.Status, err, shown, resBody)
 	}
 }
@@ -88,7 +88,7 @@ func checkRequest(ctx context.Context, input *openapi3filter.RequestValidationIn
 		parameters := input.Route.Operation.Parameters
 		for name := range input.Request.URL.Query() {
 			if parameters.GetByInAndName(openapi3.ParameterInQuery, name) == nil {
-				return fmt.Errorf("query parameter %q is not described", name)
+				return fmt.Errorf("undescribed query parameter %q", name)
 			}
 		}
 	}
@@ -96,29 +96,30 @@ func checkRequest(ctx context.Context, input *openapi3filter.RequestValidationIn
 }
 
 func checkResponse(ctx context.Context, request *openapi3filter.RequestValidationInput, res *http.Response, body []byte) error {
-	described := request.Route.Operation.Responses.Status(res.StatusCode)
-	if described == nil {
-		return fmt.Errorf("status %d is not described", res.StatusCode)
+	response := request.Route.Operation.Responses.Status(res.StatusCode)
+	if response == nil {
+		return fmt.Errorf("undescribed status %d", res.StatusCode)
 	}
-	if len(body) == 0 && len(described.Value.Content) == 0 {
+	if len(body) == 0 && len(response.Value.Content) == 0 {
 		return nil
 	}
 	contentType := res.Header.Get("Content-Type")
-	if described.Value.Content.Get(contentType) == nil {
-		return fmt.Errorf("a body of type %q is not described", contentType)
+	if response.Value.Content.Get(contentType) == nil {
+		return fmt.Errorf("undescribed content type %q", contentType)
 	}
 	input := &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: request,
 		Status:                 res.StatusCode,
 		Header:                 res.Header,
-		Options:                &openapi3filter.Options{ExcludeResponseBody: !structured(contentType)},
+		Options:                &openapi3filter.Options{ExcludeResponseBody: !hasSchema(contentType)},
 	}
 	input.SetBodyBytes(body)
 	return openapi3filter.ValidateResponse(ctx, input)
 }
 
-// structured tells whether a body of the type has a shape that can be checked.
-func structured(contentType string) bool {
+// hasSchema reports whether bodies of a content type can be checked against a
+// schema.
+func hasSchema(contentType string) bool {
 	media, _, err := mime.ParseMediaType(contentType)
 	if err != nil {
 		return false
@@ -126,26 +127,26 @@ func structured(contentType string) bool {
 	return media == "application/json" || strings.HasSuffix(media, "+json") || media == "application/yaml"
 }
 
-// description is an OpenAPI document, ready to find operations in.
+// description is a parsed OpenAPI document.
 type description struct {
 	doc       *openapi3.T
 	templates []template
 }
 
-// embedded is the description in the program, read once: that takes longer than
-// many a test.
+// embedded returns the embedded description. It is parsed once, because parsing
+// takes longer than many tests.
 var embedded = sync.OnceValues(func() (description, error) { return read(openapi.Document()) })
 
 func read(document []byte) (description, error) {
 	doc, err := openapi3.NewLoader().LoadFromData(document)
 	if err != nil {
-		return description{}, fmt.Errorf("read the description: %w", err)
+		return description{}, fmt.Errorf("read description: %w", err)
 	}
 	return description{doc, templates(doc.Paths)}, nil
 }
 
-// find returns the operation that a request is for, and what stands for the
-// variables of its path.
+// find returns the operation of a request, and the values of the variables in its
+// path.
 func (d description) find(req *http.Request) (*routers.Route, map[string]string, error) {
 	for _, template := range d.templates {
 		values := template.pattern.FindStringSubmatch(req.URL.EscapedPath())
@@ -165,5 +166,5 @@ func (d description) find(req *http.Request) (*routers.Route, map[string]string,
 		route := &routers.Route{Spec: d.doc, Path: template.path, PathItem: item, Method: req.Method, Operation: operation}
 		return route, variables, nil
 	}
-	return nil, nil, errors.New("the operation is not described")
+	return nil, nil, errors.New("undescribed operation")
 }

@@ -17,7 +17,7 @@ const (
 	problem = `{"type":"about:blank","title":"Not Found","status":404}`
 )
 
-// annotated is the description that the generator makes of its own example.
+// annotated returns the description of the generator's example.
 func annotated(t *testing.T) description {
 	t.Helper()
 	document, err := os.ReadFile("../generate/testdata/annotated.json")
@@ -42,19 +42,19 @@ func TestCheck(t *testing.T) {
 		status     int
 		resType    string
 		resBody    string
-		want       string // part of the error; empty when there is none
+		want       string // part of the error; empty for none
 		reqHeaders map[string]string
 	}{
 		{
-			name: "answer as described", request: "GET /api/v1/calls/17", status: 200, resType: mediaJSON,
+			name: "matching response", request: "GET /api/v1/calls/17", status: 200, resType: mediaJSON,
 			resBody: `{"id":"17","startedAt":"2026-03-01T08:00:00Z","direction":"inbound"}`,
 		},
 		{
-			name: "answer with a charset", request: "GET /api/v1/calls?limit=3", status: 200, resType: mediaJSON + "; charset=utf-8",
+			name: "response with a charset", request: "GET /api/v1/calls?limit=3", status: 200, resType: mediaJSON + "; charset=utf-8",
 			resBody: `{"calls":[],"next":""}`,
 		},
 		{
-			name: "answer lacks a field", request: "GET /api/v1/calls", status: 200, resType: mediaJSON,
+			name: "response without a field", request: "GET /api/v1/calls", status: 200, resType: mediaJSON,
 			resBody: `{"calls":[]}`, want: `"next" is missing`,
 		},
 		{
@@ -62,60 +62,60 @@ func TestCheck(t *testing.T) {
 			resBody: `{"calls":null,"next":""}`, want: "not nullable",
 		},
 		{
-			name: "unknown word", request: "GET /api/v1/calls/17", status: 200, resType: mediaJSON,
+			name: "unknown enum value", request: "GET /api/v1/calls/17", status: 200, resType: mediaJSON,
 			resBody: `{"id":"17","startedAt":"2026-03-01T08:00:00Z","direction":"sideways"}`, want: "allowed values",
 		},
 		{
-			name: "no instant", request: "GET /api/v1/calls/17", status: 200, resType: mediaJSON,
+			name: "invalid date-time", request: "GET /api/v1/calls/17", status: 200, resType: mediaJSON,
 			resBody: `{"id":"17","startedAt":"yesterday","direction":"inbound"}`, want: "date-time",
 		},
 		{
 			name: "problem", request: "GET /api/v1/calls/17", status: 404, resType: mediaProblem, resBody: problem,
 		},
 		{
-			name: "problem with the type of an answer", request: "GET /api/v1/calls/17", status: 404, resType: mediaJSON,
-			resBody: problem, want: `type "application/json" is not described`,
+			name: "problem with content type JSON", request: "GET /api/v1/calls/17", status: 404, resType: mediaJSON,
+			resBody: problem, want: `undescribed content type "application/json"`,
 		},
 		{
 			name: "any admin operation may answer 401", request: "GET /api/v1/calls", status: 401, resType: mediaProblem, resBody: problem,
 		},
 		{
 			name: "unknown status", request: "GET /api/v1/calls/17", status: 418, resType: mediaProblem, resBody: problem,
-			want: "status 418 is not described",
+			want: "undescribed status 418",
 		},
 		{
-			name: "redirect that is not described", request: "GET /api/v1/calls/17", status: 307, want: "status 307 is not described",
+			name: "undescribed redirect", request: "GET /api/v1/calls/17", status: 307, want: "undescribed status 307",
 		},
 		{
 			name: "unknown path", request: "GET /api/v1/cakes", status: 200, resType: mediaJSON, resBody: `{}`,
-			want: "the operation is not described",
+			want: "undescribed operation",
 		},
 		{
 			name: "unknown method", request: "DELETE /api/v1/calls", status: 200, resType: mediaJSON, resBody: `{}`,
-			want: "the operation is not described",
+			want: "undescribed operation",
 		},
 		{
-			name: "accepted request with a parameter that is not described", request: "GET /api/v1/calls?colour=red", status: 200,
-			resType: mediaJSON, resBody: `{"calls":[],"next":""}`, want: `"colour" is not described`,
+			name: "accepted request with an undescribed parameter", request: "GET /api/v1/calls?color=red", status: 200,
+			resType: mediaJSON, resBody: `{"calls":[],"next":""}`, want: `undescribed query parameter "color"`,
 		},
 		{
 			name: "accepted request with a value out of range", request: "GET /api/v1/calls?limit=0", status: 200,
 			resType: mediaJSON, resBody: `{"calls":[],"next":""}`, want: `"limit"`,
 		},
 		{
-			name: "refused request may be wrong", request: "GET /api/v1/calls?limit=0&colour=red", status: 400,
+			name: "rejected request may differ", request: "GET /api/v1/calls?limit=0&color=red", status: 400,
 			resType: mediaProblem, resBody: problem,
 		},
 		{
-			name: "CSV by its type alone", request: "GET /api/v1/calls.csv", status: 200, resType: "text/csv; charset=utf-8",
+			name: "CSV body is not checked", request: "GET /api/v1/calls.csv", status: 200, resType: "text/csv; charset=utf-8",
 			resBody: "id,\"torn",
 		},
 		{
-			name: "CSV of another type", request: "GET /api/v1/calls.csv", status: 200, resType: "text/plain",
-			resBody: "id", want: `type "text/plain" is not described`,
+			name: "CSV with another content type", request: "GET /api/v1/calls.csv", status: 200, resType: "text/plain",
+			resBody: "id", want: `undescribed content type "text/plain"`,
 		},
 		{
-			name: "variable in a part of a segment", request: "GET /webcallback/my%2Fshop.js", status: 200,
+			name: "variable that is a part of a segment", request: "GET /webcallback/my%2Fshop.js", status: 200,
 			resType: "text/javascript", resBody: "void 0;",
 		},
 		{
@@ -123,11 +123,11 @@ func TestCheck(t *testing.T) {
 			reqHeaders: map[string]string{"If-Match": "*"}, status: 200, resType: mediaJSON, resBody: `{"version":2}`,
 		},
 		{
-			name: "request lacks a header", request: "PUT /api/v1/config", reqType: "application/yaml", reqBody: "trackers: {}\n",
+			name: "request without a required header", request: "PUT /api/v1/config", reqType: "application/yaml", reqBody: "trackers: {}\n",
 			status: 200, resType: mediaJSON, resBody: `{"version":2}`, want: "If-Match",
 		},
 		{
-			name: "request of another type", request: "PUT /api/v1/config", reqType: "text/plain", reqBody: "trackers: {}\n",
+			name: "request with another content type", request: "PUT /api/v1/config", reqType: "text/plain", reqBody: "trackers: {}\n",
 			reqHeaders: map[string]string{"If-Match": "*"}, status: 200, resType: mediaJSON, resBody: `{"version":2}`, want: "text/plain",
 		},
 		{
@@ -135,12 +135,12 @@ func TestCheck(t *testing.T) {
 			status: 200, resType: mediaJSON, resBody: started,
 		},
 		{
-			name: "any body where any is accepted", request: "POST /callTrackers/sales/startCall?didCalled=067778899", reqType: "text/plain",
+			name: "undescribed request body where any is accepted", request: "POST /callTrackers/sales/startCall?didCalled=067778899", reqType: "text/plain",
 			reqBody: "?", status: 200, resType: mediaJSON, resBody: started,
 		},
 		{
-			name: "answer without a type", request: "POST /callTrackers/sales/startCall", reqType: mediaForm, reqBody: "didCalled=067778899",
-			status: 200, resBody: started, want: `type "" is not described`,
+			name: "response without a content type", request: "POST /callTrackers/sales/startCall", reqType: mediaForm, reqBody: "didCalled=067778899",
+			status: 200, resBody: started, want: `undescribed content type ""`,
 		},
 	}
 	for _, test := range tests {
@@ -167,13 +167,13 @@ func TestCheck(t *testing.T) {
 			case test.want == "" && err != nil:
 				t.Errorf("unexpected error: %v", err)
 			case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
-				t.Errorf("error is %v, want one that says %s", err, test.want)
+				t.Errorf("error is %v, want one that contains %s", err, test.want)
 			}
 		})
 	}
 }
 
-func TestMoreLiteralPathComesFirst(t *testing.T) {
+func TestPathWithFewerVariablesComesFirst(t *testing.T) {
 	d, err := read([]byte(`{"openapi":"3.0.3","info":{"title":"x","version":"1"},"paths":{
 		"/a/{x}/b":{"get":{"responses":{"200":{"description":"OK"}}}},
 		"/a/own/b":{"get":{"responses":{"200":{"description":"OK"}}}},
@@ -191,20 +191,20 @@ func TestMoreLiteralPathComesFirst(t *testing.T) {
 			t.Fatal(err)
 		}
 		if route.Path != want {
-			t.Errorf("%s is %s, want %s", path, route.Path, want)
+			t.Errorf("path of %s is %s, want %s", path, route.Path, want)
 		}
 	}
 }
 
-// failures records what a test would have failed with.
-type failures struct {
+// failureRecorder records the messages of Errorf instead of failing the test.
+type failureRecorder struct {
 	testing.TB
 	messages []string
 }
 
-func (f *failures) Helper() {}
+func (f *failureRecorder) Helper() {}
 
-func (f *failures) Errorf(format string, args ...any) {
+func (f *failureRecorder) Errorf(format string, args ...any) {
 	f.messages = append(f.messages, fmt.Sprintf(format, args...))
 }
 
@@ -213,15 +213,15 @@ func TestValidateFailsTheTest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	recorder := &failures{TB: t}
+	recorder := &failureRecorder{TB: t}
 	Validate(recorder, req, nil, &http.Response{Status: "200 OK", StatusCode: http.StatusOK}, []byte("surprise"))
-	if len(recorder.messages) != 1 || !strings.Contains(recorder.messages[0], "GET /no/such/path answered 200 OK") ||
+	if len(recorder.messages) != 1 || !strings.Contains(recorder.messages[0], "GET /no/such/path with response 200 OK") ||
 		!strings.Contains(recorder.messages[0], "surprise") {
-		t.Errorf("failures are %q, want one that shows the request and the answer", recorder.messages)
+		t.Errorf("messages are %q, want one with the request and the response", recorder.messages)
 	}
 }
 
-func TestRoutesAreThoseThatAreFound(t *testing.T) {
+func TestRoutesAreFound(t *testing.T) {
 	d, err := embedded()
 	if err != nil {
 		t.Fatal(err)
@@ -234,7 +234,7 @@ func TestRoutesAreThoseThatAreFound(t *testing.T) {
 		}
 		found, _, err := d.find(req)
 		if err != nil || found.Path != path {
-			t.Errorf("%s is found as %v (%v)", route, found, err)
+			t.Errorf("find for %s returned %v, %v", route, found, err)
 		}
 	}
 }

@@ -8,29 +8,29 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// template is the path of an operation. It is matched here because a variable
-// may be only a part of a segment ("/jorel/{site}.js").
+// template is the path of an operation. The routers of kin-openapi do not support
+// a variable that is only a part of a segment ("/jorel/{site}.js").
 type template struct {
 	path      string
 	pattern   *regexp.Regexp
 	variables []string
 }
 
-// templates returns the paths in the order in which they are tried: those that
-// say more about a request come first ("/callTrackers/example/startCall" before
+// templates returns the paths in the order in which find tries them: the paths with
+// the fewest variables come first ("/callTrackers/example/startCall" before
 // "/callTrackers/{tracker}/startCall").
 func templates(paths *openapi3.Paths) []template {
 	variable := regexp.MustCompile(`\{([^}]+)\}`)
 	var all []template
 	for path := range paths.Map() {
 		t := template{path: path}
-		pattern, rest := "^", 0
+		pattern, end := "^", 0
 		for _, at := range variable.FindAllStringSubmatchIndex(path, -1) {
-			pattern += regexp.QuoteMeta(path[rest:at[0]]) + "([^/]+)"
+			pattern += regexp.QuoteMeta(path[end:at[0]]) + "([^/]+)"
 			t.variables = append(t.variables, path[at[2]:at[3]])
-			rest = at[1]
+			end = at[1]
 		}
-		t.pattern = regexp.MustCompile(pattern + regexp.QuoteMeta(path[rest:]) + "$")
+		t.pattern = regexp.MustCompile(pattern + regexp.QuoteMeta(path[end:]) + "$")
 		all = append(all, t)
 	}
 	slices.SortFunc(all, func(a, b template) int {

@@ -1,8 +1,8 @@
-// Package cache holds what is good to share and safe to lose: counters that
-// routes rotate by, counts of wrong keys, what a CRM said lately, and budgets of
-// requests. Nothing is correct only because of it. Memory keeps it in this
-// process; Redis shares it between replicas, and is Memory whenever Redis is
-// away.
+// Package cache holds state that is useful to share and safe to lose: the
+// counters of rotating routes, counts of wrong keys, recent CRM answers, and
+// request budgets. Correctness never depends on it. Memory keeps this state in the
+// process. Redis shares it between replicas, and falls back to a Memory while the
+// Redis server is unavailable.
 package cache
 
 import (
@@ -14,129 +14,130 @@ import (
 	"github.com/maypok86/otter/v2"
 )
 
-// Memory keeps everything in this process. It is safe for concurrent use. Make
+// Memory keeps everything in the process. It is safe for concurrent use. Create
 // it with NewMemory.
 type Memory struct {
-	counters sync.Map // string to *atomic.Uint64; as many as the configuration has rotating routes
+	counters sync.Map // string to *atomic.Uint64, one for each rotating route
 	windows  *otter.Cache[string, *window]
 	values   *otter.Cache[string, value]
-	budgets  sync.Map // string to *budget; as many as the configuration has connections
+	budgets  sync.Map // string to *budget, one for each connection
 	now      func() time.Time
 }
 
 type window struct {
 	mutex         sync.Mutex
 	opens, closes time.Time
-	hits          int
+	count         int
 }
 
 type value struct {
-	bytes   []byte
+	content []byte
 	written time.Time
 	expires time.Time
 }
 
-// budget is a token bucket as one instant: when it will be full again if nobody
-// takes anything. Each token taken moves that instant further away by the time
-// that one token needs to come back.
+// budget is a token bucket, stored as the instant at which it will be full again.
+// Each token that is taken delays that instant by the time in which one token
+// comes back.
 type budget struct {
-	mutex sync.Mutex
-	full  time.Time
+	mutex  sync.Mutex
+	fullAt time.Time
 }
 
-// Bounds of the memory: by the windows that strangers can open by calling from
-// many addresses, and by the values. The least used are forgotten.
+// Memory limits. Windows are limited because strangers open them, by calling from
+// many addresses. At a limit the least recently used entries are evicted.
 const (
 	maxWindows    = 100_000
 	maxValueBytes = 64 << 20
-	valueOverhead = 200 // about what the map takes for an entry
+	valueOverhead = 200 // approximate size of an entry in the map
 )
 
-// NewMemory makes an empty cache. now is the clock, time.Now outside of tests.
+// NewMemory returns an empty cache. now is the clock, time.Now except in tests.
 func NewMemory(now func() time.Time) *Memory {
 	return &Memory{
 		windows: otter.Must(&otter.Options[string, *window]{MaximumSize: maxWindows}),
 		values: otter.Must(&otter.Options[string, value]{
 			MaximumWeight: maxValueBytes,
-			Weigher:       func(key string, v value) uint32 { return uint32(len(key) + len(v.bytes) + valueOverhead) },
+			Weigher:       func(key string, v value) uint32 { return uint32(len(key) + len(v.content) + valueOverhead) },
 		}),
 		now: now,
 	}
 }
 
-// Next counts from 0, one further with each call, for each key.
+// Next returns 0 on the first call for a key, and one more on each further call.
 func (m *Memory) Next(key string) uint64 { return m.counter(key).Add(1) - 1 }
 
 func (m *Memory) counter(key string) *atomic.Uint64 {
-	counter, known := m.counters.Load(key)
-	if !known {
+	counter, ok := m.counters.Load(key)
+	if !ok {
 		counter, _ = m.counters.LoadOrStore(key, new(atomic.Uint64))
 	}
 	return counter.(*atomic.Uint64)
 }
 
-// Hit counts one more hit on key and returns how many there were in the window
-// that the first of them opened, and how long until it closes.
-func (m *Memory) Hit(key string, length time.Duration) (hits int, closes time.Duration) {
-	w, known := m.windows.GetIfPresent(key)
-	if !known {
+// CountInWindow counts an event under key. It returns the number of events in the
+// current window, and the time until the window closes. The first event opens a
+// window of the given length.
+func (m *Memory) CountInWindow(key string, length time.Duration) (count int, closesIn time.Duration) {
+	w, ok := m.windows.GetIfPresent(key)
+	if !ok {
 		w, _ = m.windows.SetIfAbsent(key, &window{})
 	}
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	now := m.now()
-	if !now.Before(w.closes) || now.Before(w.opens) { // it closed, or the clock was set back
-		w.opens, w.closes, w.hits = now, now.Add(length), 0
+	if !now.Before(w.closes) || now.Before(w.opens) { // the window closed, or the clock was set back
+		w.opens, w.closes, w.count = now, now.Add(length), 0
 	}
-	w.hits++
-	return w.hits, w.closes.Sub(now)
+	w.count++
+	return w.count, w.closes.Sub(now)
 }
 
-// Get returns what Set left under key, unless its time is over or it had to make
-// room. The bytes must not be changed.
+// Get returns the value that Set stored under key. It reports false if the value
+// expired or was evicted. The caller must not modify the value.
 func (m *Memory) Get(_ context.Context, key string) ([]byte, bool) {
-	v, known := m.get(key)
-	return v.bytes, known
+	v, ok := m.get(key)
+	return v.content, ok
 }
 
 func (m *Memory) get(key string) (value, bool) {
-	v, known := m.values.GetIfPresent(key)
-	if !known || !m.now().Before(v.expires) {
+	v, ok := m.values.GetIfPresent(key)
+	if !ok || !m.now().Before(v.expires) {
 		return value{}, false
 	}
 	return v, true
 }
 
-// Set keeps bytes under key for ttl. They must not be changed afterwards. A ttl
-// of 0 or less forgets the key.
-func (m *Memory) Set(_ context.Context, key string, bytes []byte, ttl time.Duration) {
+// Set stores a value under key for ttl. The caller must not modify the value
+// afterwards. If ttl is 0 or less, Set deletes the key.
+func (m *Memory) Set(_ context.Context, key string, content []byte, ttl time.Duration) {
 	if ttl <= 0 {
 		m.values.Invalidate(key)
 		return
 	}
 	now := m.now()
-	m.values.Set(key, value{bytes: bytes, written: now, expires: now.Add(ttl)})
+	m.values.Set(key, value{content: content, written: now, expires: now.Add(ttl)})
 }
 
-// TakeToken takes one token from the budget under key and returns 0, or takes nothing
-// and returns how long until it could. The budget holds at most size tokens and
-// one comes back each time that every has passed; it starts full. A taker that
-// leaves some tokens to others gets one only when as many remain.
+// TakeToken takes one token from the budget under key and returns 0. If no token is
+// available, it takes none and returns the time until one is. A budget holds at
+// most size tokens, starts full, and regains one token per interval every. Take
+// leaves the last leave tokens to other callers.
 func (m *Memory) TakeToken(_ context.Context, key string, size int, every time.Duration, leave int) time.Duration {
 	b := m.budget(key)
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	now := m.now()
-	after := later(b.full, now).Add(every)
-	if wait := after.Sub(now) - time.Duration(size-leave)*every; wait > 0 {
+	fullAt := later(b.fullAt, now).Add(every)
+	if wait := fullAt.Sub(now) - time.Duration(size-leave)*every; wait > 0 {
 		return wait
 	}
-	b.full = after
+	b.fullAt = fullAt
 	return 0
 }
 
-// Drain leaves the budget under key without a token for the time that is given:
-// the other side said to wait. It never shortens an earlier wait.
+// Drain leaves the budget under key without tokens for the duration wait, which
+// the upstream asked for. It never shortens an earlier wait.
 func (m *Memory) Drain(_ context.Context, key string, size int, every, wait time.Duration) {
 	if wait <= 0 {
 		return
@@ -144,45 +145,46 @@ func (m *Memory) Drain(_ context.Context, key string, size int, every, wait time
 	b := m.budget(key)
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
-	b.full = later(b.full, m.now().Add(wait+time.Duration(size-1)*every))
+	b.fullAt = later(b.fullAt, m.now().Add(wait+time.Duration(size-1)*every))
 }
 
-// TokensLeft is how many tokens the budget under key holds.
+// TokensLeft returns the number of tokens in the budget under key.
 func (m *Memory) TokensLeft(_ context.Context, key string, size int, every time.Duration) int {
 	b := m.budget(key)
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
-	return left(later(b.full, m.now()).Sub(m.now()), size, every)
+	return tokens(later(b.fullAt, m.now()).Sub(m.now()), size, every)
 }
 
-// left is the number of tokens in a budget that will be full after debt.
-func left(debt time.Duration, size int, every time.Duration) int {
-	return max(0, size-int((debt+every-1)/every))
+// tokens returns the number of tokens in a budget that will be full after untilFull.
+func tokens(untilFull time.Duration, size int, every time.Duration) int {
+	return max(0, size-int((untilFull+every-1)/every))
 }
 
 func (m *Memory) budget(key string) *budget {
-	b, known := m.budgets.Load(key)
-	if !known {
+	b, ok := m.budgets.Load(key)
+	if !ok {
 		b, _ = m.budgets.LoadOrStore(key, new(budget))
 	}
 	return b.(*budget)
 }
 
-// know takes over what Redis said of a budget, for the time when it is away.
-func (m *Memory) know(key string, debt time.Duration) {
+// copyBudget copies the state of a budget from Redis, so that it continues from
+// there while Redis is unavailable.
+func (m *Memory) copyBudget(key string, untilFull time.Duration) {
 	b := m.budget(key)
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
-	b.full = m.now().Add(debt)
+	b.fullAt = m.now().Add(untilFull)
 }
 
-// caughtUp takes over how far Redis counted, so that a rotation goes on from
-// there when it is away.
-func (m *Memory) caughtUp(key string, next uint64) {
+// copyCounter copies the state of a counter from Redis, so that a rotation
+// continues from there while Redis is unavailable.
+func (m *Memory) copyCounter(key string, next uint64) {
 	counter := m.counter(key)
 	for {
-		known := counter.Load()
-		if known >= next || counter.CompareAndSwap(known, next) {
+		current := counter.Load()
+		if current >= next || counter.CompareAndSwap(current, next) {
 			return
 		}
 	}

@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// clock is one that tests set.
+// clock is a clock that tests set.
 type clock struct {
 	mutex sync.Mutex
 	at    time.Time
@@ -25,7 +25,7 @@ func (c *clock) now() time.Time {
 	return c.at
 }
 
-func (c *clock) pass(d time.Duration) {
+func (c *clock) advance(d time.Duration) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	c.at = c.at.Add(d)
@@ -34,26 +34,26 @@ func (c *clock) pass(d time.Duration) {
 func TestMemory(t *testing.T) {
 	storetest.RunCache(t, func(*testing.T) (storetest.Cache, func(time.Duration)) {
 		c := &clock{at: time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)}
-		return cache.NewMemory(c.now), c.pass
+		return cache.NewMemory(c.now), c.advance
 	})
 }
 
-func TestHitCountsWithinItsWindow(t *testing.T) {
+func TestCountInWindow(t *testing.T) {
 	now := time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)
 	m := cache.NewMemory(func() time.Time { return now })
-	hit := func(key string, wantHits int, wantCloses time.Duration) {
+	expect := func(key string, wantCount int, wantClosesIn time.Duration) {
 		t.Helper()
-		if hits, closes := m.Hit(key, time.Minute); hits != wantHits || closes != wantCloses {
-			t.Errorf("at %s, %s: %d hits, closes in %s; want %d, %s", now.Format(time.TimeOnly), key, hits, closes, wantHits, wantCloses)
+		if count, closesIn := m.CountInWindow(key, time.Minute); count != wantCount || closesIn != wantClosesIn {
+			t.Errorf("key %s at %s: count %d, closes in %s; want %d, %s", key, now.Format(time.TimeOnly), count, closesIn, wantCount, wantClosesIn)
 		}
 	}
-	hit("a", 1, time.Minute)
+	expect("a", 1, time.Minute)
 	now = now.Add(59 * time.Second)
-	hit("a", 2, time.Second)
-	hit("b", 1, time.Minute)
+	expect("a", 2, time.Second)
+	expect("b", 1, time.Minute)
 	now = now.Add(time.Second)
-	hit("a", 1, time.Minute)
-	hit("b", 2, 59*time.Second)
+	expect("a", 1, time.Minute)
+	expect("b", 2, 59*time.Second)
 	now = now.Add(-time.Hour) // a clock that was set back opens a new window
-	hit("a", 1, time.Minute)
+	expect("a", 1, time.Minute)
 }

@@ -15,38 +15,40 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Redis shares everything between the replicas that use the same server and
-// prefix. When Redis is away, slow or full it goes on in this process, as Memory
-// does: no method fails, and none waits longer than Options allow. It is safe for
-// concurrent use. Make it with NewRedis; Run keeps an eye on the server.
+// Redis shares its state between the replicas that use the same server and
+// prefix. While the server is unavailable, slow or full, Redis uses the memory of
+// the process, as Memory does: no method fails, and none waits longer than its
+// timeout in Options. It is safe for concurrent use. Create it with NewRedis, and
+// start Run to watch the server.
 type Redis struct {
-	client *redis.Client
-	memory *Memory
-	o      Options
-	up     atomic.Bool
-	misses atomic.Int32 // failures in a row
+	client   *redis.Client
+	memory   *Memory
+	o        Options
+	up       atomic.Bool
+	failures atomic.Int32 // failed commands in a row
 }
 
-// Options are how Redis is used. Zero values are the defaults.
+// Options configures Redis. A zero value selects the default.
 type Options struct {
-	Prefix       string        // of every key; "calltracker:"
-	CountTimeout time.Duration // of Next and Hit, which answer calls; 5 ms
-	ValueTimeout time.Duration // of all else; 50 ms
-	ProbeEvery   time.Duration // how often Run asks whether it is there; 500 ms
-	Near         time.Duration // how long a value that was read is served again without asking; 5 s, below 0 for never
+	Prefix       string        // prefix of every key; default "calltracker:"
+	CountTimeout time.Duration // timeout of Next and CountInWindow, which callers wait for; default 5 ms
+	ValueTimeout time.Duration // timeout of all other methods; default 50 ms
+	ProbeEvery   time.Duration // interval between the probes of Run; default 500 ms
+	LocalTTL     time.Duration // how long a value is served from process memory before Get asks Redis again; default 5 s, negative disables
 	Now          func() time.Time
 	Logger       *slog.Logger
 }
 
 const (
 	probeTimeout = time.Second
-	tolerated    = 3       // failures in a row until it counts as away
-	bufferBytes  = 4 << 10 // of a connection; the values are small
-	leastPool    = 32
+	maxFailures  = 3       // failed commands in a row after which the server counts as unavailable
+	bufferBytes  = 4 << 10 // buffer size of a connection; values are small
+	minPoolSize  = 32
 )
 
-// CheckURL tells what is wrong with the address of a Redis server. The message
-// holds nothing of the address: it may have a password.
+// CheckURL reports what is wrong with the URL of a Redis server. The error does
+// not contain the URL, which may hold a password. Its text continues a sentence
+// that starts with the name of the setting.
 func CheckURL(address string) error {
 	_, err := parse(address)
 	return err
@@ -55,21 +57,21 @@ func CheckURL(address string) error {
 func parse(address string) (*redis.Options, error) {
 	u, err := url.Parse(address)
 	if err != nil || !slices.Contains([]string{"redis", "rediss", "unix"}, u.Scheme) || u.Host == "" && u.Scheme != "unix" {
-		return nil, errors.New("is no address of a Redis server; write redis://:password@redis.example.com:6379/0, or rediss:// for TLS")
+		return nil, errors.New("must be the URL of a Redis server: use redis://:password@redis.example.com:6379/0, or rediss:// for TLS")
 	}
 	o, err := redis.ParseURL(address)
 	if err != nil {
-		return nil, errors.New("has a part that is not understood: after the host comes the number of the database, redis://redis.example.com:6379/0")
+		return nil, errors.New("has an invalid part: use redis://redis.example.com:6379/0, with the database number after the host")
 	}
 	return o, nil
 }
 
-// NewRedis prepares to use the server at address; it connects to nothing yet and
-// counts in this process until Probe or Run has found the server.
+// NewRedis returns a Redis for the server at address. It does not connect. Until
+// Probe or Run has reached the server, the state is in process memory.
 func NewRedis(address string, o Options) (*Redis, error) {
 	options, err := parse(address)
 	if err != nil {
-		return nil, fmt.Errorf("the address %w", err)
+		return nil, fmt.Errorf("the Redis address %w", err)
 	}
 	if o.Prefix == "" {
 		o.Prefix = "calltracker:"
@@ -83,8 +85,8 @@ func NewRedis(address string, o Options) (*Redis, error) {
 	if o.ProbeEvery == 0 {
 		o.ProbeEvery = 500 * time.Millisecond
 	}
-	if o.Near == 0 {
-		o.Near = 5 * time.Second
+	if o.LocalTTL == 0 {
+		o.LocalTTL = 5 * time.Second
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -92,22 +94,22 @@ func NewRedis(address string, o Options) (*Redis, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	logging.Disable() // its messages name no connection and come by the hundred; ours tell of each change once
+	logging.Disable() // the client logs hundreds of messages per outage that name no server; this package logs each change once
 	options.MaxRetries, options.DialerRetries = -1, 1
 	options.ContextTimeoutEnabled = true
 	options.DialTimeout, options.ReadTimeout, options.WriteTimeout, options.PoolTimeout = probeTimeout, probeTimeout, probeTimeout, probeTimeout
-	options.PoolSize, options.PipelinePoolSize = max(options.PoolSize, leastPool), -1
+	options.PoolSize, options.PipelinePoolSize = max(options.PoolSize, minPoolSize), -1
 	options.ReadBufferSize, options.WriteBufferSize = bufferBytes, bufferBytes
 	options.DisableIdentity = true
 	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return &Redis{client: redis.NewClient(options), memory: NewMemory(o.Now), o: o}, nil
 }
 
-// Up tells whether Redis is in use at the moment.
+// Up reports whether the server is in use.
 func (r *Redis) Up() bool { return r.up.Load() }
 
-// Run looks after the server until ctx ends: it notices when it goes away or
-// comes back, so that no call has to. It always returns nil.
+// Run probes the server until ctx ends, so that calls do not have to discover that
+// it became unavailable or available. It always returns nil.
 func (r *Redis) Run(ctx context.Context) error {
 	tick := time.NewTicker(r.o.ProbeEvery)
 	defer tick.Stop()
@@ -121,39 +123,41 @@ func (r *Redis) Run(ctx context.Context) error {
 	}
 }
 
-// Close gives the connections back. From then on all is counted in this process.
+// Close closes the connections. From then on the state is in process memory.
 func (r *Redis) Close() error {
 	r.up.Store(false)
 	return r.client.Close()
 }
 
-// Probe asks the server once, for at most a second, and takes it into use or out
-// of it. It writes: a server that is full or a replica answers a ping as well.
+// Probe sends one command to the server, with a timeout of a second, and marks the
+// server as available or unavailable. The command is a write, because a server that
+// is full or read-only also answers a ping.
 func (r *Redis) Probe(ctx context.Context) {
 	attempt, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	err := r.client.Set(attempt, r.o.Prefix+"probe", 1, time.Minute).Err()
 	switch {
-	case ctx.Err() != nil: // we are stopping, which says nothing of the server
+	case ctx.Err() != nil: // the caller gave up, which says nothing about the server
 	case err != nil:
-		r.lost(ctx, err)
+		r.markUnavailable(ctx, err)
 	default:
-		r.misses.Store(0)
+		r.failures.Store(0)
 		if r.up.CompareAndSwap(false, true) {
-			r.o.Logger.LogAttrs(ctx, slog.LevelInfo, "redis is in use: counters, budgets and cached customers are shared")
+			r.o.Logger.LogAttrs(ctx, slog.LevelInfo, "redis available; sharing counters, budgets and cached customers")
 		}
 	}
 }
 
-func (r *Redis) lost(ctx context.Context, err error) {
+func (r *Redis) markUnavailable(ctx context.Context, err error) {
 	if r.up.CompareAndSwap(true, false) {
-		r.o.Logger.LogAttrs(ctx, slog.LevelWarn, "redis is away: this process counts on its own until it is back", slog.Any("error", err))
+		r.o.Logger.LogAttrs(ctx, slog.LevelWarn, "redis unavailable; using process memory", slog.Any("error", err))
 	}
 }
 
-// try runs one command if Redis is in use, for so long at most, and tells whether
-// it answered. Failures in a row take it out of use.
-func (r *Redis) try(ctx context.Context, timeout time.Duration, command func(ctx context.Context) error) bool {
+// run runs a command with a timeout if the server is in use, and reports whether
+// the server answered. After maxFailures failures in a row the server is no longer
+// in use.
+func (r *Redis) run(ctx context.Context, timeout time.Duration, command func(ctx context.Context) error) bool {
 	if !r.up.Load() {
 		return false
 	}
@@ -162,93 +166,93 @@ func (r *Redis) try(ctx context.Context, timeout time.Duration, command func(ctx
 	err := command(attempt)
 	switch {
 	case err == nil, errors.Is(err, redis.Nil):
-		if r.misses.Load() != 0 {
-			r.misses.Store(0)
+		if r.failures.Load() != 0 {
+			r.failures.Store(0)
 		}
 		return true
-	case ctx.Err() == nil && r.misses.Add(1) >= tolerated:
-		r.lost(ctx, err)
+	case ctx.Err() == nil && r.failures.Add(1) >= maxFailures:
+		r.markUnavailable(ctx, err)
 	}
 	return false
 }
 
-// Next is Memory.Next, shared.
+// Next is Memory.Next, shared between replicas.
 func (r *Redis) Next(key string) uint64 {
 	var next int64
-	ok := r.try(context.Background(), r.o.CountTimeout, func(ctx context.Context) (err error) {
+	ok := r.run(context.Background(), r.o.CountTimeout, func(ctx context.Context) (err error) {
 		next, err = r.client.Incr(ctx, r.o.Prefix+"next:"+key).Result()
 		return err
 	})
 	if !ok || next < 1 {
 		return r.memory.Next(key)
 	}
-	r.memory.caughtUp(key, uint64(next))
+	r.memory.copyCounter(key, uint64(next))
 	return uint64(next) - 1
 }
 
-// hitScript counts a hit in the window that the first one opens.
-var hitScript = redis.NewScript(`
-local hits = redis.call('INCR', KEYS[1])
+// windowScript counts an event in the window that the first event opens.
+var windowScript = redis.NewScript(`
+local count = redis.call('INCR', KEYS[1])
 local closes = redis.call('PTTL', KEYS[1])
 if closes < 0 then
 	redis.call('PEXPIRE', KEYS[1], ARGV[1])
 	closes = tonumber(ARGV[1])
 end
-return {hits, closes}`)
+return {count, closes}`)
 
-// Hit is Memory.Hit, shared.
-func (r *Redis) Hit(key string, length time.Duration) (hits int, closes time.Duration) {
+// CountInWindow is Memory.CountInWindow, shared between replicas.
+func (r *Redis) CountInWindow(key string, length time.Duration) (count int, closesIn time.Duration) {
 	var answer []int64
-	ok := r.try(context.Background(), r.o.CountTimeout, func(ctx context.Context) (err error) {
-		answer, err = hitScript.Run(ctx, r.client, []string{r.o.Prefix + "hits:" + key}, max(length.Milliseconds(), 1)).Int64Slice()
+	ok := r.run(context.Background(), r.o.CountTimeout, func(ctx context.Context) (err error) {
+		answer, err = windowScript.Run(ctx, r.client, []string{r.o.Prefix + "hits:" + key}, max(length.Milliseconds(), 1)).Int64Slice()
 		return err
 	})
 	if !ok || len(answer) != 2 {
-		return r.memory.Hit(key, length)
+		return r.memory.CountInWindow(key, length)
 	}
 	return int(answer[0]), time.Duration(answer[1]) * time.Millisecond
 }
 
-// Get is Memory.Get, shared. A value that this process read or wrote within
-// Options.Near is answered without asking.
+// Get is Memory.Get, shared between replicas. It returns a value that this process
+// read or wrote within Options.LocalTTL without asking the server.
 func (r *Redis) Get(ctx context.Context, key string) ([]byte, bool) {
-	near, known := r.memory.get(key)
-	if known && r.o.Now().Sub(near.written) < r.o.Near {
-		return near.bytes, true
+	local, ok := r.memory.get(key)
+	if ok && r.o.Now().Sub(local.written) < r.o.LocalTTL {
+		return local.content, true
 	}
 	var read *redis.StringCmd
-	var left *redis.DurationCmd
-	ok := r.try(ctx, r.o.ValueTimeout, func(ctx context.Context) error {
+	var ttl *redis.DurationCmd
+	answered := r.run(ctx, r.o.ValueTimeout, func(ctx context.Context) error {
 		_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-			read, left = p.Get(ctx, r.o.Prefix+"value:"+key), p.PTTL(ctx, r.o.Prefix+"value:"+key)
+			read, ttl = p.Get(ctx, r.o.Prefix+"value:"+key), p.PTTL(ctx, r.o.Prefix+"value:"+key)
 			return nil
 		})
 		return err
 	})
-	if !ok || read.Err() != nil || left.Val() <= 0 {
-		return near.bytes, known // what Redis has lost is still good
+	if !answered || read.Err() != nil || ttl.Val() <= 0 {
+		return local.content, ok // a local value that Redis lost is still valid
 	}
-	bytes, _ := read.Bytes() // its error was looked at
-	r.memory.Set(ctx, key, bytes, left.Val())
-	return bytes, true
+	content, _ := read.Bytes() // read.Err was checked above
+	r.memory.Set(ctx, key, content, ttl.Val())
+	return content, true
 }
 
-// Set is Memory.Set, shared.
-func (r *Redis) Set(ctx context.Context, key string, bytes []byte, ttl time.Duration) {
-	r.memory.Set(ctx, key, bytes, ttl)
-	r.try(ctx, r.o.ValueTimeout, func(ctx context.Context) error {
+// Set is Memory.Set, shared between replicas.
+func (r *Redis) Set(ctx context.Context, key string, content []byte, ttl time.Duration) {
+	r.memory.Set(ctx, key, content, ttl)
+	r.run(ctx, r.o.ValueTimeout, func(ctx context.Context) error {
 		if ttl <= 0 {
 			return r.client.Del(ctx, r.o.Prefix+"value:"+key).Err()
 		}
-		return r.client.Set(ctx, r.o.Prefix+"value:"+key, bytes, max(ttl, time.Millisecond)).Err()
+		return r.client.Set(ctx, r.o.Prefix+"value:"+key, content, max(ttl, time.Millisecond)).Err()
 	})
 }
 
-// budgetScript is Memory's budget with the clock of the server, so that the
-// replicas' clocks need not agree. All times are microseconds. Its arguments are
-// size, every, leave and wait: with a wait it is Drain, else with a leave of -1
-// it is TokensLeft, else TakeToken. It returns how long until a token can be taken, 0 when
-// one was, and how long until the budget is full.
+// budgetScript is Memory's budget with the clock of the server, so that the clocks
+// of the replicas need not agree. All times are in microseconds. Its arguments are
+// size, every, leave and wait. With a wait above 0 it is Drain, otherwise with a
+// leave of -1 it is TokensLeft, otherwise it is TakeToken. It returns the time until a token
+// can be taken (0 if one was taken) and the time until the budget is full.
 var budgetScript = redis.NewScript(`
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
@@ -266,10 +270,10 @@ if full > now and (wait > 0 or leave >= 0 and blocked == 0) then
 end
 return {blocked, full - now}`)
 
-// budget runs budgetScript; ok is false when Redis is away.
-func (r *Redis) budget(ctx context.Context, key string, size int, every time.Duration, leave int, wait time.Duration) (blocked, debt time.Duration, ok bool) {
+// budget runs budgetScript. It reports false if the server did not answer.
+func (r *Redis) budget(ctx context.Context, key string, size int, every time.Duration, leave int, wait time.Duration) (blocked, untilFull time.Duration, ok bool) {
 	var answer []int64
-	ok = r.try(ctx, r.o.ValueTimeout, func(ctx context.Context) (err error) {
+	ok = r.run(ctx, r.o.ValueTimeout, func(ctx context.Context) (err error) {
 		answer, err = budgetScript.Run(ctx, r.client, []string{r.o.Prefix + "budget:" + key},
 			size, every.Microseconds(), leave, wait.Microseconds()).Int64Slice()
 		return err
@@ -277,12 +281,12 @@ func (r *Redis) budget(ctx context.Context, key string, size int, every time.Dur
 	if !ok || len(answer) != 2 {
 		return 0, 0, false
 	}
-	blocked, debt = time.Duration(answer[0])*time.Microsecond, time.Duration(answer[1])*time.Microsecond
-	r.memory.know(key, debt)
-	return blocked, debt, true
+	blocked, untilFull = time.Duration(answer[0])*time.Microsecond, time.Duration(answer[1])*time.Microsecond
+	r.memory.copyBudget(key, untilFull)
+	return blocked, untilFull, true
 }
 
-// TakeToken is Memory.TakeToken, shared.
+// TakeToken is Memory.TakeToken, shared between replicas.
 func (r *Redis) TakeToken(ctx context.Context, key string, size int, every time.Duration, leave int) time.Duration {
 	if blocked, _, ok := r.budget(ctx, key, size, every, max(leave, 0), 0); ok {
 		return blocked
@@ -290,7 +294,7 @@ func (r *Redis) TakeToken(ctx context.Context, key string, size int, every time.
 	return r.memory.TakeToken(ctx, key, size, every, leave)
 }
 
-// Drain is Memory.Drain, shared.
+// Drain is Memory.Drain, shared between replicas.
 func (r *Redis) Drain(ctx context.Context, key string, size int, every, wait time.Duration) {
 	if wait <= 0 {
 		return
@@ -300,10 +304,10 @@ func (r *Redis) Drain(ctx context.Context, key string, size int, every, wait tim
 	}
 }
 
-// TokensLeft is Memory.TokensLeft, shared.
+// TokensLeft is Memory.TokensLeft, shared between replicas.
 func (r *Redis) TokensLeft(ctx context.Context, key string, size int, every time.Duration) int {
-	if _, debt, ok := r.budget(ctx, key, size, every, -1, 0); ok {
-		return left(debt, size, every)
+	if _, untilFull, ok := r.budget(ctx, key, size, every, -1, 0); ok {
+		return tokens(untilFull, size, every)
 	}
 	return r.memory.TokensLeft(ctx, key, size, every)
 }

@@ -14,8 +14,8 @@ import (
 	"calltracker/storage/storetest/redistest"
 )
 
-// patient has time-outs that a busy machine does not reach.
-func patient(prefix string) cache.Options {
+// longTimeouts returns options with timeouts that a busy machine does not reach.
+func longTimeouts(prefix string) cache.Options {
 	return cache.Options{Prefix: prefix, CountTimeout: time.Minute, ValueTimeout: time.Minute}
 }
 
@@ -33,18 +33,18 @@ func open(t *testing.T, address string, o cache.Options) *cache.Redis {
 	return r
 }
 
-// inUse is a Redis that was found.
-func inUse(t *testing.T, address string, o cache.Options) *cache.Redis {
+// openUp opens a Redis and probes it, so that the server is in use.
+func openUp(t *testing.T, address string, o cache.Options) *cache.Redis {
 	t.Helper()
 	r := open(t, address, o)
 	if r.Probe(t.Context()); !r.Up() {
-		t.Fatal("redis is not in use")
+		t.Fatal("Redis is not in use")
 	}
 	return r
 }
 
-// passes lets real time pass: the clock of a Redis server cannot be set.
-func passes(t *testing.T) func(time.Duration) {
+// waitFor waits in real time, because the clock of a Redis server cannot be set.
+func waitFor(t *testing.T) func(time.Duration) {
 	return func(d time.Duration) {
 		t.Helper()
 		select {
@@ -57,30 +57,30 @@ func passes(t *testing.T) func(time.Duration) {
 func TestRedis(t *testing.T) {
 	address := redistest.Address(t)
 	storetest.RunCache(t, func(t *testing.T) (storetest.Cache, func(time.Duration)) {
-		return inUse(t, address, patient(redistest.Prefix())), passes(t)
+		return openUp(t, address, longTimeouts(redistest.Prefix())), waitFor(t)
 	})
 }
 
-// TestRedisAway holds Redis to the same behaviour when there is none.
-func TestRedisAway(t *testing.T) {
+// TestRedisUnavailable checks that Redis behaves the same without a server.
+func TestRedisUnavailable(t *testing.T) {
 	storetest.RunCache(t, func(t *testing.T) (storetest.Cache, func(time.Duration)) {
 		c := &clock{at: time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)}
 		r := open(t, "redis://127.0.0.1:1", cache.Options{Now: c.now})
 		r.Probe(t.Context())
-		return r, c.pass
+		return r, c.advance
 	})
 }
 
-func TestRedisIsSharedByReplicas(t *testing.T) {
-	address, o := redistest.Address(t), patient(redistest.Prefix())
-	o.Near = -1
-	a, b := inUse(t, address, o), inUse(t, address, o)
+func TestRedisSharesStateBetweenReplicas(t *testing.T) {
+	address, o := redistest.Address(t), longTimeouts(redistest.Prefix())
+	o.LocalTTL = -1
+	a, b := openUp(t, address, o), openUp(t, address, o)
 	if got := [4]uint64{a.Next("k"), b.Next("k"), a.Next("k"), b.Next("k")}; got != [4]uint64{0, 1, 2, 3} {
-		t.Errorf("two replicas counted %v", got)
+		t.Errorf("two replicas counted %v, want 0 to 3", got)
 	}
-	a.Hit("k", time.Hour)
-	if hits, _ := b.Hit("k", time.Hour); hits != 2 {
-		t.Errorf("the second hit counted as %d", hits)
+	a.CountInWindow("k", time.Hour)
+	if count, _ := b.CountInWindow("k", time.Hour); count != 2 {
+		t.Errorf("count of the second event is %d, want 2", count)
 	}
 	a.Set(t.Context(), "k", []byte("one"), time.Hour)
 	if got, _ := b.Get(t.Context(), "k"); string(got) != "one" {
@@ -88,44 +88,44 @@ func TestRedisIsSharedByReplicas(t *testing.T) {
 	}
 	a.Set(t.Context(), "k", []byte("two"), time.Hour)
 	if got, _ := b.Get(t.Context(), "k"); string(got) != "two" {
-		t.Errorf("the other replica reads %q after a change", got)
+		t.Errorf("after a change the other replica reads %q", got)
 	}
 	for range 5 {
 		a.TakeToken(t.Context(), "k", 10, time.Hour, 0)
 		b.TakeToken(t.Context(), "k", 10, time.Hour, 0)
 	}
 	if a.TakeToken(t.Context(), "k", 10, time.Hour, 0) == 0 || b.TokensLeft(t.Context(), "k", 10, time.Hour) != 0 {
-		t.Error("two replicas took more than one budget holds")
+		t.Error("two replicas took more tokens than the budget holds")
 	}
 }
 
-func TestRedisPrefixesKeepApart(t *testing.T) {
+func TestRedisPrefixesAreSeparate(t *testing.T) {
 	address := redistest.Address(t)
-	a, b := inUse(t, address, patient(redistest.Prefix())), inUse(t, address, patient(redistest.Prefix()))
+	a, b := openUp(t, address, longTimeouts(redistest.Prefix())), openUp(t, address, longTimeouts(redistest.Prefix()))
 	a.Next("k")
 	a.Set(t.Context(), "k", []byte("x"), time.Hour)
 	if n := b.Next("k"); n != 0 {
-		t.Errorf("another prefix counts from %d", n)
+		t.Errorf("another prefix starts counting at %d, want 0", n)
 	}
 	if got, ok := b.Get(t.Context(), "k"); ok {
 		t.Errorf("another prefix reads %q", got)
 	}
 }
 
-func TestRedisNearValuesAreNotAskedFor(t *testing.T) {
+func TestRedisLocalTTL(t *testing.T) {
 	c := &clock{at: time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)}
-	address, o := redistest.Address(t), patient(redistest.Prefix())
-	o.Now, o.Near = c.now, 5*time.Second
-	a, b := inUse(t, address, o), inUse(t, address, o)
+	address, o := redistest.Address(t), longTimeouts(redistest.Prefix())
+	o.Now, o.LocalTTL = c.now, 5*time.Second
+	a, b := openUp(t, address, o), openUp(t, address, o)
 	a.Set(t.Context(), "k", []byte("one"), time.Hour)
 	b.Get(t.Context(), "k")
 	a.Set(t.Context(), "k", []byte("two"), time.Hour)
 	if got, _ := b.Get(t.Context(), "k"); string(got) != "one" {
-		t.Errorf("a value that was just read is now %q: it was asked for again", got)
+		t.Errorf("value within LocalTTL is %q, want the one that was read", got)
 	}
-	c.pass(5 * time.Second)
+	c.advance(5 * time.Second)
 	if got, _ := b.Get(t.Context(), "k"); string(got) != "two" {
-		t.Errorf("after a while it is still %q", got)
+		t.Errorf("value after LocalTTL is %q, want the new one", got)
 	}
 }
 
@@ -149,30 +149,30 @@ func (b *syncBuffer) lines() []string {
 
 func TestRedisStoppedAndStarted(t *testing.T) {
 	server, log := redistest.Start(t), &syncBuffer{}
-	o := patient("")
-	o.Near, o.Logger = -1, slog.New(slog.NewTextHandler(log, nil))
-	r := inUse(t, server.URL(), o)
+	o := longTimeouts("")
+	o.LocalTTL, o.Logger = -1, slog.New(slog.NewTextHandler(log, nil))
+	r := openUp(t, server.URL(), o)
 	r.Next("k")
 	r.Next("k")
-	r.Set(t.Context(), "k", []byte("kept"), time.Hour)
+	r.Set(t.Context(), "k", []byte("cached"), time.Hour)
 	for range 3 {
 		r.TakeToken(t.Context(), "k", 5, time.Hour, 0)
 	}
 	if err := server.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	// Everything goes on from where Redis was, and the first failures take it out of use.
+	// The state continues from where Redis was, and the first failures mark the server as unavailable.
 	if got := [3]uint64{r.Next("k"), r.Next("k"), r.Next("k")}; got != [3]uint64{2, 3, 4} {
-		t.Errorf("without Redis it counts on with %v", got)
+		t.Errorf("counts without Redis are %v, want 2 to 4", got)
 	}
 	if r.Up() {
 		t.Error("still in use after three failures in a row")
 	}
-	if got, _ := r.Get(t.Context(), "k"); string(got) != "kept" {
+	if got, _ := r.Get(t.Context(), "k"); string(got) != "cached" {
 		t.Errorf("without Redis the value is %q", got)
 	}
 	if left := r.TokensLeft(t.Context(), "k", 5, time.Hour); left != 2 {
-		t.Errorf("without Redis the budget holds %d of the 2 that were left", left)
+		t.Errorf("without Redis the budget holds %d tokens, want 2", left)
 	}
 	r.Probe(t.Context())
 	if err := server.Start(); err != nil {
@@ -183,19 +183,19 @@ func TestRedisStoppedAndStarted(t *testing.T) {
 		t.Error("not in use again")
 	}
 	r.Probe(t.Context())
-	if got, _ := r.Get(t.Context(), "k"); string(got) != "kept" {
-		t.Errorf("a Redis that came back empty made the value %q", got)
+	if got, _ := r.Get(t.Context(), "k"); string(got) != "cached" {
+		t.Errorf("after Redis came back empty the value is %q", got)
 	}
-	if lines := log.lines(); len(lines) != 3 || !strings.Contains(lines[0], "in use") || !strings.Contains(lines[1], "is away") || !strings.Contains(lines[2], "in use") {
-		t.Errorf("logged, not each change once:\n%s", strings.Join(lines, "\n"))
+	if lines := log.lines(); len(lines) != 3 || !strings.Contains(lines[0], "redis available") || !strings.Contains(lines[1], "redis unavailable") || !strings.Contains(lines[2], "redis available") {
+		t.Errorf("log does not have each change once:\n%s", strings.Join(lines, "\n"))
 	}
 }
 
-// TestRedisFrozen: a server that takes connections and never answers holds
-// nobody up for longer than the time-out, and after a few failures not at all.
+// TestRedisFrozen checks that a server that accepts connections and never answers
+// delays callers by no more than the timeout, and not at all after a few failures.
 func TestRedisFrozen(t *testing.T) {
 	server := redistest.Start(t)
-	r := inUse(t, server.URL(), cache.Options{CountTimeout: 20 * time.Millisecond, ValueTimeout: 20 * time.Millisecond})
+	r := openUp(t, server.URL(), cache.Options{CountTimeout: 20 * time.Millisecond, ValueTimeout: 20 * time.Millisecond})
 	if err := server.Pause(); err != nil {
 		t.Fatal(err)
 	}
@@ -203,12 +203,12 @@ func TestRedisFrozen(t *testing.T) {
 		r.Next("k")
 	}
 	if r.Up() {
-		t.Error("a frozen server is still in use")
+		t.Error("frozen server is still in use")
 	}
-	// Whatever came in before or after: no number comes twice in a row.
+	// Counting continues, whether or not the server received the earlier commands.
 	first := r.Next("k")
 	if second := r.Next("k"); second != first+1 {
-		t.Errorf("counted %d, then %d", first, second)
+		t.Errorf("counted %d, then %d, want consecutive numbers", first, second)
 	}
 	if err := server.Resume(); err != nil {
 		t.Fatal(err)
@@ -218,15 +218,15 @@ func TestRedisFrozen(t *testing.T) {
 	}
 }
 
-func TestRedisRunNoticesBothWays(t *testing.T) {
+func TestRedisRunNoticesOutageAndReturn(t *testing.T) {
 	server := redistest.Start(t)
-	o := patient("")
+	o := longTimeouts("")
 	o.ProbeEvery = time.Millisecond
 	changes := make(chan string, 8)
 	o.Logger = slog.New(slog.NewTextHandler(lineWriter(func(line string) { changes <- line }), nil))
 	r := open(t, server.URL(), o)
 	if r.Up() {
-		t.Error("in use before anybody looked")
+		t.Error("in use before the first probe")
 	}
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -238,13 +238,13 @@ func TestRedisRunNoticesBothWays(t *testing.T) {
 		}
 	})
 	for _, step := range []struct {
-		does func() error
-		want string
+		action func() error
+		want   string
 	}{
-		{nil, "in use"}, {server.Stop, "is away"}, {server.Start, "in use"},
+		{nil, "redis available"}, {server.Stop, "redis unavailable"}, {server.Start, "redis available"},
 	} {
-		if step.does != nil {
-			if err := step.does(); err != nil {
+		if step.action != nil {
+			if err := step.action(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -254,9 +254,9 @@ func TestRedisRunNoticesBothWays(t *testing.T) {
 	}
 }
 
-func TestRedisFullServerIsAway(t *testing.T) {
+func TestRedisFullServerIsUnavailable(t *testing.T) {
 	server := redistest.Start(t)
-	r := inUse(t, server.URL(), patient(""))
+	r := openUp(t, server.URL(), longTimeouts(""))
 	send(t, server.URL(), "CONFIG SET maxmemory 1\r\n")
 	for want := range uint64(4) {
 		if got := r.Next("k"); got != want {
@@ -264,7 +264,7 @@ func TestRedisFullServerIsAway(t *testing.T) {
 		}
 	}
 	if r.Probe(t.Context()); r.Up() {
-		t.Error("a server that takes no writes is in use")
+		t.Error("a server that refuses writes is in use")
 	}
 }
 
@@ -282,9 +282,9 @@ func TestCheckURL(t *testing.T) {
 	} {
 		err := cache.CheckURL(bad)
 		if err == nil {
-			t.Errorf("%q was taken", bad)
+			t.Errorf("%q was accepted", bad)
 		} else if strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("the password is in %q", err)
+			t.Errorf("error contains the password: %q", err)
 		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// lineWriter is called with each line of a log.
+// lineWriter receives each line of a log.
 type lineWriter func(line string)
 
 func (w lineWriter) Write(p []byte) (int, error) {
@@ -15,10 +15,10 @@ func (w lineWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// send gives a command to a server, which must take it.
-func send(t *testing.T, url, command string) {
+// send sends a command to a Redis server and expects the answer OK.
+func send(t *testing.T, address, command string) {
 	t.Helper()
-	connection, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "redis://"))
+	connection, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(address, "redis://"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,6 +31,6 @@ func send(t *testing.T, url, command string) {
 	}
 	answer := make([]byte, 64)
 	if n, err := connection.Read(answer); err != nil || string(answer[:n]) != "+OK\r\n" {
-		t.Fatalf("%s answered %q, %v", strings.TrimSpace(command), answer[:n], err)
+		t.Fatalf("answer to %s is %q, error %v, want OK", strings.TrimSpace(command), answer[:n], err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"path"
@@ -14,30 +15,29 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
-
-	"calltracker/storage"
 )
 
-// BucketOptions say which bucket, and how to get in. They can be compared.
+// BucketOptions identifies a bucket and its credentials. It is comparable.
 type BucketOptions struct {
-	Endpoint  string // https://host
-	Region    string // empty: us-east-1
+	Endpoint  string // URL without a path, such as https://s3.eu-central-1.amazonaws.com
+	Region    string // empty means us-east-1
 	Bucket    string
-	Prefix    string // in front of every name
+	Prefix    string // prefix of every object name
 	AccessKey string
 	SecretKey string
 }
 
-// Times of a bucket.
+// Limits of requests to a bucket.
 const (
-	bucketHead  = 10 * time.Second // until it answers
-	bucketIdle  = 20 * time.Second // that a body may stand still
-	bucketTries = 3
-	bucketPart  = 16 << 20 // bytes of one request; larger files take several
+	bucketHeaderTimeout = 10 * time.Second // time until the response header
+	bucketIdleTimeout   = 20 * time.Second // longest time in which no data of a response body is read
+	bucketTries         = 3
+	bucketPartSize      = 16 << 20 // bytes of one request; larger files are sent in parts
 )
 
-// Bucket keeps recordings in an object store. What it sends passes through a
-// Folder, so that Ziwo does not wait for the store. It is safe for concurrent use.
+// Bucket stores recordings in an object store. Uploads pass through a Folder, so
+// that the download from Ziwo does not wait for the store. It is safe for
+// concurrent use.
 type Bucket struct {
 	options BucketOptions
 	name    string
@@ -45,117 +45,120 @@ type Bucket struct {
 	scratch *Folder
 }
 
-// NewBucket checks the options. It sends nothing.
+// NewBucket returns the bucket that the options describe. It sends no request.
 func NewBucket(o BucketOptions, scratch *Folder) (*Bucket, error) {
 	endpoint, err := url.Parse(o.Endpoint)
 	if err != nil || endpoint.Host == "" || endpoint.User != nil || endpoint.Path != "" && endpoint.Path != "/" {
-		return nil, errors.New("the endpoint of the bucket must be an address without a path, such as https://s3.eu-central-1.amazonaws.com")
+		return nil, errors.New("invalid bucket endpoint: use a URL without a path, such as https://s3.eu-central-1.amazonaws.com")
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.ResponseHeaderTimeout = bucketHead
-	transport.DisableCompression = true // of a compressed body no part is a part of the recording
+	transport.ResponseHeaderTimeout = bucketHeaderTimeout
+	transport.DisableCompression = true // byte ranges of a compressed body are not ranges of the recording
 	if o.Region == "" {
-		o.Region = "us-east-1" // asked for, it would be one request more, with other rights
+		o.Region = "us-east-1" // looking it up takes another request, with another permission
 	}
 	core, err := minio.NewCore(endpoint.Host, &minio.Options{
 		Creds: credentials.NewStaticV4(o.AccessKey, o.SecretKey, ""), Secure: endpoint.Scheme == "https", Region: o.Region,
 		Transport: transport, MaxRetries: bucketTries,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("bucket: %w", err)
+		return nil, fmt.Errorf("open bucket: %w", err)
 	}
 	return &Bucket{options: o, name: "s3 " + endpoint.Scheme + "://" + endpoint.Host + "/" + o.Bucket, core: core, scratch: scratch}, nil
 }
 
-// Name tells this place from others.
+// Name returns a name that identifies this bucket among all stores.
 func (b *Bucket) Name() string { return b.name }
 
-// Put keeps content under a name, whole or not at all. It tells place, name, size
-// and digest.
-func (b *Bucket) Put(ctx context.Context, name, contentType string, content io.Reader) (kept storage.Recording, err error) {
+// Put stores content as an object, all of it or nothing, and replaces an earlier
+// object of that name. It returns the full object name, and the size and hexadecimal
+// SHA-256 digest of the content.
+func (b *Bucket) Put(ctx context.Context, name, contentType string, content io.Reader) (stored string, size int64, digest string, err error) {
 	temporary := path.Join(incoming, rand.Text())
-	file, kept, err := receive(ctx, b.scratch.root, temporary, content)
+	file, size, digest, err := receive(ctx, b.scratch.root, temporary, content)
 	if err != nil {
-		return kept, err
+		return "", 0, "", err
 	}
 	defer func() {
 		err = errors.Join(err, file.Close(), b.scratch.root.Remove(temporary))
 	}()
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return kept, fmt.Errorf("send recording: %w", err)
+		return "", 0, "", fmt.Errorf("store recording in bucket: %w", err)
 	}
-	kept.Place, kept.Name = b.name, b.options.Prefix+name
-	_, err = b.core.Client.PutObject(ctx, b.options.Bucket, kept.Name, file, kept.Bytes, minio.PutObjectOptions{
-		ContentType: contentType, PartSize: bucketPart, NumThreads: 1, DisableMultipart: kept.Bytes <= bucketPart,
+	stored = b.options.Prefix + name
+	_, err = b.core.Client.PutObject(ctx, b.options.Bucket, stored, file, size, minio.PutObjectOptions{
+		ContentType: contentType, PartSize: bucketPartSize, NumThreads: 1, DisableMultipart: size <= bucketPartSize,
 	})
 	if err != nil {
-		return kept, fmt.Errorf("send recording to the bucket: %w", b.reason(err))
+		return "", 0, "", fmt.Errorf("store recording in bucket: %w", b.withoutURL(err))
 	}
-	return kept, nil
+	return stored, size, digest, nil
 }
 
-// Open reads a part of what was kept. It returns storage.ErrNotFound when there
-// is no such object, or it has another size.
-func (b *Bucket) Open(ctx context.Context, r storage.Recording, from, length int64) (io.ReadCloser, error) {
+// Open reads length bytes of an object, starting at an offset. It returns an error
+// that wraps fs.ErrNotExist if there is no such object, or if its size is not size.
+func (b *Bucket) Open(ctx context.Context, stored string, size, offset, length int64) (io.ReadCloser, error) {
 	var o minio.GetObjectOptions
-	if err := o.SetRange(from, from+length-1); err != nil {
-		return nil, fmt.Errorf("open recording in the bucket: %w", err)
+	if err := o.SetRange(offset, offset+length-1); err != nil {
+		return nil, fmt.Errorf("open recording in bucket: %w", err)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	idle := time.AfterFunc(bucketTries*bucketHead, func() { cancel(context.DeadlineExceeded) })
+	idle := time.AfterFunc(bucketTries*bucketHeaderTimeout, func() { cancel(context.DeadlineExceeded) })
 	release := func() {
 		idle.Stop()
 		cancel(nil)
 	}
-	body, info, header, err := b.core.GetObject(ctx, b.options.Bucket, r.Name, o)
+	body, info, header, err := b.core.GetObject(ctx, b.options.Bucket, stored, o)
 	if err != nil {
 		release()
 		if code := minio.ToErrorResponse(err).Code; code == "NoSuchKey" || code == "NoSuchVersion" || code == "InvalidRange" {
-			return nil, fmt.Errorf("open recording in the bucket: %w", storage.ErrNotFound)
+			return nil, fmt.Errorf("open recording in bucket: %w", fs.ErrNotExist)
 		}
-		return nil, fmt.Errorf("open recording in the bucket: %w", b.reason(err))
+		return nil, fmt.Errorf("open recording in bucket: %w", b.withoutURL(err))
 	}
-	out := &patient{ReadCloser: body, idle: idle, release: release}
-	if whole := header.Get("Content-Range"); whole != fmt.Sprintf("bytes %d-%d/%d", from, from+length-1, r.Bytes) || info.Size != length {
-		return nil, errors.Join(fmt.Errorf("open recording in the bucket: %w: it has another size", storage.ErrNotFound), out.Close())
+	out := &idleTimeoutBody{ReadCloser: body, idle: idle, release: release}
+	if got := header.Get("Content-Range"); got != fmt.Sprintf("bytes %d-%d/%d", offset, offset+length-1, size) || info.Size != length {
+		return nil, errors.Join(fmt.Errorf("open recording in bucket: size is not %d bytes: %w", size, fs.ErrNotExist), out.Close())
 	}
 	return out, nil
 }
 
-// Delete removes an object; that there is none is no error.
-func (b *Bucket) Delete(ctx context.Context, r storage.Recording) error {
-	ctx, cancel := context.WithTimeout(ctx, bucketTries*bucketHead)
+// Delete deletes an object. It returns nil if there is none.
+func (b *Bucket) Delete(ctx context.Context, stored string) error {
+	ctx, cancel := context.WithTimeout(ctx, bucketTries*bucketHeaderTimeout)
 	defer cancel()
-	if err := b.core.RemoveObject(ctx, b.options.Bucket, r.Name, minio.RemoveObjectOptions{}); err != nil && minio.ToErrorResponse(err).Code != "NoSuchKey" {
-		return fmt.Errorf("delete recording in the bucket: %w", b.reason(err))
+	if err := b.core.RemoveObject(ctx, b.options.Bucket, stored, minio.RemoveObjectOptions{}); err != nil && minio.ToErrorResponse(err).Code != "NoSuchKey" {
+		return fmt.Errorf("delete recording in bucket: %w", b.withoutURL(err))
 	}
 	return nil
 }
 
-// reason is an error without the address, which the client puts in front.
-func (b *Bucket) reason(err error) error {
-	var at *url.Error
-	if errors.As(err, &at) {
-		return fmt.Errorf("%s: %w", b.name, at.Err)
+// withoutURL replaces the URL that the client puts in front of an error with the
+// name of the bucket.
+func (b *Bucket) withoutURL(err error) error {
+	var urlError *url.Error
+	if errors.As(err, &urlError) {
+		return fmt.Errorf("%s: %w", b.name, urlError.Err)
 	}
 	return fmt.Errorf("%s: %w", b.name, err)
 }
 
-// patient breaks off a body that stands still.
-type patient struct {
+// idleTimeoutBody is a response body that ends its request when no data has been
+// read for bucketIdleTimeout.
+type idleTimeoutBody struct {
 	io.ReadCloser
 	idle    *time.Timer
 	once    sync.Once
 	release func()
 }
 
-func (p *patient) Read(b []byte) (int, error) {
-	p.idle.Reset(bucketIdle)
-	return p.ReadCloser.Read(b)
+func (b *idleTimeoutBody) Read(p []byte) (int, error) {
+	b.idle.Reset(bucketIdleTimeout)
+	return b.ReadCloser.Read(p)
 }
 
-func (p *patient) Close() error {
-	err := p.ReadCloser.Close()
-	p.once.Do(p.release)
+func (b *idleTimeoutBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.once.Do(b.release)
 	return err
 }

@@ -12,32 +12,32 @@ import (
 	"os"
 	"path"
 	"time"
-
-	"calltracker/storage"
 )
 
-// Folder keeps recordings as files. Nothing outside of it can be reached through
-// it. It is safe for concurrent use, also by several processes.
+// Folder stores recordings as files in a directory. It gives no access to files
+// outside the directory. It is safe for concurrent use, including by several
+// processes.
 type Folder struct {
 	root *os.Root
 	name string
 }
 
-// idFile holds what tells a folder from those of other servers.
+// idFile is a file with a random ID, which distinguishes the directory from those
+// of other servers.
 const idFile = "id"
 
-// OpenFolder opens a folder, and makes it when there is none.
-func OpenFolder(path string) (*Folder, error) {
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, fmt.Errorf("folder of recordings: %w", err)
+// OpenFolder opens a directory, and creates it if it does not exist.
+func OpenFolder(dir string) (*Folder, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open recordings directory: %w", err)
 	}
-	root, err := os.OpenRoot(path)
+	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, fmt.Errorf("folder of recordings: %w", err)
+		return nil, fmt.Errorf("open recordings directory: %w", err)
 	}
 	id, err := folderID(root)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("folder of recordings: %w", err), root.Close())
+		return nil, errors.Join(fmt.Errorf("open recordings directory: %w", err), root.Close())
 	}
 	return &Folder{root: root, name: "folder " + id}, nil
 }
@@ -54,80 +54,79 @@ func folderID(root *os.Root) (string, error) {
 	}
 	id, err := root.ReadFile(idFile)
 	if err == nil && len(id) == 0 {
-		err = fmt.Errorf("%s is empty; remove it to have another one made", idFile)
+		err = fmt.Errorf("%s file is empty: delete it to create a new one", idFile)
 	}
 	return string(id), err
 }
 
-// Close lets go of the folder.
+// Close closes the directory.
 func (f *Folder) Close() error { return f.root.Close() }
 
-// Name tells this place from others, those of other servers included. It moves
-// with the folder.
+// Name returns a name that identifies this directory among all stores, including
+// those of other servers. It stays the same when the directory is moved.
 func (f *Folder) Name() string { return f.name }
 
-// sharded spreads files over 65,536 folders, so that none gets large.
-func sharded(name string) string {
+// shardedPath spreads files over 65,536 subdirectories, so that each stays small.
+func shardedPath(name string) string {
 	digest := sha256.Sum256([]byte(name))
 	shard := hex.EncodeToString(digest[:2])
 	return path.Join(shard[:2], shard[2:], name)
 }
 
-// Put keeps content under a name, whole or not at all, and durably: after a crash
-// there is the old content or the new. It tells place, name, size and digest.
-func (f *Folder) Put(ctx context.Context, name, _ string, content io.Reader) (kept storage.Recording, err error) {
+// Put stores content as a file, all of it or nothing, and replaces an earlier file
+// of that name. After a crash the file has either the old or the new content. It
+// returns the path within the directory, and the size and hexadecimal SHA-256 digest
+// of the content.
+func (f *Folder) Put(ctx context.Context, name, _ string, content io.Reader) (stored string, size int64, digest string, err error) {
 	if !fs.ValidPath(name) || path.Base(name) != name || name == "." {
-		return kept, fmt.Errorf("%q is no name of a file", name)
+		return "", 0, "", fmt.Errorf("invalid recording file name %q: use a name without a path", name)
 	}
 	temporary := path.Join(incoming, rand.Text())
-	file, kept, err := receive(ctx, f.root, temporary, content)
+	file, size, digest, err := receive(ctx, f.root, temporary, content)
 	if err != nil {
-		return kept, err
+		return "", 0, "", err
 	}
-	at := sharded(name)
-	kept.Place, kept.Name = f.Name(), at
-	err = errors.Join(file.Close(), f.root.MkdirAll(path.Dir(at), 0o700))
+	stored = shardedPath(name)
+	err = errors.Join(file.Close(), f.root.MkdirAll(path.Dir(stored), 0o700))
 	if err == nil {
-		err = f.root.Rename(temporary, at)
+		err = f.root.Rename(temporary, stored)
 	}
 	if err != nil {
-		return kept, errors.Join(fmt.Errorf("keep recording: %w", err), f.root.Remove(temporary))
+		return "", 0, "", errors.Join(fmt.Errorf("store recording: %w", err), f.root.Remove(temporary))
 	}
-	// The new folders, too, have to be there after a power failure.
-	for folder := path.Dir(at); ; folder = path.Dir(folder) {
-		if err := f.flush(folder); err != nil {
-			return kept, fmt.Errorf("keep recording: %w", err)
+	// New parent directories must survive a power failure too.
+	for dir := path.Dir(stored); ; dir = path.Dir(dir) {
+		if err := f.syncDir(dir); err != nil {
+			return "", 0, "", fmt.Errorf("store recording: %w", err)
 		}
-		if folder == "." {
-			return kept, nil
+		if dir == "." {
+			return stored, size, digest, nil
 		}
 	}
 }
 
-func (f *Folder) flush(folder string) error {
-	opened, err := f.root.Open(folder)
+func (f *Folder) syncDir(name string) error {
+	dir, err := f.root.Open(name)
 	if err != nil {
 		return err
 	}
-	return errors.Join(opened.Sync(), opened.Close())
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// Open reads a part of what was kept. It returns storage.ErrNotFound when there
-// is no such file, or it has another size.
-func (f *Folder) Open(_ context.Context, r storage.Recording, from, length int64) (io.ReadCloser, error) {
-	file, err := f.root.Open(r.Name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("open recording: %w", storage.ErrNotFound)
-	}
+// Open reads length bytes of a stored file, starting at an offset. It returns an
+// error that wraps fs.ErrNotExist if there is no such file, or if its size is not
+// size.
+func (f *Folder) Open(_ context.Context, stored string, size, offset, length int64) (io.ReadCloser, error) {
+	file, err := f.root.Open(stored)
 	if err != nil {
 		return nil, fmt.Errorf("open recording: %w", err)
 	}
 	info, err := file.Stat()
-	if err == nil && info.Size() != r.Bytes {
-		err = fmt.Errorf("open recording: %w: it has another size", storage.ErrNotFound)
+	if err == nil && info.Size() != size {
+		err = fmt.Errorf("open recording: size is %d bytes, not %d: %w", info.Size(), size, fs.ErrNotExist)
 	}
 	if err == nil {
-		_, err = file.Seek(from, io.SeekStart)
+		_, err = file.Seek(offset, io.SeekStart)
 	}
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
@@ -138,14 +137,14 @@ func (f *Folder) Open(_ context.Context, r storage.Recording, from, length int64
 	}{io.LimitReader(file, length), file}, nil
 }
 
-// Delete removes a file; that there is none is no error.
-func (f *Folder) Delete(_ context.Context, r storage.Recording) error {
-	err := f.root.Remove(r.Name)
+// Delete deletes a stored file. It returns nil if there is none.
+func (f *Folder) Delete(_ context.Context, stored string) error {
+	err := f.root.Remove(stored)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err == nil {
-		err = f.flush(path.Dir(r.Name))
+		err = f.syncDir(path.Dir(stored))
 	}
 	if err != nil {
 		return fmt.Errorf("delete recording: %w", err)
@@ -153,16 +152,16 @@ func (f *Folder) Delete(_ context.Context, r storage.Recording) error {
 	return nil
 }
 
-// Tidy removes what downloads that were broken off by a crash have left.
-func (f *Folder) Tidy(now time.Time) error {
-	left, err := fs.ReadDir(f.root.FS(), incoming)
+// RemoveAbandoned deletes the files of downloads that a crash interrupted.
+func (f *Folder) RemoveAbandoned(now time.Time) error {
+	entries, err := fs.ReadDir(f.root.FS(), incoming)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	errs := []error{err}
-	for _, entry := range left {
+	for _, entry := range entries {
 		info, err := entry.Info()
-		if err == nil && now.Sub(info.ModTime()) > abandoned {
+		if err == nil && now.Sub(info.ModTime()) > abandonedAfter {
 			errs = append(errs, f.root.Remove(path.Join(incoming, entry.Name())))
 		}
 	}

@@ -17,7 +17,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"calltracker/storage"
 	"calltracker/storage/recordings"
 )
 
@@ -25,15 +24,15 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }
 
-// place is what both places are held to.
-type place interface {
+// store is the behavior that Folder and Bucket share.
+type store interface {
 	Name() string
-	Put(ctx context.Context, name, contentType string, content io.Reader) (storage.Recording, error)
-	Open(ctx context.Context, r storage.Recording, from, length int64) (io.ReadCloser, error)
-	Delete(ctx context.Context, r storage.Recording) error
+	Put(ctx context.Context, name, contentType string, content io.Reader) (stored string, size int64, digest string, err error)
+	Open(ctx context.Context, stored string, size, offset, length int64) (io.ReadCloser, error)
+	Delete(ctx context.Context, stored string) error
 }
 
-func folder(t *testing.T) (*recordings.Folder, string) {
+func openFolder(t *testing.T) (*recordings.Folder, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "recordings")
 	f, err := recordings.OpenFolder(path)
@@ -48,7 +47,7 @@ func folder(t *testing.T) (*recordings.Folder, string) {
 	return f, path
 }
 
-// files are those in a folder, by their paths within it, but for its id.
+// files returns the paths of the files in a directory, except for its ID file.
 func files(t *testing.T, path string) []string {
 	t.Helper()
 	var found []string
@@ -64,9 +63,9 @@ func files(t *testing.T, path string) []string {
 	return found
 }
 
-func read(t *testing.T, p place, r storage.Recording, from, length int64) string {
+func read(t *testing.T, s store, stored string, size, offset, length int64) string {
 	t.Helper()
-	body, err := p.Open(t.Context(), r, from, length)
+	body, err := s.Open(t.Context(), stored, size, offset, length)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,128 +76,125 @@ func read(t *testing.T, p place, r storage.Recording, from, length int64) string
 	return string(content)
 }
 
-// behaves is how every place behaves.
-func behaves(t *testing.T, p place) {
+// testStore tests the behavior that every store has.
+func testStore(t *testing.T, s store) {
 	t.Helper()
 	content := bytes.Repeat([]byte("sound and "), 100_000)
-	kept, err := p.Put(t.Context(), "call-1.mp3", "audio/mpeg", iotest.HalfReader(bytes.NewReader(content)))
+	stored, size, digest, err := s.Put(t.Context(), "call-1.mp3", "audio/mpeg", iotest.HalfReader(bytes.NewReader(content)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(content)
-	if kept.Place != p.Name() || !strings.HasSuffix(kept.Name, "call-1.mp3") || kept.Bytes != int64(len(content)) || kept.SHA256 != hex.EncodeToString(sum[:]) {
-		t.Errorf("%+v", kept)
+	if !strings.HasSuffix(stored, "call-1.mp3") || size != int64(len(content)) || digest != hex.EncodeToString(sum[:]) {
+		t.Errorf("Put returned %q, %d, %q", stored, size, digest)
 	}
-	if read(t, p, kept, 0, kept.Bytes) != string(content) || read(t, p, kept, 3, 10) != string(content[3:13]) || read(t, p, kept, kept.Bytes-1, 1) != " " {
-		t.Error("what is read is not what was kept")
+	if read(t, s, stored, size, 0, size) != string(content) || read(t, s, stored, size, 3, 10) != string(content[3:13]) || read(t, s, stored, size, size-1, 1) != " " {
+		t.Error("Open read content that differs from the content of Put")
 	}
-	shorter := kept
-	shorter.Bytes--
-	if _, err := p.Open(t.Context(), shorter, 0, 10); !errors.Is(err, storage.ErrNotFound) {
-		t.Errorf("of another size: %v", err)
+	if _, err := s.Open(t.Context(), stored, size-1, 0, 10); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open with another size: %v", err)
 	}
 
-	again, err := p.Put(t.Context(), "call-1.mp3", "audio/mpeg", strings.NewReader("another"))
-	if err != nil || again.Name != kept.Name || read(t, p, again, 0, 7) != "another" {
-		t.Errorf("in its place: %+v, %v", again, err)
+	replaced, size, _, err := s.Put(t.Context(), "call-1.mp3", "audio/mpeg", strings.NewReader("another"))
+	if err != nil || replaced != stored || read(t, s, stored, size, 0, 7) != "another" {
+		t.Errorf("replacing: %q, %d, %v", replaced, size, err)
 	}
-	broken := errors.New("the line broke")
-	if _, err := p.Put(t.Context(), "call-1.mp3", "audio/mpeg", io.MultiReader(strings.NewReader("half"), iotest.ErrReader(broken))); !errors.Is(err, broken) {
-		t.Errorf("half a recording: %v", err)
+	readErr := errors.New("connection lost")
+	if _, _, _, err := s.Put(t.Context(), "call-1.mp3", "audio/mpeg", io.MultiReader(strings.NewReader("half"), iotest.ErrReader(readErr))); !errors.Is(err, readErr) {
+		t.Errorf("Put of half a recording: %v", err)
 	}
-	if read(t, p, again, 0, 7) != "another" {
-		t.Error("half a recording took the place of a whole one")
+	if read(t, s, stored, size, 0, 7) != "another" {
+		t.Error("half a recording replaced a complete one")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := p.Put(ctx, "call-2.mp3", "audio/mpeg", strings.NewReader("late")); !errors.Is(err, context.Canceled) {
-		t.Errorf("after the end: %v", err)
+	if _, _, _, err := s.Put(ctx, "call-2.mp3", "audio/mpeg", strings.NewReader("late")); !errors.Is(err, context.Canceled) {
+		t.Errorf("Put with a canceled context: %v", err)
 	}
 	for range 2 {
-		if err := p.Delete(t.Context(), again); err != nil {
+		if err := s.Delete(t.Context(), stored); err != nil {
 			t.Errorf("delete: %v", err)
 		}
 	}
-	if _, err := p.Open(t.Context(), again, 0, 7); !errors.Is(err, storage.ErrNotFound) {
-		t.Errorf("deleted: %v", err)
+	if _, err := s.Open(t.Context(), stored, size, 0, 7); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open after Delete: %v", err)
 	}
 }
 
 func TestFolder(t *testing.T) {
-	f, path := folder(t)
-	behaves(t, f)
-	if left := files(t, path); len(left) > 0 {
-		t.Errorf("it left %v", left)
+	f, path := openFolder(t)
+	testStore(t, f)
+	if remaining := files(t, path); len(remaining) > 0 {
+		t.Errorf("remaining files: %v", remaining)
 	}
 }
 
-func TestFoldersAreToldApart(t *testing.T) {
-	f, path := folder(t)
-	other, _ := folder(t)
+func TestFolderNamesAreUnique(t *testing.T) {
+	f, path := openFolder(t)
+	other, _ := openFolder(t)
 	again, err := recordings.OpenFolder(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if f.Name() != again.Name() || f.Name() == other.Name() {
-		t.Errorf("%s, again %s, another %s", f.Name(), again.Name(), other.Name())
+		t.Errorf("name %s, reopened %s, another folder %s", f.Name(), again.Name(), other.Name())
 	}
 	if err := again.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestFolderSpreadsItsFilesAndKeepsThemPrivate(t *testing.T) {
-	f, path := folder(t)
-	kept, err := f.Put(t.Context(), "a.mp3", "audio/mpeg", strings.NewReader("sound"))
+func TestFolderShardsFilesWithPrivateMode(t *testing.T) {
+	f, path := openFolder(t)
+	stored, _, _, err := f.Put(t.Context(), "a.mp3", "audio/mpeg", strings.NewReader("sound"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if parts := strings.Split(kept.Name, "/"); len(parts) != 3 || len(parts[0]) != 2 || len(parts[1]) != 2 {
-		t.Errorf("it is at %s", kept.Name)
+	if parts := strings.Split(stored, "/"); len(parts) != 3 || len(parts[0]) != 2 || len(parts[1]) != 2 {
+		t.Errorf("stored at %s, want two levels of subdirectories", stored)
 	}
-	info, err := os.Stat(filepath.Join(path, filepath.FromSlash(kept.Name)))
+	info, err := os.Stat(filepath.Join(path, filepath.FromSlash(stored)))
 	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", info, err)
+		t.Errorf("file info %v, error %v, want mode 0600", info, err)
 	}
 }
 
-func TestFolderCannotBeLeft(t *testing.T) {
-	f, path := folder(t)
+func TestFolderGivesNoAccessOutside(t *testing.T) {
+	f, path := openFolder(t)
 	outside := filepath.Join(filepath.Dir(path), "outside")
 	if err := os.WriteFile(outside, []byte("private"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"../outside", "a/b", "", ".", "..", "/etc/passwd"} {
-		if _, err := f.Put(t.Context(), name, "audio/mpeg", strings.NewReader("x")); err == nil {
-			t.Errorf("%q is kept", name)
+		if _, _, _, err := f.Put(t.Context(), name, "audio/mpeg", strings.NewReader("x")); err == nil {
+			t.Errorf("Put accepted the name %q", name)
 		}
 	}
-	if body, err := f.Open(t.Context(), storage.Recording{Name: "../outside", Bytes: 7}, 0, 7); err == nil {
+	if body, err := f.Open(t.Context(), "../outside", 7, 0, 7); err == nil {
 		_ = body.Close()
-		t.Error("what is outside is read")
+		t.Error("Open read a file outside the folder")
 	}
-	if err := f.Delete(t.Context(), storage.Recording{Name: "../outside"}); err == nil {
-		t.Error("what is outside is deleted")
+	if err := f.Delete(t.Context(), "../outside"); err == nil {
+		t.Error("Delete deleted a file outside the folder")
 	}
 	if _, err := os.Stat(outside); err != nil {
 		t.Error(err)
 	}
 }
 
-// What a crash left among the incoming goes once it is old.
-func TestFolderTidiesUp(t *testing.T) {
-	f, path := folder(t)
-	if err := f.Tidy(time.Now()); err != nil {
-		t.Errorf("nothing to do: %v", err)
+func TestFolderRemoveAbandoned(t *testing.T) {
+	f, path := openFolder(t)
+	if err := f.RemoveAbandoned(time.Now()); err != nil {
+		t.Errorf("without incoming files: %v", err)
 	}
-	left := filepath.Join(path, "incoming", "left")
-	if err := errors.Join(os.MkdirAll(filepath.Dir(left), 0o700), os.WriteFile(left, []byte("half"), 0o600)); err != nil {
+	incoming := filepath.Join(path, "incoming", "file")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(incoming), 0o700), os.WriteFile(incoming, []byte("half"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Tidy(time.Now().Add(time.Hour)); err != nil || len(files(t, path)) != 1 {
-		t.Errorf("a download that may be under way: %v, %v", files(t, path), err)
+	if err := f.RemoveAbandoned(time.Now().Add(time.Hour)); err != nil || len(files(t, path)) != 1 {
+		t.Errorf("with a recent file: %v, %v", files(t, path), err)
 	}
-	if err := f.Tidy(time.Now().Add(25 * time.Hour)); err != nil || len(files(t, path)) != 0 {
-		t.Errorf("an old one: %v, %v", files(t, path), err)
+	if err := f.RemoveAbandoned(time.Now().Add(25 * time.Hour)); err != nil || len(files(t, path)) != 0 {
+		t.Errorf("with an old file: %v, %v", files(t, path), err)
 	}
 }

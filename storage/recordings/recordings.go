@@ -1,6 +1,6 @@
-// Package recordings keeps files of sound: in a folder, or in a bucket of an
-// object store that speaks S3's protocol. It is a room of its own, since it knows
-// neither calls nor databases, and the client of S3 must not spread.
+// Package recordings stores audio files in a directory, or in a bucket of an
+// S3-compatible object store. It knows neither calls nor databases: a file has a
+// name, a size and a digest. The S3 client is used nowhere else.
 package recordings
 
 import (
@@ -12,41 +12,38 @@ import (
 	"io"
 	"os"
 	"time"
-
-	"calltracker/storage"
 )
 
-// incoming is the folder of files that are not whole yet, within that of a Folder.
+// incoming is the subdirectory of a Folder for files that are still being written.
 const incoming = "incoming"
 
-// abandoned is after how long an incoming file is nobody's: no download takes that
-// long.
-const abandoned = 24 * time.Hour
+// abandonedAfter is the age at which an incoming file counts as abandoned. No
+// download takes that long.
+const abandonedAfter = 24 * time.Hour
 
-// receive writes content to a new file among the incoming, and flushes it. Who
-// calls it closes the file and removes it from there.
-func receive(ctx context.Context, root *os.Root, name string, content io.Reader) (file *os.File, kept storage.Recording, err error) {
+// receive writes content to a new file in the incoming directory, and flushes it.
+// The caller closes the file and removes or renames it.
+func receive(ctx context.Context, root *os.Root, name string, content io.Reader) (file *os.File, size int64, digest string, err error) {
 	if err := root.MkdirAll(incoming, 0o700); err != nil {
-		return nil, kept, err
+		return nil, 0, "", err
 	}
 	file, err = root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, kept, err
+		return nil, 0, "", err
 	}
 	sum := sha256.New()
-	kept.Bytes, err = io.Copy(io.MultiWriter(file, sum), readerOf(ctx, content))
+	size, err = io.Copy(io.MultiWriter(file, sum), contextReader(ctx, content))
 	if err == nil {
 		err = file.Sync()
 	}
 	if err != nil {
-		return nil, kept, errors.Join(fmt.Errorf("receive recording: %w", err), file.Close(), root.Remove(name))
+		return nil, 0, "", errors.Join(fmt.Errorf("receive recording: %w", err), file.Close(), root.Remove(name))
 	}
-	kept.SHA256 = hex.EncodeToString(sum.Sum(nil))
-	return file, kept, nil
+	return file, size, hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// readerOf stops reading when the context ends.
-func readerOf(ctx context.Context, r io.Reader) io.Reader {
+// contextReader returns a reader that fails when ctx ends.
+func contextReader(ctx context.Context, r io.Reader) io.Reader {
 	return readerFunc(func(p []byte) (int, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// entry is one Append on its way.
-type entry struct {
+// pendingAppend is one Append that has not returned yet.
+type pendingAppend struct {
 	payload []byte
 	at      time.Time
 	done    chan struct{} // closed once err is final
@@ -18,17 +18,18 @@ type entry struct {
 }
 
 const (
-	maxBatch   = 1 << 20 // bytes of payload that share a flush
-	keptBuffer = 2 * maxBatch
+	maxBatch  = 1 << 20      // bytes of payload that share a flush
+	maxBuffer = 2 * maxBatch // bytes of the write buffer that are kept between batches
 )
 
-// Append puts a payload at the end of the spool. When it returns nil, the
-// payload is on the disk, flushed. Appends that come together share one flush.
+// Append adds a payload to the end of the spool. If it returns nil, the payload
+// has been written and flushed to disk. Concurrent appends share one flush.
 //
-// The error is ErrTooLarge, ErrFull with its cause, ErrClosed, that of ctx, or
-// one of the file system. After an error the payload is not in the spool, unless
-// ctx ended while it was being written, or the disk failed so badly that it could
-// not be taken back: then it may be. A write under way is not broken off by ctx.
+// Append returns ErrTooLarge, ErrFull with its cause, ErrClosed, the error of
+// ctx, or an error of the file system. After an error the payload is not in the
+// spool, with two exceptions: ctx ended while the payload was being written, or
+// the disk failed so badly that the write could not be undone. Then the payload
+// may be in the spool. ctx does not interrupt a write that has started.
 func (s *Spool) Append(ctx context.Context, payload []byte) error {
 	if len(payload) > MaxPayload {
 		return fmt.Errorf("append to spool: %w: %d bytes, at most %d", ErrTooLarge, len(payload), MaxPayload)
@@ -43,45 +44,47 @@ func (s *Spool) append(ctx context.Context, payload []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	// A copy, since who gives up may reuse the payload while it is written.
-	e := &entry{payload: bytes.Clone(payload), at: s.now().UTC(), done: make(chan struct{})}
+	// The payload is copied because a caller whose ctx ended may reuse it while it
+	// is still being written.
+	p := &pendingAppend{payload: bytes.Clone(payload), at: s.now().UTC(), done: make(chan struct{})}
 	s.mutex.Lock()
 	if s.closed {
 		s.mutex.Unlock()
 		return ErrClosed
 	}
-	s.pending = append(s.pending, e)
+	s.pending = append(s.pending, p)
 	s.mutex.Unlock()
 
-	// Whoever gets the token writes for all that wait.
+	// The caller that acquires the writer token writes for all pending appends.
 	select {
-	case <-e.done:
-		return e.err
+	case <-p.done:
+		return p.err
 	case <-ctx.Done():
-		s.withdraw(e)
+		s.withdraw(p)
 		return ctx.Err()
 	case s.writer <- struct{}{}:
 	}
 	defer func() { <-s.writer }()
 	for {
 		select {
-		case <-e.done:
-			return e.err
+		case <-p.done:
+			return p.err
 		default:
-			s.commit()
+			s.writeBatch()
 		}
 	}
 }
 
-func (s *Spool) withdraw(e *entry) {
+// withdraw removes an append from the queue unless its write has started.
+func (s *Spool) withdraw(p *pendingAppend) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	s.pending = slices.DeleteFunc(s.pending, func(other *entry) bool { return other == e })
+	s.pending = slices.DeleteFunc(s.pending, func(other *pendingAppend) bool { return other == p })
 }
 
-// take removes the first entries that wait: at least one if there is any, and
-// no more than have so many bytes together.
-func (s *Spool) take(limit int) []*entry {
+// dequeue removes and returns the oldest pending appends, up to limit bytes of
+// payload. It returns at least one if any is pending.
+func (s *Spool) dequeue(limit int) []*pendingAppend {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	n := 0
@@ -89,36 +92,38 @@ func (s *Spool) take(limit int) []*entry {
 		limit -= len(s.pending[n].payload)
 		n++
 	}
-	taken := slices.Clone(s.pending[:n])
+	batch := slices.Clone(s.pending[:n])
 	s.pending = slices.Delete(s.pending, 0, n)
-	return taken
+	return batch
 }
 
-// settle tells the entries what became of them.
-func settle(entries []*entry, err error) {
-	for _, e := range entries {
-		e.err = err
-		close(e.done)
+// complete ends the appends of a batch with err.
+func complete(batch []*pendingAppend, err error) {
+	for _, p := range batch {
+		p.err = err
+		close(p.done)
 	}
 }
 
-// commit writes one batch of what waits; of the writer alone.
-func (s *Spool) commit() {
-	batch := s.take(maxBatch)
+// writeBatch writes one batch of pending appends. The caller holds the writer
+// token.
+func (s *Spool) writeBatch() {
+	batch := s.dequeue(maxBatch)
 	err := s.write(batch)
 	if len(batch) == 1 || !errors.Is(err, ErrFull) {
-		settle(batch, err)
+		complete(batch, err)
 		return
 	}
-	// Some may find the room that all together do not.
-	for _, e := range batch {
-		settle([]*entry{e}, s.write([]*entry{e}))
+	// A smaller payload may fit where the whole batch does not.
+	for _, p := range batch {
+		complete([]*pendingAppend{p}, s.write([]*pendingAppend{p}))
 	}
 }
 
-// write brings entries to the disk, all or none; of the writer alone.
-func (s *Spool) write(entries []*entry) error {
-	err := full(s.writeFrames(entries))
+// write writes and flushes a batch, all of it or nothing, and records the error
+// for Stats. The caller holds the writer token.
+func (s *Spool) write(batch []*pendingAppend) error {
+	err := markFull(s.writeFrames(batch))
 	s.mutex.Lock()
 	s.appendError = ""
 	if err != nil {
@@ -128,12 +133,12 @@ func (s *Spool) write(entries []*entry) error {
 	return err
 }
 
-func (s *Spool) writeFrames(entries []*entry) error {
+func (s *Spool) writeFrames(batch []*pendingAppend) error {
 	var length int64
-	for _, e := range entries {
-		length += frameHead + int64(len(e.payload))
+	for _, p := range batch {
+		length += frameHeaderSize + int64(len(p.payload))
 	}
-	if s.file != nil && s.active.size > headSize && s.active.size+length > s.maxSegment {
+	if s.file != nil && s.active.size > headerSize && s.active.size+length > s.maxSegment {
 		s.seal()
 	}
 	if s.file == nil {
@@ -143,49 +148,49 @@ func (s *Spool) writeFrames(entries []*entry) error {
 	}
 	seg := s.active
 	frames := s.buffer[:0]
-	for _, e := range entries {
-		frames = appendFrame(frames, seg.marker, e.at, e.payload)
+	for _, p := range batch {
+		frames = appendFrame(frames, seg.marker, p.at, p.payload)
 	}
-	if cap(frames) <= keptBuffer {
+	if cap(frames) <= maxBuffer {
 		s.buffer = frames
 	}
 	if _, err := s.file.WriteAt(frames, seg.size); err != nil {
-		if cut := s.file.Truncate(seg.size); cut != nil {
-			return errors.Join(err, cut, s.abandon())
+		if truncateErr := s.file.Truncate(seg.size); truncateErr != nil {
+			return errors.Join(err, truncateErr, s.abandon())
 		}
 		return err
 	}
-	// After a failed flush the kernel may hold for clean what never reached the
-	// disk, and the next flush would not tell: nothing more is written to that
-	// file. https://wiki.postgresql.org/wiki/Fsync_Errors
+	// After a failed flush the kernel may mark pages as clean that never reached
+	// the disk, and the next flush would not report them. Nothing more is written
+	// to that file. https://wiki.postgresql.org/wiki/Fsync_Errors
 	if err := s.sync(s.file); err != nil {
 		return errors.Join(err, s.file.Truncate(seg.size), s.abandon())
 	}
 	s.mutex.Lock()
-	if seg.frames == 0 {
-		seg.oldest = entries[0].at
+	if seg.records == 0 {
+		seg.oldest = batch[0].at
 	}
 	seg.size += length
-	seg.frames += len(entries)
+	seg.records += len(batch)
 	seg.bytes += length
 	s.mutex.Unlock()
 	s.notify()
 	return nil
 }
 
-// abandon seals the active segment after a failure, and does not leave an empty
-// one behind; of the writer alone. Should a part of what was written stay, it is
-// at the end, where readers expect it.
+// abandon seals the active segment after a failed write, and removes its file if
+// it holds no frame. If part of the failed write remains, it is at the end of the
+// file, where readers expect damage. The caller holds the writer token.
 func (s *Spool) abandon() error {
 	seg := s.active
 	s.seal()
-	if seg.size > headSize {
+	if seg.size > headerSize {
 		return nil
 	}
-	return s.finish(seg)
+	return s.remove(seg)
 }
 
-// notify wakes who drains.
+// notify wakes a running Drain.
 func (s *Spool) notify() {
 	select {
 	case s.wake <- struct{}{}:

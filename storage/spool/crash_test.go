@@ -18,13 +18,14 @@ import (
 	"testing/synctest"
 )
 
-// Each of these makes the test binary another program, working in that folder.
+// Each of these variables names a directory and makes the test binary run another
+// program in it.
 const (
 	appendDirVariable = "SPOOL_TEST_APPEND_DIR"
 	fullDirVariable   = "SPOOL_TEST_FULL_DIR"
 )
 
-// crashPayload has a content and a length that can be told from its key.
+// crashPayload returns a payload whose content and length follow from its key.
 func crashPayload(key string) []byte {
 	n := 1
 	for _, c := range []byte(key) {
@@ -33,13 +34,14 @@ func crashPayload(key string) []byte {
 	return bytes.Repeat([]byte(key+";"), 1+n%500)
 }
 
+// crashKey returns the key of a payload, and whether the payload is complete.
 func crashKey(payload []byte) (string, bool) {
 	key, _, _ := strings.Cut(string(payload), ";")
 	return key, bytes.Equal(payload, crashPayload(key))
 }
 
-// child runs what a test binary does as another program, and ends the process.
-func child(run func() error) {
+// runChild runs the test binary as another program and exits the process.
+func runChild(run func() error) {
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -50,10 +52,10 @@ func child(run func() error) {
 const crashWriters = 4
 
 // appendUntilKilled appends from several goroutines and drains at the same time,
-// through a database that is away now and then. It prints what was acknowledged
-// and what was handed over.
+// into a database that is sometimes unavailable. It prints which records were
+// acknowledged and which were saved.
 func appendUntilKilled(dir string) {
-	child(func() error {
+	runChild(func() error {
 		s, err := Open(Options{Dir: dir, MaxSegment: 64 << 10})
 		if err != nil {
 			return err
@@ -67,19 +69,19 @@ func appendUntilKilled(dir string) {
 						failed <- err
 						return
 					}
-					fmt.Fprintln(os.Stdout, "acknowledged", key) // one write, so lines stay whole
+					fmt.Fprintln(os.Stdout, "acknowledged", key) // a single write keeps lines intact
 				}
 			}()
 		}
 		go func() {
 			failed <- s.Drain(context.Background(), func(_ context.Context, payloads [][]byte) error {
 				if rand.IntN(3) == 0 {
-					return errAway
+					return errDatabaseDown
 				}
 				var lines bytes.Buffer
 				for _, p := range payloads {
 					key, _ := crashKey(p)
-					fmt.Fprintln(&lines, "kept", key)
+					fmt.Fprintln(&lines, "saved", key)
 				}
 				_, err := os.Stdout.Write(lines.Bytes())
 				return err
@@ -91,61 +93,61 @@ func appendUntilKilled(dir string) {
 
 func TestAcknowledgedRecordsSurviveKill(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
-	var acknowledged, kept []string
+	var acknowledged, saved []string
 	for range 6 {
 		for _, line := range killedAfter(t, dir, 1+rand.IntN(400)) {
 			verb, key, _ := strings.Cut(line, " ")
 			switch verb {
 			case "acknowledged":
 				acknowledged = append(acknowledged, key)
-			case "kept":
-				kept = append(kept, key)
+			case "saved":
+				saved = append(saved, key)
 			default:
-				t.Fatalf("the child said %q", line)
+				t.Fatalf("unexpected output of the child: %q", line)
 			}
 		}
 	}
-	early := len(kept)
+	early := len(saved)
 	synctest.Test(t, func(t *testing.T) {
-		s := openWith(t, Options{Dir: dir}, unflushed)
+		s := openWith(t, Options{Dir: dir}, noFlush)
 		for _, p := range drained(t, s) {
-			key, whole := crashKey([]byte(p))
-			if !whole {
-				t.Fatalf("a record that nobody appended: %.60q", p)
+			key, complete := crashKey([]byte(p))
+			if !complete {
+				t.Fatalf("drained a record that was never appended: %.60q", p)
 			}
-			kept = append(kept, key)
+			saved = append(saved, key)
 		}
 	})
-	t.Logf("%d acknowledged, %d handed over before the kills, %d after", len(acknowledged), early, len(kept)-early)
+	t.Logf("%d acknowledged, %d saved before the last kill, %d after", len(acknowledged), early, len(saved)-early)
 
-	first := map[string]int{}
+	count := map[string]int{}
 	last := map[string]int{} // by process and writer
-	for _, key := range kept {
-		if first[key]++; first[key] > 1 {
+	for _, key := range saved {
+		if count[key]++; count[key] > 1 {
 			continue
 		}
 		var process, writer, n int
 		if _, err := fmt.Sscanf(key, "%d-%d-%d", &process, &writer, &n); err != nil {
 			t.Fatal(err)
 		}
-		line := fmt.Sprintf("%d-%d", process, writer)
-		if previous, known := last[line]; known && previous > n {
-			t.Errorf("%s came after %d of the same writer", key, previous)
+		source := fmt.Sprintf("%d-%d", process, writer)
+		if previous, ok := last[source]; ok && previous > n {
+			t.Errorf("%s was drained after record %d of the same writer", key, previous)
 		}
-		last[line] = n
+		last[source] = n
 	}
 	for _, key := range acknowledged {
-		if first[key] == 0 {
-			t.Errorf("%s was acknowledged and is lost", key)
+		if count[key] == 0 {
+			t.Errorf("%s was acknowledged and lost", key)
 		}
 	}
 }
 
-// killedAfter runs a child, kills it once it has acknowledged so many records,
-// and returns all that it said.
+// killedAfter runs a child, kills it when it has acknowledged a number of records,
+// and returns the lines that it printed.
 func killedAfter(t *testing.T, dir string, records int) []string {
 	t.Helper()
-	command, complaints := childCommand(t, appendDirVariable, dir)
+	command, stderr := childCommand(t, appendDirVariable, dir)
 	out, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -153,14 +155,14 @@ func killedAfter(t *testing.T, dir string, records int) []string {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var said []string
+	var printed []string
 	lines := bufio.NewReader(out)
 	for {
 		line, err := lines.ReadString('\n')
 		if err != nil {
-			break // a line without its end was not said
+			break // an incomplete line does not count
 		}
-		said = append(said, strings.TrimSuffix(line, "\n"))
+		printed = append(printed, strings.TrimSuffix(line, "\n"))
 		if strings.HasPrefix(line, "acknowledged") {
 			if records--; records == 0 {
 				if err := command.Process.Kill(); err != nil {
@@ -169,10 +171,10 @@ func killedAfter(t *testing.T, dir string, records int) []string {
 			}
 		}
 	}
-	if err := command.Wait(); err == nil || complaints.Len() > 0 {
-		t.Fatalf("the child ended by itself: %v\n%s", err, complaints)
+	if err := command.Wait(); err == nil || stderr.Len() > 0 {
+		t.Fatalf("the child exited before it was killed: %v\n%s", err, stderr)
 	}
-	return said
+	return printed
 }
 
 func childCommand(t *testing.T, variable, dir string) (*exec.Cmd, *strings.Builder) {
@@ -183,20 +185,20 @@ func childCommand(t *testing.T, variable, dir string) (*exec.Cmd, *strings.Build
 	}
 	command := exec.CommandContext(t.Context(), self)
 	command.Env = append(os.Environ(), variable+"="+dir)
-	complaints := &strings.Builder{}
-	command.Stderr = complaints
-	return command, complaints
+	stderr := &strings.Builder{}
+	command.Stderr = stderr
+	return command, stderr
 }
 
-// fullLimit is how large the child's files may grow. A limit needs no rights and
-// no file system of its own, and like a full disk it takes the first part of a
-// write and refuses the rest.
+// fullLimit is the size limit of the child's files. A limit needs no privileges
+// and no extra file system. Like a full disk, it accepts the first part of a write
+// and fails the rest.
 const fullLimit = 50_000
 
-// appendUntilFull appends until there is no room, sees to it that nothing is
-// spoiled by that, and appends again when there is room.
+// appendUntilFull appends until there is no space, checks that the files are still
+// intact, and appends again when there is space.
 func appendUntilFull(dir string) {
-	child(func() error {
+	runChild(func() error {
 		var limit syscall.Rlimit
 		if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
 			return err
@@ -221,13 +223,13 @@ func appendUntilFull(dir string) {
 			err = add(fmt.Sprint("before-", n))
 		}
 		if !errors.Is(err, ErrFull) || !errors.Is(err, syscall.EFBIG) {
-			return fmt.Errorf("when full: %w", err)
+			return fmt.Errorf("append when full: %w", err)
 		}
 		var all sync.WaitGroup
 		for i := range 20 {
 			all.Go(func() {
 				if err := s.Append(context.Background(), make([]byte, fullLimit+i)); !errors.Is(err, ErrFull) {
-					fmt.Fprintln(os.Stderr, "too large for the rest of the room:", err)
+					fmt.Fprintln(os.Stderr, "record larger than the remaining space:", err)
 				}
 			})
 		}
@@ -240,33 +242,33 @@ func appendUntilFull(dir string) {
 			return err
 		}
 		if info.Size() != s.active.size {
-			return fmt.Errorf("the file has %d bytes, its frames end at %d", info.Size(), s.active.size)
+			return fmt.Errorf("file has %d bytes, but its frames end at %d", info.Size(), s.active.size)
 		}
 		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
 			return err
 		}
-		return errors.Join(s.Check(), add("after-1"), add("after-2")) // and no Close: it is killed, as it were
+		return errors.Join(s.Check(), add("after-1"), add("after-2")) // no Close, as if the process were killed
 	})
 }
 
 func TestFullDisk(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
-	command, complaints := childCommand(t, fullDirVariable, dir)
+	command, stderr := childCommand(t, fullDirVariable, dir)
 	out, err := command.Output()
-	if err != nil || complaints.Len() > 0 {
-		t.Fatalf("%v\n%s", err, complaints)
+	if err != nil || stderr.Len() > 0 {
+		t.Fatalf("%v\n%s", err, stderr)
 	}
 	acknowledged := strings.Fields(string(out))
 	if len(acknowledged) < 5 || !slices.Contains(acknowledged, "after-2") {
 		t.Fatalf("acknowledged: %v", acknowledged)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		s := openWith(t, Options{Dir: dir}, unflushed)
+		s := openWith(t, Options{Dir: dir}, noFlush)
 		var keys []string
 		for _, p := range drained(t, s) {
-			key, whole := crashKey([]byte(p))
-			if !whole {
-				t.Errorf("a record that nobody appended: %.60q", p)
+			key, complete := crashKey([]byte(p))
+			if !complete {
+				t.Errorf("drained a record that was never appended: %.60q", p)
 			}
 			keys = append(keys, key)
 		}

@@ -13,27 +13,28 @@ import (
 	"time"
 )
 
-// Sizes and times of draining.
+// Limits of draining.
 const (
-	drainFrames  = 64      // at most, handed over together
-	drainBytes   = 1 << 20 // of payload, after which no other is added
-	firstPause   = 50 * time.Millisecond
-	longestPause = 5 * time.Second
-	idle         = time.Second // after which a drained segment is not kept for more frames
-	readTries    = 5           // of a file that can be opened
+	maxDrainRecords = 64      // records of one batch
+	maxDrainBytes   = 1 << 20 // bytes of payload after which a batch takes no more records
+	firstPause      = 50 * time.Millisecond
+	maxPause        = 5 * time.Second
+	idleTimeout     = time.Second // time without appends after which a drained segment is sealed
+	maxReadFailures = 5           // failed reads of a file that opens, before it goes to quarantine whole
 )
 
-// Drain hands the spooled payloads to keep, oldest first, up to 64 or 1 MiB of
-// them at a time, until ctx ends or the spool is closed; then it returns nil. It
-// waits for more when there are none. A second Drain at the same time gets
-// ErrDraining, one after Close ErrClosed.
+// Drain passes the spooled payloads to save, oldest first, up to 64 or 1 MiB of
+// them at a time, and waits for more. It returns nil when ctx ends or the spool
+// is closed. It returns ErrDraining if another Drain is running, and ErrClosed
+// after Close.
 //
-// A payload is gone once keep has returned nil. When keep fails for several,
-// they are handed over again one by one. When it fails for one, that one comes
-// again after a pause that grows up to 5 s, and the others wait, unless the error
-// is ErrReject: then its payload goes to quarantine. keep should bound its own
-// time, must know a repeat, and may hold on to the payloads.
-func (s *Spool) Drain(ctx context.Context, keep func(ctx context.Context, payloads [][]byte) error) error {
+// A payload is removed once save has returned nil. If save fails for several
+// payloads, Drain passes them again one by one. If save fails for one payload
+// with ErrRejected, that payload goes to quarantine. After any other error Drain
+// passes the same payload again after a pause that grows up to 5 s, and the
+// payloads behind it wait. save must limit its own duration and recognize a
+// repeated payload; it may retain the payloads.
+func (s *Spool) Drain(ctx context.Context, save func(ctx context.Context, payloads [][]byte) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.mutex.Lock()
@@ -45,17 +46,17 @@ func (s *Spool) Drain(ctx context.Context, keep func(ctx context.Context, payloa
 		s.mutex.Unlock()
 		return ErrDraining
 	}
-	ended := make(chan struct{})
-	s.stopDrain, s.drainEnded = cancel, ended
+	stopped := make(chan struct{})
+	s.stopDrain, s.drainStopped = cancel, stopped
 	s.mutex.Unlock()
 	defer func() {
 		s.mutex.Lock()
 		s.stopDrain = nil
 		s.mutex.Unlock()
-		close(ended)
+		close(stopped)
 	}()
 
-	d := drainer{Spool: s, keep: keep}
+	d := drainer{Spool: s, save: save}
 	for ctx.Err() == nil {
 		if seg := s.first(); seg != nil {
 			d.drain(ctx, seg)
@@ -69,6 +70,7 @@ func (s *Spool) Drain(ctx context.Context, keep func(ctx context.Context, payloa
 	return nil
 }
 
+// first returns the oldest segment, or nil if there is none.
 func (s *Spool) first() *segment {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -81,19 +83,19 @@ func (s *Spool) first() *segment {
 // drainer is one running Drain.
 type drainer struct {
 	*Spool
-	keep     func(context.Context, [][]byte) error
-	failures int // in a row, decide the pause
+	save     func(context.Context, [][]byte) error
+	failures int // failures in a row; they determine the pause
 }
 
-// drain goes through one segment from where it was left. It returns when the
-// segment is finished, when ctx has ended, or after a pause when the file cannot
-// be read; the caller comes again.
+// drain reads one segment from seg.offset. It returns when the segment is
+// drained, when ctx ends, or after a pause if the file cannot be read. The caller
+// calls it again.
 func (d *drainer) drain(ctx context.Context, seg *segment) {
 	file, err := os.Open(d.path(seg))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		d.logger.LogAttrs(ctx, slog.LevelError, "a file of the spool is gone", slog.String("file", seg.name))
-		d.end(ctx, seg)
+		d.logger.LogAttrs(ctx, slog.LevelError, "spool file missing", slog.String("file", seg.name))
+		d.sealAndRemove(ctx, seg)
 		return
 	case err != nil:
 		d.pause(ctx, err)
@@ -103,11 +105,11 @@ func (d *drainer) drain(ctx context.Context, seg *segment) {
 	r, err := d.reader(seg, file)
 	for ctx.Err() == nil {
 		if err != nil {
-			d.unreadable(ctx, seg, err)
+			d.readFailed(ctx, seg, err)
 			return
 		}
-		var frames []piece
-		var gap piece
+		var frames []chunk
+		var gap chunk
 		frames, gap, err = r.batch()
 		d.deliver(ctx, seg, frames)
 		if ctx.Err() != nil {
@@ -115,74 +117,73 @@ func (d *drainer) drain(ctx context.Context, seg *segment) {
 		}
 		if gap.gap {
 			d.quarantineGap(ctx, seg, gap, file)
-			d.passed(ctx, seg, []piece{gap})
+			d.advance(ctx, seg, []chunk{gap})
 		}
 		if errors.Is(err, io.EOF) {
 			err = nil
-			if !d.more(ctx, seg, r) {
+			if !d.waitForMore(ctx, seg, r) {
 				return
 			}
 		}
 	}
 }
 
-// reader stands where the segment was left.
+// reader returns a reader of the segment that starts at seg.offset.
 func (d *drainer) reader(seg *segment, file *os.File) (*reader, error) {
 	info, err := file.Stat()
 	if err != nil {
 		return nil, err
 	}
 	d.mutex.Lock()
-	if seg.size == unknown {
+	if seg.size == unknownSize {
 		seg.size = info.Size()
 	}
 	r := &reader{src: file, marker: seg.marker, offset: seg.offset, end: seg.size}
 	d.mutex.Unlock()
 	if r.offset == 0 {
-		err = r.open()
+		err = r.readHeader()
 	}
 	return r, err
 }
 
-// batch collects frames up to the next gap, which it returns too, up to the
-// size of a batch, or up to an error.
-func (r *reader) batch() (frames []piece, gap piece, err error) {
+// batch reads frames until the batch is full, an error occurs, or a gap follows.
+// It returns the gap too.
+func (r *reader) batch() (frames []chunk, gap chunk, err error) {
 	size := 0
-	for len(frames) < drainFrames && size < drainBytes {
-		p, err := r.next()
-		if err != nil || p.gap {
-			return frames, p, err
+	for len(frames) < maxDrainRecords && size < maxDrainBytes {
+		c, err := r.next()
+		if err != nil || c.gap {
+			return frames, c, err
 		}
-		p.payload = bytes.Clone(p.payload)
-		frames = append(frames, p)
-		size += len(p.payload)
+		c.payload = bytes.Clone(c.payload)
+		frames = append(frames, c)
+		size += len(c.payload)
 	}
-	return frames, piece{}, nil
+	return frames, chunk{}, nil
 }
 
-// deliver hands frames over until each is kept or in quarantine, or ctx has
-// ended.
-func (d *drainer) deliver(ctx context.Context, seg *segment, frames []piece) {
+// deliver returns when each frame is saved or in quarantine, or when ctx ends.
+func (d *drainer) deliver(ctx context.Context, seg *segment, frames []chunk) {
 	if len(frames) == 0 {
 		return
 	}
 	d.mutex.Lock()
 	seg.oldest = frames[0].at
 	d.mutex.Unlock()
-	if len(frames) > 1 && d.hand(ctx, frames) == nil {
-		d.kept(ctx, seg, frames)
+	if len(frames) > 1 && d.savePayloads(ctx, frames) == nil {
+		d.countSaved(ctx, seg, frames)
 		return
 	}
 	for len(frames) > 0 && ctx.Err() == nil {
-		err := d.hand(ctx, frames[:1])
+		err := d.savePayloads(ctx, frames[:1])
 		switch {
 		case err == nil:
-			d.kept(ctx, seg, frames[:1])
+			d.countSaved(ctx, seg, frames[:1])
 		case ctx.Err() != nil:
 			return
-		case errors.Is(err, ErrReject):
+		case errors.Is(err, ErrRejected):
 			d.quarantineFrame(ctx, seg, frames[0], err)
-			d.passed(ctx, seg, frames[:1])
+			d.advance(ctx, seg, frames[:1])
 		default:
 			d.pause(ctx, err)
 			continue
@@ -191,49 +192,50 @@ func (d *drainer) deliver(ctx context.Context, seg *segment, frames []piece) {
 	}
 }
 
-func (d *drainer) hand(ctx context.Context, frames []piece) error {
+func (d *drainer) savePayloads(ctx context.Context, frames []chunk) error {
 	payloads := make([][]byte, len(frames))
 	for i, f := range frames {
 		payloads[i] = f.payload
 	}
-	return d.keep(ctx, payloads)
+	return d.save(ctx, payloads)
 }
 
-// kept accounts for frames that were handed over.
-func (d *drainer) kept(ctx context.Context, seg *segment, frames []piece) {
+// countSaved counts frames as drained and advances past them.
+func (d *drainer) countSaved(ctx context.Context, seg *segment, frames []chunk) {
 	d.mutex.Lock()
 	d.drained += int64(len(frames))
 	d.mutex.Unlock()
-	d.passed(ctx, seg, frames)
+	d.advance(ctx, seg, frames)
 }
 
-// passed accounts for pieces that wait no more. It also means that nothing is in
-// the way of draining.
-func (d *drainer) passed(ctx context.Context, seg *segment, pieces []piece) {
+// advance moves the segment's offset past chunks that are saved or in quarantine,
+// and ends a series of failures.
+func (d *drainer) advance(ctx context.Context, seg *segment, chunks []chunk) {
 	d.mutex.Lock()
-	for _, p := range pieces {
-		if !p.gap { // the stock may have missed some, when the file could not be read then
-			seg.frames = max(0, seg.frames-1)
-			seg.bytes = max(0, seg.bytes-(p.to-p.from))
+	for _, c := range chunks {
+		if !c.gap { // counts stop at 0: count misses frames of a file that it cannot read
+			seg.records = max(0, seg.records-1)
+			seg.bytes = max(0, seg.bytes-(c.to-c.from))
 		}
-		seg.offset = p.to
+		seg.offset = c.to
 	}
 	d.drainError = ""
 	d.mutex.Unlock()
 	if d.failures > 0 {
 		d.failures = 0
-		d.logger.LogAttrs(ctx, slog.LevelInfo, "the spool is drained again")
+		d.logger.LogAttrs(ctx, slog.LevelInfo, "spool draining resumed")
 	}
 }
 
-// pause waits after a failure, longer after each. An outage is one message.
+// pause waits after a failure, longer after each one in a row. It logs only the
+// first failure of an outage.
 func (d *drainer) pause(ctx context.Context, err error) {
 	d.mutex.Lock()
 	d.drainError = err.Error()
 	d.mutex.Unlock()
 	d.failures++
 	if d.failures == 1 {
-		d.logger.LogAttrs(ctx, slog.LevelWarn, "the spool cannot be drained, it will be tried again and again", slog.Any("error", err))
+		d.logger.LogAttrs(ctx, slog.LevelWarn, "spool draining failed; retrying", slog.Any("error", err))
 	}
 	timer := time.NewTimer(pauseAfter(d.failures))
 	defer timer.Stop()
@@ -243,20 +245,21 @@ func (d *drainer) pause(ctx context.Context, err error) {
 	}
 }
 
-// pauseAfter is between a half and the whole of a time that doubles: replicas
-// that lost the same database do not come back to it at the same instant.
+// pauseAfter returns a random pause between half and all of a duration that
+// doubles with each failure, so that replicas that lost the same database do not
+// return to it at the same instant.
 func pauseAfter(failures int) time.Duration {
-	const doublings = 10 // enough to reach the longest
-	whole := min(longestPause, firstPause<<min(failures-1, doublings))
+	const maxDoublings = 10 // enough to reach maxPause
+	longest := min(maxPause, firstPause<<min(failures-1, maxDoublings))
 	var random [8]byte
 	rand.Read(random[:])
-	return whole/2 + time.Duration(binary.LittleEndian.Uint64(random[:])%uint64(whole/2+1))
+	return longest/2 + time.Duration(binary.LittleEndian.Uint64(random[:])%uint64(longest/2+1))
 }
 
-// more tells whether to read on in a segment that was read to its end: when
-// frames have come, or after waiting for them. A segment that does not grow any
-// more is finished.
-func (d *drainer) more(ctx context.Context, seg *segment, r *reader) bool {
+// waitForMore reports whether to go on reading a segment that was read to its
+// end. It returns true at once if the segment has grown, and waits for frames if
+// the segment is active. A segment that cannot grow is removed.
+func (d *drainer) waitForMore(ctx context.Context, seg *segment, r *reader) bool {
 	d.mutex.Lock()
 	size, active := seg.size, seg == d.active
 	d.mutex.Unlock()
@@ -265,22 +268,22 @@ func (d *drainer) more(ctx context.Context, seg *segment, r *reader) bool {
 		r.end = size
 		return true
 	case !active:
-		d.end(ctx, seg)
+		d.sealAndRemove(ctx, seg)
 		return false
 	}
-	timer := time.NewTimer(idle)
+	timer := time.NewTimer(idleTimeout)
 	defer timer.Stop()
 	select {
 	case <-d.wake:
 	case <-timer.C:
-		d.retire(ctx, seg)
+		d.sealIfDrained(ctx, seg)
 	case <-ctx.Done():
 	}
 	return true
 }
 
-// retire seals a segment, unless it has grown.
-func (d *drainer) retire(ctx context.Context, seg *segment) {
+// sealIfDrained seals the segment unless it has grown.
+func (d *drainer) sealIfDrained(ctx context.Context, seg *segment) {
 	select {
 	case d.writer <- struct{}{}:
 	case <-ctx.Done():
@@ -292,24 +295,25 @@ func (d *drainer) retire(ctx context.Context, seg *segment) {
 	}
 }
 
-// unreadable puts a segment that cannot be read into quarantine: at once when
-// another program must read it, else when it has failed several times.
-func (d *drainer) unreadable(ctx context.Context, seg *segment, err error) {
+// readFailed moves a segment that cannot be read to quarantine: at once if its
+// version is unknown, otherwise after maxReadFailures.
+func (d *drainer) readFailed(ctx context.Context, seg *segment, err error) {
 	d.mutex.Lock()
 	seg.readFailures++
-	giveUp := seg.readFailures >= readTries || errors.Is(err, errVersion)
-	seg.spoiled = seg.spoiled || giveUp
+	giveUp := seg.readFailures >= maxReadFailures || errors.Is(err, errVersion)
+	seg.keepWhole = seg.keepWhole || giveUp
 	d.mutex.Unlock()
 	if !giveUp {
 		d.pause(ctx, err)
 		return
 	}
-	d.logger.LogAttrs(ctx, slog.LevelError, "a file of the spool is set aside whole", slog.String("file", seg.name), slog.Any("error", err))
-	d.end(ctx, seg)
+	d.logger.LogAttrs(ctx, slog.LevelError, "spool file unreadable; moving it to quarantine", slog.String("file", seg.name), slog.Any("error", err))
+	d.sealAndRemove(ctx, seg)
 }
 
-// end finishes a segment, which must not grow for that.
-func (d *drainer) end(ctx context.Context, seg *segment) {
+// sealAndRemove seals the segment if it is active, so that it cannot grow, and
+// removes it.
+func (d *drainer) sealAndRemove(ctx context.Context, seg *segment) {
 	select {
 	case d.writer <- struct{}{}:
 	case <-ctx.Done():
@@ -319,7 +323,7 @@ func (d *drainer) end(ctx context.Context, seg *segment) {
 		d.seal()
 	}
 	<-d.writer
-	if err := d.finish(seg); err != nil {
-		d.logger.LogAttrs(ctx, slog.LevelError, "a drained file of the spool cannot be removed", slog.String("file", seg.name), slog.Any("error", err))
+	if err := d.remove(seg); err != nil {
+		d.logger.LogAttrs(ctx, slog.LevelError, "drained spool file not removed", slog.String("file", seg.name), slog.Any("error", err))
 	}
 }

@@ -14,22 +14,22 @@ import (
 	"time"
 )
 
-var errAway = errors.New("the database is away")
+var errDatabaseDown = errors.New("database unavailable")
 
-func TestDrainTriesAgain(t *testing.T) {
+func TestDrainRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := openWith(t, Options{}, unflushed)
+		s := openWith(t, Options{}, noFlush)
 		appendAll(t, s, "a", "b", "c")
-		outage := time.Now().Add(30 * time.Second)
+		outageEnd := time.Now().Add(30 * time.Second)
 		var got []string
-		var tries []time.Time
+		var attempts []time.Time
 		drainFor(t, s, time.Minute, func(_ context.Context, payloads [][]byte) error {
-			if time.Now().Before(outage) {
+			if time.Now().Before(outageEnd) {
 				if len(payloads) == 1 {
-					expect(t, "tried", string(payloads[0]), "a")
-					tries = append(tries, time.Now())
+					expect(t, "payload", string(payloads[0]), "a")
+					attempts = append(attempts, time.Now())
 				}
-				return errAway
+				return errDatabaseDown
 			}
 			for _, p := range payloads {
 				got = append(got, string(p))
@@ -38,84 +38,84 @@ func TestDrainTriesAgain(t *testing.T) {
 		})
 		expect(t, "records", got, []string{"a", "b", "c"})
 		var longest time.Duration
-		for i := 1; i < len(tries); i++ {
-			pause := tries[i].Sub(tries[i-1])
+		for i := 1; i < len(attempts); i++ {
+			pause := attempts[i].Sub(attempts[i-1])
 			longest = max(longest, pause)
-			if pause < firstPause/2 || pause > longestPause {
+			if pause < firstPause/2 || pause > maxPause {
 				t.Errorf("pause %d: %s", i, pause)
 			}
 		}
-		if longest < longestPause/2 || len(tries) > 30 {
-			t.Errorf("%d tries in 30 s, pauses up to %s", len(tries), longest)
+		if longest < maxPause/2 || len(attempts) > 30 {
+			t.Errorf("%d attempts in 30 s with pauses of up to %s", len(attempts), longest)
 		}
 	})
 }
 
-func TestPausesGrowAndDiffer(t *testing.T) {
+func TestPausesGrowAndVary(t *testing.T) {
 	for failures := 1; failures < 100; failures++ {
-		whole := min(longestPause, firstPause<<min(failures-1, 20))
+		upper := min(maxPause, firstPause<<min(failures-1, 20))
 		seen := map[time.Duration]bool{}
 		for range 20 {
 			pause := pauseAfter(failures)
-			if pause < whole/2 || pause > whole {
-				t.Errorf("after %d failures: %s", failures, pause)
+			if pause < upper/2 || pause > upper {
+				t.Errorf("pause after %d failures is %s, want %s to %s", failures, pause, upper/2, upper)
 			}
 			seen[pause] = true
 		}
 		if len(seen) < 2 {
-			t.Errorf("after %d failures there is one pause", failures)
+			t.Errorf("pause after %d failures is always the same", failures)
 		}
 	}
 }
 
-func TestRefusedRecordsHoldNobodyUp(t *testing.T) {
+func TestRejectedRecordsDoNotBlock(t *testing.T) {
 	tests := []struct {
-		name    string
-		records []string
-		kept    []string
-		refused []string
+		name     string
+		records  []string
+		saved    []string
+		rejected []string
 	}{
-		{name: "alone", records: []string{"bad 1"}, kept: []string{}, refused: []string{"bad 1"}},
-		{name: "first", records: []string{"bad 1", "a", "b"}, kept: []string{"a", "b"}, refused: []string{"bad 1"}},
-		{name: "last", records: []string{"a", "b", "bad 1"}, kept: []string{"a", "b"}, refused: []string{"bad 1"}},
-		{name: "between", records: []string{"a", "bad 1", "b", "bad 2", "c"}, kept: []string{"a", "b", "c"}, refused: []string{"bad 1", "bad 2"}},
-		{name: "all", records: []string{"bad 1", "bad 2"}, kept: []string{}, refused: []string{"bad 1", "bad 2"}},
+		{name: "alone", records: []string{"bad 1"}, saved: []string{}, rejected: []string{"bad 1"}},
+		{name: "first", records: []string{"bad 1", "a", "b"}, saved: []string{"a", "b"}, rejected: []string{"bad 1"}},
+		{name: "last", records: []string{"a", "b", "bad 1"}, saved: []string{"a", "b"}, rejected: []string{"bad 1"}},
+		{name: "in between", records: []string{"a", "bad 1", "b", "bad 2", "c"}, saved: []string{"a", "b", "c"}, rejected: []string{"bad 1", "bad 2"}},
+		{name: "all", records: []string{"bad 1", "bad 2"}, saved: []string{}, rejected: []string{"bad 1", "bad 2"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := openWith(t, Options{}, unflushed)
+				s := openWith(t, Options{}, noFlush)
 				appendAll(t, s, test.records...)
 				got := []string{}
 				drainFor(t, s, time.Minute, func(_ context.Context, payloads [][]byte) error {
 					if slices.ContainsFunc(payloads, func(p []byte) bool { return strings.HasPrefix(string(p), "bad") }) {
-						return fmt.Errorf("not a record: %w", ErrReject)
+						return fmt.Errorf("invalid record: %w", ErrRejected)
 					}
 					for _, p := range payloads {
 						got = append(got, string(p))
 					}
 					return nil
 				})
-				expect(t, "kept", got, test.kept)
+				expect(t, "saved", got, test.saved)
 				_, quarantine := files(t, s)
-				expect(t, "quarantine", quarantine, map[string][]string{rejected: test.refused})
-				expect(t, "statistics", s.Stats(), Stats{Drained: int64(len(test.kept)), Quarantined: int64(len(test.refused))})
+				expect(t, "quarantine", quarantine, map[string][]string{rejected: test.rejected})
+				expect(t, "statistics", s.Stats(), Stats{Drained: int64(len(test.saved)), Quarantined: int64(len(test.rejected))})
 				s = reopen(t, s)
-				expect(t, "come again", drained(t, s), []string{})
+				expect(t, "drained after a restart", drained(t, s), []string{})
 			})
 		})
 	}
 }
 
-// TestFullQuarantine has no room for what is set aside: nothing is lost, and the
-// others still come.
+// TestFullQuarantine checks that without space for quarantine files nothing is
+// lost and the other records are still delivered.
 func TestFullQuarantine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &flushes{}
+		c := &flushCounter{}
 		s := openWith(t, Options{}, c.flush)
 		appendAll(t, s, "a", "bad", "b")
-		c.gate = func(f *os.File, folder bool) error {
-			if !folder && strings.Contains(f.Name(), quarantineName) {
+		c.gate = func(f *os.File, dir bool) error {
+			if !dir && strings.Contains(f.Name(), quarantineName) {
 				return syscall.ENOSPC
 			}
 			return nil
@@ -123,106 +123,107 @@ func TestFullQuarantine(t *testing.T) {
 		var got []string
 		drainFor(t, s, time.Minute, func(_ context.Context, payloads [][]byte) error {
 			if len(payloads) > 1 || string(payloads[0]) == "bad" {
-				return ErrReject
+				return ErrRejected
 			}
 			got = append(got, string(payloads[0]))
 			return nil
 		})
-		expect(t, "kept", got, []string{"a", "b"})
+		expect(t, "saved", got, []string{"a", "b"})
 		segments, quarantine := files(t, s)
 		if len(segments) > 0 || len(quarantine) != 1 || !strings.Contains(quarantine[suffix][0], "bad") {
-			t.Errorf("left behind: %v, %v", segments, quarantine)
+			t.Errorf("remaining files: %v, in quarantine: %v", segments, quarantine)
 		}
 		expect(t, "statistics", s.Stats(), Stats{Drained: 2, Quarantined: 1})
 	})
 }
 
-func TestDrainWaitsAndIsWoken(t *testing.T) {
+func TestAppendWakesDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := openWith(t, Options{}, unflushed)
+		s := openWith(t, Options{}, noFlush)
 		ctx, cancel := context.WithCancel(t.Context())
-		came, ended := make(chan string), make(chan error, 1)
+		delivered, stopped := make(chan string), make(chan error, 1)
 		go func() {
-			ended <- s.Drain(ctx, func(_ context.Context, payloads [][]byte) error {
+			stopped <- s.Drain(ctx, func(_ context.Context, payloads [][]byte) error {
 				for _, p := range payloads {
-					came <- string(p)
+					delivered <- string(p)
 				}
 				return nil
 			})
 		}()
-		for _, wait := range []time.Duration{0, idle / 2, 10 * idle} { // into an empty spool, a drained segment, an empty spool
+		for _, wait := range []time.Duration{0, idleTimeout / 2, 10 * idleTimeout} { // appends to an empty spool, a drained segment, an empty spool
 			<-time.After(wait)
 			start := time.Now()
 			appendAll(t, s, wait.String())
-			expect(t, "came", <-came, wait.String())
-			expect(t, "after", time.Since(start), 0)
+			expect(t, "payload", <-delivered, wait.String())
+			expect(t, "delay", time.Since(start), 0)
 		}
 		if err := s.Drain(ctx, nil); !errors.Is(err, ErrDraining) {
 			t.Errorf("second Drain: %v", err)
 		}
 		cancel()
-		if err := <-ended; err != nil {
+		if err := <-stopped; err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-// TestNothingIsPolled has a bubble deadlock if a timer were left running.
-func TestNothingIsPolled(t *testing.T) {
+// TestIdleDrainDoesNotPoll checks that an idle Drain has no timer: then no time
+// passes until Close.
+func TestIdleDrainDoesNotPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := openWith(t, Options{}, unflushed)
+		s := openWith(t, Options{}, noFlush)
 		appendAll(t, s, "a")
 		expect(t, "records", drained(t, s), []string{"a"})
 		start := time.Now()
-		ended := make(chan error, 1)
-		go func() { ended <- s.Drain(t.Context(), nil) }()
+		stopped := make(chan error, 1)
+		go func() { stopped <- s.Drain(t.Context(), nil) }()
 		synctest.Wait()
 		closeSpool(t, s)
-		if err := <-ended; err != nil {
+		if err := <-stopped; err != nil {
 			t.Error(err)
 		}
-		expect(t, "waited", time.Since(start), 0)
+		expect(t, "elapsed", time.Since(start), 0)
 	})
 }
 
-func TestDrainedFilesGoWhenIdle(t *testing.T) {
+func TestDrainedFilesAreRemovedWhenIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &flushes{}
+		c := &flushCounter{}
 		s := openWith(t, Options{}, c.flush)
-		before := c.folders
+		before := c.dirs
 		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		came := make(chan struct{}, 10)
+		stopped := make(chan error, 1)
+		delivered := make(chan struct{}, 10)
 		go func() {
-			ended <- s.Drain(ctx, func(context.Context, [][]byte) error {
-				came <- struct{}{}
+			stopped <- s.Drain(ctx, func(context.Context, [][]byte) error {
+				delivered <- struct{}{}
 				return nil
 			})
 		}()
-		left := func() int {
+		fileCount := func() int {
 			synctest.Wait()
 			segments, _ := files(t, s)
 			return len(segments)
 		}
-		for range 3 { // a trickle uses one file
+		for range 3 { // occasional records share one file
 			appendAll(t, s, "a")
-			<-came
-			expect(t, "files in a trickle", left(), 1)
-			<-time.After(idle / 2)
+			<-delivered
+			expect(t, "files with occasional records", fileCount(), 1)
+			<-time.After(idleTimeout / 2)
 		}
-		<-time.After(idle)
-		expect(t, "files when idle", left(), 0)
-		expect(t, "flushes of the folder", c.folders-before, 2)
+		<-time.After(idleTimeout)
+		expect(t, "files when idle", fileCount(), 0)
+		expect(t, "directory flushes", c.dirs-before, 2)
 		cancel()
-		if err := <-ended; err != nil {
+		if err := <-stopped; err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-func TestCloseRemovesWhatIsDrained(t *testing.T) {
+func TestCloseRemovesDrainedFiles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := openWith(t, Options{}, unflushed)
+		s := openWith(t, Options{}, noFlush)
 		appendAll(t, s, "a")
 		ctx, cancel := context.WithCancel(t.Context())
 		err := s.Drain(ctx, func(context.Context, [][]byte) error {
@@ -239,33 +240,33 @@ func TestCloseRemovesWhatIsDrained(t *testing.T) {
 	})
 }
 
-func TestCloseEndsDrain(t *testing.T) {
+func TestCloseStopsDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, backlog := range [][]string{nil, {"a", "b"}} { // it waits for frames, it waits in keep
-			s := openWith(t, Options{}, unflushed)
+		for _, backlog := range [][]string{nil, {"a", "b"}} { // Drain waits for records, or in save
+			s := openWith(t, Options{}, noFlush)
 			appendAll(t, s, backlog...)
-			ended := make(chan error, 1)
+			stopped := make(chan error, 1)
 			go func() {
-				ended <- s.Drain(t.Context(), func(ctx context.Context, _ [][]byte) error {
+				stopped <- s.Drain(t.Context(), func(ctx context.Context, _ [][]byte) error {
 					<-ctx.Done()
 					return ctx.Err()
 				})
 			}()
 			synctest.Wait()
 			closeSpool(t, s)
-			if err := <-ended; err != nil {
+			if err := <-stopped; err != nil {
 				t.Error(err)
 			}
-			s = openWith(t, Options{Dir: s.dir}, unflushed)
+			s = openWith(t, Options{Dir: s.dir}, noFlush)
 			expect(t, "records", drained(t, s), append([]string{}, backlog...))
 			expect(t, "error", s.Stats().LastError, "")
 		}
 	})
 }
 
-func TestDrainGoesOnWhereItWasLeft(t *testing.T) {
+func TestDrainContinuesWhereItStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := openWith(t, Options{MaxSegment: 200}, unflushed)
+		s := openWith(t, Options{MaxSegment: 200}, noFlush)
 		want := records(20)
 		appendAll(t, s, want...)
 		var got []string
@@ -273,7 +274,7 @@ func TestDrainGoesOnWhereItWasLeft(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			err := s.Drain(ctx, func(_ context.Context, payloads [][]byte) error {
 				if len(payloads) > 1 {
-					return errAway
+					return errDatabaseDown
 				}
 				got = append(got, string(payloads[0]))
 				cancel()
@@ -284,29 +285,29 @@ func TestDrainGoesOnWhereItWasLeft(t *testing.T) {
 			}
 		}
 		expect(t, "records", got, want)
-		expect(t, "left", drained(t, s), []string{})
+		expect(t, "remaining records", drained(t, s), []string{})
 	})
 }
 
 func TestUnreadableSegments(t *testing.T) {
 	tests := []struct {
-		name  string
-		spoil func(t *testing.T, path string)
-		want  []string
-		aside int
+		name        string
+		damage      func(t *testing.T, path string)
+		want        []string
+		quarantined int
 	}{
 		{
-			name: "fails at every read",
-			spoil: func(t *testing.T, path string) {
+			name: "every read fails",
+			damage: func(t *testing.T, path string) {
 				if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
 					t.Fatal(err)
 				}
 			},
-			want: []string{"later"}, aside: 1,
+			want: []string{"later"}, quarantined: 1,
 		},
 		{
-			name: "is gone",
-			spoil: func(t *testing.T, path string) {
+			name: "missing",
+			damage: func(t *testing.T, path string) {
 				if err := os.Remove(path); err != nil {
 					t.Fatal(err)
 				}
@@ -315,7 +316,7 @@ func TestUnreadableSegments(t *testing.T) {
 		},
 		{
 			name: "cannot be opened",
-			spoil: func(t *testing.T, path string) {
+			damage: func(t *testing.T, path string) {
 				if err := errors.Join(os.Remove(path), os.Symlink(path, path)); err != nil {
 					t.Fatal(err)
 				}
@@ -324,32 +325,32 @@ func TestUnreadableSegments(t *testing.T) {
 		},
 	}
 	for _, test := range tests {
-		for _, when := range []string{"before the start", "while open"} {
-			t.Run(test.name+" "+when, func(t *testing.T) {
+		for _, when := range []string{"before Open", "while open"} {
+			t.Run(test.name+", "+when, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					s := openWith(t, Options{MaxSegment: 1}, unflushed)
+					s := openWith(t, Options{MaxSegment: 1}, noFlush)
 					appendAll(t, s, "a")
 					path := s.path(s.segments[0])
-					if when == "before the start" {
+					if when == "before Open" {
 						closeSpool(t, s)
-						test.spoil(t, path)
-						s = openWith(t, Options{Dir: s.dir}, unflushed)
+						test.damage(t, path)
+						s = openWith(t, Options{Dir: s.dir}, noFlush)
 					} else {
-						test.spoil(t, path)
+						test.damage(t, path)
 					}
 					appendAll(t, s, "later")
 					expect(t, "records", drained(t, s), test.want)
 					_, quarantine := files(t, s)
-					expect(t, "set aside", len(quarantine[suffix]), test.aside)
+					expect(t, "segments in quarantine", len(quarantine[suffix]), test.quarantined)
 					if len(test.want) == 0 {
-						// It may be for want of file descriptors, so it is not given up.
+						// The process may have run out of file descriptors, so the file stays.
 						if s.Stats().LastError == "" {
-							t.Error("the statistics do not tell")
+							t.Error("LastError is empty")
 						}
 						if err := os.Remove(path); err != nil {
 							t.Fatal(err)
 						}
-						expect(t, "records afterwards", drained(t, s), []string{"later"})
+						expect(t, "records once the file is gone", drained(t, s), []string{"later"})
 					}
 				})
 			})
@@ -357,24 +358,24 @@ func TestUnreadableSegments(t *testing.T) {
 	}
 }
 
-func TestActiveSegmentCutUnderneath(t *testing.T) {
+func TestActiveSegmentTruncated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := openWith(t, Options{}, unflushed)
+		s := openWith(t, Options{}, noFlush)
 		appendAll(t, s, "a", "b", "c")
 		if err := os.Truncate(s.path(s.active), s.active.size-1); err != nil {
 			t.Fatal(err)
 		}
 		expect(t, "records", drained(t, s), []string{"a", "b"})
 		_, quarantine := files(t, s)
-		expect(t, "set aside", len(quarantine[suffix]), 1)
+		expect(t, "segments in quarantine", len(quarantine[suffix]), 1)
 		appendAll(t, s, "d")
 		expect(t, "records", drained(t, s), []string{"d"})
 	})
 }
 
-func TestNewerVersionIsSetAsideWhole(t *testing.T) {
+func TestNewerVersionGoesToQuarantine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := openWith(t, Options{MaxSegment: 1}, unflushed)
+		s := openWith(t, Options{MaxSegment: 1}, noFlush)
 		appendAll(t, s, "a", "b")
 		path := s.path(s.segments[0])
 		closeSpool(t, s)
@@ -383,12 +384,12 @@ func TestNewerVersionIsSetAsideWhole(t *testing.T) {
 			t.Fatal(err)
 		}
 		content[len(magic)]++
-		copy(content[headSize-4:], checksum(content[:headSize-4]))
+		copy(content[headerSize-4:], checksum(content[:headerSize-4]))
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s = openWith(t, Options{Dir: s.dir}, unflushed)
-		expect(t, "waiting", s.Stats().Frames, 1)
+		s = openWith(t, Options{Dir: s.dir}, noFlush)
+		expect(t, "waiting", s.Stats().Records, 1)
 		expect(t, "records", drained(t, s), []string{"b"})
 		_, quarantine := files(t, s)
 		expect(t, "quarantine", quarantine, map[string][]string{suffix: {string(content)}})

@@ -9,32 +9,32 @@ import (
 	"time"
 )
 
-// A segment begins with a head, and then holds frames up to its end. Integers
-// are little-endian.
+// A segment is a header followed by frames. Integers are little-endian.
 //
-//	head:  magic 8, version 4, CRC-32C of these 4
-//	frame: marker 8, CRC-32C of all that follows 4, length of the payload 4, nanoseconds since 1970 8, payload
+//	header: magic 8, version 4, CRC-32C of these 4
+//	frame:  marker 8, CRC-32C of everything after it 4, length of the payload 4, nanoseconds since 1970 8, payload
 //
-// The marker is random and of one segment. It stands in the segment's name, out
-// of reach of damage to the content, and nobody outside knows it: bytes of a
-// payload are never taken for a frame, however they were made.
+// The marker is random and differs for each segment. It is stored in the file
+// name, where damage to the content cannot reach it. Senders cannot know it, so
+// bytes of a payload are never mistaken for a frame.
 const (
-	magic     = "ctspool\n"
-	version   = 1
-	headSize  = 16
-	frameHead = 24
+	magic           = "ctspool\n"
+	version         = 1
+	headerSize      = 16
+	frameHeaderSize = 24
 )
 
 type marker [8]byte
 
-// castagnoli is what storage uses most: processors compute it, and it finds
-// more errors in records of this size than the older polynomial.
+// castagnoli is the polynomial that most storage systems use. Processors have
+// instructions for it, and it detects more errors in records of this size than
+// the older IEEE polynomial.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// errVersion is said of a segment that a newer program wrote.
-var errVersion = errors.New("segment of an unknown version")
+// errVersion reports a segment that a newer program wrote.
+var errVersion = errors.New("unknown segment version")
 
-func segmentHead() []byte {
+func segmentHeader() []byte {
 	b := binary.LittleEndian.AppendUint32([]byte(magic), version)
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
@@ -50,97 +50,98 @@ func appendFrame(b []byte, m marker, at time.Time, payload []byte) []byte {
 	return b
 }
 
-// piece is a stretch of a segment: a frame, or a gap, which is bytes that are
-// no frame.
-type piece struct {
+// chunk is a range of bytes in a segment: one frame, or a gap between frames.
+type chunk struct {
 	from, to int64
-	gap      bool
+	gap      bool // the bytes are not a frame
 	at       time.Time
 	payload  []byte
 }
 
-// reader takes a segment apart, in memory that does not grow with it.
+// reader splits a segment into chunks. Its memory does not grow with the segment.
 type reader struct {
 	src    io.ReaderAt
 	marker marker
-	offset int64 // of the next piece
+	offset int64 // start of the next chunk
 	end    int64 // nothing is read from here on
 
-	window   []byte // what was last read of src
+	window   []byte // most recent read of src
 	windowAt int64
-	payload  []byte // of the last frame
+	payload  []byte // payload of the most recent frame
 }
 
 const windowSize = 64 << 10
 
-// open reads the head. A damaged one is left to next, as a gap.
-func (r *reader) open() error {
-	head, err := r.peek(0, headSize)
+// readHeader reads the segment header. It leaves a damaged header to next, which
+// returns it as a gap.
+func (r *reader) readHeader() error {
+	header, err := r.peek(0, headerSize)
 	switch {
 	case err != nil:
 		return err
-	case len(head) < headSize, string(head[:len(magic)]) != magic:
+	case len(header) < headerSize, string(header[:len(magic)]) != magic:
 		return nil
-	case crc32.Checksum(head[:headSize-4], castagnoli) != binary.LittleEndian.Uint32(head[headSize-4:]):
+	case crc32.Checksum(header[:headerSize-4], castagnoli) != binary.LittleEndian.Uint32(header[headerSize-4:]):
 		return nil
-	case binary.LittleEndian.Uint32(head[len(magic):]) != version:
+	case binary.LittleEndian.Uint32(header[len(magic):]) != version:
 		return errVersion
 	}
-	r.offset = headSize
+	r.offset = headerSize
 	return nil
 }
 
-// next is the piece at the offset, io.EOF at the end, or what went wrong with
-// reading. The payload is valid until the next call.
-func (r *reader) next() (piece, error) {
+// next returns the chunk at the offset, io.EOF at the end, or a read error. The
+// payload is valid until the next call.
+func (r *reader) next() (chunk, error) {
 	start := r.offset
 	if start >= r.end {
-		return piece{}, io.EOF
+		return chunk{}, io.EOF
 	}
 	for at := start; at < r.end; {
 		frame, ok, err := r.frame(at)
 		switch {
 		case err != nil:
-			return piece{}, err
+			return chunk{}, err
 		case ok && at == start:
 			r.offset = frame.to
 			return frame, nil
 		case ok:
 			r.offset = at
-			return piece{from: start, to: at, gap: true}, nil
+			return chunk{from: start, to: at, gap: true}, nil
 		}
-		if at, err = r.find(at + 1); err != nil {
-			return piece{}, err
+		if at, err = r.findMarker(at + 1); err != nil {
+			return chunk{}, err
 		}
 	}
 	r.offset = r.end
-	return piece{from: start, to: r.end, gap: true}, nil
+	return chunk{from: start, to: r.end, gap: true}, nil
 }
 
-// frame tells whether a whole and intact frame stands at the offset.
-func (r *reader) frame(at int64) (piece, bool, error) {
-	head, err := r.peek(at, frameHead)
-	if err != nil || len(head) < frameHead || !bytes.Equal(head[:8], r.marker[:]) {
-		return piece{}, false, err
+// frame reads the frame at an offset. It reports false if there is no complete,
+// undamaged frame.
+func (r *reader) frame(at int64) (chunk, bool, error) {
+	header, err := r.peek(at, frameHeaderSize)
+	if err != nil || len(header) < frameHeaderSize || !bytes.Equal(header[:8], r.marker[:]) {
+		return chunk{}, false, err
 	}
-	sum, checked := binary.LittleEndian.Uint32(head[8:]), crc32.Checksum(head[12:], castagnoli)
-	length := int64(binary.LittleEndian.Uint32(head[12:]))
-	appended := time.Unix(0, int64(binary.LittleEndian.Uint64(head[16:]))).UTC()
-	from, to := at+frameHead, at+frameHead+length
+	wantSum, sum := binary.LittleEndian.Uint32(header[8:]), crc32.Checksum(header[12:], castagnoli)
+	length := int64(binary.LittleEndian.Uint32(header[12:]))
+	appendedAt := time.Unix(0, int64(binary.LittleEndian.Uint64(header[16:]))).UTC()
+	from, to := at+frameHeaderSize, at+frameHeaderSize+length
 	if length > MaxPayload || to > r.end {
-		return piece{}, false, nil
+		return chunk{}, false, nil
 	}
-	if r.payload, err = r.copy(r.payload[:0], from, to); err != nil {
-		return piece{}, false, err
+	if r.payload, err = r.appendBytes(r.payload[:0], from, to); err != nil {
+		return chunk{}, false, err
 	}
-	if crc32.Update(checked, castagnoli, r.payload) != sum {
-		return piece{}, false, nil
+	if crc32.Update(sum, castagnoli, r.payload) != wantSum {
+		return chunk{}, false, nil
 	}
-	return piece{from: at, to: to, at: appended, payload: r.payload}, true, nil
+	return chunk{from: at, to: to, at: appendedAt, payload: r.payload}, true, nil
 }
 
-// find is where the next marker begins, or the end.
-func (r *reader) find(at int64) (int64, error) {
+// findMarker returns the offset of the next marker, or the end.
+func (r *reader) findMarker(at int64) (int64, error) {
 	for at < r.end {
 		window, err := r.peek(at, windowSize)
 		if err != nil {
@@ -157,8 +158,7 @@ func (r *reader) find(at int64) (int64, error) {
 	return r.end, nil
 }
 
-// peek is the n bytes at the offset, fewer before the end; n is at most
-// windowSize.
+// peek returns n bytes at an offset, fewer near the end. n is at most windowSize.
 func (r *reader) peek(at int64, n int) ([]byte, error) {
 	n = int(min(int64(n), r.end-at))
 	if i := at - r.windowAt; i >= 0 && i+int64(n) <= int64(len(r.window)) {
@@ -167,17 +167,17 @@ func (r *reader) peek(at int64, n int) ([]byte, error) {
 	if r.window == nil {
 		r.window = make([]byte, windowSize)
 	}
-	// What could be read before a failure still counts.
+	// Bytes that were read before an error are still valid.
 	got, err := r.src.ReadAt(r.window[:min(windowSize, r.end-at)], at)
 	r.window, r.windowAt = r.window[:got], at
 	if got < n {
-		return nil, unexpected(err)
+		return nil, unexpectedEOF(err)
 	}
 	return r.window[:n], nil
 }
 
-// copy appends the bytes of a stretch to b: what the window has, then the rest.
-func (r *reader) copy(b []byte, from, to int64) ([]byte, error) {
+// appendBytes appends the bytes of the segment between two offsets to b.
+func (r *reader) appendBytes(b []byte, from, to int64) ([]byte, error) {
 	if to-from <= windowSize {
 		window, err := r.peek(from, int(to-from))
 		return append(b, window...), err
@@ -185,14 +185,14 @@ func (r *reader) copy(b []byte, from, to int64) ([]byte, error) {
 	start := len(b)
 	b = append(b, make([]byte, to-from)...)
 	if got, err := r.src.ReadAt(b[start:], from); got < len(b)-start {
-		return nil, unexpected(err)
+		return nil, unexpectedEOF(err)
 	}
 	return b, nil
 }
 
-// unexpected is the end of a file that was longer a moment ago: a failure like
-// others, and not the end of the pieces.
-func unexpected(err error) error {
+// unexpectedEOF turns io.EOF into a read error: the file became shorter than its
+// recorded size. io.EOF itself means the end of the chunks.
+func unexpectedEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}

@@ -16,41 +16,41 @@ import (
 	"pgregory.net/rapid"
 )
 
-// platter is a disk that is sure of nothing but what was flushed: the content of
-// a file when the file was, its name when its folder was.
-type platter struct {
+// simulatedDisk is a disk that only keeps what was flushed: the content of a file
+// when the file was flushed, and its name when its directory was flushed.
+type simulatedDisk struct {
 	mutex   sync.Mutex
 	root    string
 	content map[string]string            // by fileID
-	folders map[string]map[string]string // names of each folder, and the fileID behind each
-	fail    func(folder bool) error      // nil, or asked before anything is flushed
+	dirs    map[string]map[string]string // by directory and name: the fileID
+	fail    func(dir bool) error         // called before each flush; may be nil
 }
 
-func newPlatter(root string) *platter {
-	return &platter{root: root, content: map[string]string{}, folders: map[string]map[string]string{}}
+func newSimulatedDisk(root string) *simulatedDisk {
+	return &simulatedDisk{root: root, content: map[string]string{}, dirs: map[string]map[string]string{}}
 }
 
-// fileID tells files apart whose inode was used before, by a name that outlives
-// the file's renaming.
+// fileID identifies a file by its inode and, because inodes are reused, by the
+// part of its name that renaming does not change.
 func fileID(info os.FileInfo) string {
 	return fmt.Sprint(info.Sys().(*syscall.Stat_t).Ino, strings.TrimSuffix(info.Name(), partial))
 }
 
-func (p *platter) flush(f *os.File) error {
+func (d *simulatedDisk) flush(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	if p.fail != nil {
-		if err := p.fail(info.IsDir()); err != nil {
+	if d.fail != nil {
+		if err := d.fail(info.IsDir()); err != nil {
 			return err
 		}
 	}
-	p.mutex.Lock()
-	defer p.mutex.Unlock()
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
 	if !info.IsDir() {
 		content, err := os.ReadFile(f.Name())
-		p.content[fileID(info)] = string(content)
+		d.content[fileID(info)] = string(content)
 		return err
 	}
 	entries, err := os.ReadDir(f.Name())
@@ -62,32 +62,32 @@ func (p *platter) flush(f *os.File) error {
 		}
 		names[e.Name()] = fileID(info)
 	}
-	p.folders[f.Name()] = names
+	d.dirs[f.Name()] = names
 	return err
 }
 
-// image is what a power failure leaves, in a folder of its own. Of what was not
-// flushed, a part may be there: the end of a file is torn.
-func (p *platter) image(to string, torn float64) error {
-	p.mutex.Lock()
-	defer p.mutex.Unlock()
-	for folder, names := range p.folders {
-		inside, err := filepath.Rel(p.root, folder)
-		if err != nil || strings.HasPrefix(inside, "..") {
-			continue // the folder around
+// copyAfterPowerFailure writes what a power failure leaves to a new directory. The
+// fraction torn of the bytes that were not flushed remains at the end of a file.
+func (d *simulatedDisk) copyAfterPowerFailure(to string, torn float64) error {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	for dir, names := range d.dirs {
+		relative, err := filepath.Rel(d.root, dir)
+		if err != nil || strings.HasPrefix(relative, "..") {
+			continue // the parent directory
 		}
-		if err := os.MkdirAll(filepath.Join(to, inside), 0o700); err != nil {
+		if err := os.MkdirAll(filepath.Join(to, relative), 0o700); err != nil {
 			return err
 		}
 		for name, id := range names {
 			if name == quarantineName {
 				continue
 			}
-			content := p.content[id]
-			if now, err := os.ReadFile(filepath.Join(folder, name)); err == nil && strings.HasPrefix(string(now), content) {
+			content := d.content[id]
+			if now, err := os.ReadFile(filepath.Join(dir, name)); err == nil && strings.HasPrefix(string(now), content) {
 				content = string(now[:len(content)+int(torn*float64(len(now)-len(content)))])
 			}
-			if err := os.WriteFile(filepath.Join(to, inside, name), []byte(content), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(to, relative, name), []byte(content), 0o600); err != nil {
 				return err
 			}
 		}
@@ -95,21 +95,21 @@ func (p *platter) image(to string, torn float64) error {
 	return nil
 }
 
-// record is one thing to append.
+// record describes a record to append.
 type record struct {
-	bad    bool // whoever takes it will refuse it
+	bad    bool // the save function rejects it
 	length int
 }
 
-// step is one thing that is done to a spool, or happens to it.
+// step is one operation on a spool, or one failure.
 type step struct {
 	kind     string
 	records  []record
-	calls    int     // of keep, after which Drain is ended
-	failures int     // of keep, before it succeeds
-	cause    error   // of a flush that fails
-	ofFolder bool    // it is the folder's
-	torn     float64 // share of what was not flushed that is there after a power failure
+	calls    int     // calls of the save function until Drain is stopped
+	failures int     // failed calls of the save function before the first success
+	cause    error   // error of a failed flush
+	dir      bool    // the failed flush is that of the directory, not of a file
+	torn     float64 // fraction of the unflushed bytes that survives a power failure
 }
 
 func steps(t *rapid.T) []step {
@@ -125,43 +125,43 @@ func steps(t *rapid.T) []step {
 			calls:    rapid.IntRange(1, 20).Draw(t, "calls"),
 			failures: rapid.IntRange(0, 3).Draw(t, "failures"),
 			cause:    rapid.SampledFrom([]error{syscall.EIO, syscall.ENOSPC}).Draw(t, "cause"),
-			ofFolder: rapid.Bool().Draw(t, "of the folder"),
+			dir:      rapid.Bool().Draw(t, "dir"),
 			torn:     rapid.Float64Range(0, 1).Draw(t, "torn"),
 		}
 	}), 1, 25).Draw(t, "steps")
 }
 
-// modelled is a spool beside what is known of it.
-type modelled struct {
+// model is a spool and its expected state.
+type model struct {
 	*Spool
-	options Options
-	home    string
-	folders int
-	platter *platter
+	options  Options
+	home     string
+	dirCount int
+	disk     *simulatedDisk
 
 	mutex        sync.Mutex
 	next         int
-	rank         map[string]int // of each record; what is appended at the same time has the same
+	order        map[string]int // position of each record; equal for concurrent appends
 	acknowledged map[string]bool
-	unsure       map[string]bool // cut off while they were appended
-	seen         map[string]bool // handed over
-	highest      int             // rank that was seen
-	refused      map[string]bool
-	wrong        error // what should not have happened
+	interrupted  map[string]bool // a power failure interrupted their append
+	saved        map[string]bool
+	newest       int // order of the newest saved record
+	rejected     map[string]bool
+	violation    error
 }
 
-// TestModel does random things to a spool. Whatever happens, each acknowledged
-// record comes at least once, the first times in the order of the appends, and
-// nothing comes that was not appended.
+// TestModel runs random operations on a spool. It checks that each acknowledged
+// record is delivered at least once, that first deliveries are in the order of the
+// appends, and that nothing is delivered that was not appended.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		maxSegment := int64(rapid.IntRange(1, 2000).Draw(rt, "MaxSegment"))
 		script := steps(rt)
 		var err error
 		synctest.Test(t, func(t *testing.T) {
-			m := &modelled{
+			m := &model{
 				options: Options{MaxSegment: maxSegment}, home: t.TempDir(),
-				rank: map[string]int{}, acknowledged: map[string]bool{}, unsure: map[string]bool{}, seen: map[string]bool{}, refused: map[string]bool{},
+				order: map[string]int{}, acknowledged: map[string]bool{}, interrupted: map[string]bool{}, saved: map[string]bool{}, rejected: map[string]bool{},
 			}
 			err = m.run(t.Context(), script)
 		})
@@ -171,86 +171,86 @@ func TestModel(t *testing.T) {
 	})
 }
 
-func (m *modelled) run(ctx context.Context, script []step) error {
-	if err := m.open(m.newFolder()); err != nil {
+func (m *model) run(ctx context.Context, script []step) error {
+	if err := m.open(m.newDir()); err != nil {
 		return err
 	}
 	for i, s := range script {
-		if err := errors.Join(m.step(ctx, s), m.wrong); err != nil {
+		if err := errors.Join(m.step(ctx, s), m.violation); err != nil {
 			return errors.Join(fmt.Errorf("step %d, %s: %w", i, s.kind, err), m.Close())
 		}
 	}
-	return errors.Join(m.drain(ctx, step{calls: 1 << 30}), m.wrong, m.verdict(), m.Close())
+	return errors.Join(m.drain(ctx, step{calls: 1 << 30}), m.violation, m.checkDrained(), m.Close())
 }
 
-// verdict is what is wrong when everything is drained.
-func (m *modelled) verdict() error {
-	var wrong []error
+// checkDrained returns what is wrong after everything has been drained.
+func (m *model) checkDrained() error {
+	var violations []error
 	for p := range m.acknowledged {
-		if !m.seen[p] {
-			wrong = append(wrong, fmt.Errorf("%.20q was acknowledged and never came", p))
+		if !m.saved[p] {
+			violations = append(violations, fmt.Errorf("%.20q was acknowledged and never delivered", p))
 		}
 	}
 	st := m.Stats()
-	if st.Frames != 0 || st.Bytes != 0 || !st.Oldest.IsZero() {
-		wrong = append(wrong, fmt.Errorf("when all is drained: %+v", st))
+	if st.Records != 0 || st.Bytes != 0 || !st.Oldest.IsZero() {
+		violations = append(violations, fmt.Errorf("statistics after everything is drained: %+v", st))
 	}
-	left, err := filepath.Glob(filepath.Join(m.dir, "*"+suffix))
-	if len(left) > 0 {
-		wrong = append(wrong, fmt.Errorf("left behind: %v", left))
+	remaining, err := filepath.Glob(filepath.Join(m.dir, "*"+suffix))
+	if len(remaining) > 0 {
+		violations = append(violations, fmt.Errorf("remaining files: %v", remaining))
 	}
-	aside := map[string]bool{}
+	quarantined := map[string]bool{}
 	paths, globErr := filepath.Glob(filepath.Join(m.dir, quarantineName, "*"+rejected))
 	err = errors.Join(err, globErr)
 	for _, path := range paths {
 		content, readErr := os.ReadFile(path)
 		err = errors.Join(err, readErr)
-		aside[string(content)] = true
+		quarantined[string(content)] = true
 	}
-	for p := range m.refused {
-		if !aside[p] {
-			wrong = append(wrong, fmt.Errorf("%.20q was refused and is not in quarantine", p))
+	for p := range m.rejected {
+		if !quarantined[p] {
+			violations = append(violations, fmt.Errorf("%.20q was rejected and is not in quarantine", p))
 		}
 	}
-	return errors.Join(append(wrong, err)...)
+	return errors.Join(append(violations, err)...)
 }
 
-func (m *modelled) newFolder() string {
-	m.folders++
-	return filepath.Join(m.home, fmt.Sprint(m.folders))
+func (m *model) newDir() string {
+	m.dirCount++
+	return filepath.Join(m.home, fmt.Sprint(m.dirCount))
 }
 
-func (m *modelled) open(dir string) error {
+func (m *model) open(dir string) error {
 	m.options.Dir = dir
-	m.platter = newPlatter(dir)
-	s, err := open(m.options, m.platter.flush)
+	m.disk = newSimulatedDisk(dir)
+	s, err := open(m.options, m.disk.flush)
 	if err != nil {
 		return err
 	}
 	m.Spool = s
-	// What was there before the start is on the platter.
-	err = s.syncFolder(filepath.Join(dir, quarantineName))
+	// Files of an earlier process have reached the disk.
+	err = s.syncDir(filepath.Join(dir, quarantineName))
 	paths, globErr := filepath.Glob(filepath.Join(dir, "*"+suffix))
-	aside, asideErr := filepath.Glob(filepath.Join(dir, quarantineName, "*"))
-	err = errors.Join(err, globErr, asideErr)
-	for _, path := range append(paths, aside...) {
-		err = errors.Join(err, s.syncFolder(path)) // flushes a file as well
+	quarantined, quarantineErr := filepath.Glob(filepath.Join(dir, quarantineName, "*"))
+	err = errors.Join(err, globErr, quarantineErr)
+	for _, path := range append(paths, quarantined...) {
+		err = errors.Join(err, s.syncDir(path)) // it also flushes files
 	}
 	return err
 }
 
-func (m *modelled) payload(r record, rank int) string {
+func (m *model) payload(r record, order int) string {
 	m.next++
 	kind := "good"
 	if r.bad {
 		kind = "bad"
 	}
 	p := fmt.Sprintf("%s %d %s", kind, m.next, strings.Repeat("x", r.length))
-	m.rank[p] = rank
+	m.order[p] = order
 	return p
 }
 
-func (m *modelled) append(ctx context.Context, p string) error {
+func (m *model) append(ctx context.Context, p string) error {
 	err := m.Append(ctx, []byte(p))
 	if err == nil {
 		m.mutex.Lock()
@@ -260,36 +260,36 @@ func (m *modelled) append(ctx context.Context, p string) error {
 	return err
 }
 
-func (m *modelled) step(ctx context.Context, s step) error {
+func (m *model) step(ctx context.Context, s step) error {
 	switch s.kind {
 	case "append":
 		return m.appendAll(ctx, s.records)
 	case "append together":
-		rank := m.next + 1
+		order := m.next + 1
 		errs := make([]error, len(s.records))
 		var all sync.WaitGroup
 		for i, r := range s.records {
-			p := m.payload(r, rank)
+			p := m.payload(r, order)
 			all.Go(func() { errs[i] = m.append(ctx, p) })
 		}
 		all.Wait()
 		return errors.Join(errs...)
 	case "append while draining":
-		ended := make(chan error, 1)
-		go func() { ended <- m.drain(ctx, s) }()
+		stopped := make(chan error, 1)
+		go func() { stopped <- m.drain(ctx, s) }()
 		err := m.appendAll(ctx, s.records)
-		return errors.Join(err, <-ended)
+		return errors.Join(err, <-stopped)
 	case "append while flushing fails":
-		m.platter.fail = func(folder bool) error {
-			if folder == s.ofFolder {
+		m.disk.fail = func(dir bool) error {
+			if dir == s.dir {
 				return s.cause
 			}
 			return nil
 		}
 		p := m.payload(s.records[0], m.next+1)
-		// A file that can grow needs no flush of the folder.
+		// The append succeeds if only the directory fails and no new file is needed.
 		err := m.append(ctx, p)
-		m.platter.fail = nil
+		m.disk.fail = nil
 		if err != nil && !errors.Is(err, s.cause) {
 			return err
 		}
@@ -298,33 +298,33 @@ func (m *modelled) step(ctx context.Context, s step) error {
 		return m.drain(ctx, s)
 	case "restart":
 		return errors.Join(m.Close(), m.open(m.dir))
-	case "kill": // leaves the folder as it is, whatever Close would still do
-		to := m.newFolder()
+	case "kill": // a copy of the directory, without what Close still does
+		to := m.newDir()
 		return errors.Join(os.CopyFS(to, os.DirFS(m.dir)), m.Close(), m.open(to))
 	case "power failure":
-		to := m.newFolder()
-		return errors.Join(m.platter.image(to, s.torn), m.Close(), m.open(to))
+		to := m.newDir()
+		return errors.Join(m.disk.copyAfterPowerFailure(to, s.torn), m.Close(), m.open(to))
 	case "power failure during an append":
-		to := m.newFolder()
+		to := m.newDir()
 		var err error
-		m.platter.fail = func(folder bool) error {
-			if !folder {
-				err = m.platter.image(to, s.torn)
+		m.disk.fail = func(dir bool) error {
+			if !dir {
+				err = m.disk.copyAfterPowerFailure(to, s.torn)
 			}
 			return nil
 		}
 		p := m.payload(s.records[0], m.next+1)
-		m.unsure[p] = true
+		m.interrupted[p] = true
 		return errors.Join(m.Append(ctx, []byte(p)), err, m.Close(), m.open(to))
 	}
-	return fmt.Errorf("no such step")
+	return fmt.Errorf("unknown step %q", s.kind)
 }
 
-func (m *modelled) appendAll(ctx context.Context, records []record) error {
+func (m *model) appendAll(ctx context.Context, records []record) error {
 	for _, r := range records {
 		m.mutex.Lock()
 		p := m.payload(r, m.next+1)
-		m.acknowledged[p] = true // it will be, and may be handed over before this goroutine goes on
+		m.acknowledged[p] = true // set first, because it may be delivered before Append returns
 		m.mutex.Unlock()
 		if err := m.Append(ctx, []byte(p)); err != nil {
 			return err
@@ -333,8 +333,8 @@ func (m *modelled) appendAll(ctx context.Context, records []record) error {
 	return nil
 }
 
-// drain hands over until there is nothing more, or keep was called so many times.
-func (m *modelled) drain(ctx context.Context, s step) error {
+// drain drains everything, or stops after s.calls calls of the save function.
+func (m *model) drain(ctx context.Context, s step) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Hour)
 	defer cancel()
 	return m.Drain(ctx, func(_ context.Context, payloads [][]byte) error {
@@ -348,34 +348,34 @@ func (m *modelled) drain(ctx context.Context, s step) error {
 		for _, payload := range payloads {
 			p := string(payload)
 			bad = bad || strings.HasPrefix(p, "bad")
-			if !m.acknowledged[p] && !m.unsure[p] {
-				m.wrong = fmt.Errorf("%.20q came, and was not appended", p)
+			if !m.acknowledged[p] && !m.interrupted[p] {
+				m.violation = fmt.Errorf("%.20q was delivered but never appended", p)
 			}
 		}
 		if s.failures--; s.failures >= 0 {
-			return errAway
+			return errDatabaseDown
 		}
 		if bad && len(payloads) > 1 {
-			return ErrReject
+			return ErrRejected
 		}
 		for _, payload := range payloads {
-			m.see(string(payload))
+			m.recordSaved(string(payload))
 		}
 		if bad {
-			m.refused[string(payloads[0])] = true
-			return ErrReject
+			m.rejected[string(payloads[0])] = true
+			return ErrRejected
 		}
 		return nil
 	})
 }
 
-func (m *modelled) see(p string) {
-	if m.seen[p] {
+func (m *model) recordSaved(p string) {
+	if m.saved[p] {
 		return
 	}
-	m.seen[p] = true
-	if m.rank[p] < m.highest {
-		m.wrong = fmt.Errorf("%.20q came for the first time, but something younger came before", p)
+	m.saved[p] = true
+	if m.order[p] < m.newest {
+		m.violation = fmt.Errorf("%.20q was first delivered after a newer record", p)
 	}
-	m.highest = m.rank[p]
+	m.newest = m.order[p]
 }

@@ -11,66 +11,66 @@ import (
 	"path/filepath"
 )
 
-// Files of the quarantine are named after the segment and the offset in it, so
-// that what comes again after a crash replaces itself.
+// Files in quarantine are named after their segment and the offset in it. If a
+// crash makes the same bytes reach quarantine twice, they replace themselves.
 const (
-	rejected = ".rejected" // the payload of a frame
-	broken   = ".broken"   // bytes that are no frame
-	partial  = ".partial"  // still being written
+	rejected = ".rejected" // payload of a rejected record
+	broken   = ".broken"   // bytes that are not a frame
+	partial  = ".partial"  // file that is still being written
 )
 
-// quarantineFrame sets a payload aside that was refused for good.
-func (s *Spool) quarantineFrame(ctx context.Context, seg *segment, f piece, cause error) {
-	name := quarantined(seg, f.from, rejected)
-	if s.setAside(ctx, seg, name, bytes.NewReader(f.payload)) {
-		s.logger.LogAttrs(ctx, slog.LevelError, "a spooled record was refused and set aside", slog.String("file", name), slog.Any("cause", cause))
+// quarantineFrame writes the payload of a rejected record to quarantine.
+func (s *Spool) quarantineFrame(ctx context.Context, seg *segment, frame chunk, cause error) {
+	name := quarantineFileName(seg, frame.from, rejected)
+	if s.quarantine(ctx, seg, name, bytes.NewReader(frame.payload)) {
+		s.logger.LogAttrs(ctx, slog.LevelError, "rejected record moved to quarantine", slog.String("file", name), slog.Any("cause", cause))
 	}
 }
 
-// quarantineGap sets bytes aside that are no frame. They may be a frame that was
-// damaged, or one that was never finished because the process was killed: such
-// a record was not acknowledged, but perhaps nobody has another copy.
-func (s *Spool) quarantineGap(ctx context.Context, seg *segment, gap piece, src io.ReaderAt) {
+// quarantineGap writes bytes that are not a frame to quarantine. They are a
+// damaged frame, or one whose write a crash interrupted. An interrupted record was
+// not acknowledged, but there may be no other copy of it.
+func (s *Spool) quarantineGap(ctx context.Context, seg *segment, gap chunk, src io.ReaderAt) {
 	size := gap.to - gap.from
-	if size <= frameHead || onlyZeros(io.NewSectionReader(src, gap.from, size)) {
-		// Power failures leave such ends; there is nothing of a record in them.
-		s.logger.LogAttrs(ctx, slog.LevelWarn, "empty bytes in a file of the spool were skipped",
+	if size <= frameHeaderSize || onlyZeros(io.NewSectionReader(src, gap.from, size)) {
+		// A power failure can leave such bytes; they hold nothing of a record.
+		s.logger.LogAttrs(ctx, slog.LevelWarn, "empty bytes in spool file skipped",
 			slog.String("file", seg.name), slog.Int64("offset", gap.from), slog.Int64("bytes", size))
 		return
 	}
-	name := quarantined(seg, gap.from, broken)
-	if s.setAside(ctx, seg, name, io.NewSectionReader(src, gap.from, size)) {
-		s.logger.LogAttrs(ctx, slog.LevelError, "a broken part of the spool was set aside", slog.String("file", name), slog.Int64("bytes", size))
+	name := quarantineFileName(seg, gap.from, broken)
+	if s.quarantine(ctx, seg, name, io.NewSectionReader(src, gap.from, size)) {
+		s.logger.LogAttrs(ctx, slog.LevelError, "damaged part of spool file moved to quarantine", slog.String("file", name), slog.Int64("bytes", size))
 	}
 }
 
-func quarantined(seg *segment, offset int64, kind string) string {
+func quarantineFileName(seg *segment, offset int64, kind string) string {
 	return fmt.Sprintf("%s-%d%s", seg.name, offset, kind)
 }
 
-// setAside writes a file of the quarantine and tells whether it could. What could
-// not be, for want of room perhaps, must neither be lost nor hold others up: then
-// the whole segment is kept in the end, which takes no room.
-func (s *Spool) setAside(ctx context.Context, seg *segment, name string, content io.Reader) bool {
-	err := s.quarantine(name, content)
+// quarantine writes a file to quarantine and reports whether it succeeded. If it
+// fails, because the disk is full for example, draining goes on and nothing is
+// lost: remove then moves the whole segment to quarantine, which takes no space.
+func (s *Spool) quarantine(ctx context.Context, seg *segment, name string, content io.Reader) bool {
+	err := s.writeQuarantineFile(name, content)
 	s.mutex.Lock()
 	if err != nil {
-		seg.spoiled = true
+		seg.keepWhole = true
 	} else {
 		s.quarantined++
 	}
 	s.mutex.Unlock()
 	if err != nil {
-		s.logger.LogAttrs(ctx, slog.LevelError, "a part of the spool cannot be set aside, its whole file will be",
+		s.logger.LogAttrs(ctx, slog.LevelError, "quarantine file not written; the whole spool file will be moved to quarantine",
 			slog.String("file", name), slog.Any("error", err))
 	}
 	return err == nil
 }
 
-// quarantine writes a file there, whole or not at all.
-func (s *Spool) quarantine(name string, content io.Reader) error {
-	folder := filepath.Join(s.dir, quarantineName)
-	path := filepath.Join(folder, name)
+// writeQuarantineFile writes a file to quarantine, all of it or nothing.
+func (s *Spool) writeQuarantineFile(name string, content io.Reader) error {
+	dir := filepath.Join(s.dir, quarantineName)
+	path := filepath.Join(dir, name)
 	file, err := os.OpenFile(path+partial, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -85,19 +85,19 @@ func (s *Spool) quarantine(name string, content io.Reader) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(path+partial))
 	}
-	return s.syncFolder(folder)
+	return s.syncDir(dir)
 }
 
-// quarantineWhole moves a segment there.
-func (s *Spool) quarantineWhole(seg *segment) error {
-	folder := filepath.Join(s.dir, quarantineName)
-	if err := os.Rename(s.path(seg), filepath.Join(folder, seg.name)); err != nil {
+// quarantineSegment moves a whole segment to quarantine.
+func (s *Spool) quarantineSegment(seg *segment) error {
+	dir := filepath.Join(s.dir, quarantineName)
+	if err := os.Rename(s.path(seg), filepath.Join(dir, seg.name)); err != nil {
 		return err
 	}
 	s.mutex.Lock()
 	s.quarantined++
 	s.mutex.Unlock()
-	return errors.Join(s.syncFolder(folder), s.sync(s.folder))
+	return errors.Join(s.syncDir(dir), s.sync(s.dirFile))
 }
 
 func onlyZeros(r io.Reader) bool {

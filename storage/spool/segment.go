@@ -17,26 +17,26 @@ import (
 	"time"
 )
 
-// segment is one file of frames. Once it is in the list of a Spool, what is
-// not part of its name is guarded by the mutex.
+// segment is one file of frames. Once it is in the list of a Spool, the mutex
+// guards all fields but those that its name holds.
 type segment struct {
 	name   string
 	number uint64
 	marker marker
 
-	size         int64 // bytes that are flushed and end with a whole frame; all of the file if an earlier process wrote it, unknown if it could not tell
-	offset       int64 // how far it is drained
-	frames       int   // that wait
-	bytes        int64 // that those take
+	size         int64 // flushed bytes that end with a complete frame; the file size if an earlier process wrote it; unknownSize if that could not be read
+	offset       int64 // end of the drained part
+	records      int   // records that wait to be drained
+	bytes        int64 // size of their frames
 	oldest       time.Time
 	readFailures int
-	spoiled      bool // keep the file: something in it could not be put into quarantine
+	keepWhole    bool // remove moves the file to quarantine instead of deleting it
 }
 
-// unknown is the size of a segment that could not be opened.
-const unknown = -1
+// unknownSize is the size of a segment that could not be opened.
+const unknownSize = -1
 
-// Names sort as the segments do: "00000000000000000001-0123456789abcdef.spool".
+// Names sort in the order of the segments: "00000000000000000001-0123456789abcdef.spool".
 const (
 	numberDigits = 20
 	suffix       = ".spool"
@@ -49,8 +49,9 @@ func newSegment(number uint64) *segment {
 	return seg
 }
 
-// segmentOf is the segment of that name; false of a name that no segment has.
-func segmentOf(name string) (*segment, bool) {
+// parseSegmentName returns the segment with a file name. It reports false if the
+// name is not that of a segment.
+func parseSegmentName(name string) (*segment, bool) {
 	number, random, _ := strings.Cut(strings.TrimSuffix(name, suffix), "-")
 	seg := &segment{name: name}
 	n, err := strconv.ParseUint(number, 10, 64)
@@ -66,35 +67,35 @@ func segmentOf(name string) (*segment, bool) {
 
 func (s *Spool) path(seg *segment) string { return filepath.Join(s.dir, seg.name) }
 
-// takeStock lists the segments of earlier processes. None of them is written to
+// loadSegments lists the segments of earlier processes. They are not written to
 // again.
-func (s *Spool) takeStock() error {
+func (s *Spool) loadSegments() error {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		seg, ok := segmentOf(e.Name())
+		seg, ok := parseSegmentName(e.Name())
 		if !ok {
 			continue
 		}
-		seg.size = unknown
-		// One that cannot be read now is Drain's to deal with: it must not keep
-		// the server from taking more.
+		seg.size = unknownSize
+		// A segment that cannot be read must not keep the server from accepting
+		// records. Drain deals with it.
 		if err := s.count(seg); err != nil {
-			s.logger.LogAttrs(context.Background(), slog.LevelError, "a file of the spool cannot be read", slog.String("file", seg.name), slog.Any("error", err))
+			s.logger.LogAttrs(context.Background(), slog.LevelError, "spool file unreadable", slog.String("file", seg.name), slog.Any("error", err))
 		}
 		s.segments = append(s.segments, seg)
 		s.next = seg.number + 1
 	}
-	if st := s.Stats(); st.Frames > 0 {
-		s.logger.LogAttrs(context.Background(), slog.LevelInfo, "the spool holds records of an earlier run",
-			slog.Int("records", st.Frames), slog.Int64("bytes", st.Bytes), slog.Time("oldest", st.Oldest))
+	if st := s.Stats(); st.Records > 0 {
+		s.logger.LogAttrs(context.Background(), slog.LevelInfo, "spool holds records of an earlier run",
+			slog.Int("records", st.Records), slog.Int64("bytes", st.Bytes), slog.Time("oldest", st.Oldest))
 	}
 	return nil
 }
 
-// count finds the size of a segment and the intact frames in it.
+// count reads the size of a segment and counts its undamaged frames.
 func (s *Spool) count(seg *segment) error {
 	file, err := os.Open(s.path(seg))
 	if err != nil {
@@ -107,15 +108,15 @@ func (s *Spool) count(seg *segment) error {
 	}
 	seg.size = info.Size()
 	r := &reader{src: file, marker: seg.marker, end: seg.size}
-	err = r.open()
+	err = r.readHeader()
 	for err == nil {
-		var p piece
-		if p, err = r.next(); err == nil && !p.gap {
-			if seg.frames == 0 {
-				seg.oldest = p.at
+		var c chunk
+		if c, err = r.next(); err == nil && !c.gap {
+			if seg.records == 0 {
+				seg.oldest = c.at
 			}
-			seg.frames++
-			seg.bytes += p.to - p.from
+			seg.records++
+			seg.bytes += c.to - c.from
 		}
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, errVersion) {
@@ -124,21 +125,21 @@ func (s *Spool) count(seg *segment) error {
 	return err
 }
 
-// create begins the active segment; of the writer alone.
+// create creates the active segment. The caller holds the writer token.
 func (s *Spool) create() error {
 	seg := newSegment(s.next)
 	file, err := os.OpenFile(s.path(seg), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(segmentHead())
+	_, err = file.Write(segmentHeader())
 	if err == nil {
-		err = s.sync(s.folder) // the first flush of the file comes with its first frames
+		err = s.sync(s.dirFile) // the file itself is flushed with its first frames
 	}
 	if err != nil {
 		return errors.Join(err, file.Close(), os.Remove(file.Name()))
 	}
-	seg.size, seg.offset = headSize, headSize
+	seg.size, seg.offset = headerSize, headerSize
 	s.next++
 	s.file = file
 	s.mutex.Lock()
@@ -148,12 +149,13 @@ func (s *Spool) create() error {
 	return nil
 }
 
-// seal ends the active segment, if there is one; of the writer alone.
+// seal ends the active segment, if there is one, so that it cannot grow. The
+// caller holds the writer token.
 func (s *Spool) seal() {
 	if s.file == nil {
 		return
 	}
-	s.file.Close() // all of it that counts is flushed
+	s.file.Close() // every acknowledged frame has been flushed
 	s.file = nil
 	s.mutex.Lock()
 	s.active = nil
@@ -161,32 +163,32 @@ func (s *Spool) seal() {
 	s.notify()
 }
 
-// done lists the segments of which nothing is left to drain.
-func (s *Spool) done() []*segment {
+// drainedSegments returns the sealed segments that have nothing left to drain.
+func (s *Spool) drainedSegments() []*segment {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	var done []*segment
+	var all []*segment
 	for _, seg := range s.segments {
 		if seg.offset == seg.size && seg != s.active {
-			done = append(done, seg)
+			all = append(all, seg)
 		}
 	}
-	return done
+	return all
 }
 
-// finish removes a segment that does not grow any more, from the list in any
-// case: if the file stays, the next Open finds it, and its records are handed
-// over again.
-func (s *Spool) finish(seg *segment) error {
+// remove removes a sealed segment from the list and deletes its file, or moves
+// the file to quarantine. If the file cannot be deleted, the next Open finds it
+// and its records are delivered again.
+func (s *Spool) remove(seg *segment) error {
 	s.mutex.Lock()
 	s.segments = slices.DeleteFunc(s.segments, func(other *segment) bool { return other == seg })
-	spoiled := seg.spoiled
+	keepWhole := seg.keepWhole
 	s.mutex.Unlock()
-	if spoiled {
-		return s.quarantineWhole(seg)
+	if keepWhole {
+		return s.quarantineSegment(seg)
 	}
 	if err := os.Remove(s.path(seg)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return s.sync(s.folder)
+	return s.sync(s.dirFile)
 }

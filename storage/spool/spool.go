@@ -1,12 +1,13 @@
-// Package spool keeps records in files of the local disk while the database is
-// away, and hands them over in order once it is back.
+// Package spool stores records in files on the local disk while the database is
+// unavailable, and delivers them in order once it is back.
 //
-// A record is on the disk, flushed, when Append returns. It is handed over at
-// least once: after a crash, some that were handed over before may come again,
-// so whoever takes them must know a repeat. What cannot be read, or is refused
-// for good, goes to the folder "quarantine" and holds nobody up.
+// When Append returns, the record has been written and flushed to disk. Records
+// are delivered at least once: after a crash, some records may be delivered
+// again, so the receiver must recognize a repeated record. A record that cannot
+// be read, or that is permanently rejected, goes to the directory "quarantine" and
+// does not block the records behind it.
 //
-// The folder must be on a local file system of a Unix.
+// The directory must be on a local file system of a Unix system.
 package spool
 
 import (
@@ -23,74 +24,75 @@ import (
 	"time"
 )
 
-// Errors to tell apart with errors.Is.
+// Sentinel errors, for errors.Is.
 var (
-	// ErrFull is returned by Append and Check when the disk, a quota or a limit
-	// on the size of files leaves no room.
-	ErrFull = errors.New("no room left for the spool")
-	// ErrTooLarge is returned by Append for a payload of more than MaxPayload.
-	ErrTooLarge = errors.New("record is too large for the spool")
-	// ErrReject is for the function given to Drain: the payload will never be
-	// accepted, set it aside.
-	ErrReject = errors.New("record is refused for good")
-	// ErrClosed is returned by everything that comes after Close.
+	// ErrFull is returned by Append and Check if the disk, a quota, or a file size
+	// limit leaves no space.
+	ErrFull = errors.New("no space left for the spool")
+	// ErrTooLarge is returned by Append if the payload is larger than MaxPayload.
+	ErrTooLarge = errors.New("record too large for the spool")
+	// ErrRejected is returned by the save function of Drain for a payload that will
+	// never be accepted. Drain moves that payload to quarantine.
+	ErrRejected = errors.New("record permanently rejected")
+	// ErrClosed is returned by the methods of a closed spool.
 	ErrClosed = errors.New("spool is closed")
-	// ErrDraining is returned by a second Drain at the same time.
-	ErrDraining = errors.New("spool is being drained already")
+	// ErrDraining is returned by Drain if another Drain is running.
+	ErrDraining = errors.New("spool is already being drained")
 )
 
-// MaxPayload is the most bytes that one record may have.
+// MaxPayload is the largest payload of a record, in bytes.
 const MaxPayload = 2 << 20
 
-// Options say where and how to spool. Only Dir is mandatory.
+// Options configures a Spool. Only Dir is required.
 type Options struct {
 	Dir        string
-	MaxSegment int64            // bytes after which another file is begun, so also what may be handed over again after a crash; 0 is 8 MiB
-	Logger     *slog.Logger     // nil is silence
-	Now        func() time.Time // nil is time.Now
+	MaxSegment int64            // bytes after which a new file is started, and so the most that is delivered again after a crash; 0 means 8 MiB
+	Logger     *slog.Logger     // nil disables logging
+	Now        func() time.Time // nil means time.Now
 }
 
-// Stats tell what waits in a spool, and what was done since it was opened.
+// Stats describes the records that wait in a spool, and what it has done since it
+// was opened.
 type Stats struct {
-	Frames      int       // records that wait
-	Bytes       int64     // that they take on the disk
-	Oldest      time.Time // when the one that waits longest was appended, to within a batch; zero when none waits
-	Drained     int64     // records that were handed over
-	Quarantined int64     // files that were put into quarantine
-	LastError   string    // why the last Append or hand-over failed; empty when the last one of either succeeded
+	Records     int       // records that wait to be drained
+	Bytes       int64     // disk space that they take
+	Oldest      time.Time // when the oldest of them was appended, precise to a batch; zero if none waits
+	Drained     int64     // records that were saved
+	Quarantined int64     // files that were moved to quarantine
+	LastError   string    // error of the latest Append or save; empty if both succeeded
 }
 
-// Spool is one folder of spooled records. Make it with Open. It is safe for
+// Spool is a directory of spooled records. Create it with Open. It is safe for
 // concurrent use, with at most one Drain at a time.
 type Spool struct {
 	dir        string
 	maxSegment int64
 	logger     *slog.Logger
 	now        func() time.Time
-	sync       func(*os.File) error // flushes a file or a folder
-	lock       *os.File             // held while the spool is open
-	folder     *os.File             // dir, to flush its entries
+	sync       func(*os.File) error // flushes a file or directory
+	lock       *os.File             // locked while the spool is open
+	dirFile    *os.File             // dir, for flushing its entries
 
-	// writer is held, as a token in the channel, by the one who writes for all;
-	// file, next and buffer are its own.
+	// writer holds a token while one goroutine writes for all. The token guards
+	// file, next and buffer.
 	writer chan struct{}
-	file   *os.File // of the active segment, nil when there is none
+	file   *os.File // file of the active segment; nil if there is none
 	next   uint64   // number of the next segment
 	buffer []byte
 
-	wake chan struct{} // has a token when there may be something new to drain
+	wake chan struct{} // holds a token if there may be something new to drain
 
-	mutex       sync.Mutex
-	closed      bool
-	stopDrain   context.CancelFunc // nil when nobody drains
-	drainEnded  chan struct{}
-	pending     []*entry   // appends that nobody has written yet
-	segments    []*segment // oldest first
-	active      *segment   // the last of them, if it may still grow; nil if none; the writer alone sets it
-	drained     int64
-	quarantined int64
-	appendError string
-	drainError  string
+	mutex        sync.Mutex
+	closed       bool
+	stopDrain    context.CancelFunc // nil if no Drain is running
+	drainStopped chan struct{}      // closed when the latest Drain has returned
+	pending      []*pendingAppend   // appends whose write has not started
+	segments     []*segment         // oldest first
+	active       *segment           // last of segments if it can grow, otherwise nil; set only while holding the writer token
+	drained      int64
+	quarantined  int64
+	appendError  string
+	drainError   string
 }
 
 const (
@@ -99,9 +101,9 @@ const (
 	quarantineName    = "quarantine"
 )
 
-// Open makes the folder (mode 0700) if need be and takes stock of what an
-// earlier process left there, which reads it all once. It fails if another
-// Spool, of whatever process, has the folder open. It changes no record.
+// Open creates the directory (mode 0700) if necessary, and reads once everything
+// that an earlier process left there. It changes no record. It fails if another
+// Spool of any process has the directory open.
 func Open(o Options) (*Spool, error) { return open(o, (*os.File).Sync) }
 
 func open(o Options, flush func(*os.File) error) (*Spool, error) {
@@ -118,18 +120,19 @@ func open(o Options, flush func(*os.File) error) (*Spool, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	err := s.takeFolder()
+	err := s.lockDir()
 	if err == nil {
-		err = s.takeStock()
+		err = s.loadSegments()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open spool %s: %w", o.Dir, errors.Join(full(err), s.release()))
+		return nil, fmt.Errorf("open spool %s: %w", o.Dir, errors.Join(markFull(err), s.closeFiles()))
 	}
 	return s, nil
 }
 
-// takeFolder makes the folders and locks them.
-func (s *Spool) takeFolder() error {
+// lockDir creates and locks the directory, and removes the temporary files of
+// earlier processes.
+func (s *Spool) lockDir() error {
 	quarantine := filepath.Join(s.dir, quarantineName)
 	err := os.MkdirAll(quarantine, 0o700)
 	if err != nil {
@@ -138,30 +141,31 @@ func (s *Spool) takeFolder() error {
 	if s.lock, err = os.OpenFile(filepath.Join(s.dir, lockName), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return err
 	}
-	// The kernel drops the lock with the process, however that ends.
+	// The kernel releases the lock when the process ends, however it ends.
 	if err := syscall.Flock(int(s.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return fmt.Errorf("in use by another process: %w", err)
 	}
-	if s.folder, err = os.Open(s.dir); err != nil {
+	if s.dirFile, err = os.Open(s.dir); err != nil {
 		return err
 	}
 	for _, pattern := range []string{filepath.Join(s.dir, probePattern), filepath.Join(quarantine, "*"+partial)} {
-		left, err := filepath.Glob(pattern)
+		leftovers, err := filepath.Glob(pattern)
 		if err != nil {
 			return err
 		}
-		for _, path := range left {
+		for _, path := range leftovers {
 			if err := os.Remove(path); err != nil {
 				return err
 			}
 		}
 	}
-	return errors.Join(s.syncFolder(filepath.Dir(s.dir)), s.sync(s.folder))
+	return errors.Join(s.syncDir(filepath.Dir(s.dir)), s.sync(s.dirFile))
 }
 
-func (s *Spool) release() error {
+// closeFiles closes the directory and releases the lock.
+func (s *Spool) closeFiles() error {
 	var err error
-	for _, f := range []*os.File{s.folder, s.lock} {
+	for _, f := range []*os.File{s.dirFile, s.lock} {
 		if f != nil {
 			err = errors.Join(err, f.Close())
 		}
@@ -169,17 +173,17 @@ func (s *Spool) release() error {
 	return err
 }
 
-// syncFolder makes what was made, renamed or removed in a folder outlive a
-// power failure.
-func (s *Spool) syncFolder(path string) error {
-	folder, err := os.Open(path)
+// syncDir flushes a directory, so that files that were created, renamed or
+// removed in it stay so after a power failure.
+func (s *Spool) syncDir(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.sync(folder), folder.Close())
+	return errors.Join(s.sync(dir), dir.Close())
 }
 
-// Stats is what waits now, and what was done.
+// Stats returns the current statistics.
 func (s *Spool) Stats() Stats {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -188,10 +192,10 @@ func (s *Spool) Stats() Stats {
 		st.LastError = s.drainError
 	}
 	for _, seg := range s.segments {
-		if st.Frames == 0 && seg.frames > 0 {
+		if st.Records == 0 && seg.records > 0 {
 			st.Oldest = seg.oldest
 		}
-		st.Frames += seg.frames
+		st.Records += seg.records
 		st.Bytes += seg.bytes
 	}
 	return st
@@ -202,9 +206,8 @@ const (
 	probeSize    = 64 << 10
 )
 
-// Check tells whether an Append of an ordinary record would succeed now: it
-// writes a file of 64 KiB to the folder, flushes it and removes it. The error is
-// that which Append would return.
+// Check returns the error that an Append of an ordinary record would return now,
+// or nil. It writes a file of 64 KiB to the directory, flushes it and removes it.
 func (s *Spool) Check() error {
 	s.mutex.Lock()
 	closed := s.closed
@@ -214,23 +217,23 @@ func (s *Spool) Check() error {
 	}
 	probe, err := os.CreateTemp(s.dir, probePattern)
 	if err != nil {
-		return fmt.Errorf("check spool: %w", full(err))
+		return fmt.Errorf("check spool: %w", markFull(err))
 	}
 	content := make([]byte, probeSize)
-	rand.Read(content) // some file systems keep no room for zeros
+	rand.Read(content) // some file systems store zeros without using space
 	_, err = probe.Write(content)
 	if err == nil {
 		err = s.sync(probe)
 	}
 	if err = errors.Join(err, probe.Close(), os.Remove(probe.Name())); err != nil {
-		return fmt.Errorf("check spool: %w", full(err))
+		return fmt.Errorf("check spool: %w", markFull(err))
 	}
 	return nil
 }
 
-// Close lets a write that is under way end, fails the appends that wait, ends a
-// Drain that runs and waits for it, and gives the folder free. What waits stays
-// on the disk. Further calls do nothing.
+// Close stops a running Drain and waits for it, lets a write that has started
+// finish, fails the pending appends, and unlocks the directory. Records that wait
+// stay on disk. Calling Close again does nothing.
 func (s *Spool) Close() error {
 	s.mutex.Lock()
 	if s.closed {
@@ -238,29 +241,29 @@ func (s *Spool) Close() error {
 		return nil
 	}
 	s.closed = true
-	stop, ended := s.stopDrain, s.drainEnded
+	stop, stopped := s.stopDrain, s.drainStopped
 	s.mutex.Unlock()
 	if stop != nil {
 		stop()
-		<-ended
+		<-stopped
 	}
 
 	s.writer <- struct{}{}
 	defer func() { <-s.writer }()
-	settle(s.take(math.MaxInt), ErrClosed)
+	complete(s.dequeue(math.MaxInt), ErrClosed)
 	s.seal()
 	var err error
-	for _, seg := range s.done() {
-		err = errors.Join(err, s.finish(seg))
+	for _, seg := range s.drainedSegments() {
+		err = errors.Join(err, s.remove(seg))
 	}
-	if err = errors.Join(err, s.release()); err != nil {
+	if err = errors.Join(err, s.closeFiles()); err != nil {
 		return fmt.Errorf("close spool %s: %w", s.dir, err)
 	}
 	return nil
 }
 
-// full marks the errors that mean that there is no room.
-func full(err error) error {
+// markFull wraps errors that mean that there is no space with ErrFull.
+func markFull(err error) error {
 	for _, cause := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
 		if errors.Is(err, cause) {
 			return fmt.Errorf("%w: %w", ErrFull, err)

@@ -29,9 +29,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// unflushed stands for flushing where a test is not about it: many small tests
-// would spend their time waiting for the disk.
-func unflushed(*os.File) error { return nil }
+// noFlush replaces flushing in tests that are not about it: many small tests would
+// spend their time waiting for the disk.
+func noFlush(*os.File) error { return nil }
 
 func openWith(t testing.TB, o Options, flush func(*os.File) error) *Spool {
 	t.Helper()
@@ -72,8 +72,8 @@ func appendAll(t testing.TB, s *Spool, payloads ...string) {
 	}
 }
 
-// drained runs Drain for an hour of a synctest bubble, which is as long as it
-// takes to have nothing left to do, and returns what came, in order.
+// drained runs Drain for an hour of synctest time, which is enough to drain
+// everything, and returns the payloads in order.
 func drained(t testing.TB, s *Spool) []string {
 	t.Helper()
 	got := []string{}
@@ -86,11 +86,11 @@ func drained(t testing.TB, s *Spool) []string {
 	return got
 }
 
-func drainFor(t testing.TB, s *Spool, d time.Duration, keep func(context.Context, [][]byte) error) {
+func drainFor(t testing.TB, s *Spool, d time.Duration, save func(context.Context, [][]byte) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
-	if err := s.Drain(ctx, keep); err != nil {
+	if err := s.Drain(ctx, save); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -102,8 +102,8 @@ func expect[T any](t testing.TB, what string, got, want T) {
 	}
 }
 
-// files lists the segments in the folder and what is in quarantine, by the end
-// of its name.
+// files returns the names of the segments, and the contents of the quarantine
+// files by file extension.
 func files(t testing.TB, s *Spool) (segments []string, quarantine map[string][]string) {
 	t.Helper()
 	quarantine = map[string][]string{}
@@ -139,37 +139,37 @@ func records(n int) []string {
 	return all
 }
 
-func TestRecordsComeInOrder(t *testing.T) {
+func TestRecordsAreDeliveredInOrder(t *testing.T) {
 	tests := []struct {
 		name       string
 		maxSegment int64
 		records    int
-		reopened   bool
+		reopen     bool
 	}{
 		{name: "none"},
 		{name: "one", records: 1},
-		{name: "several batches", records: 3*drainFrames + 5},
+		{name: "several batches", records: 3*maxDrainRecords + 5},
 		{name: "several segments", maxSegment: 500, records: 200},
-		{name: "a segment for each", maxSegment: 1, records: 20},
-		{name: "left by an earlier process", records: 10, reopened: true},
-		{name: "several segments left by an earlier process", maxSegment: 500, records: 100, reopened: true},
+		{name: "one segment per record", maxSegment: 1, records: 20},
+		{name: "left by an earlier process", records: 10, reopen: true},
+		{name: "several segments left by an earlier process", maxSegment: 500, records: 100, reopen: true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := openWith(t, Options{MaxSegment: test.maxSegment}, unflushed)
+				s := openWith(t, Options{MaxSegment: test.maxSegment}, noFlush)
 				want := records(test.records)
 				appendAll(t, s, want...)
-				if test.reopened {
+				if test.reopen {
 					s = reopen(t, s)
 					want = append(want, "later")
 					appendAll(t, s, "later")
 				}
 				expect(t, "records", drained(t, s), append([]string{}, want...))
-				expect(t, "drained", s.Stats(), Stats{Drained: int64(len(want))})
+				expect(t, "statistics", s.Stats(), Stats{Drained: int64(len(want))})
 				segments, quarantine := files(t, s)
 				if len(segments)+len(quarantine) > 0 {
-					t.Errorf("left behind: %v, %v", segments, quarantine)
+					t.Errorf("remaining files: %v, in quarantine: %v", segments, quarantine)
 				}
 			})
 		})
@@ -177,7 +177,7 @@ func TestRecordsComeInOrder(t *testing.T) {
 }
 
 func TestPayloads(t *testing.T) {
-	segmentCopy := appendFrame(segmentHead(), marker{1, 2, 3}, time.Now(), []byte("inner"))
+	segmentCopy := appendFrame(segmentHeader(), marker{1, 2, 3}, time.Now(), []byte("inner"))
 	tests := []struct {
 		name    string
 		payload []byte
@@ -186,14 +186,14 @@ func TestPayloads(t *testing.T) {
 		{name: "empty", payload: []byte{}},
 		{name: "one byte", payload: []byte{0}},
 		{name: "a segment", payload: segmentCopy},
-		{name: "larger than the window of the reader", payload: bytes.Repeat([]byte("abc"), windowSize)},
+		{name: "larger than the reader's window", payload: bytes.Repeat([]byte("abc"), windowSize)},
 		{name: "largest", payload: bytes.Repeat([]byte{0xfe}, MaxPayload)},
 		{name: "too large", payload: make([]byte, MaxPayload+1), err: ErrTooLarge},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := openWith(t, Options{}, unflushed)
+				s := openWith(t, Options{}, noFlush)
 				err := s.Append(t.Context(), test.payload)
 				if !errors.Is(err, test.err) {
 					t.Fatalf("Append: %v, want %v", err, test.err)
@@ -205,15 +205,15 @@ func TestPayloads(t *testing.T) {
 				appendAll(t, s, "next")
 				s = reopen(t, s)
 				if got := drained(t, s); !slices.Equal(got, want) {
-					t.Errorf("%d records came, or not as they were", len(got))
+					t.Errorf("got %d records, want %d unchanged ones", len(got), len(want))
 				}
 			})
 		})
 	}
 }
 
-func TestFolderBelongsToOne(t *testing.T) {
-	s := openWith(t, Options{}, unflushed)
+func TestDirectoryIsLocked(t *testing.T) {
+	s := openWith(t, Options{}, noFlush)
 	if _, err := Open(Options{Dir: s.dir}); !errors.Is(err, syscall.EWOULDBLOCK) {
 		t.Errorf("second Open: %v", err)
 	}
@@ -223,7 +223,7 @@ func TestFolderBelongsToOne(t *testing.T) {
 	}
 	expect(t, "mode", info.Mode().Perm(), os.FileMode(0o700))
 	closeSpool(t, s)
-	again := openWith(t, Options{Dir: s.dir}, unflushed)
+	again := openWith(t, Options{Dir: s.dir}, noFlush)
 	appendAll(t, again, "a")
 }
 
@@ -233,16 +233,16 @@ func TestOpenFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Open(Options{Dir: file}); !errors.Is(err, syscall.ENOTDIR) {
-		t.Errorf("a file for a folder: %v", err)
+		t.Errorf("Open on a file: %v", err)
 	}
-	want := errors.New("no")
+	want := errors.New("flush failed")
 	if _, err := open(Options{Dir: t.TempDir()}, func(*os.File) error { return want }); !errors.Is(err, want) {
-		t.Errorf("a folder that cannot be flushed: %v", err)
+		t.Errorf("Open on a directory that cannot be flushed: %v", err)
 	}
 }
 
 func TestClosed(t *testing.T) {
-	s := openWith(t, Options{}, unflushed)
+	s := openWith(t, Options{}, noFlush)
 	appendAll(t, s, "a")
 	closeSpool(t, s)
 	closeSpool(t, s)
@@ -262,27 +262,27 @@ func TestStats(t *testing.T) {
 		start := time.Now().UTC()
 		now := start
 		o := Options{Dir: filepath.Join(t.TempDir(), "spool"), MaxSegment: 100, Now: func() time.Time { return now }}
-		s := openWith(t, o, unflushed)
+		s := openWith(t, o, noFlush)
 		expect(t, "empty", s.Stats(), Stats{})
 		for range 5 {
 			appendAll(t, s, "0123456789")
 			now = now.Add(time.Minute)
 		}
-		waiting := Stats{Frames: 5, Bytes: 5 * (frameHead + 10), Oldest: start}
+		waiting := Stats{Records: 5, Bytes: 5 * (frameHeaderSize + 10), Oldest: start}
 		expect(t, "waiting", s.Stats(), waiting)
 		closeSpool(t, s)
-		s = openWith(t, o, unflushed)
+		s = openWith(t, o, noFlush)
 		expect(t, "waiting after a restart", s.Stats(), waiting)
 
 		calls := 0
 		drainFor(t, s, time.Minute, func(context.Context, [][]byte) error {
-			if calls++; calls > 1 { // the first hands over a whole segment, of two records
-				return errAway
+			if calls++; calls > 1 { // the first call saves a whole segment of two records
+				return errDatabaseDown
 			}
 			return nil
 		})
-		left := Stats{Frames: 3, Bytes: 3 * (frameHead + 10), Oldest: start.Add(2 * time.Minute), Drained: 2, LastError: errAway.Error()}
-		expect(t, "partly drained", s.Stats(), left)
+		remaining := Stats{Records: 3, Bytes: 3 * (frameHeaderSize + 10), Oldest: start.Add(2 * time.Minute), Drained: 2, LastError: errDatabaseDown.Error()}
+		expect(t, "partly drained", s.Stats(), remaining)
 		drained(t, s)
 		expect(t, "drained", s.Stats(), Stats{Drained: 5})
 	})
@@ -306,18 +306,18 @@ func TestCheck(t *testing.T) {
 	}
 	failure = nil
 	if segments, _ := files(t, s); len(segments) > 0 {
-		t.Errorf("left behind: %v", segments)
+		t.Errorf("remaining files: %v", segments)
 	}
 	if err := os.RemoveAll(s.dir); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Check(); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("no folder: %v", err)
+		t.Errorf("without the directory: %v", err)
 	}
 }
 
-func TestLeftoversOfKilledProcessesGo(t *testing.T) {
-	s := openWith(t, Options{}, unflushed)
+func TestOpenRemovesTemporaryFiles(t *testing.T) {
+	s := openWith(t, Options{}, noFlush)
 	foreign := []string{"notes.txt", "1-0123456789abcdef.spool", "00000000000000000001-0123456789ABCDEF.spool", "00000000000000000001.spool"}
 	for _, name := range append(slices.Clone(foreign), "probe-123", "quarantine/a.rejected"+partial) {
 		if err := os.WriteFile(filepath.Join(s.dir, name), []byte("text"), 0o600); err != nil {
@@ -326,27 +326,28 @@ func TestLeftoversOfKilledProcessesGo(t *testing.T) {
 	}
 	s = reopen(t, s)
 	slices.Sort(foreign)
-	left, quarantine := files(t, s)
-	expect(t, "files", left, foreign)
+	remaining, quarantine := files(t, s)
+	expect(t, "files", remaining, foreign)
 	expect(t, "quarantine", quarantine, map[string][]string{})
-	expect(t, "stock", s.Stats(), Stats{})
+	expect(t, "statistics", s.Stats(), Stats{})
 }
 
-// flushes counts the flushes of files and of folders, and can hold or fail them.
-type flushes struct {
-	mutex          sync.Mutex
-	files, folders int
-	gate           func(f *os.File, folder bool) error // called outside the mutex
+// flushCounter counts the flushes of files and directories. Its gate can delay or
+// fail them.
+type flushCounter struct {
+	mutex       sync.Mutex
+	files, dirs int
+	gate        func(f *os.File, dir bool) error // called without the mutex
 }
 
-func (c *flushes) flush(f *os.File) error {
+func (c *flushCounter) flush(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
 	c.mutex.Lock()
 	if info.IsDir() {
-		c.folders++
+		c.dirs++
 	} else {
 		c.files++
 	}
@@ -361,48 +362,48 @@ func (c *flushes) flush(f *os.File) error {
 func TestParallelAppendsShareFlushes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const appends = 64
-		open := make(chan struct{})
-		c := &flushes{}
+		unblock := make(chan struct{})
+		c := &flushCounter{}
 		s := openWith(t, Options{}, c.flush)
-		c.gate = func(_ *os.File, folder bool) error {
-			if !folder {
-				<-open
+		c.gate = func(_ *os.File, dir bool) error {
+			if !dir {
+				<-unblock
 			}
 			return nil
 		}
-		before := c.folders
+		before := c.dirs
 		errs := make(chan error, appends)
 		for i := range appends {
 			go func() { errs <- s.Append(t.Context(), fmt.Appendf(nil, "%d", i)) }()
 		}
-		synctest.Wait() // one is being flushed, all others wait
+		synctest.Wait() // one append is being flushed, the others wait
 		expect(t, "acknowledged before the flush", len(errs), 0)
-		close(open)
+		close(unblock)
 		for range appends {
 			if err := <-errs; err != nil {
 				t.Error(err)
 			}
 		}
 		if c.files > 2 {
-			t.Errorf("%d flushes for %d appends that came together", c.files, appends)
+			t.Errorf("%d flushes for %d concurrent appends", c.files, appends)
 		}
-		expect(t, "flushes of the folder", c.folders-before, 1)
+		expect(t, "directory flushes", c.dirs-before, 1)
 		got := drained(t, s)
 		slices.Sort(got)
 		if got = slices.Compact(got); len(got) != appends {
-			t.Errorf("%d different records came", len(got))
+			t.Errorf("got %d different records, want %d", len(got), appends)
 		}
 	})
 }
 
-func TestAppendHonoursContext(t *testing.T) {
+func TestAppendHonorsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		open := make(chan struct{})
-		c := &flushes{}
+		unblock := make(chan struct{})
+		c := &flushCounter{}
 		s := openWith(t, Options{}, c.flush)
-		c.gate = func(_ *os.File, folder bool) error {
-			if !folder {
-				<-open
+		c.gate = func(_ *os.File, dir bool) error {
+			if !dir {
+				<-unblock
 			}
 			return nil
 		}
@@ -414,28 +415,28 @@ func TestAppendHonoursContext(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		if err := <-second; !errors.Is(err, context.Canceled) {
-			t.Errorf("the one that waits: %v", err)
+			t.Errorf("waiting Append: %v", err)
 		}
 		if err := s.Append(ctx, []byte("late")); !errors.Is(err, context.Canceled) {
-			t.Errorf("one that comes too late: %v", err)
+			t.Errorf("Append after cancel: %v", err)
 		}
-		close(open)
+		close(unblock)
 		if err := <-first; err != nil {
-			t.Errorf("the one that is written: %v", err)
+			t.Errorf("Append that is being written: %v", err)
 		}
 		appendAll(t, s, "next")
 		expect(t, "records", drained(t, s), []string{"being written", "next"})
 	})
 }
 
-func TestCloseFailsWhatWaits(t *testing.T) {
+func TestCloseWaitsForWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		open := make(chan struct{})
-		c := &flushes{}
+		unblock := make(chan struct{})
+		c := &flushCounter{}
 		s := openWith(t, Options{}, c.flush)
-		c.gate = func(_ *os.File, folder bool) error {
-			if !folder {
-				<-open
+		c.gate = func(_ *os.File, dir bool) error {
+			if !dir {
+				<-unblock
 			}
 			return nil
 		}
@@ -444,12 +445,12 @@ func TestCloseFailsWhatWaits(t *testing.T) {
 		synctest.Wait()
 		go func() { closed <- s.Close() }()
 		synctest.Wait()
-		expect(t, "closed during a write", len(closed), 0)
-		close(open)
+		expect(t, "Close calls that returned during a write", len(closed), 0)
+		close(unblock)
 		if err := errors.Join(<-first, <-closed); err != nil {
 			t.Error(err)
 		}
-		s = openWith(t, Options{Dir: s.dir}, unflushed)
+		s = openWith(t, Options{Dir: s.dir}, noFlush)
 		expect(t, "records", drained(t, s), []string{"being written"})
 	})
 }
@@ -458,46 +459,46 @@ func TestFailedFlush(t *testing.T) {
 	tests := []struct {
 		name    string
 		cause   error
-		folder  bool // the folder's flush fails, not the file's
+		dir     bool // the flush of the directory fails, not that of the file
 		records []string
 		full    bool
 	}{
-		{name: "of a new file", cause: syscall.EIO},
-		{name: "of a new file, full", cause: syscall.ENOSPC, full: true},
-		{name: "of the folder", cause: syscall.EIO, folder: true},
-		{name: "of the folder, quota", cause: syscall.EDQUOT, folder: true, full: true},
-		{name: "of a file with records", cause: syscall.EIO, records: []string{"a", "b"}},
-		{name: "of a file with records, full", cause: syscall.ENOSPC, records: []string{"a", "b"}, full: true},
+		{name: "new file", cause: syscall.EIO},
+		{name: "new file, disk full", cause: syscall.ENOSPC, full: true},
+		{name: "directory", cause: syscall.EIO, dir: true},
+		{name: "directory, quota exceeded", cause: syscall.EDQUOT, dir: true, full: true},
+		{name: "file with records", cause: syscall.EIO, records: []string{"a", "b"}},
+		{name: "file with records, disk full", cause: syscall.ENOSPC, records: []string{"a", "b"}, full: true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := &flushes{}
+				c := &flushCounter{}
 				s := openWith(t, Options{}, c.flush)
 				appendAll(t, s, test.records...)
 				before, _ := files(t, s)
-				c.gate = func(_ *os.File, folder bool) error {
-					if folder == test.folder {
+				c.gate = func(_ *os.File, dir bool) error {
+					if dir == test.dir {
 						return test.cause
 					}
 					return nil
 				}
 				for range 3 {
-					err := s.Append(t.Context(), []byte("not kept"))
+					err := s.Append(t.Context(), []byte("not stored"))
 					if !errors.Is(err, test.cause) || errors.Is(err, ErrFull) != test.full {
 						t.Errorf("Append: %v", err)
 					}
 				}
 				if s.Stats().LastError == "" {
-					t.Error("the statistics do not tell")
+					t.Error("LastError is empty")
 				}
 				c.gate = nil
 				after, _ := files(t, s)
 				expect(t, "files", after, before)
 				appendAll(t, s, "c")
-				expect(t, "error afterwards", s.Stats().LastError, "")
+				expect(t, "LastError after a successful append", s.Stats().LastError, "")
 				if now, _ := files(t, s); len(now) != len(before)+1 {
-					t.Errorf("after a failed flush the same file is used: %v", now)
+					t.Errorf("files after a failed flush: %v, want a new one", now)
 				}
 				s = reopen(t, s)
 				expect(t, "records", drained(t, s), append(slices.Clone(test.records), "c"))
@@ -506,17 +507,17 @@ func TestFailedFlush(t *testing.T) {
 	}
 }
 
-// TestFullBatch has a batch that finds no room, and records in it that do.
+// TestFullBatch appends a batch that does not fit, with records that do.
 func TestFullBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		open := make(chan struct{})
-		c := &flushes{}
+		unblock := make(chan struct{})
+		c := &flushCounter{}
 		s := openWith(t, Options{}, c.flush)
-		c.gate = func(f *os.File, folder bool) error {
-			if folder {
+		c.gate = func(f *os.File, dir bool) error {
+			if dir {
 				return nil
 			}
-			<-open
+			<-unblock
 			if info, err := f.Stat(); err != nil || info.Size() > 1000 {
 				return errors.Join(syscall.ENOSPC, err)
 			}
@@ -532,7 +533,7 @@ func TestFullBatch(t *testing.T) {
 			})
 			synctest.Wait()
 		}
-		close(open)
+		close(unblock)
 		all.Wait()
 		expect(t, "records", drained(t, s), []string{"aaaaaaaaaa", "bbbbbbbbbb", "dddddddddd", "eeeeeeeeee"})
 	})

@@ -13,7 +13,7 @@ import (
 // Cache is what is tested of a cache: all that the server asks of one.
 type Cache interface {
 	Next(key string) uint64
-	Hit(key string, window time.Duration) (hits int, closes time.Duration)
+	CountInWindow(key string, window time.Duration) (hits int, closes time.Duration)
 	Get(ctx context.Context, key string) ([]byte, bool)
 	Set(ctx context.Context, key string, value []byte, ttl time.Duration)
 	TakeToken(ctx context.Context, key string, size int, every time.Duration, leave int) time.Duration
@@ -82,20 +82,20 @@ func cacheCountsOnce(t *testing.T, c Cache, _ func(time.Duration)) {
 
 func cacheCountsHits(t *testing.T, c Cache, _ func(time.Duration)) {
 	for want := 1; want <= 3; want++ {
-		hits, closes := c.Hit("a", time.Hour)
+		hits, closes := c.CountInWindow("a", time.Hour)
 		if hits != want || closes <= 0 || closes > time.Hour {
 			t.Errorf("hit %d counted as %d, closes in %s", want, hits, closes)
 		}
 	}
-	if hits, _ := c.Hit("b", time.Hour); hits != 1 {
+	if hits, _ := c.CountInWindow("b", time.Hour); hits != 1 {
 		t.Errorf("the first hit of another key counted as %d", hits)
 	}
 }
 
 func cacheWindowCloses(t *testing.T, c Cache, wait func(time.Duration)) {
-	c.Hit("a", 20*time.Millisecond)
+	c.CountInWindow("a", 20*time.Millisecond)
 	wait(40 * time.Millisecond)
-	if hits, _ := c.Hit("a", time.Hour); hits != 1 {
+	if hits, _ := c.CountInWindow("a", time.Hour); hits != 1 {
 		t.Errorf("the first hit of a new window counted as %d", hits)
 	}
 }

@@ -1,5 +1,5 @@
-// Package s3test is an object store for tests that speaks as much of S3's protocol
-// as recordings need, over HTTP
+// Package s3test provides an object store for tests. It implements the part of the
+// S3 protocol that package recordings uses, over HTTP
 // (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html).
 package s3test
 
@@ -17,49 +17,49 @@ import (
 	"time"
 )
 
-// Store is an object store with one bucket; it is an http.Handler. It takes any
-// secret key: signatures are not checked, the access key is.
+// Store is an http.Handler that serves an object store with one bucket. It checks
+// the access key, but not the signature.
 type Store struct {
 	Bucket, AccessKey string
 
-	mu      sync.Mutex
-	objects map[string]object
-	parts   map[string]map[int][]byte // of uploads that are not complete, by their id
-	broken  bool
+	mu          sync.Mutex
+	objects     map[string]object
+	parts       map[string]map[int][]byte // parts of incomplete uploads, by upload ID and part number
+	unavailable bool
 }
 
 type object struct {
-	content []byte
-	kind    string
-	at      time.Time
+	content     []byte
+	contentType string
+	modified    time.Time
 }
 
-// Objects are the names of what is kept, sorted.
+// Objects returns the names of the stored objects, sorted.
 func (s *Store) Objects() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Sorted(maps.Keys(s.objects))
 }
 
-// Break makes it answer 503 to everything, or mends it.
-func (s *Store) Break(broken bool) {
+// SetUnavailable sets whether the store answers every request with 503.
+func (s *Store) SetUnavailable(unavailable bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.broken = broken
+	s.unavailable = unavailable
 }
 
-// ServeHTTP is the protocol.
+// ServeHTTP serves the S3 protocol.
 func (s *Store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	bucket, name, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	switch {
-	case s.broken:
-		refuse(w, http.StatusServiceUnavailable, "SlowDown")
+	case s.unavailable:
+		writeError(w, http.StatusServiceUnavailable, "SlowDown")
 	case !strings.Contains(r.Header.Get("Authorization"), "Credential="+s.AccessKey+"/"):
-		refuse(w, http.StatusForbidden, "InvalidAccessKeyId")
+		writeError(w, http.StatusForbidden, "InvalidAccessKeyId")
 	case bucket != s.Bucket:
-		refuse(w, http.StatusNotFound, "NoSuchBucket")
+		writeError(w, http.StatusNotFound, "NoSuchBucket")
 	case r.Method == http.MethodPost:
 		s.upload(w, r, name)
 	case r.Method == http.MethodPut:
@@ -70,38 +70,38 @@ func (s *Store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		o, ok := s.objects[name]
 		if !ok {
-			refuse(w, http.StatusNotFound, "NoSuchKey")
+			writeError(w, http.StatusNotFound, "NoSuchKey")
 			return
 		}
 		w.Header().Set("ETag", `"etag"`)
-		w.Header().Set("Content-Type", o.kind)
-		http.ServeContent(w, r, "", o.at, bytes.NewReader(o.content))
+		w.Header().Set("Content-Type", o.contentType)
+		http.ServeContent(w, r, "", o.modified, bytes.NewReader(o.content))
 	}
 }
 
 func (s *Store) put(w http.ResponseWriter, r *http.Request, name string) {
 	content, err := body(r)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, "IncompleteBody")
+		writeError(w, http.StatusBadRequest, "IncompleteBody")
 		return
 	}
 	w.Header().Set("ETag", `"etag"`)
 	if upload := s.parts[r.URL.Query().Get("uploadId")]; upload != nil {
-		part, _ := strconv.Atoi(r.URL.Query().Get("partNumber")) // 0 when it is none
+		part, _ := strconv.Atoi(r.URL.Query().Get("partNumber")) // 0 if invalid
 		upload[part] = content
 		return
 	}
-	s.keep(name, content, r.Header.Get("Content-Type"))
+	s.store(name, content, r.Header.Get("Content-Type"))
 }
 
-func (s *Store) keep(name string, content []byte, kind string) {
+func (s *Store) store(name string, content []byte, contentType string) {
 	if s.objects == nil {
 		s.objects = map[string]object{}
 	}
-	s.objects[name] = object{content, kind, time.Now()}
+	s.objects[name] = object{content, contentType, time.Now()}
 }
 
-// upload begins an upload in parts, or completes it.
+// upload starts or completes an upload in parts.
 func (s *Store) upload(w http.ResponseWriter, r *http.Request, name string) {
 	id := r.URL.Query().Get("uploadId")
 	if id == "" {
@@ -110,7 +110,7 @@ func (s *Store) upload(w http.ResponseWriter, r *http.Request, name string) {
 		}
 		id = fmt.Sprint("upload-", len(s.parts))
 		s.parts[id] = map[int][]byte{}
-		answer(w, "InitiateMultipartUploadResult", "<UploadId>"+id+"</UploadId>")
+		writeResult(w, "InitiateMultipartUploadResult", "<UploadId>"+id+"</UploadId>")
 		return
 	}
 	var content []byte
@@ -118,16 +118,16 @@ func (s *Store) upload(w http.ResponseWriter, r *http.Request, name string) {
 		content = append(content, s.parts[id][part]...)
 	}
 	delete(s.parts, id)
-	s.keep(name, content, "audio/mpeg")
-	answer(w, "CompleteMultipartUploadResult", `<Bucket>`+s.Bucket+`</Bucket><Key>`+name+`</Key><ETag>"etag"</ETag>`)
+	s.store(name, content, "audio/mpeg")
+	writeResult(w, "CompleteMultipartUploadResult", `<Bucket>`+s.Bucket+`</Bucket><Key>`+name+`</Key><ETag>"etag"</ETag>`)
 }
 
-func answer(w http.ResponseWriter, kind, content string) {
+func writeResult(w http.ResponseWriter, element, content string) {
 	w.Header().Set("Content-Type", "application/xml")
-	_, _ = fmt.Fprintf(w, "<%s>%s</%s>", kind, content, kind) // a client that went away is its own affair
+	_, _ = fmt.Fprintf(w, "<%s>%s</%s>", element, content, element) // fails only if the client disconnected
 }
 
-func refuse(w http.ResponseWriter, status int, code string) {
+func writeError(w http.ResponseWriter, status int, code string) {
 	w.Header().Set("Content-Type", "application/xml")
 	w.WriteHeader(status)
 	_ = xml.NewEncoder(w).Encode(struct {
@@ -137,7 +137,7 @@ func refuse(w http.ResponseWriter, status int, code string) {
 	}{Code: code, Message: code})
 }
 
-// body is the body of a request, without the signatures between its chunks
+// body returns the body of a request without the signatures of its chunks
 // (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html).
 func body(r *http.Request) ([]byte, error) {
 	all, err := io.ReadAll(r.Body)
@@ -146,8 +146,8 @@ func body(r *http.Request) ([]byte, error) {
 	}
 	var content []byte
 	for {
-		head, rest, ok := bytes.Cut(all, []byte("\r\n"))
-		size, _, _ := bytes.Cut(head, []byte(";"))
+		header, rest, ok := bytes.Cut(all, []byte("\r\n"))
+		size, _, _ := bytes.Cut(header, []byte(";"))
 		n, err := strconv.ParseInt(string(size), 16, 32)
 		if !ok || err != nil || int64(len(rest)) < n {
 			return nil, io.ErrUnexpectedEOF

@@ -1,12 +1,12 @@
-// Package annotated is a small API whose annotations use everything that the
-// generator treats specially.
+// Package annotated is a small API with every annotation that the generator treats
+// specially.
 package annotated
 
 import "time"
 
 //	@title			Example
 //	@version		1
-//	@description	What the generator makes of annotations.
+//	@description	Example of a generated description.
 //
 //	@securityDefinitions.apikey	AdminToken
 //	@in							header
@@ -40,7 +40,7 @@ type startAnswer struct {
 	} `json:"content"`
 }
 
-// Direction tells who called whom.
+// Direction is the direction of a call.
 type Direction string
 
 // The directions.
@@ -67,12 +67,12 @@ type configChange struct {
 // startCall godoc
 //
 //	@Summary	Answer a start call
-//	@Tags		ziwo
+//	@Tags		Ziwo
 //	@ID			startCall
 //	@Accept		mpfd,x-www-form-urlencoded,json
 //	@Produce	json
 //	@Param		tracker			path		string	true	"Name of the tracker"
-//	@Param		didCalled		formData	string	true	"The number that was dialled"
+//	@Param		didCalled		formData	string	true	"The number that the caller dialed"
 //	@Param		callerIDNumber	formData	string	false	"The caller's number"
 //	@Success	200				{object}	startAnswer
 //	@Failure	400,401,404		{object}	envelope
@@ -100,7 +100,7 @@ func getCalls() {}
 //	@Summary	Show one call
 //	@Tags		calls
 //	@Produce	json
-//	@Param		id	path		string	true	"Id of the call"
+//	@Param		id	path		string	true	"ID of the call"
 //	@Success	200	{object}	call
 //	@Failure	404	{object}	problem
 //	@Security	AdminToken
@@ -113,7 +113,7 @@ func getCall() {}
 //	@Tags		calls
 //	@ID			exportCalls
 //	@Produce	text/csv
-//	@Success	200	{string}	string	"One line a call"
+//	@Success	200	{string}	string	"One line per call"
 //	@Failure	400	{object}	problem
 //	@Security	AdminToken
 //	@Router		/api/v1/calls.csv [get]
@@ -122,7 +122,7 @@ func exportCalls() {}
 // putConfig godoc
 //
 //	@Summary	Apply a document
-//	@Tags		config
+//	@Tags		configuration
 //	@ID			putConfig
 //	@Accept		application/yaml,json
 //	@Produce	json
@@ -137,8 +137,8 @@ func putConfig() {}
 
 // getScript godoc
 //
-//	@Summary	The script of a site
-//	@Tags		browser
+//	@Summary	Get the script of a site
+//	@Tags		browsers
 //	@Produce	text/javascript
 //	@Param		site	path		string	true	"Name of the site"
 //	@Success	200		{string}	string	"The script"

@@ -1,4 +1,4 @@
-// Package broken has an annotation that names no type.
+// Package broken has an annotation with an unknown type.
 package broken
 
 //	@title		Broken
@@ -6,7 +6,7 @@ package broken
 
 // list godoc
 //
-//	@Summary	List what there is
+//	@Summary	List everything
 //	@ID			list
 //	@Success	200	{object}	missing
 //	@Router		/list [get]
