@@ -217,8 +217,8 @@ type Record struct {
 
 // Kept tells what became of a Record.
 type Kept struct {
-	Saved    storage.Saved // zero when it was spooled
-	Warnings []string      // for the sender
+	Saved    storage.SaveResult // zero when it was spooled
+	Warnings []string           // for the sender
 }
 
 // End keeps the record of a finished call; when it returns without an error,
@@ -328,7 +328,7 @@ func (h *CallTracker) keep(ctx context.Context, in Record, source storage.Source
 		call.Key = "sha256:" + digest(raw)
 	}
 	call.ReceivedAt = h.Now().UTC().Truncate(time.Microsecond)
-	report := storage.Report{Call: call, Source: source, Raw: raw}
+	report := storage.ReceivedCDR{Call: call, Source: source, Raw: raw}
 	if h.Jobs != nil {
 		report.Jobs = h.Jobs(call)
 	}

@@ -96,8 +96,8 @@ func (h *Recordings) keep(ctx context.Context, j storage.Job) error {
 		return Delay(keepLater, err)
 	}
 	kept.Call, kept.ContactCenter, kept.At = call.ID, call.ContactCenter, call.At()
-	kept.ContentType, kept.KeptAt = recording.ContentType, h.Now().UTC().Truncate(time.Microsecond)
-	if err := h.Store.KeepRecording(ctx, kept); err != nil {
+	kept.ContentType, kept.CopiedAt = recording.ContentType, h.Now().UTC().Truncate(time.Microsecond)
+	if err := h.Store.SaveRecording(ctx, kept); err != nil {
 		return Delay(time.Minute, err)
 	}
 	return nil
@@ -225,7 +225,7 @@ func (h *Recordings) copied(ctx context.Context, call storage.Call, part Recordi
 	}
 	out := &Recording{
 		Size: kept.Bytes, ContentType: kept.ContentType, ETag: `"` + kept.SHA256 + `"`,
-		LastModified: kept.KeptAt.UTC().Format(http.TimeFormat), FileName: fileName(call, kept.ContentType),
+		LastModified: kept.CopiedAt.UTC().Format(http.TimeFormat), FileName: fileName(call, kept.ContentType),
 	}
 	from := int64(0)
 	if wanted, ok := parseRange(part.Range); ok && (part.IfRange == "" || part.IfRange == out.ETag || part.IfRange == out.LastModified) {
@@ -275,13 +275,13 @@ func (h *Recordings) forget(ctx context.Context, _ storage.Job) error {
 	if live == nil {
 		return nil
 	}
-	var old []storage.OldRecordings
+	var old []storage.RecordingFilter
 	doc := live.Set.Document()
 	if doc.Retention != nil {
-		old = append(old, storage.OldRecordings{Before: before(start, doc.Retention.PersonalDays)})
+		old = append(old, storage.RecordingFilter{Before: before(start, doc.Retention.PersonalDays)})
 	}
 	for name, center := range doc.ContactCenters {
-		old = append(old, storage.OldRecordings{ContactCenter: name, Before: before(start, center.Recordings.Days)})
+		old = append(old, storage.RecordingFilter{ContactCenter: name, Before: before(start, center.Recordings.Days)})
 	}
 	deleted, failure := 0, h.Tidy(start)
 	for _, f := range old {
@@ -321,5 +321,5 @@ func (h *Recordings) uncopy(ctx context.Context, r storage.Recording) error {
 	if err := place.Delete(ctx, r); err != nil {
 		return err
 	}
-	return h.Store.ForgetRecording(ctx, r.Call)
+	return h.Store.DeleteRecording(ctx, r.Call)
 }

@@ -61,7 +61,7 @@ const (
 )
 
 func (s *server) linkMissed(ctx context.Context) error {
-	_, err := s.store.LinkMissed(ctx, time.Now().Add(-linkSince))
+	_, err := s.store.LinkUnlinkedCalls(ctx, time.Now().Add(-linkSince))
 	return err
 }
 

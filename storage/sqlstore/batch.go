@@ -86,7 +86,7 @@ func (db *database) commitBatch(ctx context.Context, reports []*pending) {
 	}
 	for _, p := range reports {
 		if p.err = err; err != nil {
-			p.saved = storage.Saved{}
+			p.saved = storage.SaveResult{}
 		}
 	}
 }
@@ -179,7 +179,7 @@ func (s *saving) found(known storage.Call, revisions int) {
 // merge adds a report to what is known of its call. What may still be missing is
 // the decision that it followed.
 func (s *saving) merge(p *pending) error {
-	p.saved = storage.Saved{ID: s.call.ID}
+	p.saved = storage.SaveResult{ID: s.call.ID}
 	s.source = p.report.Source
 	if !s.bodies[p.digest] {
 		s.bodies[p.digest] = true
@@ -198,7 +198,7 @@ func (s *saving) merge(p *pending) error {
 	if err != nil {
 		return err
 	}
-	s.call = storage.Complete(s.call, p.report.Call)
+	s.call = storage.FillBlanks(s.call, p.report.Call)
 	after, err := callValues(s.call)
 	if err != nil {
 		return err

@@ -34,7 +34,7 @@ func onBoth(t *testing.T, test func(t *testing.T, open func() *Store)) {
 // their own: nothing of one scene can be taken for a part of another.
 type scene struct {
 	decisions []storage.Decision
-	reports   []storage.Report
+	reports   []storage.ReceivedCDR
 }
 
 // drawScene draws few different values, so that reports are of one call, repeat
@@ -56,7 +56,7 @@ func drawScene(t *rapid.T) scene {
 	for range rapid.IntRange(1, 12).Draw(t, "reports") {
 		key := of("key", "k0", "k1", "k2", "k3", "k4", "k5")
 		at := moment("started")
-		r := storage.Report{
+		r := storage.ReceivedCDR{
 			Call: storage.Call{
 				ContactCenter: of("contact center", "", "north"), Key: key, CallID: key, Tracker: of("tracker", "", "sales", "service"),
 				DID: of("did", "", "1", "2"), Caller: of("caller", "7", "8"), StartedAt: at, ReceivedAt: at.Add(time.Minute),
@@ -129,7 +129,7 @@ func outcome(t *rapid.T, s *Store, world string, sc scene, reports []*pending) s
 	return strings.ReplaceAll(out.String(), world, "")
 }
 
-func pendings(reports []storage.Report) []*pending {
+func pendings(reports []storage.ReceivedCDR) []*pending {
 	out := make([]*pending, len(reports))
 	for i, r := range reports {
 		r.Call = tidy(r.Call)
@@ -212,7 +212,7 @@ func TestBadReportFailsAlone(t *testing.T) {
 			refuse = `ALTER TABLE calls ADD CONSTRAINT refuse CHECK (agent <> 'refused')`
 		}
 		run(t, s.db.Load(), refuse)
-		var reports []storage.Report
+		var reports []storage.ReceivedCDR
 		for n := range int64(70) {
 			r := benchReport(n)
 			if n%20 == 3 {
@@ -245,7 +245,7 @@ func TestTwoStoresOfOneCall(t *testing.T) {
 		const calls, bodies = 12, 3
 		type answer struct {
 			n     int
-			saved storage.Saved
+			saved storage.SaveResult
 		}
 		answers := make(chan answer, 2*calls*bodies)
 		var senders sync.WaitGroup

@@ -13,10 +13,10 @@ import (
 )
 
 // benchReport is the n-th call: one of 200 DIDs, hardly ever the same caller.
-func benchReport(n int64) storage.Report {
+func benchReport(n int64) storage.ReceivedCDR {
 	started := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC).Add(time.Duration(n) * 50 * time.Millisecond)
 	key := fmt.Sprintf("%08x-0000-4000-8000-%012x", uint32(n*2654435761), n)
-	return storage.Report{
+	return storage.ReceivedCDR{
 		Call: storage.Call{
 			Key: key, CallID: key, Tracker: "sales", Direction: "inbound",
 			DID: fmt.Sprintf("+9714888%04d", n%200), RawDID: "048880001",

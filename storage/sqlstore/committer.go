@@ -61,10 +61,10 @@ type committer struct {
 
 // pending is a report on its way to the disk.
 type pending struct {
-	report storage.Report
+	report storage.ReceivedCDR
 	digest digest        // of its body
 	done   chan struct{} // closed when saved and err are final
-	saved  storage.Saved
+	saved  storage.SaveResult
 	err    error
 
 	batch *batch // that took it; nil while it waits. Guarded by the committer.
@@ -86,19 +86,19 @@ func newCommitter(lanes int, turn chan struct{}, commit func(context.Context, []
 // save commits a report and tells what became of it. It returns when the context
 // ends: then a report that waited was not saved, and one that was being
 // committed may be.
-func (c *committer) save(ctx context.Context, r storage.Report) (storage.Saved, error) {
+func (c *committer) save(ctx context.Context, r storage.ReceivedCDR) (storage.SaveResult, error) {
 	if err := ctx.Err(); err != nil {
-		return storage.Saved{}, err
+		return storage.SaveResult{}, err
 	}
 	p := &pending{report: r, done: make(chan struct{})}
 	if !c.enqueue(p) {
-		return storage.Saved{}, fmt.Errorf("%w: closed", storage.ErrUnavailable)
+		return storage.SaveResult{}, fmt.Errorf("%w: closed", storage.ErrUnavailable)
 	}
 	select {
 	case <-p.done:
 	case <-ctx.Done():
 		if !c.leave(p) {
-			return storage.Saved{}, ctx.Err()
+			return storage.SaveResult{}, ctx.Err()
 		}
 	}
 	return p.saved, p.err

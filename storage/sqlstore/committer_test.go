@@ -28,13 +28,15 @@ func recordingCommitter(turn chan struct{}) (*committer, func() [][]string) {
 		case <-ctx.Done():
 		}
 		for _, p := range batch {
-			p.saved, p.err = storage.Saved{ID: p.report.Call.Key}, ctx.Err()
+			p.saved, p.err = storage.SaveResult{ID: p.report.Call.Key}, ctx.Err()
 		}
 	}
 	return newCommitter(1, turn, commit), func() [][]string { return batches }
 }
 
-func keyed(n int) storage.Report { return storage.Report{Call: storage.Call{Key: fmt.Sprint(n)}} }
+func keyed(n int) storage.ReceivedCDR {
+	return storage.ReceivedCDR{Call: storage.Call{Key: fmt.Sprint(n)}}
+}
 
 func TestCommitterGathersWhileItCommits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

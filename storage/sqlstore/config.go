@@ -117,9 +117,9 @@ func (s *Store) ConfigVersions(ctx context.Context, p storage.Page) (versions []
 	return versions, next, err
 }
 
-// ConfigMark changes whenever a configuration or a secret is stored or deleted.
+// ConfigChangeToken changes whenever a configuration or a secret is stored or deleted.
 // It is cheap to ask for.
-func (s *Store) ConfigMark(ctx context.Context) (mark string, err error) {
+func (s *Store) ConfigChangeToken(ctx context.Context) (mark string, err error) {
 	err = s.do("look at configuration", func(db *database) error {
 		var version, secrets, updated int64
 		err := db.read.QueryRowContext(ctx, `SELECT (SELECT COALESCE(MAX(version), 0) FROM config_versions),

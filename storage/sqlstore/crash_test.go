@@ -21,8 +21,8 @@ import (
 const crashDirVariable = "SQLSTORE_TEST_CRASH_DIR"
 
 // crashReport is a call whose body can be told from its key.
-func crashReport(key string) storage.Report {
-	return storage.Report{
+func crashReport(key string) storage.ReceivedCDR {
+	return storage.ReceivedCDR{
 		Call: storage.Call{
 			Key: key, CallID: key, Tracker: "sales", DID: "+97148880001", Caller: "+97155" + key, Result: storage.Missed,
 			StartedAt: time.Now(), ReceivedAt: time.Now(),

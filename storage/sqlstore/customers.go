@@ -97,7 +97,7 @@ func (s *Store) ClaimLookups(ctx context.Context, now, until time.Time, most int
 			return err
 		}
 		for _, r := range rows {
-			claimed = append(claimed, storage.Lookup{Call: r.OfCall, Number: r.Number, Enrichment: enrichmentOf(r), Anew: r.Anew != 0, Until: instant(micros(until))})
+			claimed = append(claimed, storage.Lookup{Call: r.OfCall, Number: r.Number, Enrichment: enrichmentOf(r), SkipCache: r.Anew != 0, Until: instant(micros(until))})
 		}
 		return nil
 	})
@@ -107,7 +107,7 @@ func (s *Store) ClaimLookups(ctx context.Context, now, until time.Time, most int
 // SettleLookups stores what look-ups found, all in one transaction, and returns
 // how many were lost: their claim had ended, or they were asked for again
 // meanwhile. Those change nothing.
-func (s *Store) SettleLookups(ctx context.Context, settled []storage.Settled) (lost int, err error) {
+func (s *Store) SettleLookups(ctx context.Context, settled []storage.LookupResult) (lost int, err error) {
 	err = s.do("settle look-ups", func(db *database) error {
 		return db.writeGorm.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 			lost = 0
@@ -126,21 +126,21 @@ func (s *Store) SettleLookups(ctx context.Context, settled []storage.Settled) (l
 	return lost, err
 }
 
-func settle(tx *gorm.DB, l storage.Settled) (ours bool, err error) {
+func settle(tx *gorm.DB, l storage.LookupResult) (ours bool, err error) {
 	anew := 0
-	if l.Anew && !l.Due.IsZero() {
+	if l.SkipCache && !l.RetryAt.IsZero() {
 		anew = 1
 	}
 	done := tx.Exec(`UPDATE call_lookups SET state = ?, attempts = ?, error = ?, anew = ?, due_us = ?, changed_us = ? WHERE of_call = ? AND due_us = ?`,
-		string(l.Enrichment.State), l.Enrichment.Attempts, text(l.Enrichment.Error), anew, micros(l.Due), micros(l.Now), l.Call, micros(l.Until))
+		string(l.Enrichment.State), l.Enrichment.Attempts, text(l.Enrichment.Error), anew, micros(l.RetryAt), micros(l.Now), l.Call, micros(l.Until))
 	if done.Error != nil || done.RowsAffected == 0 {
 		return false, done.Error
 	}
-	if err := tx.Exec(`DELETE FROM call_customers WHERE of_call = ?`, l.Call).Error; err != nil || len(l.Found) == 0 {
+	if err := tx.Exec(`DELETE FROM call_customers WHERE of_call = ?`, l.Call).Error; err != nil || len(l.Customers) == 0 {
 		return true, err
 	}
-	rows := make([]customerRow, len(l.Found))
-	for i, c := range l.Found {
+	rows := make([]customerRow, len(l.Customers))
+	for i, c := range l.Customers {
 		rows[i] = customerRow{
 			OfCall: l.Call, Number: i + 1, Connection: text(c.Connection), CustomerID: indexed(c.ID),
 			Name: text(c.Name), URL: text(c.URL), MatchedBy: text(c.MatchedBy),

@@ -20,7 +20,7 @@ func TestClaimsPassEachOtherBy(t *testing.T) {
 	var ids []string
 	for n := range 5 {
 		c := storage.Call{Key: fmt.Sprint(n), Result: storage.Missed, Caller: fmt.Sprintf("+97150123450%d", n), StartedAt: now}
-		saved, err := s.SaveCall(t.Context(), storage.Report{Source: storage.FromEndCall, Raw: []byte("x"), Call: c})
+		saved, err := s.SaveCall(t.Context(), storage.ReceivedCDR{Source: storage.FromEndCall, Raw: []byte("x"), Call: c})
 		if err != nil {
 			t.Fatal(err)
 		}

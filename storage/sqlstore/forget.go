@@ -26,14 +26,14 @@ const (
 // customers that were. Flags of the call tell. It takes little at a time and does
 // nothing twice: a step that was broken off is repeated. It returns
 // storage.ErrBadCursor for a cursor that is not its own.
-func (s *Store) Forget(ctx context.Context, f storage.Forget) (done storage.Forgotten, err error) {
+func (s *Store) ApplyRetention(ctx context.Context, f storage.RetentionStep) (done storage.RetentionResult, err error) {
 	size := pageSize(f.Limit)
 	err = s.do("forget", func(db *database) error {
-		after, err := decodeCursor(oldDecisions, f.After)
+		after, err := decodeCursor(oldDecisions, f.Cursor)
 		if err == nil && after != nil {
-			return db.forgetDecisions(ctx, f.Personal, after, size, &done)
+			return db.forgetDecisions(ctx, f.PersonalBefore, after, size, &done)
 		}
-		if after, err = decodeCursor(oldCalls, f.After); err != nil {
+		if after, err = decodeCursor(oldCalls, f.Cursor); err != nil {
 			return err
 		}
 		return db.forgetCalls(ctx, f, after, size, &done)
@@ -50,10 +50,10 @@ func oldest(before time.Time, after *cursor, size int) (condition string, values
 	return condition + ` ORDER BY at_us, id LIMIT ?`, append(values, size)
 }
 
-func (db *database) forgetCalls(ctx context.Context, f storage.Forget, after *cursor, size int, done *storage.Forgotten) error {
-	before := f.Raw
-	if f.Personal.After(before) {
-		before = f.Personal
+func (db *database) forgetCalls(ctx context.Context, f storage.RetentionStep, after *cursor, size int, done *storage.RetentionResult) error {
+	before := f.BodiesBefore
+	if f.PersonalBefore.After(before) {
+		before = f.PersonalBefore
 	}
 	condition, values := oldest(before, after, size)
 	rows, err := db.read.QueryContext(ctx, db.dialect.sql(`SELECT `+callColumns+` FROM calls WHERE `+condition), values...)
@@ -67,11 +67,11 @@ func (db *database) forgetCalls(ctx context.Context, f storage.Forget, after *cu
 	err = db.together(ctx, len(calls), func(tx *sql.Tx, n int) error {
 		c := calls[n]
 		flags := slices.Clone(c.Flags)
-		personal := c.At().Before(f.Personal)
+		personal := c.At().Before(f.PersonalBefore)
 		if personal {
 			flags = append(flags, storage.PersonalRemoved)
 		}
-		if personal || c.At().Before(f.Raw) {
+		if personal || c.At().Before(f.BodiesBefore) {
 			flags = append(flags, storage.BodiesRemoved)
 		}
 		slices.Sort(flags)
@@ -86,17 +86,17 @@ func (db *database) forgetCalls(ctx context.Context, f storage.Forget, after *cu
 	}
 	switch {
 	case len(calls) == size:
-		done.Next = placeOfCall(calls[size-1]).encode(oldCalls)
-	case !f.Personal.IsZero():
-		done.Next = cursor{at: -1 << 62}.encode(oldDecisions)
+		done.NextCursor = placeOfCall(calls[size-1]).encode(oldCalls)
+	case !f.PersonalBefore.IsZero():
+		done.NextCursor = cursor{at: -1 << 62}.encode(oldDecisions)
 	}
 	return nil
 }
 
 // forgotten tells whether nothing is left to take from a call.
-func forgotten(c storage.Call, f storage.Forget) bool {
+func forgotten(c storage.Call, f storage.RetentionStep) bool {
 	has := func(flag string) bool { return slices.Contains(c.Flags, flag) }
-	if c.At().Before(f.Personal) {
+	if c.At().Before(f.PersonalBefore) {
 		return has(storage.PersonalRemoved) && has(storage.BodiesRemoved)
 	}
 	return has(storage.BodiesRemoved)
@@ -149,7 +149,7 @@ func (db *database) forgetCall(ctx context.Context, tx *sql.Tx, c storage.Call, 
 	return nil
 }
 
-func (db *database) forgetDecisions(ctx context.Context, before time.Time, after *cursor, size int, done *storage.Forgotten) error {
+func (db *database) forgetDecisions(ctx context.Context, before time.Time, after *cursor, size int, done *storage.RetentionResult) error {
 	condition, values := oldest(before, after, size)
 	rows, err := db.read.QueryContext(ctx, db.dialect.sql(`SELECT id, at_us, caller, raw_caller, trace FROM decisions WHERE `+condition), values...)
 	if err != nil {
@@ -185,7 +185,7 @@ func (db *database) forgetDecisions(ctx context.Context, before time.Time, after
 	})
 	if err == nil && len(found) == size {
 		last := found[size-1]
-		done.Next = cursor{at: last.AtUS, id: last.ID}.encode(oldDecisions)
+		done.NextCursor = cursor{at: last.AtUS, id: last.ID}.encode(oldDecisions)
 	}
 	return err
 }

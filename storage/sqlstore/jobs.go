@@ -59,7 +59,7 @@ func (s *Store) AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJo
 
 // causedJobs are the jobs of a report, for the transaction in which it is saved; a
 // repeat causes none.
-func causedJobs(saved storage.Saved, r storage.Report) ([]jobInsert, error) {
+func causedJobs(saved storage.SaveResult, r storage.ReceivedCDR) ([]jobInsert, error) {
 	if len(r.Jobs) == 0 || !saved.Created && !saved.Revised {
 		return nil, nil
 	}
@@ -197,7 +197,7 @@ func scanJobs(rows *sql.Rows) (jobs []storage.Job, err error) {
 // when the claim does not hold any more: the lease has ended, and the job is, or
 // will be, somebody else's. A job that was asked for again while it ran waits
 // once more instead of being done.
-func (s *Store) SettleJob(ctx context.Context, j storage.Job, with storage.Settlement) error {
+func (s *Store) SettleJob(ctx context.Context, j storage.Job, with storage.JobOutcome) error {
 	uncounted := 0
 	if with.Uncounted {
 		uncounted = 1

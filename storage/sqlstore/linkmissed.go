@@ -23,15 +23,15 @@ const missedSQL = `SELECT c.id, c.call_id, c.tracker, c.did, c.caller, c.began_u
 			WHERE d.did = c.did AND d.at_us BETWEEN c.heard_us - ? AND c.heard_us + ? AND d.linked_call = ''))
 	ORDER BY c.id LIMIT ?`
 
-// missedCalls is how many calls LinkMissed reads at a time.
+// missedCalls is how many calls LinkUnlinkedCalls reads at a time.
 const missedCalls = 500
 
-// LinkMissed links calls that were saved since then to the decisions that they
+// LinkUnlinkedCalls links calls that were saved since then to the decisions that they
 // followed, where both were stored at the same time: then neither transaction
 // saw what the other one stored. It returns how many it has linked: on SQLite
 // none, most likely, since its transactions come one after another. It may run
 // anywhere at any time; waiting for each other instead would cost every call.
-func (s *Store) LinkMissed(ctx context.Context, since time.Time) (linked int, err error) {
+func (s *Store) LinkUnlinkedCalls(ctx context.Context, since time.Time) (linked int, err error) {
 	err = s.do("link calls to decisions", func(db *database) error {
 		for after := ""; ; {
 			calls, err := db.missed(ctx, since, after)

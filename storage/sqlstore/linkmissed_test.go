@@ -23,7 +23,7 @@ func TestMissedLinks(t *testing.T) {
 		}
 		return d
 	}
-	reported := func(n string, edit func(*storage.Call)) storage.Report {
+	reported := func(n string, edit func(*storage.Call)) storage.ReceivedCDR {
 		c := storage.Call{
 			Key: n, Tracker: "sales", Result: storage.Missed, DID: "+97148880001", Caller: "+9715012345" + n,
 			StartedAt: at.Add(time.Second), ReceivedAt: at.Add(time.Minute),
@@ -31,7 +31,7 @@ func TestMissedLinks(t *testing.T) {
 		if edit != nil {
 			edit(&c)
 		}
-		return storage.Report{Source: storage.FromEndCall, Raw: []byte(n), Call: c}
+		return storage.ReceivedCDR{Source: storage.FromEndCall, Raw: []byte(n), Call: c}
 	}
 	decisions := []storage.Decision{
 		decided("10", nil),
@@ -39,7 +39,7 @@ func TestMissedLinks(t *testing.T) {
 		decided("12", func(d *storage.Decision) { d.At = at.Add(59 * time.Second) }),
 		decided("13", func(d *storage.Decision) { d.Tracker = "support" }),
 	}
-	reports := []storage.Report{
+	reports := []storage.ReceivedCDR{
 		reported("10", nil),
 		reported("11", func(c *storage.Call) { c.CallID = "call-11" }),
 		reported("12", func(c *storage.Call) { c.StartedAt = at.AddDate(-5, 0, 0) }), // only our clock tells
@@ -83,10 +83,10 @@ func TestMissedLinks(t *testing.T) {
 	if got := links(); !slices.Equal(got, []string{"", "", "", ""}) {
 		t.Fatalf("linked to %q: nothing was missed, so nothing is shown", got)
 	}
-	if n, err := s.LinkMissed(t.Context(), time.Now().Add(time.Minute)); err != nil || n != 0 {
+	if n, err := s.LinkUnlinkedCalls(t.Context(), time.Now().Add(time.Minute)); err != nil || n != 0 {
 		t.Errorf("%d calls that were not saved yet were linked, %v", n, err)
 	}
-	if n, err := s.LinkMissed(t.Context(), time.Now().Add(-time.Minute)); err != nil || n != 3 {
+	if n, err := s.LinkUnlinkedCalls(t.Context(), time.Now().Add(-time.Minute)); err != nil || n != 3 {
 		t.Errorf("%d linked, %v", n, err)
 	}
 	if got := links(); !slices.Equal(got, []string{"route-10", "route-11", "route-12", ""}) {
@@ -99,7 +99,7 @@ func TestMissedLinks(t *testing.T) {
 func TestASecondBodyKeepsALinkThatCameMeanwhile(t *testing.T) {
 	s := openURL(t, postgrestest.Database(t, postgrestest.Address(t)))
 	db := s.db.Load()
-	saved, err := s.SaveCall(t.Context(), storage.Report{Source: storage.FromEndCall, Raw: []byte("1"), Call: storage.Call{Key: "k", Result: storage.Missed}})
+	saved, err := s.SaveCall(t.Context(), storage.ReceivedCDR{Source: storage.FromEndCall, Raw: []byte("1"), Call: storage.Call{Key: "k", Result: storage.Missed}})
 	if err != nil {
 		t.Fatal(err)
 	}

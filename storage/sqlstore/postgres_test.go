@@ -23,8 +23,8 @@ func TestPostgresServer(t *testing.T) {
 
 func testPartitions(t *testing.T, server string) {
 	s := openURL(t, postgrestest.Database(t, server))
-	month := func(year int, m time.Month) storage.Report {
-		r := storage.Report{Source: storage.FromEndCall, Raw: fmt.Appendf(nil, "%d-%d", year, m)}
+	month := func(year int, m time.Month) storage.ReceivedCDR {
+		r := storage.ReceivedCDR{Source: storage.FromEndCall, Raw: fmt.Appendf(nil, "%d-%d", year, m)}
 		r.Call = storage.Call{Key: string(r.Raw), CallID: string(r.Raw), Result: storage.Missed, DID: "+97148880001", StartedAt: time.Date(year, m, 9, 0, 0, 0, 0, time.UTC)}
 		return r
 	}
@@ -35,7 +35,7 @@ func testPartitions(t *testing.T, server string) {
 		}
 		return partition
 	}
-	save := func(r storage.Report) string {
+	save := func(r storage.ReceivedCDR) string {
 		t.Helper()
 		saved, err := s.SaveCall(t.Context(), r)
 		if err != nil {

@@ -37,7 +37,7 @@ func (reconciliationRow) TableName() string { return "reconciliations" }
 // RecordReconciliation stores a reconciliation and forgets all but the newest
 // 10,000. One that is stored already is left as it is.
 func (s *Store) RecordReconciliation(ctx context.Context, r storage.Reconciliation) error {
-	figures, err := json.Marshal(r.Figures)
+	figures, err := json.Marshal(r.Counts)
 	if err != nil {
 		return fmt.Errorf("record reconciliation: %w", err)
 	}
@@ -98,7 +98,7 @@ func (r reconciliationRow) reconciliation() (storage.Reconciliation, error) {
 	if out.Notes, err = unlist[string](r.Notes); err != nil {
 		return out, err
 	}
-	if err := json.Unmarshal([]byte(r.Figures), &out.Figures); err != nil {
+	if err := json.Unmarshal([]byte(r.Figures), &out.Counts); err != nil {
 		return out, fmt.Errorf("decode figures: %w", err)
 	}
 	return out, nil
@@ -112,7 +112,7 @@ func (s *Store) LastReconciliation(ctx context.Context, contactCenter string) (r
 		var row struct{ Reached, Done int64 }
 		err := db.readGorm.WithContext(ctx).Model(&reconciliationRow{}).
 			Select("COALESCE(MAX(reached_us), 0) AS reached, COALESCE(MAX(CASE WHEN state = ? THEN ended_us ELSE 0 END), 0) AS done", string(storage.ReconciliationDone)).
-			Where("contact_center = ? AND caused_by = ?", indexed(contactCenter), string(storage.Scheduled)).Scan(&row).Error
+			Where("contact_center = ? AND caused_by = ?", indexed(contactCenter), string(storage.TriggerSchedule)).Scan(&row).Error
 		reached, done = instant(row.Reached), instant(row.Done)
 		return err
 	})

@@ -26,15 +26,15 @@ func (recordingRow) TableName() string { return "recordings" }
 func (r recordingRow) recording() storage.Recording {
 	return storage.Recording{
 		Call: r.OfCall, ContactCenter: r.ContactCenter, At: instant(r.AtUS), Place: r.Place, Name: r.Name,
-		SHA256: r.SHA256, Bytes: r.Bytes, ContentType: r.ContentType, KeptAt: instant(r.KeptUS),
+		SHA256: r.SHA256, Bytes: r.Bytes, ContentType: r.ContentType, CopiedAt: instant(r.KeptUS),
 	}
 }
 
-// KeepRecording notes that a copy is kept. It takes the place of an earlier one.
-func (s *Store) KeepRecording(ctx context.Context, r storage.Recording) error {
+// SaveRecording notes that a copy is kept. It takes the place of an earlier one.
+func (s *Store) SaveRecording(ctx context.Context, r storage.Recording) error {
 	row := recordingRow{
 		OfCall: indexed(r.Call), ContactCenter: indexed(r.ContactCenter), AtUS: micros(r.At), Place: text(r.Place), Name: text(r.Name),
-		SHA256: text(r.SHA256), Bytes: r.Bytes, ContentType: text(r.ContentType), KeptUS: micros(r.KeptAt),
+		SHA256: text(r.SHA256), Bytes: r.Bytes, ContentType: text(r.ContentType), KeptUS: micros(r.CopiedAt),
 	}
 	return s.do("keep recording of call "+r.Call, func(db *database) error {
 		return db.writeGorm.WithContext(ctx).Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "of_call"}}, UpdateAll: true}).Create(&row).Error
@@ -59,7 +59,7 @@ func (s *Store) Recording(ctx context.Context, call string) (r storage.Recording
 }
 
 // OldRecordings lists copies, oldest first.
-func (s *Store) OldRecordings(ctx context.Context, f storage.OldRecordings) (old []storage.Recording, err error) {
+func (s *Store) OldRecordings(ctx context.Context, f storage.RecordingFilter) (old []storage.Recording, err error) {
 	err = s.do("list old recordings", func(db *database) error {
 		q := db.readGorm.WithContext(ctx).Where("at_us < ?", micros(f.Before))
 		if f.ContactCenter != "" {
@@ -80,8 +80,8 @@ func (s *Store) OldRecordings(ctx context.Context, f storage.OldRecordings) (old
 	return old, err
 }
 
-// ForgetRecording notes that no copy of a call's recording is kept any more.
-func (s *Store) ForgetRecording(ctx context.Context, call string) error {
+// DeleteRecording notes that no copy of a call's recording is kept any more.
+func (s *Store) DeleteRecording(ctx context.Context, call string) error {
 	return s.do("forget recording of call "+call, func(db *database) error {
 		return db.writeGorm.WithContext(ctx).Where("of_call = ?", text(call)).Delete(&recordingRow{}).Error
 	})

@@ -55,9 +55,9 @@ func updateCallSQL() string {
 //
 // Reports that are saved at the same time share a transaction. When the context
 // ends before the answer, the report may have been saved.
-func (s *Store) SaveCall(ctx context.Context, r storage.Report) (saved storage.Saved, err error) {
+func (s *Store) SaveCall(ctx context.Context, r storage.ReceivedCDR) (saved storage.SaveResult, err error) {
 	if r.Call.Key == "" {
-		return storage.Saved{}, errors.New("save call: it has no key")
+		return storage.SaveResult{}, errors.New("save call: it has no key")
 	}
 	r.Call = tidy(r.Call)
 	err = s.do("save call "+r.Call.Key, func(db *database) (err error) {

@@ -152,7 +152,7 @@ func configTests() []test {
 		}},
 		{"of parallel writers with one expectation one wins", func(t *testing.T, s Store) {
 			var won atomic.Int64
-			_, err := together(func(n int) (storage.Saved, error) {
+			_, err := together(func(n int) (storage.SaveResult, error) {
 				saved, err := s.SaveConfig(t.Context(), version(n), 0)
 				if err == nil && saved.Version == 1 {
 					won.Add(1)
@@ -160,16 +160,16 @@ func configTests() []test {
 				if errors.Is(err, storage.ErrConflict) {
 					err = nil
 				}
-				return storage.Saved{}, err
+				return storage.SaveResult{}, err
 			})
 			if err != nil || won.Load() != 1 {
 				t.Errorf("%d writers won, %v; want 1", won.Load(), err)
 			}
 		}},
 		{"parallel writers that expect nothing all win", func(t *testing.T, s Store) {
-			_, err := together(func(n int) (storage.Saved, error) {
+			_, err := together(func(n int) (storage.SaveResult, error) {
 				_, err := s.SaveConfig(t.Context(), version(n), -1)
-				return storage.Saved{}, err
+				return storage.SaveResult{}, err
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -28,7 +28,7 @@ func callTests() []test {
 			}, revisions)
 		}},
 		{"saves a call of which little is known", func(t *testing.T, s Store) {
-			r := storage.Report{
+			r := storage.ReceivedCDR{
 				Call:   storage.Call{Key: "sha256:00", Result: storage.Unreadable, ReceivedAt: noon},
 				Source: "endCall", Raw: []byte("not a CDR"),
 			}
@@ -54,7 +54,7 @@ func callTests() []test {
 		{"an exact repeat changes nothing", func(t *testing.T, s Store) {
 			first := save(t, s, body("c1", 0))
 			before, _ := load(t, s, first.ID)
-			equal(t, "saved", storage.Saved{ID: first.ID}, save(t, s, body("c1", 0)))
+			equal(t, "saved", storage.SaveResult{ID: first.ID}, save(t, s, body("c1", 0)))
 			after, revisions := load(t, s, first.ID)
 			equal(t, "call", before, after)
 			if len(revisions) != 1 {
@@ -68,7 +68,7 @@ func callTests() []test {
 			second.Source = "callHistory"
 			second.Call.Tracker = "" // the webhook knows none
 			second.Call.ReceivedAt = first.Call.ReceivedAt.Add(time.Minute)
-			equal(t, "saved", storage.Saved{ID: saved.ID, Revised: true}, save(t, s, second))
+			equal(t, "saved", storage.SaveResult{ID: saved.ID, Revised: true}, save(t, s, second))
 
 			call, revisions := load(t, s, saved.ID)
 			want := body("c1", 0).Call
@@ -83,8 +83,8 @@ func callTests() []test {
 			early := with(body("c", 0), func(c *storage.Call) { c.HangupCause = "UNKNOWN"; c.RecordingFile = "" })
 			late := with(body("c", 0), func(c *storage.Call) { c.RevisedAt = c.RevisedAt.Add(time.Hour); c.Agent = "" })
 			var merged []storage.Call
-			for i, order := range [][]storage.Report{{early, late}, {late, early}} {
-				var saved storage.Saved
+			for i, order := range [][]storage.ReceivedCDR{{early, late}, {late, early}} {
+				var saved storage.SaveResult
 				for _, r := range order {
 					r.Call.ContactCenter = fmt.Sprint("center-", i)
 					saved = save(t, s, r)
@@ -99,7 +99,7 @@ func callTests() []test {
 			}
 		}},
 		{"an old body sent again does not win over what came after it", func(t *testing.T, s Store) {
-			undated := func(cause string) storage.Report {
+			undated := func(cause string) storage.ReceivedCDR {
 				return with(body("c1", 0), func(c *storage.Call) { c.RevisedAt = time.Time{}; c.HangupCause = cause })
 			}
 			save(t, s, undated("FIRST"))
@@ -245,11 +245,11 @@ func callTests() []test {
 const writers = 32
 
 // together runs save in as many goroutines as there are writers, all at once.
-func together(save func(n int) (storage.Saved, error)) ([]storage.Saved, error) {
+func together(save func(n int) (storage.SaveResult, error)) ([]storage.SaveResult, error) {
 	var (
 		wg    sync.WaitGroup
 		start = make(chan struct{})
-		saved = make([]storage.Saved, writers)
+		saved = make([]storage.SaveResult, writers)
 		errs  = make([]error, writers)
 	)
 	for n := range writers {
@@ -264,7 +264,7 @@ func together(save func(n int) (storage.Saved, error)) ([]storage.Saved, error) 
 }
 
 func parallelIdentical(t *testing.T, s Store) {
-	saved, err := together(func(int) (storage.Saved, error) { return s.SaveCall(t.Context(), body("c1", 0)) })
+	saved, err := together(func(int) (storage.SaveResult, error) { return s.SaveCall(t.Context(), body("c1", 0)) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +290,7 @@ func parallelIdentical(t *testing.T, s Store) {
 }
 
 func parallelDifferent(t *testing.T, s Store) {
-	saved, err := together(func(n int) (storage.Saved, error) {
+	saved, err := together(func(n int) (storage.SaveResult, error) {
 		return s.SaveCall(t.Context(), with(body("c1", 0), func(c *storage.Call) {
 			c.RevisedAt = c.RevisedAt.Add(time.Duration(n) * time.Second)
 			c.HangupCause = fmt.Sprint("CAUSE_", n)

@@ -55,7 +55,7 @@ func settle(t *testing.T, s Store, l storage.Lookup, state storage.EnrichmentSta
 
 func settleAs(t *testing.T, s Store, l storage.Lookup, due time.Time, lost int, found ...storage.Customer) {
 	t.Helper()
-	if n, err := s.SettleLookups(t.Context(), []storage.Settled{{Lookup: l, Found: found, Due: due, Now: noon.Add(time.Second)}}); err != nil || n != lost {
+	if n, err := s.SettleLookups(t.Context(), []storage.LookupResult{{Lookup: l, Customers: found, RetryAt: due, Now: noon.Add(time.Second)}}); err != nil || n != lost {
 		t.Fatalf("settled, %d lost and not %d: %v", n, lost, err)
 	}
 }
@@ -123,7 +123,7 @@ func queuedOnce(t *testing.T, s Store) {
 	numbers := map[string]string{}
 	for _, l := range claim(t, s, noon, 10, 2) {
 		numbers[l.Call] = l.Number
-		if l.Enrichment.State != storage.EnrichmentPending || l.Anew {
+		if l.Enrichment.State != storage.EnrichmentPending || l.SkipCache {
 			t.Errorf("claimed %+v", l)
 		}
 	}
@@ -279,7 +279,7 @@ func requestedAgain(t *testing.T, s Store) {
 	request() // before it was queued
 	queue(t, s, 0)
 	first := claim(t, s, noon, 1, 1)[0]
-	if !first.Anew {
+	if !first.SkipCache {
 		t.Error("a request is answered from the cache")
 	}
 	request() // while it is looked up
@@ -381,7 +381,7 @@ func lookupsAsJobs(t *testing.T, s Store) {
 		t.Errorf("retried: %+v, %v", retried, err)
 	}
 	again := claim(t, s, noon.Add(time.Minute), 1, 1)[0]
-	if again.Call != dead.ID || !again.Anew || again.Enrichment.Attempts != 0 {
+	if again.Call != dead.ID || !again.SkipCache || again.Enrichment.Attempts != 0 {
 		t.Errorf("claimed again: %+v", again)
 	}
 	if _, err := s.RetryJob(t.Context(), "0190a0b0-0000-7000-8000-000000000000", noon); !errors.Is(err, storage.ErrNotFound) {

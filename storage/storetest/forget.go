@@ -12,17 +12,17 @@ import (
 )
 
 // forgetAll goes through everything in small steps.
-func forgetAll(t *testing.T, s Store, f storage.Forget) (total storage.Forgotten) {
+func forgetAll(t *testing.T, s Store, f storage.RetentionStep) (total storage.RetentionResult) {
 	t.Helper()
 	f.Limit = 2
 	for {
-		done, err := s.Forget(t.Context(), f)
+		done, err := s.ApplyRetention(t.Context(), f)
 		if err != nil {
 			t.Fatal(err)
 		}
 		total.Calls += done.Calls
 		total.Decisions += done.Decisions
-		if f.After = done.Next; f.After == "" {
+		if f.Cursor = done.NextCursor; f.Cursor == "" {
 			return total
 		}
 	}
@@ -33,7 +33,7 @@ func forgetTests() []test {
 	return []test{
 		{"bodies go, repeats are still known", func(t *testing.T, s Store) {
 			old, recent := save(t, s, body("c1", -time.Hour)), save(t, s, body("c2", time.Hour))
-			if done := forgetAll(t, s, storage.Forget{Raw: noon}); done.Calls != 1 || done.Decisions != 0 {
+			if done := forgetAll(t, s, storage.RetentionStep{BodiesBefore: noon}); done.Calls != 1 || done.Decisions != 0 {
 				t.Errorf("did %+v, want one call", done)
 			}
 			call, revisions := load(t, s, old.ID)
@@ -59,7 +59,7 @@ func forgetTests() []test {
 			if _, revisions = load(t, s, recent.ID); !bytes.Equal(revisions[0].Raw, body("c2", 0).Raw) {
 				t.Error("a recent body went")
 			}
-			if done := forgetAll(t, s, storage.Forget{Raw: noon}); done.Calls != 0 {
+			if done := forgetAll(t, s, storage.RetentionStep{BodiesBefore: noon}); done.Calls != 0 {
 				t.Errorf("did %+v once more", done)
 			}
 		}},
@@ -74,7 +74,7 @@ func forgetTests() []test {
 			old.Trace = []rules.Step{{Route: "vip", Verdict: rules.Failed, Reason: "caller: +971551230001, must be another"}}
 			recent.Trace = old.Trace
 			record(t, s, old, recent)
-			if done := forgetAll(t, s, storage.Forget{Personal: noon}); done.Calls != 6 || done.Decisions != 1 {
+			if done := forgetAll(t, s, storage.RetentionStep{PersonalBefore: noon}); done.Calls != 6 || done.Decisions != 1 {
 				t.Errorf("did %+v, want 6 calls and one decision", done)
 			}
 			late := with(report, func(c *storage.Call) { c.RevisedAt = c.RevisedAt.Add(time.Hour) })
@@ -104,12 +104,12 @@ func forgetTests() []test {
 			if err != nil || len(calls) != 0 {
 				t.Errorf("%d calls are found by who called, %v", len(calls), err)
 			}
-			if done := forgetAll(t, s, storage.Forget{Personal: noon}); done.Calls+done.Decisions != 0 {
+			if done := forgetAll(t, s, storage.RetentionStep{PersonalBefore: noon}); done.Calls+done.Decisions != 0 {
 				t.Errorf("did %+v once more", done)
 			}
 		}},
 		{"forgets from where it is told to go on", func(t *testing.T, s Store) {
-			if _, err := s.Forget(t.Context(), storage.Forget{Raw: noon, After: "odd"}); !errors.Is(err, storage.ErrBadCursor) {
+			if _, err := s.ApplyRetention(t.Context(), storage.RetentionStep{BodiesBefore: noon, Cursor: "odd"}); !errors.Is(err, storage.ErrBadCursor) {
 				t.Errorf("%v, want storage.ErrBadCursor", err)
 			}
 		}},

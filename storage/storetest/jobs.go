@@ -38,7 +38,7 @@ func addJobs(t *testing.T, s Store, now time.Time, jobs ...storage.NewJob) {
 	}
 }
 
-func settleJob(t *testing.T, s Store, j storage.Job, with storage.Settlement) {
+func settleJob(t *testing.T, s Store, j storage.Job, with storage.JobOutcome) {
 	t.Helper()
 	if err := s.SettleJob(t.Context(), j, with); err != nil {
 		t.Fatal(err)
@@ -55,11 +55,11 @@ func listJobs(t *testing.T, s Store, f storage.JobFilter) []storage.Job {
 }
 
 func jobTests() []test {
-	enrich := func(r storage.Report, again bool) storage.Report {
+	enrich := func(r storage.ReceivedCDR, again bool) storage.ReceivedCDR {
 		r.Jobs = []storage.NewJob{{Kind: "enrich", Payload: []byte("p"), Again: again}}
 		return r
 	}
-	done := storage.Settlement{State: storage.JobDone, Now: noon}
+	done := storage.JobOutcome{State: storage.JobDone, Now: noon}
 	return []test{
 		{"of a call are made with its record, once", func(t *testing.T, s Store) {
 			first := enrich(body("c1", 0), false)
@@ -190,7 +190,7 @@ func jobTests() []test {
 		{"wait for another try, with or without counting this one, and die", func(t *testing.T, s Store) {
 			addJobs(t, s, noon, storage.NewJob{Kind: "k", Key: "1"})
 			next := noon.Add(time.Minute)
-			settleJob(t, s, claimOne(t, s, noon, "k"), storage.Settlement{
+			settleJob(t, s, claimOne(t, s, noon, "k"), storage.JobOutcome{
 				State: storage.JobWaiting, RunAt: next, Error: "first", Payload: []byte("half way"), Now: noon,
 			})
 			if n := len(claimJobs(t, s, next.Add(-time.Microsecond), 1, "k")); n != 0 {
@@ -200,12 +200,12 @@ func jobTests() []test {
 			if j.Attempts != 2 || j.Error != "first" || string(j.Payload) != "half way" {
 				t.Errorf("second try %+v", j)
 			}
-			settleJob(t, s, j, storage.Settlement{State: storage.JobWaiting, RunAt: next, Uncounted: true, Now: next})
+			settleJob(t, s, j, storage.JobOutcome{State: storage.JobWaiting, RunAt: next, Uncounted: true, Now: next})
 			j = claimOne(t, s, next, "k")
 			if j.Attempts != 2 || string(j.Payload) != "half way" {
 				t.Errorf("third try %+v, want it counted as the second", j)
 			}
-			settleJob(t, s, j, storage.Settlement{State: storage.JobDead, Error: "hopeless\x00", Now: next})
+			settleJob(t, s, j, storage.JobOutcome{State: storage.JobDead, Error: "hopeless\x00", Now: next})
 			if n := len(claimJobs(t, s, next.Add(time.Hour), 1, "k")); n != 0 {
 				t.Error("a dead job was claimed")
 			}

@@ -93,7 +93,7 @@ func linkTests() []test {
 // linkCase is a call and decisions of which the first, or none, is the call's.
 type linkCase struct {
 	name      string
-	report    storage.Report
+	report    storage.ReceivedCDR
 	decisions []storage.Decision
 	none      bool
 }
@@ -218,7 +218,7 @@ func linkCases() []linkCase {
 }
 
 // anonymous is body without a callID.
-func anonymous(key string, after time.Duration) storage.Report {
+func anonymous(key string, after time.Duration) storage.ReceivedCDR {
 	r := body("sha256:"+key, after)
 	r.Call.CallID = ""
 	return r
@@ -249,7 +249,7 @@ func linkedInAnyOrder(t *testing.T, s Store) {
 	random := rand.New(rand.NewPCG(1, 2))
 	const pairs = 60
 	var (
-		reports   [pairs]storage.Report
+		reports   [pairs]storage.ReceivedCDR
 		decisions [pairs]storage.Decision
 		calls     [pairs]string
 		batch     []storage.Decision
@@ -281,7 +281,7 @@ func linkedInAnyOrder(t *testing.T, s Store) {
 }
 
 // linkedAtOnce stores each decision while its call is being saved. Whoever misses
-// the other is found by LinkMissed, and by the second body of every third call,
+// the other is found by LinkUnlinkedCalls, and by the second body of every third call,
 // which comes at that time too.
 func linkedAtOnce(t *testing.T, s Store) {
 	const pairs = 90
@@ -320,13 +320,13 @@ func linkedAtOnce(t *testing.T, s Store) {
 		}
 	}
 	storing.Wait()
-	if _, err := s.LinkMissed(t.Context(), began.Add(-time.Second)); err != nil {
+	if _, err := s.LinkUnlinkedCalls(t.Context(), began.Add(-time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	for n := range pairs {
 		linked(t, s, calls[n], decisions[n])
 	}
-	if again, err := s.LinkMissed(t.Context(), began.Add(-time.Second)); err != nil || again != 0 {
+	if again, err := s.LinkUnlinkedCalls(t.Context(), began.Add(-time.Second)); err != nil || again != 0 {
 		t.Errorf("%d linked again, %v", again, err)
 	}
 }

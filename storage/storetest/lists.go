@@ -246,7 +246,7 @@ func pagesUnderInserts(f storage.CallFilter) func(*testing.T, Store) {
 func eachCall(t *testing.T, s Store) {
 	const total = 450 // more than two of the pages in which a store reads
 	for n := range total {
-		r := storage.Report{Call: storage.Call{Key: fmt.Sprint(n), Tracker: "sales", StartedAt: noon.Add(time.Duration(n/3) * time.Second)}}
+		r := storage.ReceivedCDR{Call: storage.Call{Key: fmt.Sprint(n), Tracker: "sales", StartedAt: noon.Add(time.Duration(n/3) * time.Second)}}
 		if n == 0 {
 			r.Call.Tracker = "support"
 		}
@@ -261,7 +261,7 @@ func eachCall(t *testing.T, s Store) {
 		}
 		last = c
 		if len(keys) == 1 { // a store that holds a lock while it streams would wait for itself
-			save(t, s, storage.Report{Call: storage.Call{Key: "meanwhile", Tracker: "sales", StartedAt: noon.Add(time.Hour)}})
+			save(t, s, storage.ReceivedCDR{Call: storage.Call{Key: "meanwhile", Tracker: "sales", StartedAt: noon.Add(time.Hour)}})
 		}
 		return nil
 	})

@@ -16,9 +16,9 @@ func reconciliationTests() []test {
 			for n := range 7 {
 				at := noon.Add(time.Duration(n/2) * time.Minute)
 				r := storage.Reconciliation{
-					ID: newID(), ContactCenter: "aldebaran", Trigger: storage.Scheduled, From: at.Add(-time.Hour), To: at, Reached: at,
+					ID: newID(), ContactCenter: "aldebaran", Trigger: storage.TriggerSchedule, From: at.Add(-time.Hour), To: at, Reached: at,
 					StartedAt: at, EndedAt: at.Add(time.Second), State: storage.ReconciliationDone, Notes: []string{"a note"},
-					Figures: storage.Figures{Requests: n, Found: 9, Present: 7, Backfilled: 2, Enriched: 1, Differing: 3, Unended: 4, Open: []string{"x"}},
+					Counts: storage.ReconciliationCounts{Requests: n, Found: 9, Present: 7, Backfilled: 2, Enriched: 1, Differing: 3, Unended: 4, Open: []string{"x"}},
 				}
 				if err := s.RecordReconciliation(t.Context(), r); err != nil {
 					t.Fatal(err)
@@ -48,10 +48,10 @@ func reconciliationTests() []test {
 					t.Fatal(err)
 				}
 			}
-			put("a", storage.Scheduled, storage.ReconciliationDone, time.Hour, 2*time.Hour)
-			put("a", storage.Scheduled, storage.ReconciliationDelayed, 3*time.Hour, 4*time.Hour)
-			put("a", storage.Requested, storage.ReconciliationDone, 9*time.Hour, 9*time.Hour)
-			put("b", storage.Scheduled, storage.ReconciliationDone, 8*time.Hour, 8*time.Hour)
+			put("a", storage.TriggerSchedule, storage.ReconciliationDone, time.Hour, 2*time.Hour)
+			put("a", storage.TriggerSchedule, storage.ReconciliationDelayed, 3*time.Hour, 4*time.Hour)
+			put("a", storage.TriggerRequest, storage.ReconciliationDone, 9*time.Hour, 9*time.Hour)
+			put("b", storage.TriggerSchedule, storage.ReconciliationDone, 8*time.Hour, 8*time.Hour)
 			reached, done, err := s.LastReconciliation(t.Context(), "a")
 			if err != nil || !reached.Equal(noon.Add(3*time.Hour)) || !done.Equal(noon.Add(2*time.Hour)) {
 				t.Errorf("reached %s, done %s, %v", reached, done, err)
@@ -110,7 +110,7 @@ func reconciliationTests() []test {
 		{"calls are found by their keys", func(t *testing.T, s Store) {
 			other := body("k2", 0)
 			other.Call.ContactCenter = "b"
-			for _, r := range []storage.Report{body("k1", 0), body("k2", 0), other, body("k3", 0)} {
+			for _, r := range []storage.ReceivedCDR{body("k1", 0), body("k2", 0), other, body("k3", 0)} {
 				save(t, s, r)
 			}
 			many := []string{"k1", "k2", "k2", "none"}

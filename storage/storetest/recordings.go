@@ -14,7 +14,7 @@ func recordingTests() []test {
 	copyOf := func(call string, at time.Time) storage.Recording {
 		return storage.Recording{
 			Call: call, ContactCenter: "aldebaran", At: at, Place: "folder", Name: "ab/cd/" + call, SHA256: "00ff", Bytes: 5 << 32,
-			ContentType: "audio/mpeg", KeptAt: at.Add(time.Minute),
+			ContentType: "audio/mpeg", CopiedAt: at.Add(time.Minute),
 		}
 	}
 	return []test{
@@ -26,7 +26,7 @@ func recordingTests() []test {
 			first, second := copyOf(id, noon), copyOf(id, noon)
 			second.Place, second.Bytes = "bucket", 7
 			for _, r := range []storage.Recording{first, second, second} {
-				if err := s.KeepRecording(t.Context(), r); err != nil {
+				if err := s.SaveRecording(t.Context(), r); err != nil {
 					t.Fatal(err)
 				}
 				got, err := s.Recording(t.Context(), id)
@@ -35,7 +35,7 @@ func recordingTests() []test {
 				}
 			}
 			for range 2 {
-				if err := s.ForgetRecording(t.Context(), id); err != nil {
+				if err := s.DeleteRecording(t.Context(), id); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -51,7 +51,7 @@ func recordingTests() []test {
 					r.ContactCenter = "betelgeuse"
 				}
 				want = append(want, r.Call)
-				if err := s.KeepRecording(t.Context(), r); err != nil {
+				if err := s.SaveRecording(t.Context(), r); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -66,7 +66,7 @@ func recordingTests() []test {
 				"none":          {"", noon, nil},
 			} {
 				var got []string
-				f := storage.OldRecordings{ContactCenter: c.center, Before: c.before, Limit: 2}
+				f := storage.RecordingFilter{ContactCenter: c.center, Before: c.before, Limit: 2}
 				for {
 					step, err := s.OldRecordings(t.Context(), f)
 					if err != nil {

@@ -24,7 +24,7 @@ type Store interface {
 	Ping(ctx context.Context) error
 	SchemaVersion(ctx context.Context) (int64, error)
 
-	SaveCall(ctx context.Context, r storage.Report) (storage.Saved, error)
+	SaveCall(ctx context.Context, r storage.ReceivedCDR) (storage.SaveResult, error)
 	Calls(ctx context.Context, f storage.CallFilter, p storage.Page) ([]storage.Call, string, error)
 	Call(ctx context.Context, id string) (storage.Call, []storage.Revision, error)
 	EachCall(ctx context.Context, f storage.CallFilter, use func(storage.Call) error) error
@@ -32,12 +32,12 @@ type Store interface {
 	RecordDecisions(ctx context.Context, decisions []storage.Decision) error
 	Decisions(ctx context.Context, f storage.DecisionFilter, p storage.Page) ([]storage.Decision, string, error)
 	Decision(ctx context.Context, id string) (storage.Decision, error)
-	LinkMissed(ctx context.Context, since time.Time) (int, error)
+	LinkUnlinkedCalls(ctx context.Context, since time.Time) (int, error)
 	CallsOfDecisions(ctx context.Context, ids []string) (map[string]string, error)
 
 	QueueLookups(ctx context.Context, since, now time.Time) (int, error)
 	ClaimLookups(ctx context.Context, now, until time.Time, most int) ([]storage.Lookup, error)
-	SettleLookups(ctx context.Context, settled []storage.Settled) (lost int, err error)
+	SettleLookups(ctx context.Context, settled []storage.LookupResult) (lost int, err error)
 	RequestLookup(ctx context.Context, id string, now time.Time) (storage.Enrichment, error)
 
 	RecordRejections(ctx context.Context, rejections []storage.Rejection) error
@@ -55,23 +55,23 @@ type Store interface {
 	LastReconciliation(ctx context.Context, contactCenter string) (reached, done time.Time, err error)
 	ClaimReconciliation(ctx context.Context, contactCenter, holder string, now, until time.Time) (bool, error)
 
-	ConfigMark(ctx context.Context) (string, error)
+	ConfigChangeToken(ctx context.Context) (string, error)
 	ListenConfig(ctx context.Context, heard func()) error
 
 	PutSecret(ctx context.Context, secret storage.Secret) error
 	DeleteSecret(ctx context.Context, name string) error
 	Secrets(ctx context.Context) ([]storage.Secret, error)
 
-	Forget(ctx context.Context, f storage.Forget) (storage.Forgotten, error)
+	ApplyRetention(ctx context.Context, f storage.RetentionStep) (storage.RetentionResult, error)
 
-	KeepRecording(ctx context.Context, r storage.Recording) error
+	SaveRecording(ctx context.Context, r storage.Recording) error
 	Recording(ctx context.Context, call string) (storage.Recording, error)
-	OldRecordings(ctx context.Context, f storage.OldRecordings) ([]storage.Recording, error)
-	ForgetRecording(ctx context.Context, call string) error
+	OldRecordings(ctx context.Context, f storage.RecordingFilter) ([]storage.Recording, error)
+	DeleteRecording(ctx context.Context, call string) error
 
 	AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJob) error
 	ClaimJobs(ctx context.Context, c storage.JobClaim) ([]storage.Job, error)
-	SettleJob(ctx context.Context, j storage.Job, with storage.Settlement) error
+	SettleJob(ctx context.Context, j storage.Job, with storage.JobOutcome) error
 	ReapJobs(ctx context.Context, now time.Time) (int, error)
 	PruneJobs(ctx context.Context, before time.Time, limit int) (int, error)
 	Jobs(ctx context.Context, f storage.JobFilter, p storage.Page) ([]storage.Job, string, error)
@@ -123,9 +123,9 @@ type test struct {
 var noon = time.Date(2026, time.April, 14, 12, 0, 0, 0, time.UTC)
 
 // body is a report of call key that began at noon + after, and a body of its own.
-func body(key string, after time.Duration) storage.Report {
+func body(key string, after time.Duration) storage.ReceivedCDR {
 	started := noon.Add(after)
-	return storage.Report{
+	return storage.ReceivedCDR{
 		Call: storage.Call{
 			Key: key, CallID: key, Tracker: "sales", Direction: "inbound",
 			DID: "+97148880001", RawDID: "048880001", Caller: "+971551230001", RawCaller: "0551230001", CallerName: "Layla",
@@ -141,7 +141,7 @@ func body(key string, after time.Duration) storage.Report {
 }
 
 // with is a report with another body, of the same call but for what edit does.
-func with(r storage.Report, edit func(*storage.Call)) storage.Report {
+func with(r storage.ReceivedCDR, edit func(*storage.Call)) storage.ReceivedCDR {
 	r.Call.Flags = append([]string(nil), r.Call.Flags...)
 	edit(&r.Call)
 	r.Raw = fmt.Appendf(nil, "%s %x", r.Raw, sha256.Sum256(fmt.Appendf(nil, "%v", r.Call)))
@@ -158,7 +158,7 @@ func decision(after time.Duration) storage.Decision {
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
-func save(t *testing.T, s Store, r storage.Report) storage.Saved {
+func save(t *testing.T, s Store, r storage.ReceivedCDR) storage.SaveResult {
 	t.Helper()
 	saved, err := s.SaveCall(t.Context(), r)
 	if err != nil {
