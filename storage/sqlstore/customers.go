@@ -12,12 +12,12 @@ import (
 
 // lookupRow is a row of call_lookups.
 type lookupRow struct {
-	OfCall   string `gorm:"column:of_call;primaryKey"`
-	Number   string `gorm:"column:number"`
-	State    string `gorm:"column:state"`
-	Attempts int    `gorm:"column:attempts"`
-	Error    string `gorm:"column:error"`
-	Anew     int64  `gorm:"column:anew"`
+	OfCall    string `gorm:"column:of_call;primaryKey"`
+	Number    string `gorm:"column:number"`
+	State     string `gorm:"column:state"`
+	Attempts  int    `gorm:"column:attempts"`
+	Error     string `gorm:"column:error"`
+	SkipCache int64  `gorm:"column:anew"`
 }
 
 func (lookupRow) TableName() string { return "call_lookups" }
@@ -98,7 +98,7 @@ func (s *Store) ClaimLookups(ctx context.Context, now, until time.Time, limit in
 			return err
 		}
 		for _, r := range rows {
-			claimed = append(claimed, storage.Lookup{Call: r.OfCall, Number: r.Number, Enrichment: enrichmentOf(r), SkipCache: r.Anew != 0, Until: instant(micros(until))})
+			claimed = append(claimed, storage.Lookup{Call: r.OfCall, Number: r.Number, Enrichment: enrichmentOf(r), SkipCache: r.SkipCache != 0, Until: instant(micros(until))})
 		}
 		return nil
 	})
@@ -129,12 +129,12 @@ func (s *Store) SettleLookups(ctx context.Context, results []storage.LookupResul
 
 // settleLookup stores one result. It reports whether the claim was still valid.
 func settleLookup(tx *gorm.DB, l storage.LookupResult) (claimed bool, err error) {
-	anew := 0
+	skipCache := 0
 	if l.SkipCache && !l.RetryAt.IsZero() {
-		anew = 1
+		skipCache = 1
 	}
 	done := tx.Exec(`UPDATE call_lookups SET state = ?, attempts = ?, error = ?, anew = ?, due_us = ?, changed_us = ? WHERE of_call = ? AND due_us = ?`,
-		string(l.Enrichment.State), l.Enrichment.Attempts, cleanText(l.Enrichment.Error), anew, micros(l.RetryAt), micros(l.Now), l.Call, micros(l.Until))
+		string(l.Enrichment.State), l.Enrichment.Attempts, cleanText(l.Enrichment.Error), skipCache, micros(l.RetryAt), micros(l.Now), l.Call, micros(l.Until))
 	if done.Error != nil || done.RowsAffected == 0 {
 		return false, done.Error
 	}

@@ -66,7 +66,7 @@ func TestUnavailableUnlessPrepared(t *testing.T) {
 		if s.Ready() {
 			t.Error("ready")
 		}
-		for name, err := range storetest.Everything(t.Context(), s) {
+		for name, err := range storetest.ErrorsByMethod(t.Context(), s) {
 			if !errors.Is(err, storage.ErrUnavailable) {
 				t.Errorf("%s: %v, want storage.ErrUnavailable", name, err)
 			}
@@ -274,7 +274,7 @@ func TestTranslation(t *testing.T) {
 		if err := s.db.Load().close(); err != nil {
 			t.Fatal(err)
 		}
-		for name, err := range storetest.Everything(t.Context(), s) {
+		for name, err := range storetest.ErrorsByMethod(t.Context(), s) {
 			if !errors.Is(err, storage.ErrUnavailable) {
 				t.Errorf("%s: %v, want storage.ErrUnavailable", name, err)
 			}

@@ -10,18 +10,18 @@ import (
 	"calltracker/storage"
 )
 
-func recordingTests() []test {
+func recordingTests() []testCase {
 	copyOf := func(call string, at time.Time) storage.Recording {
 		return storage.Recording{
 			Call: call, ContactCenter: "aldebaran", At: at, Place: "folder", Name: "ab/cd/" + call, SHA256: "00ff", Bytes: 5 << 32,
 			ContentType: "audio/mpeg", CopiedAt: at.Add(time.Minute),
 		}
 	}
-	return []test{
-		{"keeps one copy of a call", func(t *testing.T, s Store) {
+	return []testCase{
+		{"each call has one copy", func(t *testing.T, s Store) {
 			id := newID()
 			if _, err := s.Recording(t.Context(), id); !errors.Is(err, storage.ErrNotFound) {
-				t.Errorf("before: %v", err)
+				t.Errorf("before saving: %v, want storage.ErrNotFound", err)
 			}
 			first, second := copyOf(id, noon), copyOf(id, noon)
 			second.Place, second.Bytes = "bucket", 7
@@ -40,13 +40,13 @@ func recordingTests() []test {
 				}
 			}
 			if _, err := s.Recording(t.Context(), id); !errors.Is(err, storage.ErrNotFound) {
-				t.Errorf("after: %v", err)
+				t.Errorf("after deleting: %v, want storage.ErrNotFound", err)
 			}
 		}},
-		{"lists old copies in steps", func(t *testing.T, s Store) {
+		{"old copies are listed in steps", func(t *testing.T, s Store) {
 			var want []string
 			for n := range 5 {
-				r := copyOf(newID(), noon.Add(time.Duration(n/2)*time.Hour)) // some at the same instant
+				r := copyOf(newID(), noon.Add(time.Duration(n/2)*time.Hour)) // some at the same time
 				if n == 4 {
 					r.ContactCenter = "betelgeuse"
 				}
