@@ -26,7 +26,7 @@ type configStore interface {
 	ConfigVersions(ctx context.Context, p storage.Page) ([]storage.ConfigVersion, string, error)
 	ConfigVersion(ctx context.Context, n int64) (storage.ConfigVersion, error)
 	Secrets(ctx context.Context) ([]storage.Secret, error)
-	ConfigMark(ctx context.Context) (string, error)
+	ConfigChangeToken(ctx context.Context) (string, error)
 	ListenConfig(ctx context.Context, heard func()) error
 }
 

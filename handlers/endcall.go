@@ -44,7 +44,7 @@ type EndRequest struct {
 
 // Receipt says what was stored for an EndRequest.
 type Receipt struct {
-	Saved    storage.Saved // zero if the record went to the spool
+	Saved    storage.SaveResult // zero if the record went to the spool
 	Warnings []string      // for the sender
 }
 
@@ -128,7 +128,7 @@ func (r *Recorder) Record(ctx context.Context, in EndRequest, source storage.Sou
 		call.Key = "sha256:" + digest(raw)
 	}
 	call.ReceivedAt = r.Now().UTC().Truncate(time.Microsecond)
-	receipt.Saved, _, err = r.Intake.Keep(ctx, storage.Report{Call: call, Source: source, Raw: raw, Jobs: r.Jobs.Jobs(call)})
+	receipt.Saved, _, err = r.Intake.Keep(ctx, storage.ReceivedCDR{Call: call, Source: source, Raw: raw, Jobs: r.Jobs.Jobs(call)})
 	if err != nil {
 		return Receipt{}, fmt.Errorf("store CDR: %w", err)
 	}

@@ -19,7 +19,7 @@ import (
 type lookupStore interface {
 	QueueLookups(ctx context.Context, since, now time.Time) (int, error)
 	ClaimLookups(ctx context.Context, now, until time.Time, most int) ([]storage.Lookup, error)
-	SettleLookups(ctx context.Context, settled []storage.Settled) (lost int, err error)
+	SettleLookups(ctx context.Context, settled []storage.LookupResult) (lost int, err error)
 	RequestLookup(ctx context.Context, id string, now time.Time) (storage.Enrichment, error)
 }
 
@@ -101,7 +101,7 @@ func (h *Enricher) round(ctx context.Context, s *sweep) time.Duration {
 	if len(claimed) == 0 {
 		return enrichEvery
 	}
-	settled, answered := make([]storage.Settled, len(claimed)), make([]bool, len(claimed))
+	settled, answered := make([]storage.LookupResult, len(claimed)), make([]bool, len(claimed))
 	var working sync.WaitGroup
 	for i, l := range claimed {
 		working.Go(func() { settled[i], answered[i] = h.look(ctx, l) })
@@ -129,13 +129,13 @@ func (h *Enricher) troubled(ctx context.Context, err error) time.Duration {
 }
 
 // look looks one call's number up. answered tells whether any CRM said anything.
-func (h *Enricher) look(ctx context.Context, l storage.Lookup) (settled storage.Settled, answered bool) {
+func (h *Enricher) look(ctx context.Context, l storage.Lookup) (settled storage.LookupResult, answered bool) {
 	asking, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	result := h.Directory.Find(asking, crm.Query{Number: phone.Parse(l.Number, ""), Priority: crm.Background, SkipCache: l.Anew})
+	result := h.Directory.Find(asking, crm.Query{Number: phone.Parse(l.Number, ""), Priority: crm.Background, SkipCache: l.SkipCache})
 	settled.Lookup, settled.Now = l, h.Now().UTC()
 	for _, m := range result.Customers {
-		settled.Found = append(settled.Found, storage.Customer{Connection: m.Connection, ID: m.ID, Name: m.Name, URL: m.URL, MatchedBy: m.MatchedBy})
+		settled.Customers = append(settled.Customers, storage.Customer{Connection: m.Connection, ID: m.ID, Name: m.Name, URL: m.URL, MatchedBy: m.MatchedBy})
 	}
 	var waiting, rejected []crm.Answer
 	for _, a := range result.Answers {
@@ -159,12 +159,12 @@ func (h *Enricher) look(ctx context.Context, l storage.Lookup) (settled storage.
 		if answered {
 			again = max(again, againPartly)
 		}
-		settled.Due = h.Now().UTC().Add(again)
+		settled.RetryAt = h.Now().UTC().Add(again)
 		return settled, answered
 	}
 	state.Attempts++
 	switch {
-	case len(settled.Found) > 0:
+	case len(settled.Customers) > 0:
 		state.State = storage.EnrichmentFound
 	case len(rejected) > 0:
 		state.State = storage.EnrichmentFailed

@@ -88,7 +88,7 @@ func enriching(t *testing.T, calls int, c *clerk) *sqlstore.Store {
 		saving.Go(func() {
 			for i := saver; i < calls; i += savers {
 				key, caller := fmt.Sprint("call-", i), fmt.Sprintf("+9715098%05d", i)
-				if _, err := store.SaveCall(t.Context(), storage.Report{
+				if _, err := store.SaveCall(t.Context(), storage.ReceivedCDR{
 					Call:   storage.Call{Key: key, CallID: key, Caller: caller, RawCaller: caller, Result: storage.Answered, ReceivedAt: time.Now()},
 					Source: storage.FromEndCall, Raw: []byte(key),
 				}); err != nil {

@@ -122,7 +122,7 @@ func notify(message chan<- struct{}) {
 func (c *Config) follow(ctx context.Context, seen string) (mark string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, followTimeout)
 	defer cancel()
-	if mark, err = c.Store.ConfigMark(ctx); err != nil || mark == seen {
+	if mark, err = c.Store.ConfigChangeToken(ctx); err != nil || mark == seen {
 		return mark, err
 	}
 	c.changing.Lock()

@@ -16,13 +16,13 @@ import (
 // jobStore is what Runner needs of a store.
 type jobStore interface {
 	ClaimJobs(ctx context.Context, c storage.JobClaim) ([]storage.Job, error)
-	SettleJob(ctx context.Context, j storage.Job, with storage.Settlement) error
+	SettleJob(ctx context.Context, j storage.Job, with storage.JobOutcome) error
 	ReapJobs(ctx context.Context, now time.Time) (int, error)
 }
 
 // JobKind is how jobs of one kind are run. To add a kind, put a JobKind into the
 // list that package server gives to the Runner, and its jobs into the Jobs of a
-// storage.Report (then they are made in the transaction of the record) or into
+// storage.ReceivedCDR (then they are made in the transaction of the record) or into
 // the store with AddJobs.
 //
 // Run may be called more than once for a job, here and by other processes, but
@@ -268,9 +268,9 @@ func try(ctx context.Context, k JobKind, j storage.Job) (err error) {
 }
 
 // settlement decides what becomes of a job after a try.
-func (r *Runner) settlement(k JobKind, j storage.Job, err error, stopped bool) (with storage.Settlement, outcome string) {
+func (r *Runner) settlement(k JobKind, j storage.Job, err error, stopped bool) (with storage.JobOutcome, outcome string) {
 	now := r.Now().UTC()
-	with = storage.Settlement{State: storage.JobDone, Now: now}
+	with = storage.JobOutcome{State: storage.JobDone, Now: now}
 	if err == nil {
 		return with, "done"
 	}

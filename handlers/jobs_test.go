@@ -22,7 +22,7 @@ import (
 type bench struct {
 	mu      sync.Mutex
 	waiting []storage.Job
-	settled []storage.Settlement
+	settled []storage.JobOutcome
 }
 
 func (b *bench) ClaimJobs(_ context.Context, c storage.JobClaim) (claimed []storage.Job, _ error) {
@@ -39,7 +39,7 @@ func (b *bench) ClaimJobs(_ context.Context, c storage.JobClaim) (claimed []stor
 	return claimed, nil
 }
 
-func (b *bench) SettleJob(_ context.Context, j storage.Job, with storage.Settlement) error {
+func (b *bench) SettleJob(_ context.Context, j storage.Job, with storage.JobOutcome) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.settled = append(b.settled, with)

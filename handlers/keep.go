@@ -29,7 +29,7 @@ var (
 // recordStore is what Keeper needs of a store. Saving a report twice must be as
 // good as saving it once.
 type recordStore interface {
-	SaveCall(ctx context.Context, r storage.Report) (storage.Saved, error)
+	SaveCall(ctx context.Context, r storage.ReceivedCDR) (storage.SaveResult, error)
 	Ping(ctx context.Context) error
 }
 
@@ -76,7 +76,7 @@ const (
 // Keep returns once the report is in a safe place; spooled tells that this is
 // the spool. The error is ErrNotKept with its causes. A save that took too long
 // may have been done all the same: then Drain repeats it, which does no harm.
-func (k *Keeper) Keep(ctx context.Context, r storage.Report) (saved storage.Saved, spooled bool, err error) {
+func (k *Keeper) Keep(ctx context.Context, r storage.ReceivedCDR) (saved storage.SaveResult, spooled bool, err error) {
 	failure := errNotAsked
 	asked := k.circuit.closed(k.Now())
 	if asked {
@@ -86,7 +86,7 @@ func (k *Keeper) Keep(ctx context.Context, r storage.Report) (saved storage.Save
 	}
 	unspooled := k.spool(ctx, r, failure)
 	if unspooled == nil {
-		return storage.Saved{}, true, nil
+		return storage.SaveResult{}, true, nil
 	}
 	if !asked { // there is nothing better left
 		if saved, failure = k.save(ctx, r, saveTimeout); failure == nil {
@@ -94,10 +94,10 @@ func (k *Keeper) Keep(ctx context.Context, r storage.Report) (saved storage.Save
 		}
 	}
 	k.refusal.Store(k.Now().UnixMicro())
-	return storage.Saved{}, false, fmt.Errorf("%w: %w; %w", ErrNotKept, failure, unspooled)
+	return storage.SaveResult{}, false, fmt.Errorf("%w: %w; %w", ErrNotKept, failure, unspooled)
 }
 
-func (k *Keeper) save(ctx context.Context, r storage.Report, timeout time.Duration) (storage.Saved, error) {
+func (k *Keeper) save(ctx context.Context, r storage.ReceivedCDR, timeout time.Duration) (storage.SaveResult, error) {
 	start := k.Now()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -107,7 +107,7 @@ func (k *Keeper) save(ctx context.Context, r storage.Report, timeout time.Durati
 		if took >= saveTimeout {
 			k.circuit.late(k.Now())
 		}
-		return storage.Saved{}, err
+		return storage.SaveResult{}, err
 	}
 	k.Metrics.Stored(r.Call.Result, saved)
 	k.refusal.Store(0)
@@ -123,7 +123,7 @@ func (k *Keeper) save(ctx context.Context, r storage.Report, timeout time.Durati
 	return saved, nil
 }
 
-func (k *Keeper) spool(ctx context.Context, r storage.Report, cause error) error {
+func (k *Keeper) spool(ctx context.Context, r storage.ReceivedCDR, cause error) error {
 	record, err := encodeSpooled(r)
 	if err != nil {
 		return err
@@ -165,7 +165,7 @@ func (k *Keeper) Refusing() bool {
 // they should come again, one by one and after a pause; ErrRefused that the one
 // record that was given never should. It is for one goroutine at a time.
 func (k *Keeper) Drain(ctx context.Context, records [][]byte) error {
-	reports := make([]storage.Report, len(records))
+	reports := make([]storage.ReceivedCDR, len(records))
 	for i, record := range records {
 		var err error
 		if reports[i], err = readSpooled(record); err != nil {
@@ -185,10 +185,10 @@ func (k *Keeper) Drain(ctx context.Context, records [][]byte) error {
 
 // drainTogether saves different calls at the same time, since the store shares
 // a transaction among those that come together.
-func (k *Keeper) drainTogether(ctx context.Context, reports []storage.Report) error {
+func (k *Keeper) drainTogether(ctx context.Context, reports []storage.ReceivedCDR) error {
 	type call struct{ contactCenter, key string }
 	var order []call
-	calls := map[call][]storage.Report{}
+	calls := map[call][]storage.ReceivedCDR{}
 	for _, r := range reports {
 		c := call{r.Call.ContactCenter, r.Call.Key}
 		if calls[c] == nil {
@@ -281,16 +281,16 @@ func (c *circuit) close() {
 // A spooled record is a line of JSON, and after it the body as it came: so a
 // person can read it, and cut the body out to send it again.
 //
-// Version 1 has the fields of storage.Report by their names. A program that
+// Version 1 has the fields of storage.ReceivedCDR by their names. A program that
 // changes what one of them means, or removes one, needs another version.
 const spooledVersion = 1
 
 type spooledHead struct {
 	Version int
-	Report  storage.Report // without Raw
+	Report  storage.ReceivedCDR // without Raw
 }
 
-func encodeSpooled(r storage.Report) ([]byte, error) {
+func encodeSpooled(r storage.ReceivedCDR) ([]byte, error) {
 	raw := r.Raw
 	r.Raw = nil
 	head, err := json.Marshal(spooledHead{Version: spooledVersion, Report: r})
@@ -302,23 +302,23 @@ func encodeSpooled(r storage.Report) ([]byte, error) {
 
 // readSpooled takes a record apart. Fields that it does not know are an error:
 // a newer program has put something there that must not be dropped.
-func readSpooled(record []byte) (storage.Report, error) {
+func readSpooled(record []byte) (storage.ReceivedCDR, error) {
 	line, raw, whole := bytes.Cut(record, []byte("\n"))
 	if !whole {
-		return storage.Report{}, errors.New("decode record: it has no body")
+		return storage.ReceivedCDR{}, errors.New("decode record: it has no body")
 	}
 	var version struct{ Version int }
 	if err := json.Unmarshal(line, &version); err != nil {
-		return storage.Report{}, fmt.Errorf("decode record: %w", err)
+		return storage.ReceivedCDR{}, fmt.Errorf("decode record: %w", err)
 	}
 	if version.Version != spooledVersion {
-		return storage.Report{}, fmt.Errorf("decode record: version %d is not known, only %d is", version.Version, spooledVersion)
+		return storage.ReceivedCDR{}, fmt.Errorf("decode record: version %d is not known, only %d is", version.Version, spooledVersion)
 	}
 	var head spooledHead
 	decoder := json.NewDecoder(bytes.NewReader(line))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&head); err != nil {
-		return storage.Report{}, fmt.Errorf("decode record: %w", err)
+		return storage.ReceivedCDR{}, fmt.Errorf("decode record: %w", err)
 	}
 	head.Report.Raw = raw
 	return head.Report, nil

@@ -29,10 +29,10 @@ type database struct {
 	saved []string      // keys
 	asked int
 
-	answer *storage.Saved // nil for that of a new call
+	answer *storage.SaveResult // nil for that of a new call
 }
 
-func (d *database) SaveCall(ctx context.Context, r storage.Report) (storage.Saved, error) {
+func (d *database) SaveCall(ctx context.Context, r storage.ReceivedCDR) (storage.SaveResult, error) {
 	d.mu.Lock()
 	away, takes := d.away, d.takes
 	d.asked++
@@ -41,14 +41,14 @@ func (d *database) SaveCall(ctx context.Context, r storage.Report) (storage.Save
 		select {
 		case <-time.After(takes):
 		case <-ctx.Done():
-			return storage.Saved{}, fmt.Errorf("%w: %w", storage.ErrUnavailable, ctx.Err())
+			return storage.SaveResult{}, fmt.Errorf("%w: %w", storage.ErrUnavailable, ctx.Err())
 		}
 	}
 	if away != nil {
-		return storage.Saved{}, away
+		return storage.SaveResult{}, away
 	}
 	if strings.HasPrefix(r.Call.Key, "poison") {
-		return storage.Saved{}, errors.New("refused for its own sake")
+		return storage.SaveResult{}, errors.New("refused for its own sake")
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -56,7 +56,7 @@ func (d *database) SaveCall(ctx context.Context, r storage.Report) (storage.Save
 	if d.answer != nil {
 		return *d.answer, nil
 	}
-	return storage.Saved{ID: r.Call.Key, Created: true}, nil
+	return storage.SaveResult{ID: r.Call.Key, Created: true}, nil
 }
 
 func (d *database) Ping(context.Context) error {
@@ -95,8 +95,8 @@ func newKeeper(log io.Writer) (*Keeper, *database, *shelf) {
 	}, d, s
 }
 
-func reportOf(key string) storage.Report {
-	return storage.Report{Call: storage.Call{Key: key, CallID: key, Result: storage.Missed}, Source: storage.FromEndCall, Raw: []byte("!")}
+func reportOf(key string) storage.ReceivedCDR {
+	return storage.ReceivedCDR{Call: storage.Call{Key: key, CallID: key, Result: storage.Missed}, Source: storage.FromEndCall, Raw: []byte("!")}
 }
 
 func TestRecordsGoToTheSpoolWhileTheDatabaseIsAway(t *testing.T) {
@@ -303,7 +303,7 @@ func filled(v reflect.Value) {
 // TestASpooledRecordHoldsEverything fails when a report has a field that does
 // not survive the spool.
 func TestASpooledRecordHoldsEverything(t *testing.T) {
-	var r storage.Report
+	var r storage.ReceivedCDR
 	filled(reflect.ValueOf(&r).Elem())
 	r.Raw = []byte("{\"a\":\n\xff\x00}\n")
 	record, err := encodeSpooled(r)
@@ -328,7 +328,7 @@ const spooledBefore = `{"Version":1,"Report":{"Call":{"ID":"","ContactCenter":"a
 
 func TestRecordsOfEarlierVersionsAreRead(t *testing.T) {
 	got, err := readSpooled([]byte(spooledBefore))
-	want := storage.Report{
+	want := storage.ReceivedCDR{
 		Call: storage.Call{
 			ContactCenter: "aldebaran", Key: "c-1", Tracker: "sales", CallID: "c-1", Direction: "inbound", DID: "+97161234567", RawDID: "061234567",
 			StartedAt: time.Date(2026, 11, 25, 3, 30, 1, 500_000_000, time.UTC), Duration: 28, Result: storage.Answered,
@@ -382,16 +382,16 @@ func TestSavedJobsWakeTheirWorkers(t *testing.T) {
 	job := []storage.NewJob{{Kind: "k"}}
 	for _, tt := range []struct {
 		name  string
-		saved storage.Saved
+		saved storage.SaveResult
 		jobs  []storage.NewJob
 		away  error
 		want  int
 	}{
-		{"a new call with a job", storage.Saved{ID: "1", Created: true}, job, nil, 1},
-		{"a revision with a job", storage.Saved{ID: "1", Revised: true}, job, nil, 1},
-		{"a repeat, which causes none", storage.Saved{ID: "1"}, job, nil, 0},
-		{"a new call without a job", storage.Saved{ID: "1", Created: true}, nil, nil, 0},
-		{"a record that went to the spool", storage.Saved{}, job, storage.ErrUnavailable, 0},
+		{"a new call with a job", storage.SaveResult{ID: "1", Created: true}, job, nil, 1},
+		{"a revision with a job", storage.SaveResult{ID: "1", Revised: true}, job, nil, 1},
+		{"a repeat, which causes none", storage.SaveResult{ID: "1"}, job, nil, 0},
+		{"a new call without a job", storage.SaveResult{ID: "1", Created: true}, nil, nil, 0},
+		{"a record that went to the spool", storage.SaveResult{}, job, storage.ErrUnavailable, 0},
 	} {
 		woken = 0
 		d.set(tt.away, 0)

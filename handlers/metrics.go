@@ -49,7 +49,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 }
 
 // Stored counts a record that was kept.
-func (m *Metrics) Stored(result storage.Result, saved storage.Saved) {
+func (m *Metrics) Stored(result storage.Result, saved storage.SaveResult) {
 	switch {
 	case saved.Created:
 		m.calls.WithLabelValues(string(result)).Inc()
@@ -64,10 +64,10 @@ func (m *Metrics) Stored(result storage.Result, saved storage.Saved) {
 // Reconciled counts a reconciliation.
 func (m *Metrics) Reconciled(r storage.Reconciliation) {
 	m.reconciliations.WithLabelValues(r.ContactCenter, string(r.State)).Inc()
-	for kind, n := range map[string]int{"backfilled": r.Figures.Backfilled, "enriched": r.Figures.Enriched, "differing": r.Figures.Differing} {
+	for kind, n := range map[string]int{"backfilled": r.Counts.Backfilled, "enriched": r.Counts.Enriched, "differing": r.Counts.Differing} {
 		m.reconciled.WithLabelValues(r.ContactCenter, kind).Add(float64(n))
 	}
-	if r.Trigger == storage.Scheduled && !r.Reached.IsZero() {
+	if r.Trigger == storage.TriggerSchedule && !r.Reached.IsZero() {
 		m.reached.WithLabelValues(r.ContactCenter).Set(float64(r.Reached.Unix()))
 	}
 }

@@ -129,7 +129,7 @@ func (r *Reconciler) scheduled(ctx context.Context, name string) (retry time.Dur
 		return 0, nil
 	}
 	from, to := r.span(name, now, reached)
-	_, err = r.run(ctx, name, from, to, storage.Scheduled)
+	_, err = r.run(ctx, name, from, to, storage.TriggerSchedule)
 	if err == nil && from.Before(to.Add(-lookBack)) {
 		r.deep[name] = now
 	}
@@ -190,7 +190,7 @@ func (r *Reconciler) run(ctx context.Context, name string, from, to time.Time, t
 		Reconciler: r, center: name, from: from, to: to, seen: map[string]bool{},
 		out: storage.Reconciliation{ID: storage.NewID(), ContactCenter: name, Trigger: trigger, From: from, To: to, StartedAt: r.Now().UTC().Truncate(time.Microsecond)},
 		prolong: func(ctx context.Context) error {
-			if trigger != storage.Scheduled {
+			if trigger != storage.TriggerSchedule {
 				return nil
 			}
 			now := r.Now()
@@ -203,17 +203,17 @@ func (r *Reconciler) run(ctx context.Context, name string, from, to time.Time, t
 	if err != nil {
 		c.out.State, c.out.Error = storage.ReconciliationDelayed, delay(err)
 	}
-	if ctx.Err() != nil && trigger == storage.Scheduled { // the server stops; the next start goes on
+	if ctx.Err() != nil && trigger == storage.TriggerSchedule { // the server stops; the next start goes on
 		return c.out, ctx.Err()
 	}
 	r.Metrics.Reconciled(c.out)
 	level := slog.LevelDebug
-	if c.out.Figures.Backfilled > 0 || c.out.Figures.Enriched > 0 || trigger == storage.Requested {
+	if c.out.Counts.Backfilled > 0 || c.out.Counts.Enriched > 0 || trigger == storage.TriggerRequest {
 		level = slog.LevelInfo
 	}
 	r.Logger.LogAttrs(ctx, level, "reconciled", slog.String("contact_center", name), slog.String("state", string(c.out.State)),
-		slog.Time("from", from), slog.Time("to", to), slog.Int("found", c.out.Figures.Found), slog.Int("backfilled", c.out.Figures.Backfilled),
-		slog.Int("enriched", c.out.Figures.Enriched), slog.Int("differing", c.out.Figures.Differing), slog.Int("unended", c.out.Figures.Unended))
+		slog.Time("from", from), slog.Time("to", to), slog.Int("found", c.out.Counts.Found), slog.Int("backfilled", c.out.Counts.Backfilled),
+		slog.Int("enriched", c.out.Counts.Enriched), slog.Int("differing", c.out.Counts.Differing), slog.Int("unended", c.out.Counts.Unended))
 	record, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordWait)
 	defer cancel()
 	if recordErr := r.Store.RecordReconciliation(record, c.out); recordErr != nil {
@@ -254,7 +254,7 @@ func (c *comparison) compare(ctx context.Context) error {
 			trackers = append(trackers, id)
 		}
 	}
-	figures := &c.out.Figures
+	figures := &c.out.Counts
 	for at := c.from; at.Before(c.to); {
 		next := at.Add(sliceLength)
 		if next.After(c.to) || c.to.Sub(next) < time.Hour { // no request for a sliver
@@ -275,7 +275,7 @@ func (c *comparison) compare(ctx context.Context) error {
 	if err := open(); err != nil {
 		return err
 	}
-	if len(trackers) == 0 || figures.Unended == 0 && c.out.Trigger == storage.Scheduled {
+	if len(trackers) == 0 || figures.Unended == 0 && c.out.Trigger == storage.TriggerSchedule {
 		return nil
 	}
 	// What the history does not have may be in the trackers' own log.
@@ -300,7 +300,7 @@ func minTime(a, b time.Time) time.Time {
 func (c *comparison) logs(ctx context.Context) error {
 	for start, pages := 0, 0; pages < mostLogs; pages++ {
 		entries, total, err := c.client.TrackerLogs(ctx, ziwo.LogQuery{From: c.from, To: c.to.AddDate(0, 0, 1), Start: start, Size: logPage})
-		c.out.Figures.Requests++
+		c.out.Counts.Requests++
 		if err != nil {
 			return err
 		}
@@ -346,7 +346,7 @@ func (c *comparison) page(ctx context.Context, records []ziwo.HistoryRecord) err
 	for _, record := range records {
 		id := record.CDR.CallID
 		if id == "" {
-			c.out.Figures.Unreadable++
+			c.out.Counts.Unreadable++
 			continue
 		}
 		if c.seen[id] { // it moved from one page to the next
@@ -370,7 +370,7 @@ func (c *comparison) page(ctx context.Context, records []ziwo.HistoryRecord) err
 			known[call.Key] = call
 		}
 	}
-	c.out.Figures.Found += len(calls)
+	c.out.Counts.Found += len(calls)
 	var missing, better []told
 	for _, t := range calls {
 		call, ok := known[t.call.Key]
@@ -378,13 +378,13 @@ func (c *comparison) page(ctx context.Context, records []ziwo.HistoryRecord) err
 			missing = append(missing, t)
 			continue
 		}
-		c.out.Figures.Present++
+		c.out.Counts.Present++
 		enriches, differs, changes := compareCalls(call, t.call)
 		if differs {
-			c.out.Figures.Differing++
+			c.out.Counts.Differing++
 		}
 		if enriches {
-			c.out.Figures.Enriched++
+			c.out.Counts.Enriched++
 		}
 		if enriches || changes {
 			t.from.ContactCenter = call.ContactCenter
@@ -392,11 +392,11 @@ func (c *comparison) page(ctx context.Context, records []ziwo.HistoryRecord) err
 		}
 	}
 	created, err := c.save(ctx, missing)
-	c.out.Figures.Backfilled += created
+	c.out.Counts.Backfilled += created
 	if err != nil {
 		return err
 	}
-	c.out.Figures.Present += len(missing) - created // they came meanwhile
+	c.out.Counts.Present += len(missing) - created // they came meanwhile
 	_, err = c.save(ctx, better)
 	return err
 }
@@ -460,7 +460,7 @@ func compareCalls(known, told storage.Call) (enriches, differs, changes bool) {
 	told.ID, told.Key, told.ContactCenter = known.ID, known.Key, known.ContactCenter
 	told.Decision, told.Route = known.Decision, known.Route
 	before := essence(known)
-	ours, theirs := essence(storage.Complete(known, told)), essence(storage.Complete(told, known))
+	ours, theirs := essence(storage.FillBlanks(known, told)), essence(storage.FillBlanks(told, known))
 	return !reflect.DeepEqual(before, ours), !reflect.DeepEqual(ours, theirs),
 		!reflect.DeepEqual(before, essence(storage.Merge(known, told)))
 }
@@ -509,7 +509,7 @@ type ReconciliationList struct {
 }
 
 func viewOf(r storage.Reconciliation) ReconciliationView {
-	f := r.Figures
+	f := r.Counts
 	return ReconciliationView{
 		ID: r.ID, ContactCenter: r.ContactCenter, Trigger: string(r.Trigger), From: r.From, To: r.To, Reached: instant(r.Reached),
 		StartedAt: r.StartedAt, EndedAt: r.EndedAt, State: string(r.State), Error: r.Error, Notes: append([]string{}, r.Notes...),
@@ -583,7 +583,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, in ReconciliationInput) (Rec
 	}
 	out := ReconciliationList{Runs: []ReconciliationView{}}
 	for _, name := range names {
-		run, err := r.run(ctx, name, in.From.UTC(), in.To.UTC(), storage.Requested)
+		run, err := r.run(ctx, name, in.From.UTC(), in.To.UTC(), storage.TriggerRequest)
 		if errors.Is(err, storage.ErrUnavailable) {
 			return ReconciliationList{}, err
 		}

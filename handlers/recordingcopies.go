@@ -98,10 +98,10 @@ func (h *Recordings) keep(ctx context.Context, j storage.Job) error {
 	case err != nil:
 		return Delay(keepLater, err)
 	}
-	err = h.Store.KeepRecording(ctx, storage.Recording{
+	err = h.Store.SaveRecording(ctx, storage.Recording{
 		Call: call.ID, ContactCenter: call.ContactCenter, At: call.At(),
 		Place: place.Name(), Name: stored, SHA256: digest, Bytes: size,
-		ContentType: recording.ContentType, KeptAt: h.Now().UTC().Truncate(time.Microsecond),
+		ContentType: recording.ContentType, CopiedAt: h.Now().UTC().Truncate(time.Microsecond),
 	})
 	if err != nil {
 		return Delay(time.Minute, err)
@@ -231,7 +231,7 @@ func (h *Recordings) copied(ctx context.Context, call storage.Call, part Recordi
 	}
 	out := &Recording{
 		Size: kept.Bytes, ContentType: kept.ContentType, ETag: `"` + kept.SHA256 + `"`,
-		LastModified: kept.KeptAt.UTC().Format(http.TimeFormat), FileName: fileName(call, kept.ContentType),
+		LastModified: kept.CopiedAt.UTC().Format(http.TimeFormat), FileName: fileName(call, kept.ContentType),
 	}
 	from := int64(0)
 	if wanted, ok := parseRange(part.Range); ok && (part.IfRange == "" || part.IfRange == out.ETag || part.IfRange == out.LastModified) {
@@ -285,13 +285,13 @@ func (h *Recordings) forget(ctx context.Context, _ storage.Job) error {
 	if live == nil {
 		return nil
 	}
-	var old []storage.OldRecordings
+	var old []storage.RecordingFilter
 	doc := live.Document
 	if doc.Retention != nil {
-		old = append(old, storage.OldRecordings{Before: before(start, doc.Retention.PersonalDays)})
+		old = append(old, storage.RecordingFilter{Before: before(start, doc.Retention.PersonalDays)})
 	}
 	for name, center := range doc.ContactCenters {
-		old = append(old, storage.OldRecordings{ContactCenter: name, Before: before(start, center.Recordings.Days)})
+		old = append(old, storage.RecordingFilter{ContactCenter: name, Before: before(start, center.Recordings.Days)})
 	}
 	deleted, failure := 0, h.Tidy(start)
 	for _, f := range old {
@@ -331,5 +331,5 @@ func (h *Recordings) uncopy(ctx context.Context, r storage.Recording) error {
 	if err := place.Delete(ctx, r.Name); err != nil {
 		return err
 	}
-	return h.Store.ForgetRecording(ctx, r.Call)
+	return h.Store.DeleteRecording(ctx, r.Call)
 }

@@ -71,9 +71,9 @@ const (
 type recordingStore interface {
 	Call(ctx context.Context, id string) (storage.Call, []storage.Revision, error)
 	Recording(ctx context.Context, call string) (storage.Recording, error)
-	KeepRecording(ctx context.Context, r storage.Recording) error
-	OldRecordings(ctx context.Context, f storage.OldRecordings) ([]storage.Recording, error)
-	ForgetRecording(ctx context.Context, call string) error
+	SaveRecording(ctx context.Context, r storage.Recording) error
+	OldRecordings(ctx context.Context, f storage.RecordingFilter) ([]storage.Recording, error)
+	DeleteRecording(ctx context.Context, call string) error
 	AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJob) error
 }
 

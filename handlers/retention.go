@@ -11,7 +11,7 @@ import (
 
 // retentionStore is what Retention needs of a store.
 type retentionStore interface {
-	Forget(ctx context.Context, f storage.Forget) (storage.Forgotten, error)
+	ApplyRetention(ctx context.Context, f storage.RetentionStep) (storage.RetentionResult, error)
 	AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJob) error
 }
 
@@ -42,14 +42,14 @@ func (h *Retention) Kind() JobKind {
 // changes nothing.
 func (h *Retention) Schedule(ctx context.Context) error {
 	now := h.Now().UTC()
-	if f := h.forget(now); f.Raw.IsZero() && f.Personal.IsZero() {
+	if f := h.forget(now); f.BodiesBefore.IsZero() && f.PersonalBefore.IsZero() {
 		return nil
 	}
 	return h.Store.AddJobs(ctx, now, []storage.NewJob{{Kind: retentionKind, Key: now.Format(time.DateOnly)}})
 }
 
 // forget is what is older than the configuration in force keeps it.
-func (h *Retention) forget(now time.Time) (f storage.Forget) {
+func (h *Retention) forget(now time.Time) (f storage.RetentionStep) {
 	live := h.Config.Live()
 	if live == nil || live.Document.Retention == nil {
 		return f
@@ -61,40 +61,40 @@ func (h *Retention) forget(now time.Time) (f storage.Forget) {
 		}
 		return now.AddDate(0, 0, -days)
 	}
-	f.Raw, f.Personal = before(keep.RawDays), before(keep.PersonalDays)
+	f.BodiesBefore, f.PersonalBefore = before(keep.RawDays), before(keep.PersonalDays)
 	return f
 }
 
 func (h *Retention) run(ctx context.Context, j storage.Job) error {
 	start := h.Now().UTC()
 	f := h.forget(start)
-	f.After, f.Limit = string(j.Payload), retentionStep
+	f.Cursor, f.Limit = string(j.Payload), retentionStep
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	var calls, decisions int
-	for !f.Raw.IsZero() || !f.Personal.IsZero() {
-		done, err := h.Store.Forget(ctx, f)
+	for !f.BodiesBefore.IsZero() || !f.PersonalBefore.IsZero() {
+		done, err := h.Store.ApplyRetention(ctx, f)
 		switch {
 		case errors.Is(err, storage.ErrBadCursor): // of another version of this program
-			f.After = ""
+			f.Cursor = ""
 			continue
 		case errors.Is(err, storage.ErrUnavailable):
 			return Delay(time.Minute, err)
 		case err != nil:
 			return err
 		}
-		calls, decisions, f.After = calls+done.Calls, decisions+done.Decisions, done.Next
-		if f.After == "" {
+		calls, decisions, f.Cursor = calls+done.Calls, decisions+done.Decisions, done.NextCursor
+		if f.Cursor == "" {
 			break
 		}
 		if h.Now().Sub(start) >= retentionTry {
-			return Continue(0, []byte(f.After))
+			return Continue(0, []byte(f.Cursor))
 		}
 		if done.Calls+done.Decisions > 0 {
 			pause.Reset(retentionPause)
 			select {
 			case <-ctx.Done():
-				return Continue(0, []byte(f.After))
+				return Continue(0, []byte(f.Cursor))
 			case <-pause.C:
 			}
 		}

@@ -32,7 +32,7 @@ func (s *server) prepareJobs(counts *handlers.Metrics) {
 			{Name: "ask for retention", Every: 10 * time.Minute, Run: retention.Schedule},
 			{Name: "ask for retention of recordings", Every: 10 * time.Minute, Run: s.recordings.Schedule},
 			{Name: "forget jobs that are done", Every: time.Hour, Run: s.pruneJobs},
-			{Name: "link calls to decisions", Every: linkEvery, Run: s.linkMissed},
+			{Name: "link calls to decisions", Every: linkEvery, Run: s.linkCalls},
 			{Name: "make partitions", Every: 6 * time.Hour, Run: func(ctx context.Context) error {
 				return s.store.EnsurePartitions(ctx, time.Now())
 			}},
@@ -57,7 +57,7 @@ const (
 	linkSince = 90 * time.Second
 )
 
-func (s *server) linkMissed(ctx context.Context) error {
-	_, err := s.store.LinkMissed(ctx, time.Now().Add(-linkSince))
+func (s *server) linkCalls(ctx context.Context) error {
+	_, err := s.store.LinkUnlinkedCalls(ctx, time.Now().Add(-linkSince))
 	return err
 }

@@ -23,7 +23,7 @@ func TestJobsAreListedAndRetried(t *testing.T) {
 	}
 	id := claimed[0].ID
 	h.do(request{method: "POST", path: "/api/v1/jobs/" + id + "/retry", admin: true}).want(t, 409)
-	if err := store.SettleJob(t.Context(), claimed[0], storage.Settlement{State: storage.JobDead, Error: "broken", Now: now}); err != nil {
+	if err := store.SettleJob(t.Context(), claimed[0], storage.JobOutcome{State: storage.JobDead, Error: "broken", Now: now}); err != nil {
 		t.Fatal(err)
 	}
 	list := into[handlers.JobList](t, h.get("/api/v1/jobs?state=dead&kind=odd").want(t, 200))
@@ -80,7 +80,7 @@ func TestJobMetrics(t *testing.T) {
 		if got := metric(`calltracker_jobs{kind="odd",state="running"}`); got != strconv.Itoa(2-i) {
 			t.Errorf("%q run, want %d", got, 2-i)
 		}
-		if err := h.s.store.SettleJob(t.Context(), claimed[i], storage.Settlement{State: state, Now: now}); err != nil {
+		if err := h.s.store.SettleJob(t.Context(), claimed[i], storage.JobOutcome{State: state, Now: now}); err != nil {
 			t.Fatal(err)
 		}
 	}

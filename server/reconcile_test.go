@@ -333,7 +333,7 @@ func TestAnOutageOfHoursIsClosedByItself(t *testing.T) {
 		return run
 	}
 	first := scheduled(now.Add(-30 * time.Hour))
-	if first.State != storage.ReconciliationDone || first.Figures.Found != 0 {
+	if first.State != storage.ReconciliationDone || first.Counts.Found != 0 {
 		t.Fatalf("the first run is %+v", first)
 	}
 	// 20 hours in which the server hears of nothing, and Ziwo is ill for a while.
@@ -345,12 +345,12 @@ func TestAnOutageOfHoursIsClosedByItself(t *testing.T) {
 	}
 	r.ziwo.ClearFaults()
 	run := scheduled(now)
-	if run.State != storage.ReconciliationDone || run.Figures.Backfilled != 200 || run.From.After(first.Reached) {
+	if run.State != storage.ReconciliationDone || run.Counts.Backfilled != 200 || run.From.After(first.Reached) {
 		t.Errorf("the run is %+v", run)
 	}
 	r.equalTruth(t)
 	next := scheduled(now.Add(time.Hour))
-	if next.Figures.Backfilled != 0 || next.To.Sub(next.From) > 6*time.Hour {
+	if next.Counts.Backfilled != 0 || next.To.Sub(next.From) > 6*time.Hour {
 		t.Errorf("and the next one is %+v", next)
 	}
 }

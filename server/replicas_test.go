@@ -104,7 +104,7 @@ func TestReplicasAreTold(t *testing.T) {
 		}
 	}
 	listeners := func() (n int) {
-		postgrestest.Row(t, database, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'`, &n)
+		postgrestest.QueryRow(t, database, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'`, &n)
 		return n
 	}
 	eventually(t, "listening", func() bool { return listeners() == 2 })
@@ -112,7 +112,7 @@ func TestReplicasAreTold(t *testing.T) {
 	// Whoever listens again looks for what it has missed.
 	for version := int64(3); version < 6; version++ {
 		var killed int
-		postgrestest.Row(t, database, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+		postgrestest.QueryRow(t, database, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 			WHERE datname = current_database() AND query LIKE 'LISTEN%'`, &killed)
 		if killed == 0 {
 			t.Error("nobody listened")
@@ -128,7 +128,7 @@ func TestReplicasLookByThemselves(t *testing.T) {
 	database := postgrestest.Database(t, postgrestest.Address(t))
 	a, b := replicasWith(t, document, func(set *settings) { set.databaseURL, set.lookEvery = database, 50*time.Millisecond })
 	var version int64
-	postgrestest.Row(t, database, `INSERT INTO config_versions (version, at_us, author, comment, format, document)
+	postgrestest.QueryRow(t, database, `INSERT INTO config_versions (version, at_us, author, comment, format, document)
 		SELECT version + 1, at_us, author, comment, format, replace(document, '0501112233', '0507778899') FROM config_versions RETURNING version`, &version)
 	for _, h := range []*harness{a, b} {
 		eventually(t, "seeing the change", func() bool { return h.version() == version })
@@ -274,7 +274,7 @@ func TestAKilledLeaderIsReplaced(t *testing.T) {
 	does(first)
 	second := startLeader(t, database+"&application_name=second")
 	eventually(t, "a second process", func() (there bool) {
-		postgrestest.Row(t, database, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'second' AND datname = current_database())`, &there)
+		postgrestest.QueryRow(t, database, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'second' AND datname = current_database())`, &there)
 		return there
 	})
 	for begin := does(first); does(first).Before(begin.Add(1500 * time.Millisecond)); { // longer than its lease
@@ -292,7 +292,7 @@ func TestAKilledLeaderIsReplaced(t *testing.T) {
 		t.Errorf("the second did the task at %v, and the first until %v", next, last)
 	}
 	var holder string
-	postgrestest.Row(t, database, `SELECT holder FROM leases WHERE name = 'tasks'`, &holder)
+	postgrestest.QueryRow(t, database, `SELECT holder FROM leases WHERE name = 'tasks'`, &holder)
 	if want := fmt.Sprint(second.command.Process.Pid); holder != want {
 		t.Errorf("%s has the lease, want %s", holder, want)
 	}
@@ -307,7 +307,7 @@ func TestTheLeaderLinksWhatWasMissed(t *testing.T) {
 	h.decisions(1)
 	h.endCall("sales", "end-key-old", `{"callID":"missed","didCalled":"061234567"}`).want(t, 200)
 	var unlinked int
-	postgrestest.Row(t, database, `WITH d AS (UPDATE decisions SET linked_call = '' RETURNING 1),
+	postgrestest.QueryRow(t, database, `WITH d AS (UPDATE decisions SET linked_call = '' RETURNING 1),
 		c AS (UPDATE calls SET decision_id = '', route = '' WHERE decision_id <> '' RETURNING 1)
 		SELECT (SELECT count(*) FROM d) + (SELECT count(*) FROM c)`, &unlinked)
 	if unlinked != 2 {

@@ -2,7 +2,7 @@ package storage
 
 import "time"
 
-// Customer is one that a CRM knew when the call was looked up.
+// Customer is a customer that a CRM returned when the call was looked up.
 type Customer struct {
 	Connection string
 	ID         string
@@ -11,10 +11,10 @@ type Customer struct {
 	MatchedBy  string
 }
 
-// EnrichmentState is how far the search for a call's customers is.
+// EnrichmentState is the progress of a call's customer lookup.
 type EnrichmentState string
 
-// The states. The zero value is that nobody is looked for.
+// The enrichment states. The zero value means that no lookup was requested.
 const (
 	EnrichmentPending EnrichmentState = "pending"
 	EnrichmentFound   EnrichmentState = "found"
@@ -22,30 +22,31 @@ const (
 	EnrichmentFailed  EnrichmentState = "failed"
 )
 
-// Enrichment tells how far the search for a call's customers is.
+// Enrichment describes the progress of a call's customer lookup.
 type Enrichment struct {
 	State    EnrichmentState
-	Attempts int    // look-ups that were answered
-	Error    string // why it failed, or has to wait
+	Attempts int    // lookups that the CRMs answered
+	Error    string // why the lookup failed or was postponed
 }
 
-// EnrichmentJob is the kind under which look-ups are among the jobs: one for each
-// call, whose id it has, waiting while it is pending and dead when it failed.
+// EnrichmentJob is the kind under which lookups are listed as jobs. A call has at
+// most one lookup job, and the job's ID is the ID of the call. A pending lookup is
+// a waiting job; a failed lookup is a dead job.
 const EnrichmentJob = "enrichment"
 
-// Settled is what a look-up found.
-type Settled struct {
+// LookupResult is the outcome of a claimed lookup.
+type LookupResult struct {
 	Lookup
-	Found []Customer
-	Due   time.Time // when it is to be looked up again; zero: never
-	Now   time.Time
+	Customers []Customer
+	RetryAt   time.Time // when to look the number up again; zero: never
+	Now       time.Time
 }
 
-// Lookup is a number that somebody has claimed to look up, for a call.
+// Lookup is a claimed customer lookup: one number of one call.
 type Lookup struct {
-	Call       string // id
+	Call       string // call ID
 	Number     string // E.164
 	Enrichment Enrichment
-	Anew       bool      // whatever is cached
-	Until      time.Time // when others may claim it
+	SkipCache  bool      // the lookup must not be answered from the cache
+	Until      time.Time // end of the claim; afterwards another worker may claim the lookup
 }

@@ -2,32 +2,33 @@ package storage
 
 import "time"
 
-// JobState is where a job is in its life. The zero value is invalid.
+// JobState is the state of a job. The zero value is invalid.
 type JobState string
 
 // The states of a job.
 const (
-	JobWaiting JobState = "waiting" // to be run, now or later
-	JobRunning JobState = "running" // a worker has it
+	JobWaiting JobState = "waiting" // runs once RunAt has passed
+	JobRunning JobState = "running" // claimed by a worker
 	JobDone    JobState = "done"
-	JobDead    JobState = "dead" // it failed for good, until somebody retries it
+	JobDead    JobState = "dead" // failed permanently; runs again only after a manual retry
 )
 
 // JobStates lists every JobState.
 func JobStates() []JobState { return []JobState{JobWaiting, JobRunning, JobDone, JobDead} }
 
-// NewJob asks for work that outlives the request. A job is unique by its kind
-// and key: asking again for one that is there changes nothing, unless Again.
+// NewJob requests work that outlives the request. A job is unique by kind and
+// key. Adding a job that already exists changes nothing, unless Again is set.
 type NewJob struct {
 	Kind     string
-	Key      string    // in a Report: empty for the id of the call
-	Payload  []byte    // for the kind; may be empty
-	RunAt    time.Time // zero: at once
-	Priority int       // higher first
-	Again    bool      // a job that is done or dead starts afresh, one that runs does so when it is done
+	Key      string    // in a ReceivedCDR: empty for the ID of the call
+	Payload  []byte    // input of the job; may be empty
+	RunAt    time.Time // zero: immediately
+	Priority int       // higher runs first
+	Again    bool      // restart a job that is done or dead; run a running job once more after it finishes
 }
 
-// Job is work that is done at least once, whatever stops meanwhile.
+// Job is a unit of work that runs at least once, even if a process stops in the
+// middle.
 type Job struct {
 	ID        string // UUIDv7
 	Kind      string
@@ -35,65 +36,65 @@ type Job struct {
 	Payload   []byte
 	State     JobState
 	Priority  int
-	Attempts  int       // tries begun, this one included
-	RunAt     time.Time // not before
-	LeaseEnds time.Time // while it runs: when its worker is taken to be gone
-	Claim     string    // of the worker that runs it
-	Error     string    // why the last try failed
-	At        time.Time // when it was made
+	Attempts  int       // attempts started, including the current one
+	RunAt     time.Time // earliest start
+	LeaseEnds time.Time // while running: when the worker is presumed dead
+	Claim     string    // token of the worker that runs the job
+	Error     string    // error of the last attempt
+	At        time.Time // creation time
 	ChangedAt time.Time
 }
 
-// JobClaim asks for jobs to run.
+// JobClaim selects jobs to claim.
 type JobClaim struct {
-	Kinds []string  // of any of these
-	Now   time.Time // due by then
-	Until time.Time // the lease: the worker must be done by then
+	Kinds []string  // any of these kinds
+	Now   time.Time // claim jobs that are due by this time
+	Until time.Time // end of the lease; the worker must finish before it
 	Limit int
 }
 
-// Settlement is what became of a job that ran.
-type Settlement struct {
-	State     JobState  // done, dead, or waiting for another try
-	RunAt     time.Time // of the next try
-	Payload   []byte    // for the next try; nil keeps the one that is there
-	Uncounted bool      // the try does not count
+// JobOutcome is the outcome of a claimed job.
+type JobOutcome struct {
+	State     JobState  // done, dead, or waiting for another attempt
+	RunAt     time.Time // start of the next attempt
+	Payload   []byte    // payload of the next attempt; nil leaves it unchanged
+	Uncounted bool      // do not count this attempt
 	Error     string
 	Now       time.Time
 }
 
-// JobFilter narrows a list of jobs. Zero fields do not narrow.
+// JobFilter narrows a list of jobs. Zero fields match everything.
 type JobFilter struct {
 	State JobState
 	Kind  string
 }
 
-// JobCount is how many jobs of a kind are in a state.
+// JobCount is the number of jobs of one kind in one state.
 type JobCount struct {
 	Kind   string
 	State  JobState
 	Count  int
-	Oldest time.Time // the earliest time at which one of them was due
+	Oldest time.Time // earliest RunAt among them
 }
 
-// Flags of calls that retention has taken something from.
+// Flags that retention sets on calls.
 const (
 	BodiesRemoved   = "bodies_removed"
 	PersonalRemoved = "personal_removed"
 )
 
-// Forget says what retention takes away, from calls and decisions before an
-// instant; a zero instant takes nothing.
-type Forget struct {
-	Raw      time.Time // bodies of calls
-	Personal time.Time // who called, as well as the bodies
-	After    string    // where to go on: Next of the step before; empty to begin
-	Limit    int       // how many calls or decisions to look at
+// RetentionStep is one step of retention. It removes data from calls and
+// decisions that are older than a given time. A zero time removes nothing.
+type RetentionStep struct {
+	BodiesBefore   time.Time // remove the CDR bodies of older calls
+	PersonalBefore time.Time // remove caller details and CDR bodies of older calls
+	Cursor         string    // NextCursor of the previous step; empty to start
+	Limit          int       // maximum number of calls or decisions to examine
 }
 
-// Forgotten is what a step of retention did.
-type Forgotten struct {
-	Calls     int
-	Decisions int
-	Next      string // empty when everything was looked at
+// RetentionResult is the result of a RetentionStep.
+type RetentionResult struct {
+	Calls      int    // calls changed
+	Decisions  int    // decisions changed
+	NextCursor string // empty after the last step
 }

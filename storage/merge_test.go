@@ -22,25 +22,25 @@ func TestMerge(t *testing.T) {
 		want            storage.Call
 	}{
 		{
-			name:     "a late recording enriches",
+			name:     "a later CDR adds the recording",
 			known:    storage.Call{Key: "k", Result: storage.Answered, TalkTime: 40},
 			incoming: storage.Call{Key: "k", Result: storage.Answered, RecordingFile: "k.mp3"},
 			want:     storage.Call{Key: "k", Result: storage.Answered, TalkTime: 40, RecordingFile: "k.mp3"},
 		},
 		{
-			name:     "a webhook has no tracker",
+			name:     "a CDR without a tracker keeps the known tracker",
 			known:    storage.Call{Tracker: "sales", Campaign: "spring", Agent: "0031"},
 			incoming: storage.Call{Agent: "0032"},
 			want:     storage.Call{Tracker: "sales", Campaign: "spring", Agent: "0032"},
 		},
 		{
-			name:     "the body written later wins although it came first",
+			name:     "the CDR written later wins even if it arrived first",
 			known:    storage.Call{HangupCause: "NORMAL_CLEARING", RevisedAt: late},
 			incoming: storage.Call{HangupCause: "ORIGINATOR_CANCEL", RevisedAt: early, HoldTime: 3},
 			want:     storage.Call{HangupCause: "NORMAL_CLEARING", RevisedAt: late, HoldTime: 3},
 		},
 		{
-			name:     "without times of writing the later arrival wins",
+			name:     "without a revision time the later arrival wins",
 			known:    storage.Call{HangupCause: "NORMAL_CLEARING", RevisedAt: late},
 			incoming: storage.Call{HangupCause: "ORIGINATOR_CANCEL"},
 			want:     storage.Call{HangupCause: "ORIGINATOR_CANCEL", RevisedAt: late},
@@ -52,7 +52,7 @@ func TestMerge(t *testing.T) {
 			want:     storage.Call{Result: storage.Answered, RevisedAt: late, HangupBy: "originator"},
 		},
 		{
-			name:     "missed becomes voicemail, even by an older body",
+			name:     "an older CDR turns missed into voicemail",
 			known:    storage.Call{Result: storage.Missed, RevisedAt: late},
 			incoming: storage.Call{Result: storage.Voicemail, RevisedAt: early},
 			want:     storage.Call{Result: storage.Voicemail, RevisedAt: late},
@@ -64,37 +64,37 @@ func TestMerge(t *testing.T) {
 			want:     storage.Call{Result: storage.Cancelled},
 		},
 		{
-			name:     "an unreadable body changes nothing that is known",
+			name:     "an unreadable CDR does not change known fields",
 			known:    storage.Call{Result: storage.Missed, DID: "+97142220001"},
 			incoming: storage.Call{Result: storage.Unreadable, DID: "?", RevisedAt: late, Flags: []string{"unreadable"}},
 			want:     storage.Call{Result: storage.Missed, DID: "+97142220001", RevisedAt: late, Flags: []string{"unreadable"}},
 		},
 		{
-			name:     "a readable body replaces an unreadable one",
+			name:     "a readable CDR replaces an unreadable one",
 			known:    storage.Call{Result: storage.Unreadable, DID: "?", RevisedAt: late},
 			incoming: storage.Call{Result: storage.Busy, DID: "+97142220001", RevisedAt: early},
 			want:     storage.Call{Result: storage.Busy, DID: "+97142220001", RevisedAt: early},
 		},
 		{
-			name:     "a number that was read is kept against one that was not",
+			name:     "a parsed number is not replaced by an unparsed one",
 			known:    storage.Call{DID: "+97142220001", RawDID: "042220001"},
 			incoming: storage.Call{DID: "42220001", RawDID: "42220001"},
 			want:     storage.Call{DID: "+97142220001", RawDID: "042220001"},
 		},
 		{
-			name:     "two numbers that were read: the later one",
+			name:     "the later of two parsed numbers wins",
 			known:    storage.Call{Caller: "+97142220001", RawCaller: "042220001"},
 			incoming: storage.Call{Caller: "+97142220002", RawCaller: "042220002"},
 			want:     storage.Call{Caller: "+97142220002", RawCaller: "042220002"},
 		},
 		{
-			name:     "flags add up",
+			name:     "flags are combined",
 			known:    storage.Call{Flags: []string{"b", "c"}},
 			incoming: storage.Call{Flags: []string{"a", "b"}},
 			want:     storage.Call{Flags: []string{"a", "b", "c"}},
 		},
 		{
-			name:     "the identity is that of the known call",
+			name:     "the identity comes from the known call",
 			known:    storage.Call{ID: "1", Key: "k", ContactCenter: "north", Decision: "d", Route: "r", ReceivedAt: late},
 			incoming: storage.Call{Key: "other", ContactCenter: "south", ReceivedAt: early},
 			want:     storage.Call{ID: "1", Key: "k", ContactCenter: "north", Decision: "d", Route: "r", ReceivedAt: early},
@@ -109,18 +109,18 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-func TestCompleteWinsNoConflict(t *testing.T) {
+func TestFillBlanksWinsNoConflict(t *testing.T) {
 	known := storage.Call{ID: "1", Agent: "0031", Result: storage.Missed}
 	again := storage.Call{Agent: "0099", Tracker: "sales", Result: storage.Busy}
 	want := storage.Call{ID: "1", Agent: "0031", Result: storage.Missed, Tracker: "sales"}
-	if diff := cmp.Diff(want, storage.Complete(known, again), cmpopts.EquateEmpty()); diff != "" {
-		t.Errorf("completed (-want +got):\n%s", diff)
+	if diff := cmp.Diff(want, storage.FillBlanks(known, again), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("filled (-want +got):\n%s", diff)
 	}
 }
 
-// report draws a body of one and the same call. Few values, so that bodies
-// agree, differ and leave blanks often.
-func report(t *rapid.T) storage.Call {
+// drawCall draws one version of the same call. It uses few distinct values, so
+// that versions often agree, differ, and have blanks.
+func drawCall(t *rapid.T) storage.Call {
 	text := func(label string) string { return rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, label) }
 	phone := func(label string) string { return rapid.SampledFrom([]string{"", "04", "+1", "+2"}).Draw(t, label) }
 	seconds := func(label string) int { return rapid.IntRange(0, 2).Draw(t, label) }
@@ -149,15 +149,15 @@ func report(t *rapid.T) storage.Call {
 
 func TestMergeIsIdempotent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		known, incoming := report(t), report(t)
+		known, incoming := drawCall(t), drawCall(t)
 		once := storage.Merge(known, incoming)
 		for name, again := range map[string]storage.Call{
-			"merge":    storage.Merge(once, incoming),
-			"itself":   storage.Merge(once, once),
-			"complete": storage.Complete(once, incoming),
+			"merge":  storage.Merge(once, incoming),
+			"itself": storage.Merge(once, once),
+			"fill":   storage.FillBlanks(once, incoming),
 		} {
 			if diff := cmp.Diff(once, again, cmpopts.EquateEmpty()); diff != "" {
-				t.Fatalf("%s changed it again (-once +again):\n%s", name, diff)
+				t.Fatalf("%s is not idempotent (-once +again):\n%s", name, diff)
 			}
 		}
 	})
@@ -165,10 +165,10 @@ func TestMergeIsIdempotent(t *testing.T) {
 
 func TestMergeNeverBlanks(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		known, incoming := report(t), report(t)
+		known, incoming := drawCall(t), drawCall(t)
 		for name, merged := range map[string]storage.Call{
-			"merge":    storage.Merge(known, incoming),
-			"complete": storage.Complete(known, incoming),
+			"merge": storage.Merge(known, incoming),
+			"fill":  storage.FillBlanks(known, incoming),
 		} {
 			was, got := reflect.ValueOf(known), reflect.ValueOf(merged)
 			for i := range was.NumField() {
@@ -177,8 +177,8 @@ func TestMergeNeverBlanks(t *testing.T) {
 					t.Fatalf("%s blanked %s", name, field)
 				}
 			}
-			if reached := merged.Result; known.Result == storage.Answered && reached != storage.Answered && reached != storage.Voicemail {
-				t.Fatalf("%s turned answered into %s", name, reached)
+			if result := merged.Result; known.Result == storage.Answered && result != storage.Answered && result != storage.Voicemail {
+				t.Fatalf("%s turned answered into %s", name, result)
 			}
 			if known.Result != storage.Unreadable && merged.Result == storage.Unreadable {
 				t.Fatalf("%s made the call unreadable", name)
@@ -192,10 +192,10 @@ func TestMergeNeverBlanks(t *testing.T) {
 	})
 }
 
-func TestMergeIgnoresOrderWhenTimesOfWritingDiffer(t *testing.T) {
+func TestMergeIgnoresOrderWhenRevisionTimesDiffer(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		a, b := report(t), report(t)
-		b.Decision, b.Route = a.Decision, a.Route // the store's, not the bodies'
+		a, b := drawCall(t), drawCall(t)
+		b.Decision, b.Route = a.Decision, a.Route // set by the store, not by a CDR
 		a.RevisedAt = time.Unix(1_700_000_000, 0).UTC()
 		apart := rapid.Int64Range(1, 60).Draw(t, "apart")
 		if rapid.Bool().Draw(t, "a is later") {
@@ -203,7 +203,7 @@ func TestMergeIgnoresOrderWhenTimesOfWritingDiffer(t *testing.T) {
 		}
 		b.RevisedAt = a.RevisedAt.Add(time.Duration(apart) * time.Second)
 		if diff := cmp.Diff(storage.Merge(a, b), storage.Merge(b, a), cmpopts.EquateEmpty()); diff != "" {
-			t.Fatalf("order mattered (-a,b +b,a):\n%s", diff)
+			t.Fatalf("merge depends on the order (-a,b +b,a):\n%s", diff)
 		}
 	})
 }

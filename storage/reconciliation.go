@@ -2,53 +2,55 @@ package storage
 
 import "time"
 
-// FromReconciliation is the source of a body that was read from Ziwo's own
-// records, because no other had come or to complete it.
+// FromReconciliation is the source of a CDR that reconciliation read from Ziwo's
+// call list, either because no other CDR arrived or to complete one that did.
 const FromReconciliation Source = "reconciliation"
 
-// Reconciliation is one comparison of the stored calls with those of a contact
-// center.
+// Reconciliation is one comparison of the stored calls with those that Ziwo lists
+// for a contact center.
 type Reconciliation struct {
 	ID            string // UUIDv7
 	ContactCenter string
 	Trigger       Trigger
-	From, To      time.Time // From <= start of the call < To
-	Reached       time.Time // up to here, from From on, every call was compared; zero when none was
+	From, To      time.Time // covers calls that started in [From, To)
+	Reached       time.Time // every call in [From, Reached) was compared; zero: none
 	StartedAt     time.Time
 	EndedAt       time.Time
 	State         ReconciliationState
 	Error         string // why it is delayed; empty when it is done
 	Notes         []string
-	Figures       Figures
+	Counts        ReconciliationCounts
 }
 
-// Figures are what a Reconciliation found. Ziwo's calls are Present + Backfilled.
-type Figures struct {
-	Requests   int      `json:"requests"`   // to Ziwo
-	Found      int      `json:"found"`      // calls at Ziwo
-	Present    int      `json:"present"`    // of those, calls that were here
-	Backfilled int      `json:"backfilled"` // and that were not, and are now
-	Enriched   int      `json:"enriched"`   // present ones that were completed
-	Differing  int      `json:"differing"`  // present ones of which Ziwo tells another story
-	Unreadable int      `json:"unreadable"` // records of Ziwo that are none
-	Unended    int      `json:"unended"`    // decisions whose call never ended
-	Open       []string `json:"open"`       // the newest of those, by id
+// ReconciliationCounts are the results of a Reconciliation. Present plus
+// Backfilled is the number of calls that Ziwo listed.
+type ReconciliationCounts struct {
+	Requests   int      `json:"requests"`   // requests to Ziwo
+	Found      int      `json:"found"`      // calls that Ziwo listed
+	Present    int      `json:"present"`    // listed calls that were already stored
+	Backfilled int      `json:"backfilled"` // listed calls that were missing and are now stored
+	Enriched   int      `json:"enriched"`   // present calls that gained data
+	Differing  int      `json:"differing"`  // present calls whose data differs from Ziwo's
+	Unreadable int      `json:"unreadable"` // listed entries that could not be read
+	Unended    int      `json:"unended"`    // decisions without a finished call
+	Open       []string `json:"open"`       // IDs of the newest of those decisions
 }
 
-// Trigger says why a reconciliation was made. The zero value is invalid.
+// Trigger is the reason for a reconciliation. The zero value is invalid.
 type Trigger string
 
 // The triggers.
 const (
-	Scheduled Trigger = "schedule"
-	Requested Trigger = "request"
+	TriggerSchedule Trigger = "schedule"
+	TriggerRequest  Trigger = "request"
 )
 
-// ReconciliationState says how one ended. The zero value is invalid.
+// ReconciliationState is the outcome of a reconciliation. The zero value is
+// invalid.
 type ReconciliationState string
 
-// The states.
+// The reconciliation states.
 const (
 	ReconciliationDone    ReconciliationState = "done"
-	ReconciliationDelayed ReconciliationState = "delayed" // Ziwo, or the database, could not be used; the next one goes on
+	ReconciliationDelayed ReconciliationState = "delayed" // Ziwo or the database was unavailable; the next reconciliation continues
 )

@@ -2,23 +2,24 @@ package storage
 
 import "time"
 
-// Recording is a copy of the recording of a call, kept beyond Ziwo.
+// Recording is a copy of a call's recording, stored outside Ziwo.
 type Recording struct {
-	Call          string // its id
+	Call          string // call ID
 	ContactCenter string
-	At            time.Time // of the call
-	Place         string    // that keeps it
-	Name          string    // there
-	SHA256        string    // of its content, in hexadecimal
+	At            time.Time // time of the call (Call.At)
+	Place         string    // folder or bucket that holds the copy
+	Name          string    // name of the copy within Place
+	SHA256        string    // hexadecimal digest of the content
 	Bytes         int64
 	ContentType   string
-	KeptAt        time.Time
+	CopiedAt      time.Time
 }
 
-// OldRecordings asks for the copies of calls before an instant, oldest first.
-type OldRecordings struct {
-	ContactCenter string // empty: of any
+// RecordingFilter selects the recording copies of calls older than Before, oldest
+// first.
+type RecordingFilter struct {
+	ContactCenter string // empty: every contact center
 	Before        time.Time
-	After         Recording // where to go on: the last one of the step before; zero to begin
+	After         Recording // last recording of the previous step; zero to start
 	Limit         int
 }

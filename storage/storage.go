@@ -1,10 +1,10 @@
-// Package storage holds the records that calltracker keeps, and what a store
-// says when it cannot do what it was asked. It knows no database.
+// Package storage defines the records that calltracker stores and the errors that
+// stores return. It is independent of any database.
 //
-// Instants are UTC with microseconds at most, since that is what every database
-// keeps; a zero time means "none". Phone fields come in pairs: the one without
-// "Raw" is the E.164 form where the number could be read and the trimmed text
-// where not, so that it can be searched by.
+// Times are UTC with microsecond precision, the finest that every supported
+// database stores. A zero time means "none". Phone fields come in pairs: the
+// field without "Raw" holds the number in E.164, or the trimmed text if the number
+// could not be parsed, and is the one to search by.
 package storage
 
 import (
@@ -14,13 +14,13 @@ import (
 	"calltracker/rules"
 )
 
-// What went wrong, whatever the database. Stores wrap these with the operation
-// and its key; use errors.Is.
+// Errors that every store returns, whatever its database. Stores wrap them with
+// the operation and its key; use errors.Is to test for them.
 var (
 	ErrNotFound    = errors.New("not found")
-	ErrConflict    = errors.New("changed meanwhile")
+	ErrConflict    = errors.New("conflict with another change")
 	ErrUnavailable = errors.New("database unavailable")
-	ErrBadCursor   = errors.New("cursor is not one that this server gave out")
+	ErrBadCursor   = errors.New("invalid cursor: use one that this server returned for the same list")
 	ErrSchemaNewer = errors.New("database schema is newer than this program")
 )
 
@@ -35,7 +35,7 @@ const (
 	Busy       Result = "busy"
 	Failed     Result = "failed"
 	Cancelled  Result = "cancelled"
-	Unreadable Result = "unreadable" // a body that is no CDR, kept all the same
+	Unreadable Result = "unreadable" // the body could not be parsed as a CDR; it is stored anyway
 )
 
 // Results lists every Result.
@@ -43,14 +43,14 @@ func Results() []Result {
 	return []Result{Answered, Missed, Voicemail, Busy, Failed, Cancelled, Unreadable}
 }
 
-// Call is the stored record of one finished call. (ContactCenter, Key) is
-// unique: the same call reported twice is one Call.
+// Call is the stored record of one finished call. (ContactCenter, Key) is unique:
+// two CDRs of the same call make one Call.
 type Call struct {
-	ID            string // UUIDv7, given by the store on the first save
+	ID            string // UUIDv7, assigned by the store on the first save
 	ContactCenter string
-	Key           string // the callID; a digest of the body ("sha256:…") when there is none
-	Tracker       string // empty when it came by the call-history webhook
-	CallID        string // empty when the CDR had none
+	Key           string // the callID, or a digest of the body ("sha256:…") if the CDR has none
+	Tracker       string // empty if the CDR came from the call-history webhook
+	CallID        string // empty if the CDR has none
 	Direction     string
 	DID           string
 	RawDID        string
@@ -71,19 +71,19 @@ type Call struct {
 	Position      string
 	RecordingFile string
 	Campaign      string
-	Route         string    // of the decision that this call followed
-	Decision      string    // its id; empty when none is known
-	Flags         []string  // what was odd about the CDR; sorted, unique
-	RevisedAt     time.Time // the CDR's own time of writing, orders its revisions
-	ReceivedAt    time.Time // when the first body came
+	Route         string    // route of the decision for this call
+	Decision      string    // ID of the decision for this call; empty if unknown
+	Flags         []string  // anomalies of the CDR; sorted, without duplicates
+	RevisedAt     time.Time // when Ziwo wrote the CDR; orders the revisions
+	ReceivedAt    time.Time // when the first CDR arrived
 
-	// What SaveCall does not store: whose call it was.
+	// Customer data. SaveCall ignores it; lookups set it.
 	Customers  []Customer
 	Enrichment Enrichment
 }
 
-// At is the instant by which calls are ordered and filtered: when the call
-// started, else when its record came.
+// At returns the time by which calls are ordered and filtered: when the call
+// started or, if that is unknown, when its CDR arrived.
 func (c Call) At() time.Time {
 	if !c.StartedAt.IsZero() {
 		return c.StartedAt
@@ -91,7 +91,7 @@ func (c Call) At() time.Time {
 	return c.ReceivedAt
 }
 
-// Revision is one body that reported a call, as it came.
+// Revision is one CDR of a call, as received.
 type Revision struct {
 	Number     int // 1 is the first
 	ReceivedAt time.Time
@@ -99,33 +99,33 @@ type Revision struct {
 	Raw        []byte
 }
 
-// Source says where a body came from. The zero value is invalid.
+// Source is the origin of a CDR. The zero value is invalid.
 type Source string
 
-// The sources. Ziwo sends endCall the moment a call ends.
+// The sources. Ziwo sends an endCall request as soon as a call ends.
 const (
 	FromEndCall     Source = "endCall"
 	FromCallHistory Source = "callHistory"
 )
 
-// Report is a body that reports a call, with what was read from it.
-type Report struct {
-	Call   Call // without ID, Route and Decision: the store finds those
+// ReceivedCDR is a call detail record as received, with the call parsed from it.
+type ReceivedCDR struct {
+	Call   Call // ID, Route and Decision are ignored; the store sets them
 	Source Source
 	Raw    []byte
-	Jobs   []NewJob // made with the first body of the call and with every one that brings news, never with a repeat
+	Jobs   []NewJob // added in the same transaction, unless the CDR is an exact repeat
 }
 
-// Saved tells what became of a Report.
-type Saved struct {
-	ID      string
-	Created bool // the first body of its call
-	Revised bool // another body of a known call, kept as a revision; false for an exact repeat
+// SaveResult is the result of saving a ReceivedCDR.
+type SaveResult struct {
+	ID      string // call ID
+	Created bool   // the CDR is the first one of its call
+	Revised bool   // the CDR is a new revision of a known call; false for an exact repeat
 }
 
-// Decision is what the engine answered to one start call.
+// Decision is the routing engine's answer to one start call.
 type Decision struct {
-	ID            string // UUIDv7, given by whoever decided
+	ID            string // UUIDv7, assigned when the decision is made
 	Tracker       string
 	At            time.Time
 	DID           string
@@ -139,37 +139,38 @@ type Decision struct {
 	Flags         []string
 	Trace         []rules.Step
 	ConfigVersion int64
-	Call          string // id of the call that followed; empty until it is known
+	Call          string // ID of the call that followed; empty until it is known
 }
 
-// Rejection is a request that was refused, or kept without being understood.
-// It holds no secret and no value that the client sent but names of fields.
+// Rejection is a request that was refused, or stored although it could not be
+// parsed. It contains no secrets and no values sent by the client except field
+// names.
 type Rejection struct {
 	ID          string // UUIDv7
 	At          time.Time
 	Method      string
 	Path        string
 	Tracker     string
-	Address     string // of the client
+	Address     string // client address
 	Status      int
-	Reason      string // a fixed word, such as "wrong_key"
-	Message     string // what the client was told
+	Reason      string // machine-readable reason, such as "wrong_key"
+	Message     string // message sent to the client
 	ContentType string
 	UserAgent   string
-	Bytes       int64 // of the body, as far as it was read
+	Bytes       int64 // bytes of the body that were read
 }
 
-// ConfigVersion is one applied configuration document, whole.
+// ConfigVersion is one complete, applied configuration document.
 type ConfigVersion struct {
 	Version  int64 // 1 is the first
 	At       time.Time
 	Author   string
 	Comment  string
 	Format   string // "yaml" or "json"
-	Document string // as it was sent, references unresolved
+	Document string // as submitted, with unresolved secret references
 }
 
-// Secret is a stored secret, sealed: the store never sees its value.
+// Secret is an encrypted secret. The store never sees the plain value.
 type Secret struct {
 	Name      string
 	Sealed    []byte
@@ -177,36 +178,36 @@ type Secret struct {
 	UpdatedAt time.Time
 }
 
-// Page says which part of a list to read, newest first. The zero value is the
-// first page with the store's default size.
+// Page selects one page of a list, newest first. The zero value selects the first
+// page with the default size.
 type Page struct {
-	Cursor string // from the page before; empty for the first
+	Cursor string // cursor that came with the previous page; empty for the first page
 	Limit  int    // 1 to MaxLimit; 0 means DefaultLimit
 }
 
-// Sizes of a page.
+// Page sizes.
 const (
 	DefaultLimit = 50
 	MaxLimit     = 1000
 )
 
-// CallFilter narrows a list of calls. Zero fields do not narrow.
+// CallFilter narrows a list of calls. Zero fields match everything.
 type CallFilter struct {
 	From, To time.Time // From <= At < To
 	Tracker  string
-	DIDs     []string // any of these
-	Callers  []string // any of these
+	DIDs     []string // any of these numbers
+	Callers  []string // any of these numbers
 	Result   Result
 	Campaign string
-	Customer string // id of a customer that the call was found to be of
+	Customer string // ID of a customer matched to the call
 }
 
-// DecisionFilter narrows a list of decisions. Zero fields do not narrow.
+// DecisionFilter narrows a list of decisions. Zero fields match everything.
 type DecisionFilter struct {
 	From, To time.Time // From <= At < To
 	Tracker  string
 	DIDs     []string
 	Callers  []string
 	Route    string
-	Open     bool // only those whose call is not known
+	Open     bool // only decisions without a known call
 }

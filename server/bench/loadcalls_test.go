@@ -58,7 +58,7 @@ func TestLoadCalls(t *testing.T) {
 	if err := store.EnsurePartitions(t.Context(), now); err != nil {
 		t.Error(err)
 	}
-	r := storage.Report{Source: storage.FromEndCall, Raw: []byte("x"), Call: storage.Call{Key: "x", CallID: "x", Result: storage.Missed, StartedAt: now}}
+	r := storage.ReceivedCDR{Source: storage.FromEndCall, Raw: []byte("x"), Call: storage.Call{Key: "x", CallID: "x", Result: storage.Missed, StartedAt: now}}
 	if saved, err := store.SaveCall(t.Context(), r); err != nil || !saved.Created {
 		t.Errorf("saved %+v, %v", saved, err)
 	}

@@ -14,125 +14,132 @@ import (
 	"calltracker/storage"
 )
 
-// saving is one call of a batch: what the database had of it and what it will
-// have. Reports of one call are merged here, in the order in which they came,
-// and its row is written once.
-type saving struct {
-	reports []*pending
-	call    storage.Call
-	fresh   bool // the batch makes the call
+// batchCall is one call of a batch, with its stored and its new state. CDRs of the
+// same call are merged here in the order in which they arrived, and the row of the
+// call is written once.
+type batchCall struct {
+	requests []*saveRequest
+	call     storage.Call
+	isNew    bool // the call is not stored yet
 
-	placed int64           // calls.at_us as it is in the database
-	bodies map[digest]bool // that the call has
-	number int             // of its last revision
-	added  []revision
+	storedAt     int64           // calls.at_us as stored
+	digests      map[digest]bool // digests of the call's CDR bodies
+	revisions    int             // number of the last revision
+	newRevisions []revision
 
-	source      storage.Source // of the last report
-	told, heard time.Time      // began, of the last report that changed the call
-	dirty       bool           // the row has to be written
+	source                        storage.Source // of the last CDR that was merged
+	startReported, startEstimated time.Time      // startTimes after the last CDR that changed the call
+	modified                      bool           // the row must be written
 
-	// A decision that was looked for ahead, and is told when the call turns out
-	// to be new; "" when there is none.
-	ahead    bool
-	decision decisionFound
+	// Result of the decision search that PostgreSQL runs before it is known
+	// whether the call is new; used only if it is.
+	prefetched         bool
+	prefetchedDecision decisionRef
 }
 
-type decisionFound struct{ id, route string }
+// decisionRef identifies a decision; the zero value means none.
+type decisionRef struct{ id, route string }
 
 type digest = [sha256.Size]byte
 
-// batcher is what the databases do differently with a batch, because of what a
-// statement costs: with SQLite it is a call, with PostgreSQL a journey.
-type batcher interface {
-	// within has work done in a transaction, and commits it.
-	within(ctx context.Context, on *sql.Conn, work func(*transaction) error) error
-	// reserve finds which calls are there, with those of their bodies that the
-	// batch brings again, and keeps other writers from all of them until the
-	// transaction ends.
-	reserve(ctx context.Context, tx *transaction, calls []*saving) error
-	// link links calls to the decisions that they followed, where there are some.
-	link(ctx context.Context, tx *transaction, calls []*saving) error
-	// insert writes the rows of the calls that are fresh, the bodies of all, and
-	// jobs. It is the last that a transaction does.
-	insert(ctx context.Context, tx *transaction, fresh, calls []*saving, jobs []jobInsert) error
+// callIdentity is the unique key of a call.
+type callIdentity struct{ key, contactCenter string }
+
+func (c *batchCall) identity() callIdentity { return callIdentity{c.call.Key, c.call.ContactCenter} }
+
+// batchWriter contains the steps of a batch that differ between the databases. A
+// statement is a function call in SQLite but a network round trip in PostgreSQL.
+type batchWriter interface {
+	// inTransaction runs work in a transaction and commits it.
+	inTransaction(ctx context.Context, conn *sql.Conn, work func(*transaction) error) error
+	// load finds out which calls are stored and which of their CDR bodies the batch
+	// repeats. Until the transaction ends, other writers cannot change any of the
+	// calls.
+	load(ctx context.Context, tx *transaction, calls []*batchCall) error
+	// link links calls to their decisions, if those are recorded.
+	link(ctx context.Context, tx *transaction, calls []*batchCall) error
+	// insert writes the rows of the new calls, the CDR bodies of all calls, and the
+	// jobs. It must be the last step of a transaction.
+	insert(ctx context.Context, tx *transaction, newCalls, calls []*batchCall, jobs []jobInsert) error
 }
 
-// transaction is that of a batch.
+// transaction is the transaction of a batch.
 type transaction struct {
 	runner
 
-	// PostgreSQL: the session, and whether it has begun and not committed.
-	on   *sql.Conn
-	open bool
+	// PostgreSQL only.
+	conn *sql.Conn
+	open bool // begun and not yet committed
 }
 
-// revision is a body that has to be written.
+// revision is a CDR body to write.
 type revision struct {
-	number int
-	report *pending
-	bare   bool // only its digest is kept: the call is too old for bodies
+	number     int
+	request    *saveRequest
+	digestOnly bool // retention has removed the call's bodies, so store only the digest
 }
 
-// commitBatch saves reports in one transaction and leaves in each what became of
-// it. If one of them is what fails, it fails alone: the batch is split until the
-// others are through.
-func (db *database) commitBatch(ctx context.Context, reports []*pending) {
-	err := db.saveTogether(ctx, reports)
-	if err != nil && len(reports) > 1 && ctx.Err() == nil && !errors.Is(translate(err), storage.ErrUnavailable) {
-		half := len(reports) / 2
-		db.commitBatch(ctx, reports[:half])
-		db.commitBatch(ctx, reports[half:])
+// commitBatch saves the CDRs of the requests in one transaction and sets the
+// result of each request. If a CDR makes the transaction fail, only that CDR
+// fails: commitBatch splits the batch until the others are saved.
+func (db *database) commitBatch(ctx context.Context, requests []*saveRequest) {
+	err := db.saveWithRetries(ctx, requests)
+	if err != nil && len(requests) > 1 && ctx.Err() == nil && !errors.Is(translate(err), storage.ErrUnavailable) {
+		half := len(requests) / 2
+		db.commitBatch(ctx, requests[:half])
+		db.commitBatch(ctx, requests[half:])
 		return
 	}
-	for _, p := range reports {
-		if p.err = err; err != nil {
-			p.saved = storage.Saved{}
+	for _, r := range requests {
+		if r.err = err; err != nil {
+			r.result = storage.SaveResult{}
 		}
 	}
 }
 
-// tries is how often a batch is begun that another transaction got in the way of.
-const tries = 4
+// batchAttempts is how often a batch is tried if it conflicts with other
+// transactions.
+const batchAttempts = 4
 
-func (db *database) saveTogether(ctx context.Context, reports []*pending) (err error) {
-	for range tries {
-		if err = db.saveOnce(ctx, reports); !passing(err) {
+func (db *database) saveWithRetries(ctx context.Context, requests []*saveRequest) (err error) {
+	for range batchAttempts {
+		if err = db.saveOnce(ctx, requests); !isRetryable(err) {
 			return err
 		}
 	}
 	return err
 }
 
-func (db *database) saveOnce(ctx context.Context, reports []*pending) error {
-	on, err := db.write.Conn(ctx)
+func (db *database) saveOnce(ctx context.Context, requests []*saveRequest) error {
+	conn, err := db.write.Conn(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = on.Close() }() // gives it back
-	return db.batch.within(ctx, on, func(tx *transaction) error { return db.saveAll(ctx, tx, reports) })
+	defer func() { _ = conn.Close() }() // returns it to the pool
+	return db.batch.inTransaction(ctx, conn, func(tx *transaction) error { return db.saveAll(ctx, tx, requests) })
 }
 
-// saveAll saves reports within a transaction.
-func (db *database) saveAll(ctx context.Context, tx *transaction, reports []*pending) error {
-	calls, err := gather(reports)
+// saveAll saves the CDRs of the requests within a transaction.
+func (db *database) saveAll(ctx context.Context, tx *transaction, requests []*saveRequest) error {
+	calls, err := groupByCall(requests)
 	if err != nil {
 		return err
 	}
-	if err := db.batch.reserve(ctx, tx, calls); err != nil {
+	if err := db.batch.load(ctx, tx, calls); err != nil {
 		return fmt.Errorf("find calls: %w", err)
 	}
-	// Of every call its first report, then the second of those that have one.
+	// Round 0 merges the first CDR of every call, round 1 the second, and so on.
 	for round := 0; ; round++ {
-		var unlinked []*saving
+		var unlinked []*batchCall
 		last := true
-		for _, s := range calls {
-			if round < len(s.reports) {
+		for _, c := range calls {
+			if round < len(c.requests) {
 				last = false
-				if err := s.merge(s.reports[round]); err != nil {
+				if err := c.merge(c.requests[round]); err != nil {
 					return err
 				}
-				if s.call.Decision == "" {
-					unlinked = append(unlinked, s)
+				if c.call.Decision == "" {
+					unlinked = append(unlinked, c)
 				}
 			}
 		}
@@ -146,153 +153,141 @@ func (db *database) saveAll(ctx context.Context, tx *transaction, reports []*pen
 	return db.writeAll(ctx, tx, calls)
 }
 
-// gather sorts reports by their call, in the order of arrival, and gives each
-// call the id that it will have if it is new.
-func gather(reports []*pending) ([]*saving, error) {
-	type identity struct{ key, contactCenter string }
-	calls := make([]*saving, 0, len(reports))
-	known := make(map[identity]*saving, len(reports))
-	for _, p := range reports {
-		c := &p.report.Call
-		s := known[identity{c.Key, c.ContactCenter}]
-		if s == nil {
+// groupByCall groups requests by call, in the order of arrival. It gives each call
+// an ID, for the case that the call is new.
+func groupByCall(requests []*saveRequest) ([]*batchCall, error) {
+	calls := make([]*batchCall, 0, len(requests))
+	byIdentity := make(map[callIdentity]*batchCall, len(requests))
+	for _, r := range requests {
+		call := &r.cdr.Call
+		c := byIdentity[callIdentity{call.Key, call.ContactCenter}]
+		if c == nil {
 			id, err := uuid.NewV7()
 			if err != nil {
 				return nil, fmt.Errorf("make id: %w", err)
 			}
-			s = &saving{call: *c, fresh: true, bodies: map[digest]bool{}, placed: micros(c.At())}
-			s.call.ID, s.call.Decision, s.call.Route = id.String(), "", ""
-			known[identity{c.Key, c.ContactCenter}] = s
-			calls = append(calls, s)
+			c = &batchCall{call: *call, isNew: true, digests: map[digest]bool{}, storedAt: micros(call.At())}
+			c.call.ID, c.call.Decision, c.call.Route = id.String(), "", ""
+			byIdentity[c.identity()] = c
+			calls = append(calls, c)
 		}
-		p.digest = sha256.Sum256(p.report.Raw)
-		s.reports = append(s.reports, p)
+		r.digest = sha256.Sum256(r.cdr.Raw)
+		c.requests = append(c.requests, r)
 	}
 	return calls, nil
 }
 
-// found makes a saving that of a call which is there.
-func (s *saving) found(known storage.Call, revisions int) {
-	s.fresh, s.call, s.number, s.placed = false, known, revisions, micros(known.At())
+// setStored replaces the state of a call by what is stored of it.
+func (c *batchCall) setStored(call storage.Call, revisions int) {
+	c.isNew, c.call, c.revisions, c.storedAt = false, call, revisions, micros(call.At())
 }
 
-// merge adds a report to what is known of its call. What may still be missing is
-// the decision that it followed.
-func (s *saving) merge(p *pending) error {
-	p.saved = storage.Saved{ID: s.call.ID}
-	s.source = p.report.Source
-	if !s.bodies[p.digest] {
-		s.bodies[p.digest] = true
-		s.number++
-		s.added = append(s.added, revision{s.number, p, slices.Contains(s.call.Flags, storage.BodiesRemoved)})
-		if s.fresh && s.number == 1 {
-			p.saved.Created = true
+// merge merges the CDR of a request into the call. It does not search for the
+// decision.
+func (c *batchCall) merge(r *saveRequest) error {
+	r.result = storage.SaveResult{ID: c.call.ID}
+	c.source = r.cdr.Source
+	if !c.digests[r.digest] {
+		c.digests[r.digest] = true
+		c.revisions++
+		c.newRevisions = append(c.newRevisions, revision{c.revisions, r, slices.Contains(c.call.Flags, storage.BodiesRemoved)})
+		if c.isNew && c.revisions == 1 {
+			r.result.Created = true
 		} else {
-			p.saved.Revised = true
-			s.call = storage.Merge(s.call, p.report.Call)
+			r.result.Revised = true
+			c.call = storage.Merge(c.call, r.cdr.Call)
 		}
-		s.changed()
+		c.setModified()
 		return nil
 	}
-	before, err := callValues(s.call)
+	before, err := callValues(c.call)
 	if err != nil {
 		return err
 	}
-	s.call = storage.Complete(s.call, p.report.Call)
-	after, err := callValues(s.call)
+	c.call = storage.FillBlanks(c.call, r.cdr.Call)
+	after, err := callValues(c.call)
 	if err != nil {
 		return err
 	}
 	if !slices.Equal(before, after) {
-		s.changed()
+		c.setModified()
 	}
 	return nil
 }
 
-func (s *saving) linked(decision, route string) {
-	s.call.Decision, s.call.Route = decision, route
-	s.changed()
+func (c *batchCall) setDecision(d decisionRef) {
+	c.call.Decision, c.call.Route = d.id, d.route
+	c.setModified()
 }
 
-func (s *saving) changed() {
-	s.told, s.heard = began(s.call, s.source)
-	s.dirty = true
+func (c *batchCall) setModified() {
+	c.startReported, c.startEstimated = startTimes(c.call, c.source)
+	c.modified = true
 }
 
-// rowValues are the values of a whole row of calls.
-func (s *saving) rowValues() ([]any, error) {
-	values, err := callValues(s.call)
-	return append(values, micros(s.call.At()), micros(s.told), micros(s.heard), int64(s.number)), err
+// rowValues returns the values of a complete row of calls.
+func (c *batchCall) rowValues() ([]any, error) {
+	values, err := callValues(c.call)
+	return append(values, micros(c.call.At()), micros(c.startReported), micros(c.startEstimated), int64(c.revisions)), err
 }
 
-// writeAll writes what a batch has come to.
-func (db *database) writeAll(ctx context.Context, tx *transaction, calls []*saving) error {
-	var fresh []*saving
-	for _, s := range calls {
+// writeAll writes the merged calls of a batch.
+func (db *database) writeAll(ctx context.Context, tx *transaction, calls []*batchCall) error {
+	var newCalls []*batchCall
+	for _, c := range calls {
 		switch {
-		case s.fresh:
-			fresh = append(fresh, s)
-		case s.dirty:
-			values, err := s.rowValues()
+		case c.isNew:
+			newCalls = append(newCalls, c)
+		case c.modified:
+			values, err := c.rowValues()
 			if err != nil {
 				return err
 			}
-			if _, err := db.statements.updateCall.exec(ctx, tx, append(values[identityColumns:], s.call.ID, s.placed)...); err != nil {
+			if _, err := db.statements.updateCall.exec(ctx, tx, append(values[identityColumns:], c.call.ID, c.storedAt)...); err != nil {
 				return fmt.Errorf("update call: %w", err)
 			}
 		}
-		if at := micros(s.call.At()); db.dialect.keyed && at != s.placed {
-			if _, err := db.statements.moveKey.exec(ctx, tx, at, s.call.Key, s.call.ContactCenter); err != nil {
+		if at := micros(c.call.At()); db.dialect.hasKeyTable && at != c.storedAt {
+			if _, err := db.statements.moveKey.exec(ctx, tx, at, c.call.Key, c.call.ContactCenter); err != nil {
 				return fmt.Errorf("move key: %w", err)
 			}
 		}
 	}
 	var jobs []jobInsert
-	for _, s := range calls {
-		for _, p := range s.reports {
-			caused, err := causedJobs(p.saved, p.report)
+	for _, c := range calls {
+		for _, r := range c.requests {
+			inserts, err := cdrJobs(r.result, r.cdr)
 			if err != nil {
 				return err
 			}
-			jobs = append(jobs, caused...)
+			jobs = append(jobs, inserts...)
 		}
 	}
-	return db.batch.insert(ctx, tx, fresh, calls, jobs)
+	return db.batch.insert(ctx, tx, newCalls, calls, jobs)
 }
 
-// values are those of a row of call_revisions.
-func (r revision) values(call string) []any {
-	c := &r.report.report
-	return []any{call, int64(r.number), micros(c.Call.ReceivedAt), text(string(c.Source)), r.report.digest[:], r.body()}
+// values returns the values of a row of call_revisions.
+func (r revision) values(callID string) []any {
+	cdr := &r.request.cdr
+	return []any{callID, int64(r.number), micros(cdr.Call.ReceivedAt), cleanText(string(cdr.Source)), r.request.digest[:], r.body()}
 }
 
-// body is what is kept of it; never nil.
+// body returns the body to store. It is never nil.
 func (r revision) body() []byte {
-	if r.bare || r.report.report.Raw == nil {
+	if r.digestOnly || r.request.cdr.Raw == nil {
 		return []byte{}
 	}
-	return r.report.report.Raw
+	return r.request.cdr.Raw
 }
 
-// known reads a call with the number of its revisions, for query.each.
-func known(use func(call storage.Call, revisions int)) func(scan func(...any) error) error {
+// eachCall adapts use for query.each. Each row is a call and the number of its
+// revisions.
+func eachCall(use func(call storage.Call, revisions int)) func(scan func(...any) error) error {
 	return func(scan func(...any) error) error {
 		var revisions int
 		call, err := scanCall(scan, &revisions)
 		if err == nil {
 			use(call, revisions)
-		}
-		return err
-	}
-}
-
-// single reads the only column of a row, for query.each.
-func single(use func(string)) func(scan func(...any) error) error {
-	return func(scan func(...any) error) error {
-		var value string
-		err := scan(&value)
-		if err == nil {
-			use(value)
 		}
 		return err
 	}

@@ -17,8 +17,8 @@ import (
 	"calltracker/storage/storetest/postgrestest"
 )
 
-// onBoth runs a test on both databases; every call of open gives another store on
-// the same one.
+// onBoth runs a test on SQLite and on PostgreSQL. Each call of open returns another
+// store on the same database.
 func onBoth(t *testing.T, test func(t *testing.T, open func() *Store)) {
 	t.Run("SQLite", func(t *testing.T) {
 		dir := t.TempDir()
@@ -30,22 +30,21 @@ func onBoth(t *testing.T, test func(t *testing.T, open func() *Store)) {
 	})
 }
 
-// scene is reports and the decisions that some of them followed, in a world of
-// their own: nothing of one scene can be taken for a part of another.
-type scene struct {
+// scenario is a set of CDRs and decisions, some of which belong together.
+type scenario struct {
 	decisions []storage.Decision
-	reports   []storage.Report
+	cdrs      []storage.ReceivedCDR
 }
 
-// drawScene draws few different values, so that reports are of one call, repeat
+// drawScenario uses few distinct values, so that CDRs belong to the same call, repeat
 // each other, and compete for decisions.
-func drawScene(t *rapid.T) scene {
+func drawScenario(t *rapid.T) scenario {
 	start := time.Date(2026, 9, 7, 10, 0, 0, 0, time.UTC)
 	moment := func(label string) time.Time {
 		return start.Add(time.Duration(rapid.IntRange(0, 12).Draw(t, label)) * 30 * time.Second)
 	}
 	of := func(label string, values ...string) string { return rapid.SampledFrom(values).Draw(t, label) }
-	var s scene
+	var s scenario
 	for n := range rapid.IntRange(0, 5).Draw(t, "decisions") {
 		s.decisions = append(s.decisions, storage.Decision{
 			ID: fmt.Sprint("decision-", n), At: moment("decided"), Tracker: of("tracker", "sales", "service"),
@@ -56,7 +55,7 @@ func drawScene(t *rapid.T) scene {
 	for range rapid.IntRange(1, 12).Draw(t, "reports") {
 		key := of("key", "k0", "k1", "k2", "k3", "k4", "k5")
 		at := moment("started")
-		r := storage.Report{
+		r := storage.ReceivedCDR{
 			Call: storage.Call{
 				ContactCenter: of("contact center", "", "north"), Key: key, CallID: key, Tracker: of("tracker", "", "sales", "service"),
 				DID: of("did", "", "1", "2"), Caller: of("caller", "7", "8"), StartedAt: at, ReceivedAt: at.Add(time.Minute),
@@ -69,41 +68,43 @@ func drawScene(t *rapid.T) scene {
 		if rapid.Bool().Draw(t, "timeless") {
 			r.Call.StartedAt = time.Time{}
 		}
-		s.reports = append(s.reports, r)
+		s.cdrs = append(s.cdrs, r)
 	}
 	return s
 }
 
-// in moves a scene to a world.
-func (s scene) in(world string) scene {
-	s.decisions, s.reports = slices.Clone(s.decisions), slices.Clone(s.reports)
-	named := func(names ...*string) {
+// withPrefix returns the scenario with a prefix on its keys, numbers and IDs, so that it
+// does not interact with scenarios of other prefixes.
+func (s scenario) withPrefix(prefix string) scenario {
+	s.decisions, s.cdrs = slices.Clone(s.decisions), slices.Clone(s.cdrs)
+	addPrefix := func(names ...*string) {
 		for _, name := range names {
 			if *name != "" {
-				*name = world + *name
+				*name = prefix + *name
 			}
 		}
 	}
 	for i := range s.decisions {
 		d := &s.decisions[i]
-		named(&d.ID, &d.DID, &d.CallID)
+		addPrefix(&d.ID, &d.DID, &d.CallID)
 	}
-	for i := range s.reports {
-		c := &s.reports[i].Call
-		named(&c.Key, &c.CallID, &c.DID)
+	for i := range s.cdrs {
+		c := &s.cdrs[i].Call
+		addPrefix(&c.Key, &c.CallID, &c.DID)
 	}
 	return s
 }
 
-// outcome is what became of a scene, without what differs from world to world.
-func outcome(t *rapid.T, s *Store, world string, sc scene, reports []*pending) string {
+// outcome describes what the database stores of a scenario and the results of its
+// requests, without the prefix and without IDs.
+func outcome(t *rapid.T, s *Store, prefix string, sc scenario, requests []*saveRequest) string {
 	var out strings.Builder
-	numbers := make(map[string]string) // ids of calls, by the order of their first report
-	for _, p := range reports {
-		if p.err != nil {
-			t.Fatalf("save: %v", p.err)
+	numbers := make(map[string]string) // of call IDs, in the order of their first request
+	for _, r := range requests {
+		if r.err != nil {
+			t.Fatalf("save: %v", r.err)
 		}
-		id := p.saved.ID
+		id := r.result.ID
 		if numbers[id] == "" {
 			numbers[id] = fmt.Sprint("call-", len(numbers))
 			call, revisions, err := s.Call(t.Context(), id)
@@ -116,8 +117,8 @@ func outcome(t *rapid.T, s *Store, world string, sc scene, reports []*pending) s
 				fmt.Fprintf(&out, "  %+v\n", r)
 			}
 		}
-		p.saved.ID = numbers[id]
-		fmt.Fprintf(&out, "%+v\n", p.saved)
+		r.result.ID = numbers[id]
+		fmt.Fprintf(&out, "%+v\n", r.result)
 	}
 	for _, d := range sc.decisions {
 		d, err := s.Decision(t.Context(), d.ID)
@@ -126,108 +127,110 @@ func outcome(t *rapid.T, s *Store, world string, sc scene, reports []*pending) s
 		}
 		fmt.Fprintf(&out, "%s: %s\n", d.ID, numbers[d.Call])
 	}
-	return strings.ReplaceAll(out.String(), world, "")
+	return strings.ReplaceAll(out.String(), prefix, "")
 }
 
-func pendings(reports []storage.Report) []*pending {
-	out := make([]*pending, len(reports))
-	for i, r := range reports {
-		r.Call = tidy(r.Call)
-		out[i] = &pending{report: r}
+func saveRequests(cdrs []storage.ReceivedCDR) []*saveRequest {
+	requests := make([]*saveRequest, len(cdrs))
+	for i, cdr := range cdrs {
+		cdr.Call = normalizeCall(cdr.Call)
+		requests[i] = &saveRequest{cdr: cdr}
 	}
-	return out
+	return requests
 }
 
-// inTurn is the order in which a batch takes its reports: of every call the first,
-// then the second of those that have one, calls always in the order of their
-// first. They came at the same time, so that is as good as any.
-func inTurn(reports []*pending) []*pending {
+// inRounds returns requests in the order in which a batch merges them: the first
+// request of every call, then the second of those that have one, and so on. Calls are
+// in the order of their first request. Any order is correct for requests that arrive
+// at the same time.
+func inRounds(requests []*saveRequest) []*saveRequest {
 	var calls []string
-	of := make(map[string][]*pending)
-	for _, p := range reports {
-		call := p.report.Call.Key + p.report.Call.ContactCenter
-		if of[call] == nil {
+	byCall := make(map[string][]*saveRequest)
+	for _, r := range requests {
+		call := r.cdr.Call.Key + r.cdr.Call.ContactCenter
+		if byCall[call] == nil {
 			calls = append(calls, call)
 		}
-		of[call] = append(of[call], p)
+		byCall[call] = append(byCall[call], r)
 	}
-	var turns []*pending
-	for round := range reports {
+	var ordered []*saveRequest
+	for round := range requests {
 		for _, call := range calls {
-			if round < len(of[call]) {
-				turns = append(turns, of[call][round])
+			if round < len(byCall[call]) {
+				ordered = append(ordered, byCall[call][round])
 			}
 		}
 	}
-	return turns
+	return ordered
 }
 
-// TestBatchIsOneAfterAnother holds a batch to what its reports would come to if
-// each were saved alone, one after another.
-func TestBatchIsOneAfterAnother(t *testing.T) {
+// TestBatchEqualsSingleSaves checks that saving CDRs in a batch has the same outcome as
+// saving them one after another.
+func TestBatchEqualsSingleSaves(t *testing.T) {
 	onBoth(t, func(t *testing.T, open func() *Store) {
 		s := open()
-		if !s.db.Load().dialect.keyed {
-			run(t, s.db.Load(), "PRAGMA synchronous = OFF") // a thousand commits and no crash
+		if !s.db.Load().dialect.hasKeyTable {
+			run(t, s.db.Load(), "PRAGMA synchronous = OFF") // thousands of commits, and no crash to survive
 		}
-		worlds := 0
+		scenarios := 0
 		rapid.Check(t, func(t *rapid.T) {
-			drawn := drawScene(t)
-			cut := rapid.IntRange(0, len(drawn.reports)).Draw(t, "in the first batch")
-			worlds++
+			drawn := drawScenario(t)
+			first := rapid.IntRange(0, len(drawn.cdrs)).Draw(t, "in the first batch")
+			scenarios++
 			var outcomes []string
-			for _, together := range []bool{false, true} {
-				world := fmt.Sprintf("w%d%t/", worlds, together)
-				sc := drawn.in(world)
+			for _, batched := range []bool{false, true} {
+				prefix := fmt.Sprintf("s%d%t/", scenarios, batched)
+				sc := drawn.withPrefix(prefix)
 				if err := s.RecordDecisions(t.Context(), sc.decisions); err != nil {
 					t.Fatal(err)
 				}
-				reports := pendings(sc.reports)
-				if together {
-					for _, batch := range [][]*pending{reports[:cut], reports[cut:]} {
+				requests := saveRequests(sc.cdrs)
+				if batched {
+					for _, batch := range [][]*saveRequest{requests[:first], requests[first:]} {
 						s.db.Load().commitBatch(t.Context(), batch)
 					}
 				} else {
-					for _, batch := range [][]*pending{inTurn(reports[:cut]), inTurn(reports[cut:])} {
-						for _, p := range batch {
-							s.db.Load().commitBatch(t.Context(), []*pending{p})
+					for _, batch := range [][]*saveRequest{inRounds(requests[:first]), inRounds(requests[first:])} {
+						for _, r := range batch {
+							s.db.Load().commitBatch(t.Context(), []*saveRequest{r})
 						}
 					}
 				}
-				outcomes = append(outcomes, outcome(t, s, world, sc, reports))
+				outcomes = append(outcomes, outcome(t, s, prefix, sc, requests))
 			}
 			if diff := cmp.Diff(outcomes[0], outcomes[1]); diff != "" {
-				t.Fatalf("one after another and together (-one +together):\n%s", diff)
+				t.Fatalf("different outcome (-single +batch):\n%s", diff)
 			}
 		})
 	})
 }
 
-// TestBadReportFailsAlone lets the database refuse some of a batch.
-func TestBadReportFailsAlone(t *testing.T) {
+// TestBadCDRFailsAlone checks that CDRs that the database rejects do not prevent the
+// others in their batch from being saved.
+func TestBadCDRFailsAlone(t *testing.T) {
 	onBoth(t, func(t *testing.T, open func() *Store) {
 		s := open()
-		refuse := `CREATE TRIGGER refuse BEFORE INSERT ON calls WHEN NEW.agent = 'refused' BEGIN SELECT RAISE(ABORT, 'refused'); END`
-		if s.db.Load().dialect.keyed {
-			refuse = `ALTER TABLE calls ADD CONSTRAINT refuse CHECK (agent <> 'refused')`
+		rejectSQL := `CREATE TRIGGER reject BEFORE INSERT ON calls WHEN NEW.agent = 'rejected' BEGIN SELECT RAISE(ABORT, 'rejected'); END`
+		if s.db.Load().dialect.hasKeyTable {
+			rejectSQL = `ALTER TABLE calls ADD CONSTRAINT reject CHECK (agent <> 'rejected')`
 		}
-		run(t, s.db.Load(), refuse)
-		var reports []storage.Report
+		run(t, s.db.Load(), rejectSQL)
+		var cdrs []storage.ReceivedCDR
 		for n := range int64(70) {
-			r := benchReport(n)
+			r := benchCDR(n)
 			if n%20 == 3 {
-				r.Call.Agent = "refused"
+				r.Call.Agent = "rejected"
 			}
-			reports = append(reports, r)
+			cdrs = append(cdrs, r)
 		}
-		batch := pendings(reports)
+		batch := saveRequests(cdrs)
 		s.db.Load().commitBatch(t.Context(), batch)
-		for n, p := range batch {
-			if refused := n%20 == 3; refused != (p.err != nil) || errors.Is(translate(p.err), storage.ErrUnavailable) {
-				t.Errorf("report %d: %v", n, p.err)
+		for n, r := range batch {
+			if rejected := n%20 == 3; rejected != (r.err != nil) || errors.Is(translate(r.err), storage.ErrUnavailable) {
+				t.Errorf("CDR %d: rejected %t, error %v", n, rejected, r.err)
 			}
-			if p.err == nil != p.saved.Created {
-				t.Errorf("report %d: saved %+v", n, p.saved)
+			if r.err == nil != r.result.Created {
+				t.Errorf("CDR %d: result %+v, error %v", n, r.result, r.err)
 			}
 		}
 		calls, _, err := s.Calls(t.Context(), storage.CallFilter{}, storage.Page{Limit: 1000})
@@ -237,51 +240,51 @@ func TestBadReportFailsAlone(t *testing.T) {
 	})
 }
 
-// TestTwoStoresOfOneCall saves the same calls through two stores, as two servers
+// TestTwoStoresSaveTheSameCalls saves the same calls through two stores, as two servers
 // on one database do.
-func TestTwoStoresOfOneCall(t *testing.T) {
+func TestTwoStoresSaveTheSameCalls(t *testing.T) {
 	onBoth(t, func(t *testing.T, open func() *Store) {
 		stores := []*Store{open(), open()}
 		const calls, bodies = 12, 3
-		type answer struct {
-			n     int
-			saved storage.Saved
+		type outcome struct {
+			call   int
+			result storage.SaveResult
 		}
-		answers := make(chan answer, 2*calls*bodies)
+		outcomes := make(chan outcome, 2*calls*bodies)
 		var senders sync.WaitGroup
-		for which, s := range stores {
+		for i, s := range stores {
 			for n := range calls {
 				for body := range bodies {
 					senders.Go(func() {
-						r := benchReport(int64(n))
+						r := benchCDR(int64(n))
 						r.Raw = fmt.Appendf(nil, "%d of %d", body, n)
 						r.Call.RevisedAt = r.Call.StartedAt.Add(time.Duration(body) * time.Hour)
 						r.Call.HangupCause = fmt.Sprint("CAUSE_", body)
-						saved, err := s.SaveCall(t.Context(), r)
+						result, err := s.SaveCall(t.Context(), r)
 						if err != nil {
-							t.Errorf("store %d: %v", which, err)
+							t.Errorf("store %d: %v", i, err)
 						}
-						answers <- answer{n, saved}
+						outcomes <- outcome{n, result}
 					})
 				}
 			}
 		}
 		senders.Wait()
-		close(answers)
+		close(outcomes)
 		created, revised := 0, 0
 		ids := make(map[int]string)
-		for a := range answers {
-			if a.saved.Created {
+		for o := range outcomes {
+			if o.result.Created {
 				created++
 			}
-			if a.saved.Revised {
+			if o.result.Revised {
 				revised++
 			}
-			if ids[a.n] == "" {
-				ids[a.n] = a.saved.ID
+			if ids[o.call] == "" {
+				ids[o.call] = o.result.ID
 			}
-			if ids[a.n] != a.saved.ID {
-				t.Errorf("call %d has two ids", a.n)
+			if ids[o.call] != o.result.ID {
+				t.Errorf("call %d has two IDs", o.call)
 			}
 		}
 		if created != calls || revised != calls*(bodies-1) {
@@ -293,14 +296,14 @@ func TestTwoStoresOfOneCall(t *testing.T) {
 				t.Fatal(err)
 			}
 			if call.HangupCause != fmt.Sprint("CAUSE_", bodies-1) {
-				t.Errorf("call %d: cause %s, want the one written last", n, call.HangupCause)
+				t.Errorf("call %d: hangup cause %s, want that of the last revision", n, call.HangupCause)
 			}
 			var numbers []int
 			for _, r := range revisions {
 				numbers = append(numbers, r.Number)
 			}
 			if diff := cmp.Diff([]int{1, 2, 3}, numbers, cmpopts.EquateEmpty()); diff != "" {
-				t.Errorf("call %d: numbers of revisions (-want +got):\n%s", n, diff)
+				t.Errorf("call %d: revision numbers (-want +got):\n%s", n, diff)
 			}
 		}
 	})

@@ -12,11 +12,12 @@ import (
 	"calltracker/storage"
 )
 
-// benchReport is the n-th call: one of 200 DIDs, hardly ever the same caller.
-func benchReport(n int64) storage.Report {
+// benchCDR returns the CDR of the n-th call. The calls have 200 DIDs and mostly
+// different callers.
+func benchCDR(n int64) storage.ReceivedCDR {
 	started := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC).Add(time.Duration(n) * 50 * time.Millisecond)
 	key := fmt.Sprintf("%08x-0000-4000-8000-%012x", uint32(n*2654435761), n)
-	return storage.Report{
+	return storage.ReceivedCDR{
 		Call: storage.Call{
 			Key: key, CallID: key, Tracker: "sales", Direction: "inbound",
 			DID: fmt.Sprintf("+9714888%04d", n%200), RawDID: "048880001",
@@ -27,13 +28,13 @@ func benchReport(n int64) storage.Report {
 			RevisedAt: started.Add(71 * time.Second), ReceivedAt: started.Add(72 * time.Second),
 		},
 		Source: "endCall",
-		Raw:    fmt.Appendf(make([]byte, 1800), "%d", n), // a CDR is about that long
+		Raw:    fmt.Appendf(make([]byte, 1800), "%d", n), // about the size of a CDR
 	}
 }
 
-// benchDecision is the decision that the n-th call followed.
+// benchDecision returns the decision for the n-th call.
 func benchDecision(n int64) storage.Decision {
-	r := benchReport(n)
+	r := benchCDR(n)
 	return storage.Decision{
 		ID: uuid.Must(uuid.NewV7()).String(), Tracker: "sales", At: r.Call.StartedAt, DID: r.Call.DID, RawDID: r.Call.RawDID,
 		Caller: r.Call.Caller, RawCaller: r.Call.RawCaller, CallID: r.Call.CallID, Route: "office-hours", ConfigVersion: 3,
@@ -49,14 +50,14 @@ func benchDecision(n int64) storage.Decision {
 	}
 }
 
-// BenchmarkSaveCall saves new calls, each committed and synced on its own.
+// BenchmarkSaveCall saves new calls.
 func BenchmarkSaveCall(b *testing.B) {
 	b.Run("serial", func(b *testing.B) {
 		s := open(b, b.TempDir())
 		var n int64
 		for b.Loop() {
 			n++
-			if _, err := s.SaveCall(b.Context(), benchReport(n)); err != nil {
+			if _, err := s.SaveCall(b.Context(), benchCDR(n)); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -77,7 +78,7 @@ func BenchmarkSaveCall(b *testing.B) {
 				b.StartTimer()
 			}
 			n++
-			if _, err := s.SaveCall(b.Context(), benchReport(n)); err != nil {
+			if _, err := s.SaveCall(b.Context(), benchCDR(n)); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -85,10 +86,10 @@ func BenchmarkSaveCall(b *testing.B) {
 	b.Run("64 writers", func(b *testing.B) {
 		s := open(b, b.TempDir())
 		var n atomic.Int64
-		b.SetParallelism(32) // of each of two processors
+		b.SetParallelism(32) // for each of two processors
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				if _, err := s.SaveCall(b.Context(), benchReport(n.Add(1))); err != nil {
+				if _, err := s.SaveCall(b.Context(), benchCDR(n.Add(1))); err != nil {
 					b.Error(err)
 				}
 			}
@@ -96,7 +97,7 @@ func BenchmarkSaveCall(b *testing.B) {
 	})
 }
 
-// BenchmarkRecordDecisions records batches of 500.
+// BenchmarkRecordDecisions records batches of 500 decisions.
 func BenchmarkRecordDecisions(b *testing.B) {
 	const size = 500
 	s := open(b, b.TempDir())

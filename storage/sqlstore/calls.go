@@ -11,15 +11,15 @@ import (
 	"calltracker/storage"
 )
 
-// callColumns are the columns that hold a storage.Call, in the order of
-// callValues and scanCall.
+// callColumns are the columns of a storage.Call, in the order of callValues and
+// scanCall.
 const callColumns = `id, contact_center, call_key, tracker, call_id, direction, did, raw_did, caller, raw_caller,
 	caller_name, started_us, answered_us, ended_us, duration, ring_time, talk_time, hold_time, result, hangup_cause,
 	hangup_by, agent, position, recording_file, campaign, route, decision_id, flags, revised_us, received_us`
 
-// callValues are the values of callColumns. The call is tidy.
+// callValues returns the values of callColumns. The call must be normalized.
 func callValues(c storage.Call) ([]any, error) {
-	flags, err := list(c.Flags)
+	flags, err := encodeList(c.Flags)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +32,7 @@ func callValues(c storage.Call) ([]any, error) {
 	}, nil
 }
 
-// scanCall reads callColumns and whatever columns follow them.
+// scanCall reads callColumns and the columns that follow them.
 func scanCall(scan func(...any) error, rest ...any) (storage.Call, error) {
 	var (
 		c                                           storage.Call
@@ -51,30 +51,33 @@ func scanCall(scan func(...any) error, rest ...any) (storage.Call, error) {
 	}
 	c.StartedAt, c.AnsweredAt, c.EndedAt = instant(started), instant(answered), instant(ended)
 	c.RevisedAt, c.ReceivedAt = instant(revised), instant(received)
-	c.Flags, err = unlist[string](flags)
+	c.Flags, err = decodeList[string](flags)
 	return c, err
 }
 
-// tidy makes a call what the database will give back.
-func tidy(c storage.Call) storage.Call {
-	c.Key = key(c.Key)
+// scanPlainCall is scanCall without further columns, for appendRows.
+func scanPlainCall(scan func(...any) error) (storage.Call, error) { return scanCall(scan) }
+
+// normalizeCall returns a call as the database will return it.
+func normalizeCall(c storage.Call) storage.Call {
+	c.Key = callKey(c.Key)
 	for _, field := range []*string{&c.ContactCenter, &c.Tracker, &c.CallID, &c.DID, &c.Caller, &c.Campaign} {
-		*field = indexed(*field)
+		*field = indexText(*field)
 	}
 	for _, field := range []*string{
 		&c.Direction, &c.RawDID, &c.RawCaller, &c.CallerName, &c.HangupCause,
 		&c.HangupBy, &c.Agent, &c.Position, &c.RecordingFile,
 	} {
-		*field = text(*field)
+		*field = cleanText(*field)
 	}
 	c.StartedAt, c.AnsweredAt, c.EndedAt = instant(micros(c.StartedAt)), instant(micros(c.AnsweredAt)), instant(micros(c.EndedAt))
 	c.RevisedAt, c.ReceivedAt = instant(micros(c.RevisedAt)), instant(micros(c.ReceivedAt))
 	return c
 }
 
-// Calls lists calls, newest first, and the cursor of the next page, empty on
-// the last. It returns storage.ErrBadCursor for a cursor that is not its own.
-// A call that is listed once stays where it was while others are saved.
+// Calls returns a page of calls, newest first, and the cursor of the next page,
+// which is empty on the last page. It returns storage.ErrBadCursor for an invalid
+// cursor. Calls that are saved while a client reads pages do not shift the others.
 func (s *Store) Calls(ctx context.Context, f storage.CallFilter, p storage.Page) (calls []storage.Call, next string, err error) {
 	err = s.do("list calls", func(db *database) error {
 		after, err := decodeCursor(callList, p.Cursor)
@@ -86,19 +89,19 @@ func (s *Store) Calls(ctx context.Context, f storage.CallFilter, p storage.Page)
 		if err != nil {
 			return err
 		}
-		calls, next = cut(callList, rows, size, placeOfCall)
+		calls, next = trimPage(callList, rows, size, callCursor)
 		return db.addCustomers(ctx, calls)
 	})
 	return calls, next, err
 }
 
-// streamPage is how many calls EachCall holds at a time.
+// streamPage is how many calls EachCall reads at a time.
 const streamPage = 200
 
-// EachCall gives every call that the filter leaves to use, newest first, and
-// stops at its first error, which it returns as it is. Calls are read a page at
-// a time: no long transaction is held, memory is bounded, and calls that are
-// saved meanwhile may or may not come.
+// EachCall calls use for every call that matches the filter, newest first. It stops
+// at the first error of use and returns that error unchanged. It reads one page at a
+// time, so it needs little memory and holds no long transaction. Calls that are saved
+// in the meantime may or may not be included.
 func (s *Store) EachCall(ctx context.Context, f storage.CallFilter, use func(storage.Call) error) error {
 	var after *cursor
 	for {
@@ -120,16 +123,16 @@ func (s *Store) EachCall(ctx context.Context, f storage.CallFilter, use func(sto
 		if len(calls) < streamPage {
 			return nil
 		}
-		place := placeOfCall(calls[len(calls)-1])
-		after = &place
+		last := callCursor(calls[len(calls)-1])
+		after = &last
 	}
 }
 
-// Call is one call and every body that reported it, in the order in which they
-// came. It returns storage.ErrNotFound.
+// Call returns a call and its revisions in the order of arrival. It returns
+// storage.ErrNotFound if there is no such call.
 func (s *Store) Call(ctx context.Context, id string) (call storage.Call, revisions []storage.Revision, err error) {
 	err = s.do("load call "+id, func(db *database) (err error) {
-		id := text(id)
+		id := cleanText(id)
 		row := db.statements.call.rowOn(ctx, db.read, id)
 		if call, err = scanCall(row.Scan); err != nil {
 			return err
@@ -138,19 +141,16 @@ func (s *Store) Call(ctx context.Context, id string) (call storage.Call, revisio
 		if err != nil {
 			return err
 		}
-		defer func() { _ = rows.Close() }()
-		for rows.Next() {
+		revisions, err = appendRows(nil, rows, func(scan func(...any) error) (storage.Revision, error) {
 			var (
 				r        storage.Revision
 				received int64
 			)
-			if err := rows.Scan(&r.Number, &received, &r.Source, &r.Raw); err != nil {
-				return err
-			}
+			err := scan(&r.Number, &received, &r.Source, &r.Raw)
 			r.ReceivedAt = instant(received)
-			revisions = append(revisions, r)
-		}
-		if err := rows.Err(); err != nil {
+			return r, err
+		})
+		if err != nil {
 			return err
 		}
 		one := []storage.Call{call}
@@ -161,22 +161,23 @@ func (s *Store) Call(ctx context.Context, id string) (call storage.Call, revisio
 	return call, revisions, err
 }
 
-func placeOfCall(c storage.Call) cursor { return cursor{at: micros(c.At()), id: c.ID} }
+func callCursor(c storage.Call) cursor { return cursor{at: micros(c.At()), id: c.ID} }
 
 // calls reads calls after a cursor, newest first.
 //
-// A filter by several numbers is read one number at a time and merged: each
-// number stands in an index in the order of the list, several do not.
+// If the filter has several numbers, it reads the calls of each number separately
+// and merges them: an index has the calls of one number in the order of the list,
+// but not those of several numbers.
 func (db *database) calls(ctx context.Context, f storage.CallFilter, after *cursor, limit int) ([]storage.Call, error) {
 	var calls []storage.Call
-	parts := split(f)
+	parts := splitByNumber(f)
 	for _, part := range parts {
 		q := newestFirst(db.narrowCalls(db.readGorm.WithContext(ctx).Table("calls").Select(callColumns), part), after, limit)
 		rows, err := q.Rows()
 		if err != nil {
 			return nil, err
 		}
-		if calls, err = appendCalls(calls, rows); err != nil {
+		if calls, err = appendRows(calls, rows, scanPlainCall); err != nil {
 			return nil, err
 		}
 	}
@@ -187,16 +188,17 @@ func (db *database) calls(ctx context.Context, f storage.CallFilter, after *curs
 	return calls, nil
 }
 
-func appendCalls(calls []storage.Call, rows *sql.Rows) ([]storage.Call, error) {
+// appendRows appends one item for each row, and closes the rows.
+func appendRows[T any](items []T, rows *sql.Rows, scanItem func(scan func(...any) error) (T, error)) ([]T, error) {
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
-		c, err := scanCall(rows.Scan)
+		item, err := scanItem(rows.Scan)
 		if err != nil {
 			return nil, err
 		}
-		calls = append(calls, c)
+		items = append(items, item)
 	}
-	return calls, rows.Err()
+	return items, rows.Err()
 }
 
 func newerFirst(a, b storage.Call) int {
@@ -206,15 +208,15 @@ func newerFirst(a, b storage.Call) int {
 	return strings.Compare(b.ID, a.ID)
 }
 
-// maxParts bounds the statements of one page; longer lists of numbers are left
-// to the database.
+// maxParts limits the statements of one page. Longer lists of numbers use a single
+// statement.
 const maxParts = 8
 
-// split makes of a filter whose leading column has several numbers filters by
-// one each. No call passes two of them.
-func split(f storage.CallFilter) []storage.CallFilter {
+// splitByNumber splits a filter with several numbers in its leading column into one
+// filter for each number. No call matches two of them.
+func splitByNumber(f storage.CallFilter) []storage.CallFilter {
 	parts := []storage.CallFilter{f}
-	switch leading(f) {
+	switch leadingColumn(f) {
 	case "caller":
 		if numbers := distinct(f.Callers); len(numbers) <= maxParts {
 			parts = slices.Repeat(parts, len(numbers))
@@ -233,9 +235,9 @@ func split(f storage.CallFilter) []storage.CallFilter {
 	return parts
 }
 
-// leading is the column whose index serves a filter: that of the condition that
-// the fewest calls pass.
-func leading(f storage.CallFilter) string {
+// leadingColumn returns the column whose index serves a filter: the column whose
+// condition matches the fewest calls.
+func leadingColumn(f storage.CallFilter) string {
 	switch {
 	case f.Customer != "":
 		return "id"
@@ -254,20 +256,20 @@ func leading(f storage.CallFilter) string {
 	}
 }
 
-// distinct are the numbers as they are stored, each once.
-func distinct(numbers []string) []string {
-	tidied := make([]string, len(numbers))
-	for i, n := range numbers {
-		tidied[i] = indexed(n)
+// distinct returns the stored form of the values, without duplicates.
+func distinct(values []string) []string {
+	stored := make([]string, len(values))
+	for i, v := range values {
+		stored[i] = indexText(v)
 	}
-	slices.Sort(tidied)
-	return slices.Compact(tidied)
+	slices.Sort(stored)
+	return slices.Compact(stored)
 }
 
 func (db *database) narrowCalls(q *gorm.DB, f storage.CallFilter) *gorm.DB {
-	leads := leading(f)
+	leading := leadingColumn(f)
 	column := func(name string) string {
-		if name == leads {
+		if name == leading {
 			return name
 		}
 		return db.dialect.unindexed(name)
@@ -279,10 +281,10 @@ func (db *database) narrowCalls(q *gorm.DB, f storage.CallFilter) *gorm.DB {
 		q = q.Where("at_us < ?", micros(f.To))
 	}
 	if f.Customer != "" {
-		q = q.Where("id IN (SELECT of_call FROM call_customers WHERE customer_id = ?)", indexed(f.Customer))
+		q = q.Where("id IN (SELECT of_call FROM call_customers WHERE customer_id = ?)", indexText(f.Customer))
 	}
 	if f.Tracker != "" {
-		q = q.Where(column("tracker")+" = ?", indexed(f.Tracker))
+		q = q.Where(column("tracker")+" = ?", indexText(f.Tracker))
 	}
 	if len(f.DIDs) > 0 {
 		q = q.Where(column("did")+" IN ?", distinct(f.DIDs))
@@ -294,8 +296,8 @@ func (db *database) narrowCalls(q *gorm.DB, f storage.CallFilter) *gorm.DB {
 		q = q.Where(column("result")+" = ?", string(f.Result))
 	}
 	if f.Campaign != "" {
-		// The second condition is what lets the partial index serve.
-		q = q.Where(column("campaign")+" = ? AND campaign <> ''", indexed(f.Campaign))
+		// The second condition lets the database use the partial index.
+		q = q.Where(column("campaign")+" = ? AND campaign <> ''", indexText(f.Campaign))
 	}
 	return q
 }

@@ -9,76 +9,77 @@ import (
 	"time"
 )
 
-// Sizes and times of checkpoints.
+// Limits of checkpoints.
 const (
-	checkpointPages = 16_000 // of 4 KiB, in the log; a page that was written again and again goes into the file once
-	checkpointLimit = 30 * time.Second
-	lastStepLimit   = 2 * time.Second // to get the turn
+	checkpointPages        = 16_000 // log pages of 4 KiB that trigger a checkpoint; a page written repeatedly is copied once
+	checkpointTimeout      = 30 * time.Second
+	finalCheckpointTimeout = 2 * time.Second // for the write lock
 )
 
-// checkpointer brings what commits have written into SQLite's write-ahead log
-// from there into the database file (https://www.sqlite.org/wal.html,
-// "Checkpointing"). SQLite itself would do it within the commit that makes the
-// log too long, and everybody would wait for the disk meanwhile. This one does it
-// beside the commits, and takes the turn only for the few pages that came in
-// while it worked: then the log is used from its beginning again. A reader that
-// looks at an old state for long, makes the log grow for as long.
+// checkpointer copies commits from SQLite's write-ahead log to the database file
+// (https://www.sqlite.org/wal.html, "Checkpointing"). SQLite itself would do that
+// within the commit that makes the log too long, and every writer would wait for the
+// disk. The checkpointer works while commits continue. It acquires the write lock
+// only to copy the few pages that were added in the meantime; then SQLite starts
+// again at the beginning of the log. A long read transaction prevents that, so the
+// log grows until it ends.
 //
-// Its goroutine lives as long as there is something to do.
+// The checkpointer's goroutine runs only during a checkpoint.
 type checkpointer struct {
-	pool   *sql.DB // a connection of its own
-	turn   chan struct{}
-	pages  int // from which on
-	logger *slog.Logger
+	pool      *sql.DB // its own connection
+	writeLock chan struct{}
+	minPages  int // log pages that trigger a checkpoint
+	logger    *slog.Logger
 
 	mu      sync.Mutex
-	cancel  context.CancelFunc // of the one under way, else nil
+	cancel  context.CancelFunc // cancels the running checkpoint; nil if none
 	closed  bool
-	failed  bool // the last time: told once
+	failed  bool // the last checkpoint failed, which was logged
 	running sync.WaitGroup
 }
 
-func newCheckpointer(pool *sql.DB, turn chan struct{}, logger *slog.Logger) *checkpointer {
-	return &checkpointer{pool: pool, turn: turn, pages: checkpointPages, logger: logger}
+func newCheckpointer(pool *sql.DB, writeLock chan struct{}, logger *slog.Logger) *checkpointer {
+	return &checkpointer{pool: pool, writeLock: writeLock, minPages: checkpointPages, logger: logger}
 }
 
-// committed looks at the log after a commit.
-func (c *checkpointer) committed(ctx context.Context, on connector) {
+// afterCommit starts a checkpoint if the log is long enough.
+func (c *checkpointer) afterCommit(ctx context.Context, conn txStarter) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cancel != nil || c.closed {
 		return
 	}
-	// NOOP only tells (https://www.sqlite.org/pragma.html#pragma_wal_checkpoint).
-	if waiting, err := checkpoint(ctx, on, "NOOP"); err != nil || waiting < c.pages {
+	// NOOP only returns the sizes (https://www.sqlite.org/pragma.html#pragma_wal_checkpoint).
+	if pages, err := checkpoint(ctx, conn, "NOOP"); err != nil || pages < c.minPages {
 		return
 	}
-	ctx, c.cancel = context.WithTimeout(context.Background(), checkpointLimit) // of no request
+	ctx, c.cancel = context.WithTimeout(context.Background(), checkpointTimeout) // independent of the request
 	c.running.Go(func() { c.run(ctx) })
 }
 
 func (c *checkpointer) run(ctx context.Context) {
-	err := c.bring(ctx)
+	err := c.checkpointAll(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil && !c.failed && !c.closed {
-		c.logger.WarnContext(ctx, "what was committed stays in SQLite's log, which grows", slog.Any("error", err))
+		c.logger.WarnContext(ctx, "SQLite checkpoint failed; the write-ahead log keeps growing", slog.Any("error", err))
 	}
 	c.failed = err != nil
 	c.cancel()
 	c.cancel = nil
 }
 
-func (c *checkpointer) bring(ctx context.Context) error {
+// checkpointAll copies the log to the database file.
+func (c *checkpointer) checkpointAll(ctx context.Context) error {
 	if _, err := checkpoint(ctx, c.pool, "PASSIVE"); err != nil {
 		return err
 	}
-	limit := time.NewTimer(lastStepLimit)
-	defer limit.Stop()
+	timer := time.NewTimer(finalCheckpointTimeout)
+	defer timer.Stop()
 	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
-	case <-limit.C: // most of it is done, the rest is for the next time
+	case c.writeLock <- struct{}{}:
+		defer func() { <-c.writeLock }()
+	case <-timer.C: // the next checkpoint copies the rest
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -87,16 +88,17 @@ func (c *checkpointer) bring(ctx context.Context) error {
 	return err
 }
 
-// checkpoint does one, and tells how many pages of the log are not in the file.
-func checkpoint(ctx context.Context, on connector, mode string) (waiting int, err error) {
+// checkpoint runs one checkpoint. It returns the number of log pages that are not in
+// the database file.
+func checkpoint(ctx context.Context, conn txStarter, mode string) (pages int, err error) {
 	var blocked, logged, done int
-	if err := on.QueryRowContext(ctx, "PRAGMA wal_checkpoint("+mode+")").Scan(&blocked, &logged, &done); err != nil {
+	if err := conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint("+mode+")").Scan(&blocked, &logged, &done); err != nil {
 		return 0, fmt.Errorf("checkpoint: %w", err)
 	}
 	return logged - done, nil
 }
 
-// close stops a checkpoint that is under way; nothing is lost by that.
+// close cancels a running checkpoint, which loses no data.
 func (c *checkpointer) close() error {
 	c.mu.Lock()
 	if c.closed = true; c.cancel != nil {

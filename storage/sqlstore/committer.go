@@ -9,191 +9,154 @@ import (
 	"calltracker/storage"
 )
 
-// Limits of a batch. What is over them waits for the next one.
+// Limits of a batch. Requests beyond them wait for the next batch.
 const (
-	batchReports = 256
-	batchBytes   = 4 << 20 // of bodies
+	maxBatchRequests = 256
+	maxBatchBytes    = 4 << 20 // total size of the CDR bodies
 )
 
-// How the next batch gathers after a commit: for as long as more comes within a
-// step.
+// After a commit the committer waits in steps for more requests, for as long as
+// each step brings some.
 const (
 	gatherStep  = 200 * time.Microsecond
 	gatherSteps = 10
 )
 
-// patience is how long a batch may take before the next does not wait for it: one
-// that waits for a lock must not hold up all others. Otherwise they go one after
-// the other, since a large batch costs the database less than two small ones.
-const patience = 100 * time.Millisecond
+// drainTimeout is how long close waits for accepted requests.
+const drainTimeout = 10 * time.Second
 
-// drainLimit is how long close waits for reports that were accepted, before it
-// gives them up.
-const drainLimit = 10 * time.Second
-
-// A committer gives reports that arrive together one transaction: a commit
-// costs a wait for the disk, and one is enough for all of them. A report that
-// arrives alone is committed at once, nothing waits for company; while a batch
-// is being committed, the next one gathers.
+// committer commits CDRs in batches (group commit). A commit waits for the disk,
+// and requests that arrive together share that wait. A request that arrives alone
+// is committed immediately. Requests that arrive during a commit form the next
+// batch.
 //
-// A commit that waits for the disk within a system call, as SQLite's does, may
-// keep the processor from those who bring the next reports (the runtime takes it
-// away up to 10 ms later). They have their turn after it, since otherwise each of
-// them would find nobody else and be committed alone.
+// There is one commit at a time. One large batch costs the database less than
+// several small ones, and a slow commit makes the next batch larger. If a commit
+// hangs, each request leaves at its own deadline, so that its caller can spool the
+// CDR in time. When the last request of the hanging batch has left, the batch is
+// canceled and the next one starts.
 //
-// Its goroutines live as long as there are reports, and close waits for them.
+// SQLite waits for the disk in a system call, during which the goroutines that
+// bring the next requests may not get a processor (the Go runtime takes it back
+// after up to 10 ms). The committer therefore lets them run before it takes the
+// next batch; otherwise each would be committed alone.
+//
+// The committer's goroutine runs only while there are requests. close waits for it.
 type committer struct {
-	turn   chan struct{} // as in database; a batch is taken once it is its turn
-	lanes  int           // batches that may be committed at the same time, if all but one are slow
-	gather time.Duration // a step of it; 0 for not at all
-	commit func(ctx context.Context, batch []*pending)
+	writeLock chan struct{} // database.writeLock; acquired before a batch is taken
+	gather    time.Duration // gatherStep, or 0 to not wait for more requests
+	commit    func(ctx context.Context, batch []*saveRequest)
 
 	mu      sync.Mutex
-	queue   []*pending // in the order of arrival
-	busy    int        // lanes
-	batches map[*batch]bool
+	queue   []*saveRequest // in the order of arrival
+	current *batch         // being committed; nil between commits
+	running bool           // the goroutine is running
 	closed  bool
-	gaveUp  bool
-	watched bool // watch will look
+	gaveUp  bool // close has timed out
 
-	running sync.WaitGroup
+	goroutine sync.WaitGroup
 }
 
-// pending is a report on its way to the disk.
-type pending struct {
-	report storage.Report
-	digest digest        // of its body
-	done   chan struct{} // closed when saved and err are final
-	saved  storage.Saved
+// saveRequest is one CDR on its way to the database.
+type saveRequest struct {
+	cdr    storage.ReceivedCDR
+	digest digest        // of the CDR body
+	done   chan struct{} // closed when result and err are final
+	result storage.SaveResult
 	err    error
 
-	batch *batch // that took it; nil while it waits. Guarded by the committer.
+	batch *batch // nil while the request is queued; guarded by committer.mu
 }
 
-// batch is reports that are being committed. When all who asked for them have
-// gone, nobody waits for the database.
+// batch is a set of requests that are committed together.
 type batch struct {
-	reports []*pending
-	began   time.Time
-	waiting int // guarded by the committer
-	cancel  context.CancelFunc
+	requests []*saveRequest
+	waiting  int                // requests whose caller is still waiting; guarded by committer.mu
+	cancel   context.CancelFunc // called when no caller is waiting
 }
 
-func newCommitter(lanes int, turn chan struct{}, commit func(context.Context, []*pending)) *committer {
-	return &committer{turn: turn, lanes: lanes, commit: commit, batches: make(map[*batch]bool, lanes)}
+func newCommitter(writeLock chan struct{}, commit func(context.Context, []*saveRequest)) *committer {
+	return &committer{writeLock: writeLock, commit: commit}
 }
 
-// save commits a report and tells what became of it. It returns when the context
-// ends: then a report that waited was not saved, and one that was being
-// committed may be.
-func (c *committer) save(ctx context.Context, r storage.Report) (storage.Saved, error) {
+// save commits a CDR and returns the result. It returns early when ctx ends. Then
+// a CDR that was still queued is not saved, and one that was being committed may
+// be saved.
+func (c *committer) save(ctx context.Context, cdr storage.ReceivedCDR) (storage.SaveResult, error) {
 	if err := ctx.Err(); err != nil {
-		return storage.Saved{}, err
+		return storage.SaveResult{}, err
 	}
-	p := &pending{report: r, done: make(chan struct{})}
-	if !c.enqueue(p) {
-		return storage.Saved{}, fmt.Errorf("%w: closed", storage.ErrUnavailable)
+	r := &saveRequest{cdr: cdr, done: make(chan struct{})}
+	if !c.enqueue(r) {
+		return storage.SaveResult{}, fmt.Errorf("%w: closed", storage.ErrUnavailable)
 	}
 	select {
-	case <-p.done:
+	case <-r.done:
 	case <-ctx.Done():
-		if !c.leave(p) {
-			return storage.Saved{}, ctx.Err()
+		if !c.withdraw(r) {
+			return storage.SaveResult{}, ctx.Err()
 		}
 	}
-	return p.saved, p.err
+	return r.result, r.err
 }
 
-func (c *committer) enqueue(p *pending) bool {
+// enqueue queues a request and starts the goroutine if necessary. It reports
+// whether the committer is open.
+func (c *committer) enqueue(r *saveRequest) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return false
 	}
-	c.queue = append(c.queue, p)
-	c.begin()
-	c.watchLater()
+	c.queue = append(c.queue, r)
+	if !c.running {
+		c.running = true
+		c.goroutine.Go(c.run)
+	}
 	return true
 }
 
-// begin opens a lane if there may be another and none will take the next batch
-// soon. The lock is held.
-func (c *committer) begin() {
-	if c.busy < c.lanes && c.slow(c.busy) {
-		c.busy++
-		c.running.Go(c.run)
-	}
-}
-
-// watchLater looks after those that wait, where there may be another lane. The
-// lock is held.
-func (c *committer) watchLater() {
-	if !c.watched && len(c.queue) > 0 && c.busy < c.lanes {
-		c.watched = true
-		time.AfterFunc(patience, c.watch)
-	}
-}
-
-func (c *committer) watch() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.watched = false
-	if len(c.queue) > 0 {
-		c.begin()
-	}
-	c.watchLater()
-}
-
-// slow tells whether so many lanes have a batch that takes long. The lock is held.
-func (c *committer) slow(lanes int) bool {
-	for b := range c.batches {
-		if time.Since(b.began) >= patience {
-			lanes--
-		}
-	}
-	return lanes <= 0
-}
-
-// leave withdraws a report whose sender is going, unless it is done already.
-func (c *committer) leave(p *pending) (done bool) {
+// withdraw removes a request whose caller stops waiting. It reports whether the
+// request is already done.
+func (c *committer) withdraw(r *saveRequest) (done bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	select {
-	case <-p.done:
+	case <-r.done:
 		return true
 	default:
 	}
-	if p.batch == nil {
-		for i, other := range c.queue {
-			if other == p {
+	if r.batch == nil {
+		for i, queued := range c.queue {
+			if queued == r {
 				c.queue = append(c.queue[:i], c.queue[i+1:]...)
 				break
 			}
 		}
 		return false
 	}
-	if p.batch.waiting--; p.batch.waiting == 0 {
-		p.batch.cancel()
+	if r.batch.waiting--; r.batch.waiting == 0 {
+		r.batch.cancel()
 	}
 	return false
 }
 
-// run commits batches until none is left.
+// run commits batches until the queue is empty.
 func (c *committer) run() {
-	for c.runOnce() {
-		c.await()
+	for c.commitNext() {
+		c.waitForMore()
 	}
 }
 
-// await lets reports gather that are on their way. It sleeps, since nothing can
-// tell of a request that has not been read yet.
-func (c *committer) await() {
+// waitForMore waits while the queue grows. It sleeps because there is no event to
+// wait for: the requests have not been read from their connections yet.
+func (c *committer) waitForMore() {
 	if c.gather == 0 {
 		return
 	}
-	for before, step := c.waiting(), 0; step < gatherSteps && before < batchReports; step++ {
+	for before, step := c.queued(), 0; step < gatherSteps && before < maxBatchRequests; step++ {
 		time.Sleep(c.gather)
-		now := c.waiting()
+		now := c.queued()
 		if now == before {
 			return
 		}
@@ -201,78 +164,78 @@ func (c *committer) await() {
 	}
 }
 
-func (c *committer) waiting() int {
+func (c *committer) queued() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.queue)
 }
 
-func (c *committer) runOnce() bool {
-	// The batch is taken when its transaction can begin: until then it grows.
-	if c.turn != nil {
-		c.turn <- struct{}{} // who holds it has a deadline
-		defer func() { <-c.turn }()
+// commitNext commits the next batch. It reports whether there was one.
+func (c *committer) commitNext() bool {
+	// The lock comes first: while the committer waits for it, the batch grows.
+	if c.writeLock != nil {
+		c.writeLock <- struct{}{} // every holder has a deadline
+		defer func() { <-c.writeLock }()
 	}
-	ctx, cancel := context.WithCancel(context.Background()) // of many requests, and of none
+	ctx, cancel := context.WithCancel(context.Background()) // shared by many requests
 	defer cancel()
-	b := c.take(cancel)
+	b := c.takeBatch(cancel)
 	if b == nil {
 		return false
 	}
-	c.commit(ctx, b.reports)
+	c.commit(ctx, b.requests)
 	c.mu.Lock()
-	delete(c.batches, b)
+	c.current = nil
 	c.mu.Unlock()
-	for _, p := range b.reports {
-		close(p.done)
+	for _, r := range b.requests {
+		close(r.done)
 	}
 	return true
 }
 
-// take is the next batch; nil, and one lane less, when nothing waits, or when
-// another lane will take it.
-func (c *committer) take(cancel context.CancelFunc) *batch {
+// takeBatch takes the next batch from the queue. It returns nil, and the goroutine
+// must end, if the queue is empty.
+func (c *committer) takeBatch(cancel context.CancelFunc) *batch {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.queue) == 0 || !c.slow(c.busy-1) {
-		c.busy--
-		c.watchLater()
+	if len(c.queue) == 0 {
+		c.running = false
 		return nil
 	}
-	n, bytes := 0, 0
-	for n < len(c.queue) && n < batchReports && (n == 0 || bytes+len(c.queue[n].report.Raw) <= batchBytes) {
-		bytes += len(c.queue[n].report.Raw)
+	n, size := 0, 0
+	for n < len(c.queue) && n < maxBatchRequests && (n == 0 || size+len(c.queue[n].cdr.Raw) <= maxBatchBytes) {
+		size += len(c.queue[n].cdr.Raw)
 		n++
 	}
-	b := &batch{reports: c.queue[:n:n], began: time.Now(), waiting: n, cancel: cancel}
-	for _, p := range b.reports {
-		p.batch = b
+	b := &batch{requests: c.queue[:n:n], waiting: n, cancel: cancel}
+	for _, r := range b.requests {
+		r.batch = b
 	}
 	if c.queue = c.queue[n:]; len(c.queue) == 0 {
-		c.queue = nil // let go of what was taken
+		c.queue = nil // release the backing array
 	}
-	if c.batches[b] = true; c.gaveUp {
+	if c.current = b; c.gaveUp {
 		cancel()
 	}
 	return b
 }
 
-// close accepts nothing more and waits until what was accepted is committed. If
-// the database does not let that happen in time, the rest is given up.
+// close rejects new requests and waits until the accepted ones are committed. It
+// cancels them if that takes longer than drainTimeout.
 func (c *committer) close() {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
-	limit := time.AfterFunc(drainLimit, c.giveUp)
-	defer limit.Stop()
-	c.running.Wait()
+	timer := time.AfterFunc(drainTimeout, c.giveUp)
+	defer timer.Stop()
+	c.goroutine.Wait()
 }
 
 func (c *committer) giveUp() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.gaveUp = true
-	for b := range c.batches {
-		b.cancel()
+	if c.current != nil {
+		c.current.cancel()
 	}
 }

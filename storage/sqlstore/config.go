@@ -28,14 +28,13 @@ func (r configRow) configVersion() storage.ConfigVersion {
 	}
 }
 
-// SaveConfig stores a document as the next version and returns it with its
-// number; the Version that came with it does not count. Expected is the version
-// that the document was made from, 0 when there was none: it returns
-// storage.ErrConflict when that is not the newest any more. A negative expected
-// takes whatever is there.
+// SaveConfig stores a document as the next version and returns it with its version
+// number. It ignores v.Version. expected is the version on which the document is
+// based, or 0 if there was none. If it is not the newest version, SaveConfig returns
+// storage.ErrConflict. A negative expected skips that check.
 func (s *Store) SaveConfig(ctx context.Context, v storage.ConfigVersion, expected int64) (storage.ConfigVersion, error) {
 	row := configRow{
-		AtUS: micros(v.At), Author: text(v.Author), Comment: text(v.Comment), Format: text(v.Format), Document: text(v.Document),
+		AtUS: micros(v.At), Author: cleanText(v.Author), Comment: cleanText(v.Comment), Format: cleanText(v.Format), Document: cleanText(v.Document),
 	}
 	err := s.do("save configuration", func(db *database) error {
 		for {
@@ -45,13 +44,13 @@ func (s *Store) SaveConfig(ctx context.Context, v storage.ConfigVersion, expecte
 					return err
 				}
 				if expected >= 0 && expected != newest {
-					return fmt.Errorf("%w: version %d is the newest, not %d", storage.ErrConflict, newest, expected)
+					return fmt.Errorf("%w: the newest version is %d, not %d", storage.ErrConflict, newest, expected)
 				}
 				row.Version = newest + 1
 				return tx.Create(&row).Error
 			})
-			// Where transactions run side by side, another took the number
-			// first; the next look finds it there.
+			// A concurrent transaction has used the number. The next attempt
+			// sees it.
 			if !errors.Is(err, gorm.ErrDuplicatedKey) {
 				return err
 			}
@@ -63,8 +62,8 @@ func (s *Store) SaveConfig(ctx context.Context, v storage.ConfigVersion, expecte
 	return row.configVersion(), nil
 }
 
-// ActiveConfig is the newest version. It returns storage.ErrNotFound when there
-// is none.
+// ActiveConfig returns the newest version. It returns storage.ErrNotFound if there is
+// none.
 func (s *Store) ActiveConfig(ctx context.Context) (v storage.ConfigVersion, err error) {
 	err = s.do("load active configuration", func(db *database) error {
 		var row configRow
@@ -77,7 +76,8 @@ func (s *Store) ActiveConfig(ctx context.Context) (v storage.ConfigVersion, err 
 	return v, err
 }
 
-// ConfigVersion is version n. It returns storage.ErrNotFound.
+// ConfigVersion returns version n. It returns storage.ErrNotFound if there is no such
+// version.
 func (s *Store) ConfigVersion(ctx context.Context, n int64) (v storage.ConfigVersion, err error) {
 	err = s.do(fmt.Sprintf("load configuration %d", n), func(db *database) error {
 		var row configRow
@@ -90,9 +90,9 @@ func (s *Store) ConfigVersion(ctx context.Context, n int64) (v storage.ConfigVer
 	return v, err
 }
 
-// ConfigVersions lists versions without their documents, newest first, and the
-// cursor of the next page, empty on the last. It returns storage.ErrBadCursor
-// for a cursor that is not its own.
+// ConfigVersions returns a page of versions without their documents, newest first,
+// and the cursor of the next page, which is empty on the last page. It returns
+// storage.ErrBadCursor for an invalid cursor.
 func (s *Store) ConfigVersions(ctx context.Context, p storage.Page) (versions []storage.ConfigVersion, next string, err error) {
 	err = s.do("list configurations", func(db *database) error {
 		after, err := decodeCursor(configVersions, p.Cursor)
@@ -108,7 +108,7 @@ func (s *Store) ConfigVersions(ctx context.Context, p storage.Page) (versions []
 		if err := q.Order("version DESC").Limit(size + 1).Find(&rows).Error; err != nil {
 			return err
 		}
-		rows, next = cut(configVersions, rows, size, func(r configRow) cursor { return cursor{at: r.Version} })
+		rows, next = trimPage(configVersions, rows, size, func(r configRow) cursor { return cursor{at: r.Version} })
 		for _, row := range rows {
 			versions = append(versions, row.configVersion())
 		}
@@ -117,15 +117,15 @@ func (s *Store) ConfigVersions(ctx context.Context, p storage.Page) (versions []
 	return versions, next, err
 }
 
-// ConfigMark changes whenever a configuration or a secret is stored or deleted.
-// It is cheap to ask for.
-func (s *Store) ConfigMark(ctx context.Context) (mark string, err error) {
-	err = s.do("look at configuration", func(db *database) error {
+// ConfigChangeToken returns a token that changes whenever a configuration or a secret
+// is stored or deleted. It is cheap to call.
+func (s *Store) ConfigChangeToken(ctx context.Context) (token string, err error) {
+	err = s.do("load configuration change token", func(db *database) error {
 		var version, secrets, updated int64
 		err := db.read.QueryRowContext(ctx, `SELECT (SELECT COALESCE(MAX(version), 0) FROM config_versions),
 			(SELECT COUNT(*) FROM secrets), (SELECT COALESCE(MAX(updated_us), 0) FROM secrets)`).Scan(&version, &secrets, &updated)
-		mark = fmt.Sprintf("%d/%d/%d", version, secrets, updated)
+		token = fmt.Sprintf("%d/%d/%d", version, secrets, updated)
 		return err
 	})
-	return mark, err
+	return token, err
 }

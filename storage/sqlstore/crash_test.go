@@ -16,13 +16,13 @@ import (
 	"calltracker/storage"
 )
 
-// crashDirVariable makes the test binary save calls in that directory until it
-// is killed.
+// crashDirVariable is the environment variable that makes the test binary save calls
+// in the given directory until it is killed.
 const crashDirVariable = "SQLSTORE_TEST_CRASH_DIR"
 
-// crashReport is a call whose body can be told from its key.
-func crashReport(key string) storage.Report {
-	return storage.Report{
+// crashCDR returns a CDR whose body follows from its key.
+func crashCDR(key string) storage.ReceivedCDR {
+	return storage.ReceivedCDR{
 		Call: storage.Call{
 			Key: key, CallID: key, Tracker: "sales", DID: "+97148880001", Caller: "+97155" + key, Result: storage.Missed,
 			StartedAt: time.Now(), ReceivedAt: time.Now(),
@@ -32,8 +32,8 @@ func crashReport(key string) storage.Report {
 	}
 }
 
-// saveUntilKilled saves calls from several goroutines, with decisions in
-// between, and prints the key of each call once it is acknowledged.
+// saveUntilKilled saves calls and decisions from several goroutines. It prints the key
+// of each call when it is acknowledged.
 func saveUntilKilled(dir string) {
 	s, err := New(Options{DataDir: dir})
 	if err == nil {
@@ -48,7 +48,7 @@ func saveUntilKilled(dir string) {
 		wg.Go(func() {
 			for n := 0; ; n++ {
 				key := fmt.Sprintf("%d-%d-%d", os.Getpid(), writer, n)
-				r := crashReport(key)
+				r := crashCDR(key)
 				d := storage.Decision{ID: "d-" + key, CallID: key, At: time.Now(), Tracker: "sales", Route: "otherwise"}
 				_, err := s.SaveCall(context.Background(), r)
 				if err == nil {
@@ -58,7 +58,7 @@ func saveUntilKilled(dir string) {
 					fmt.Fprintln(os.Stderr, err)
 					os.Exit(1)
 				}
-				fmt.Fprintln(os.Stdout, key) // one write, so lines stay whole
+				fmt.Fprintln(os.Stdout, key) // one write per line, so lines do not mix
 			}
 		})
 	}
@@ -68,7 +68,7 @@ func saveUntilKilled(dir string) {
 func TestAcknowledgedCallsSurviveKill(t *testing.T) {
 	dir := t.TempDir()
 	acknowledged := make(map[string]bool)
-	for _, after := range []int{1, 40, 75} { // acknowledged calls until the kill
+	for _, after := range []int{1, 40, 75} { // calls acknowledged before the kill
 		for _, key := range killedAfter(t, dir, after) {
 			acknowledged[key] = true
 		}
@@ -86,11 +86,11 @@ func TestAcknowledgedCallsSurviveKill(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if len(revisions) != 1 || !bytes.Equal(revisions[0].Raw, crashReport(c.Key).Raw) {
-			t.Errorf("%s: the body is not what was sent", c.Key)
+		if len(revisions) != 1 || !bytes.Equal(revisions[0].Raw, crashCDR(c.Key).Raw) {
+			t.Errorf("%s: the stored body differs from the CDR", c.Key)
 		}
 		if acknowledged[c.Key] && c.Decision != "d-"+c.Key {
-			t.Errorf("%s: decision %q, want its own", c.Key, c.Decision)
+			t.Errorf("%s: decision %q, want the one recorded for the call", c.Key, c.Decision)
 		}
 		return nil
 	})
@@ -99,13 +99,13 @@ func TestAcknowledgedCallsSurviveKill(t *testing.T) {
 	}
 	for key := range acknowledged {
 		if found[key] != 1 {
-			t.Errorf("%s was acknowledged and is there %d times", key, found[key])
+			t.Errorf("acknowledged call %s is stored %d times, want once", key, found[key])
 		}
 	}
 }
 
-// killedAfter runs a saving process, kills it once it has acknowledged that
-// many calls, and returns all that it acknowledged.
+// killedAfter runs a process that saves calls and kills it when it has acknowledged
+// the given number. It returns the keys of all acknowledged calls.
 func killedAfter(t *testing.T, dir string, calls int) []string {
 	t.Helper()
 	self, err := os.Executable()
@@ -114,8 +114,8 @@ func killedAfter(t *testing.T, dir string, calls int) []string {
 	}
 	child := exec.CommandContext(t.Context(), self)
 	child.Env = append(os.Environ(), crashDirVariable+"="+filepath.Clean(dir))
-	var complaints strings.Builder
-	child.Stderr = &complaints
+	var stderr strings.Builder
+	child.Stderr = &stderr
 	out, err := child.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +128,7 @@ func killedAfter(t *testing.T, dir string, calls int) []string {
 	for {
 		line, err := lines.ReadString('\n')
 		if err != nil {
-			break // a line without its end was not acknowledged in full
+			break // an incomplete line is not an acknowledgment
 		}
 		keys = append(keys, strings.TrimSuffix(line, "\n"))
 		if len(keys) == calls {
@@ -137,8 +137,8 @@ func killedAfter(t *testing.T, dir string, calls int) []string {
 			}
 		}
 	}
-	if err := child.Wait(); err == nil || complaints.Len() > 0 {
-		t.Fatalf("the saving process ended by itself: %v\n%s", err, complaints.String())
+	if err := child.Wait(); err == nil || stderr.Len() > 0 {
+		t.Fatalf("the process ended before it was killed: %v\n%s", err, stderr.String())
 	}
 	if len(keys) < calls {
 		t.Fatalf("%d calls acknowledged, want %d", len(keys), calls)

@@ -12,15 +12,15 @@ import (
 	"calltracker/storage/storetest/postgrestest"
 )
 
-// Whoever claims look-ups does not wait for another who is about to take some,
-// and takes the next ones.
-func TestClaimsPassEachOtherBy(t *testing.T) {
+// TestClaimSkipsLockedLookups checks that ClaimLookups does not wait for lookups that
+// another transaction is claiming, but claims the next ones.
+func TestClaimSkipsLockedLookups(t *testing.T) {
 	s := openURL(t, postgrestest.Database(t, postgrestest.Address(t)))
 	now := time.Now().UTC()
 	var ids []string
 	for n := range 5 {
 		c := storage.Call{Key: fmt.Sprint(n), Result: storage.Missed, Caller: fmt.Sprintf("+97150123450%d", n), StartedAt: now}
-		saved, err := s.SaveCall(t.Context(), storage.Report{Source: storage.FromEndCall, Raw: []byte("x"), Call: c})
+		saved, err := s.SaveCall(t.Context(), storage.ReceivedCDR{Source: storage.FromEndCall, Raw: []byte("x"), Call: c})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,11 +29,11 @@ func TestClaimsPassEachOtherBy(t *testing.T) {
 	if n, err := s.QueueLookups(t.Context(), now.Add(-time.Hour), now); err != nil || n != len(ids) {
 		t.Fatalf("%d queued, %v", n, err)
 	}
-	claim := func(most int) (calls []string) {
+	claim := func(limit int) (calls []string) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // a wait would last until the other is done
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // without skipping, the claim would wait longer
 		defer cancel()
-		lookups, err := s.ClaimLookups(ctx, now, now.Add(time.Minute), most)
+		lookups, err := s.ClaimLookups(ctx, now, now.Add(time.Minute), limit)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,8 +14,8 @@ import (
 	"calltracker/storage"
 )
 
-// decisionChunk is how many decisions one INSERT takes: few enough that calls
-// which wait for a processor do not wait for long.
+// decisionChunk is the number of decisions in one INSERT. It is small because
+// recording is background work: requests get the processor between statements.
 const decisionChunk = 2
 
 // decisionRow is a row of decisions.
@@ -42,30 +42,30 @@ func (decisionRow) TableName() string { return "decisions" }
 const decisionColumns = `id, tracker, at_us, did, raw_did, caller, raw_caller, call_id, route, voicemail, rules, flags,
 	trace, config_version, linked_call`
 
-// insertDecisionsSQL inserts n decisions. One that is there stays as it is, so
-// that a batch whose fate was unknown can be recorded again.
+// insertDecisionsSQL inserts n decisions. It ignores stored ones, so a batch can be
+// recorded again if it is unknown whether it was committed.
 func insertDecisionsSQL(n int) string {
-	row := `(` + marks(strings.Count(decisionColumns, ",")+1) + `)`
+	row := `(` + placeholders(strings.Count(decisionColumns, ",")+1) + `)`
 	return `INSERT INTO decisions (` + decisionColumns + `) VALUES ` +
 		strings.TrimSuffix(strings.Repeat(row+`, `, n), `, `) + ` ON CONFLICT (id) DO NOTHING`
 }
 
-// RecordDecisions stores decisions in one transaction, all or none, and links
-// them to calls that were saved before them. A decision that is stored already
-// is left as it is. A power failure may take back the last of them, unless a call
-// was saved after: they explain calls, and are not worth a wait for the disk.
+// RecordDecisions stores decisions in one transaction, all or none, and links them to
+// calls that were saved before them. It ignores decisions that are already stored. A
+// power failure may lose the latest decisions unless a call was saved after them:
+// decisions only explain calls and are not worth waiting for the disk.
 func (s *Store) RecordDecisions(ctx context.Context, decisions []storage.Decision) error {
 	if len(decisions) == 0 {
 		return nil
 	}
 	decisions = slices.Clone(decisions)
 	for i := range decisions {
-		decisions[i] = tidyDecision(decisions[i])
+		decisions[i] = normalizeDecision(decisions[i])
 	}
 	return s.do("record decisions", func(db *database) (err error) {
-		for range recordTries {
-			err = db.transactionOn(ctx, db.record, func(tx *sql.Tx) error { return db.recordAll(ctx, tx, decisions) })
-			if !passing(err) {
+		for range recordAttempts {
+			err = db.transactionOn(ctx, db.relaxed, func(tx *sql.Tx) error { return db.recordAll(ctx, tx, decisions) })
+			if !isRetryable(err) {
 				return err
 			}
 		}
@@ -73,13 +73,13 @@ func (s *Store) RecordDecisions(ctx context.Context, decisions []storage.Decisio
 	})
 }
 
-// recordTries is how often decisions are recorded that another transaction got in
-// the way of.
-const recordTries = 3
+// recordAttempts is how often RecordDecisions tries if it conflicts with other
+// transactions.
+const recordAttempts = 3
 
-// recordAll records and links within a transaction.
+// recordAll records and links decisions within a transaction.
 func (db *database) recordAll(ctx context.Context, tx *sql.Tx, decisions []storage.Decision) error {
-	if db.dialect.sessions { // the lenient connection of SQLite is lenient by itself
+	if db.dialect.shared { // in SQLite the relaxed pool has that effect
 		if _, err := tx.ExecContext(ctx, `SET LOCAL synchronous_commit = off`); err != nil {
 			return err
 		}
@@ -88,7 +88,7 @@ func (db *database) recordAll(ctx context.Context, tx *sql.Tx, decisions []stora
 		if err := db.insertDecisions(ctx, tx, chunk); err != nil {
 			return err
 		}
-		runtime.Gosched() // this is background work
+		runtime.Gosched() // let requests run
 	}
 	for chunk := range slices.Chunk(decisions, maxLateLinks) {
 		if err := db.linkLate(ctx, tx, chunk); err != nil {
@@ -101,20 +101,20 @@ func (db *database) recordAll(ctx context.Context, tx *sql.Tx, decisions []stora
 func (db *database) insertDecisions(ctx context.Context, tx *sql.Tx, decisions []storage.Decision) error {
 	values := make([]any, 0, len(decisions)*(strings.Count(decisionColumns, ",")+1))
 	for _, d := range decisions {
-		steps, err := list(d.Rules)
+		ruleList, err := encodeList(d.Rules)
 		if err != nil {
 			return err
 		}
-		flags, err := list(d.Flags)
+		flags, err := encodeList(d.Flags)
 		if err != nil {
 			return err
 		}
-		trace, err := list(d.Trace)
+		trace, err := encodeList(d.Trace)
 		if err != nil {
 			return err
 		}
 		values = append(values, d.ID, d.Tracker, micros(d.At), d.DID, d.RawDID, d.Caller, d.RawCaller, d.CallID,
-			d.Route, d.Voicemail, steps, flags, trace, d.ConfigVersion, d.Call)
+			d.Route, d.Voicemail, ruleList, flags, trace, d.ConfigVersion, d.Call)
 	}
 	var err error
 	if len(decisions) == decisionChunk {
@@ -128,20 +128,20 @@ func (db *database) insertDecisions(ctx context.Context, tx *sql.Tx, decisions [
 	return nil
 }
 
-func tidyDecision(d storage.Decision) storage.Decision {
+func normalizeDecision(d storage.Decision) storage.Decision {
 	for _, field := range []*string{&d.ID, &d.DID, &d.Caller, &d.CallID} {
-		*field = indexed(*field)
+		*field = indexText(*field)
 	}
 	for _, field := range []*string{&d.Tracker, &d.RawDID, &d.RawCaller, &d.Route, &d.Call} {
-		*field = text(*field)
+		*field = cleanText(*field)
 	}
 	d.At = instant(micros(d.At))
 	return d
 }
 
-// Decisions lists decisions, newest first, and the cursor of the next page,
-// empty on the last. It returns storage.ErrBadCursor for a cursor that is not
-// its own.
+// Decisions returns a page of decisions, newest first, and the cursor of the next
+// page, which is empty on the last page. It returns storage.ErrBadCursor for an
+// invalid cursor.
 func (s *Store) Decisions(ctx context.Context, f storage.DecisionFilter, p storage.Page) (decisions []storage.Decision, next string, err error) {
 	err = s.do("list decisions", func(db *database) error {
 		after, err := decodeCursor(decisionList, p.Cursor)
@@ -154,7 +154,7 @@ func (s *Store) Decisions(ctx context.Context, f storage.DecisionFilter, p stora
 		if err := newestFirst(q, after, size+1).Find(&rows).Error; err != nil {
 			return err
 		}
-		rows, next = cut(decisionList, rows, size, func(r decisionRow) cursor { return cursor{at: r.AtUS, id: r.ID} })
+		rows, next = trimPage(decisionList, rows, size, func(r decisionRow) cursor { return cursor{at: r.AtUS, id: r.ID} })
 		for _, row := range rows {
 			d, err := row.decision()
 			if err != nil {
@@ -167,11 +167,12 @@ func (s *Store) Decisions(ctx context.Context, f storage.DecisionFilter, p stora
 	return decisions, next, err
 }
 
-// Decision is one decision. It returns storage.ErrNotFound.
+// Decision returns one decision. It returns storage.ErrNotFound if there is no such
+// decision.
 func (s *Store) Decision(ctx context.Context, id string) (d storage.Decision, err error) {
 	err = s.do("load decision "+id, func(db *database) error {
 		var row decisionRow
-		if err := db.readGorm.WithContext(ctx).Where("id = ?", text(id)).Take(&row).Error; err != nil {
+		if err := db.readGorm.WithContext(ctx).Where("id = ?", cleanText(id)).Take(&row).Error; err != nil {
 			return err
 		}
 		d, err = row.decision()
@@ -188,7 +189,7 @@ func narrowDecisions(q *gorm.DB, f storage.DecisionFilter) *gorm.DB {
 		q = q.Where("at_us < ?", micros(f.To))
 	}
 	if f.Tracker != "" {
-		q = q.Where("tracker = ?", text(f.Tracker))
+		q = q.Where("tracker = ?", cleanText(f.Tracker))
 	}
 	if len(f.DIDs) > 0 {
 		q = q.Where("did IN ?", distinct(f.DIDs))
@@ -197,7 +198,7 @@ func narrowDecisions(q *gorm.DB, f storage.DecisionFilter) *gorm.DB {
 		q = q.Where("caller IN ?", distinct(f.Callers))
 	}
 	if f.Route != "" {
-		q = q.Where("route = ?", text(f.Route))
+		q = q.Where("route = ?", cleanText(f.Route))
 	}
 	if f.Open {
 		q = q.Where("linked_call = ''")
@@ -205,9 +206,8 @@ func narrowDecisions(q *gorm.DB, f storage.DecisionFilter) *gorm.DB {
 	return q
 }
 
-// CallsOfDecisions returns the ids of the calls that followed decisions, by the
-// ids of those: empty where no call is known yet. Decisions that are not there
-// are left out.
+// CallsOfDecisions maps decision IDs to the IDs of their calls. The call ID is empty
+// if no call is known. Unknown decisions are not in the map.
 func (s *Store) CallsOfDecisions(ctx context.Context, ids []string) (map[string]string, error) {
 	calls := make(map[string]string, len(ids))
 	err := s.do("load calls of decisions", func(db *database) error {
@@ -226,21 +226,21 @@ func (s *Store) CallsOfDecisions(ctx context.Context, ids []string) (map[string]
 }
 
 func (r decisionRow) decision() (storage.Decision, error) {
-	steps, err := unlist[rules.Rule](r.Rules)
+	ruleList, err := decodeList[rules.Rule](r.Rules)
 	if err != nil {
 		return storage.Decision{}, err
 	}
-	flags, err := unlist[string](r.Flags)
+	flags, err := decodeList[string](r.Flags)
 	if err != nil {
 		return storage.Decision{}, err
 	}
-	trace, err := unlist[rules.Step](r.Trace)
+	trace, err := decodeList[rules.Step](r.Trace)
 	if err != nil {
 		return storage.Decision{}, err
 	}
 	return storage.Decision{
 		ID: r.ID, Tracker: r.Tracker, At: instant(r.AtUS), DID: r.DID, RawDID: r.RawDID, Caller: r.Caller,
-		RawCaller: r.RawCaller, CallID: r.CallID, Route: r.Route, Voicemail: r.Voicemail, Rules: steps, Flags: flags,
+		RawCaller: r.RawCaller, CallID: r.CallID, Route: r.Route, Voicemail: r.Voicemail, Rules: ruleList, Flags: flags,
 		Trace: trace, ConfigVersion: r.ConfigVersion, Call: r.LinkedCall,
 	}, nil
 }

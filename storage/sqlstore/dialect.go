@@ -10,35 +10,33 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-// dialect is what the databases do not have in common. Statements are written
-// with "?" for values.
+// dialect describes how a database differs from the others. Statements use "?" for
+// values.
 type dialect struct {
-	name  string // of the twins among the migrations
+	name  string // suffix of the migrations for this database only
 	goose goose.Dialect
 
-	// sessions: several programs may start on the database at once.
-	sessions bool
+	// shared is true if several processes may use the database at the same time.
+	shared bool
 
-	// numbered: values are $1, $2 and not "?".
-	numbered bool
+	// numberedValues is true if values are written $1, $2 instead of "?".
+	numberedValues bool
 
-	// keyed: calls are unique by the table call_keys, and not by themselves.
-	keyed bool
+	// hasKeyTable is true if the table call_keys makes calls unique, instead of an
+	// index of the table calls.
+	hasKeyTable bool
 
-	// lanes is how many batches of calls are committed at the same time, at most
-	// (committer).
-	lanes int
-
-	// gather is a step of waiting for the next batch (committer).
+	// gather is committer.gather.
 	gather time.Duration
 
-	// unindexed writes a column so that a condition on it does not choose an index.
+	// unindexed returns an expression for a column that keeps the query planner from
+	// using an index for it.
 	unindexed func(column string) string
 }
 
-// sql writes a statement for the database.
+// sql returns a statement in the syntax of the database.
 func (d *dialect) sql(statement string) string {
-	if !d.numbered {
+	if !d.numberedValues {
 		return statement
 	}
 	var out strings.Builder
@@ -56,14 +54,14 @@ func (d *dialect) sql(statement string) string {
 	}
 }
 
-// query is a statement of the paths that every call takes, in the database's
-// own writing. SQLite's are prepared; pgx remembers its own by their text.
+// query is a statement that every call uses, in the syntax of the database. It is
+// prepared in SQLite; pgx prepares and caches statements itself.
 type query struct {
 	text     string
-	prepared *sql.Stmt // nil where the driver remembers statements
+	prepared *sql.Stmt // nil if the driver caches statements
 }
 
-// runner is a transaction, or the session of one.
+// runner is a transaction or the connection that it uses.
 type runner interface {
 	ExecContext(ctx context.Context, query string, values ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, values ...any) (*sql.Rows, error)
@@ -85,7 +83,7 @@ func (q query) row(ctx context.Context, tx runner, values ...any) *sql.Row {
 	return tx.QueryRowContext(ctx, q.text, values...)
 }
 
-// each gives every row of an answer to use.
+// each calls use for every row of the result.
 func (q query) each(ctx context.Context, tx runner, use func(scan func(...any) error) error, values ...any) error {
 	var (
 		rows *sql.Rows

@@ -13,9 +13,9 @@ import (
 	"calltracker/storage"
 )
 
-// translate gives an error the meaning that package storage has for it, and
-// keeps its text. What it does not know, and what has a meaning already, stays
-// as it is; so does a cancelled context, which is the caller's own doing.
+// translate wraps an error in the matching error of package storage. It returns
+// other errors unchanged, including those that are already wrapped and
+// context.Canceled, which the caller caused.
 func translate(err error) error {
 	switch {
 	case err == nil, errors.Is(err, storage.ErrUnavailable):
@@ -29,6 +29,6 @@ func translate(err error) error {
 	return translatePostgres(translateSQLite(err))
 }
 
-// poolClosed knows the error of a pool that was closed meanwhile, which
-// database/sql does not export.
+// poolClosed reports whether err means that the pool is closed. database/sql does
+// not export that error.
 func poolClosed(err error) bool { return strings.Contains(err.Error(), "sql: database is closed") }

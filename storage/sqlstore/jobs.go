@@ -16,12 +16,12 @@ import (
 
 const jobColumns = `id, kind, job_key, payload, state, priority, attempts, run_us, lease_us, claim, error, at_us, changed_us`
 
-// insertJobSQL leaves a job that is there as it is.
+// insertJobSQL ignores a job that already exists.
 const insertJobSQL = `INSERT INTO jobs (id, kind, job_key, payload, state, again, priority, attempts, run_us, lease_us, claim, error, at_us, changed_us)
 	VALUES (?, ?, ?, ?, 'waiting', false, ?, 0, ?, 0, '', '', ?, ?) ON CONFLICT (job_key, kind) DO `
 
-// insertJobAgainSQL starts it afresh; one that runs is told to run once more,
-// since it may have read what has changed meanwhile.
+// insertJobAgainSQL restarts a job that already exists. If the job is running, it runs
+// once more afterwards, because the current attempt may have read outdated data.
 const insertJobAgainSQL = insertJobSQL + `UPDATE SET
 	again = (jobs.state = 'running'),
 	state = CASE WHEN jobs.state = 'running' THEN jobs.state ELSE 'waiting' END,
@@ -30,23 +30,22 @@ const insertJobAgainSQL = insertJobSQL + `UPDATE SET
 	payload = CASE WHEN jobs.state = 'running' THEN jobs.payload ELSE excluded.payload END,
 	changed_us = excluded.changed_us`
 
-// claimJobsSQL takes the jobs that are due. SQLite has one writer at a time;
-// PostgreSQL leaves out those that another worker is about to take. It is told to
-// look for them once: within the UPDATE it may look again for every row, and find
-// others, however few were asked for.
+// claimJobsSQL claims jobs that are due. SQLite has one writer at a time; PostgreSQL
+// skips jobs that another worker is claiming. The subquery is materialized so that it
+// runs once: within an UPDATE, PostgreSQL may run it again for every row and claim
+// more jobs than requested.
 func claimJobsSQL(kinds int, skipLocked bool) string {
 	skip := ""
 	if skipLocked {
 		skip = ` FOR UPDATE SKIP LOCKED`
 	}
-	return `WITH due AS MATERIALIZED (SELECT id FROM jobs WHERE state = 'waiting' AND run_us <= ? AND kind IN (` + marks(kinds) + `)
+	return `WITH due AS MATERIALIZED (SELECT id FROM jobs WHERE state = 'waiting' AND run_us <= ? AND kind IN (` + placeholders(kinds) + `)
 			ORDER BY priority DESC, run_us, id LIMIT ?` + skip + `)
 		UPDATE jobs SET state = 'running', attempts = attempts + 1, lease_us = ?, claim = ?, changed_us = ?
 		WHERE state = 'waiting' AND id IN (SELECT id FROM due) RETURNING ` + jobColumns
 }
 
-// AddJobs asks for jobs, all or none. It is for jobs that no call causes: those
-// of a call come with its Report.
+// AddJobs adds jobs, all or none. Jobs of a call are added by SaveCall instead.
 func (s *Store) AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJob) error {
 	return s.do("add jobs", func(db *database) error {
 		inserts, err := jobInserts("", now, jobs)
@@ -57,17 +56,17 @@ func (s *Store) AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJo
 	})
 }
 
-// causedJobs are the jobs of a report, for the transaction in which it is saved; a
-// repeat causes none.
-func causedJobs(saved storage.Saved, r storage.Report) ([]jobInsert, error) {
-	if len(r.Jobs) == 0 || !saved.Created && !saved.Revised {
+// cdrJobs returns the jobs to insert in the transaction that saves a CDR. An exact
+// repeat adds none.
+func cdrJobs(saved storage.SaveResult, cdr storage.ReceivedCDR) ([]jobInsert, error) {
+	if len(cdr.Jobs) == 0 || !saved.Created && !saved.Revised {
 		return nil, nil
 	}
-	now := r.Call.ReceivedAt
+	now := cdr.Call.ReceivedAt
 	if now.IsZero() {
 		now = time.Now()
 	}
-	return jobInserts(saved.ID, now, r.Jobs)
+	return jobInserts(saved.ID, now, cdr.Jobs)
 }
 
 func (db *database) insertJobs(ctx context.Context, tx runner, jobs []jobInsert) error {
@@ -79,13 +78,14 @@ func (db *database) insertJobs(ctx context.Context, tx runner, jobs []jobInsert)
 	return nil
 }
 
-// jobInsert is a statement that adds a job, with its values.
+// jobInsert is a statement that inserts a job, with its values.
 type jobInsert struct {
 	statement string
 	values    []any
 }
 
-// jobInserts add jobs of a call, or of none.
+// jobInserts returns the statements that insert jobs. call is the ID of the call to
+// which they belong, or empty.
 func jobInserts(call string, now time.Time, jobs []storage.NewJob) ([]jobInsert, error) {
 	inserts := make([]jobInsert, 0, len(jobs))
 	for _, j := range jobs {
@@ -93,12 +93,12 @@ func jobInserts(call string, now time.Time, jobs []storage.NewJob) ([]jobInsert,
 		if err != nil {
 			return nil, fmt.Errorf("make id: %w", err)
 		}
-		key := indexed(j.Key)
+		key := indexText(j.Key)
 		if key == "" {
 			key = call
 		}
 		if j.Kind == "" || key == "" {
-			return nil, errors.New("a job needs a kind and a key")
+			return nil, errors.New("job without a kind or a key")
 		}
 		due := j.RunAt
 		if due.IsZero() {
@@ -109,7 +109,7 @@ func jobInserts(call string, now time.Time, jobs []storage.NewJob) ([]jobInsert,
 			statement = insertJobAgainSQL
 		}
 		inserts = append(inserts, jobInsert{statement, []any{
-			id.String(), indexed(j.Kind), key, payload(j.Payload), j.Priority, micros(due), micros(now), micros(now),
+			id.String(), indexText(j.Kind), key, payload(j.Payload), j.Priority, micros(due), micros(now), micros(now),
 		}})
 	}
 	return inserts, nil
@@ -122,9 +122,8 @@ func payload(p []byte) []byte {
 	return p
 }
 
-// ClaimJobs takes jobs that are due, those of the highest priority first, and of
-// these the one that has been due for longest. Nobody else gets them before the
-// lease ends.
+// ClaimJobs claims jobs that are due: those of the highest priority first, then those
+// that have been due the longest. No other worker can claim them until the lease ends.
 func (s *Store) ClaimJobs(ctx context.Context, c storage.JobClaim) (jobs []storage.Job, err error) {
 	if len(c.Kinds) == 0 || c.Limit <= 0 {
 		return nil, nil
@@ -135,7 +134,7 @@ func (s *Store) ClaimJobs(ctx context.Context, c storage.JobClaim) (jobs []stora
 	}
 	values := []any{micros(c.Now)}
 	for _, kind := range c.Kinds {
-		values = append(values, indexed(kind))
+		values = append(values, indexText(kind))
 	}
 	values = append(values, c.Limit, micros(c.Until), claim.String(), micros(c.Now))
 	err = s.do("claim jobs", func(db *database) error {
@@ -143,7 +142,7 @@ func (s *Store) ClaimJobs(ctx context.Context, c storage.JobClaim) (jobs []stora
 			return err
 		}
 		return db.transaction(ctx, func(tx *sql.Tx) error {
-			rows, err := tx.QueryContext(ctx, db.dialect.sql(claimJobsSQL(len(c.Kinds), db.dialect.sessions)), values...)
+			rows, err := tx.QueryContext(ctx, db.dialect.sql(claimJobsSQL(len(c.Kinds), db.dialect.shared)), values...)
 			if err != nil {
 				return err
 			}
@@ -154,7 +153,7 @@ func (s *Store) ClaimJobs(ctx context.Context, c storage.JobClaim) (jobs []stora
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(jobs, func(a, b storage.Job) int { // a database returns them in any order
+	slices.SortFunc(jobs, func(a, b storage.Job) int { // databases return them in any order
 		if a.Priority != b.Priority {
 			return b.Priority - a.Priority
 		}
@@ -166,7 +165,8 @@ func (s *Store) ClaimJobs(ctx context.Context, c storage.JobClaim) (jobs []stora
 	return jobs, nil
 }
 
-// due looks whether any job waits, without the turn of a writer: mostly none does.
+// due reports whether any job is due. Mostly none is, so it saves ClaimJobs the wait
+// for the write lock.
 func (db *database) due(ctx context.Context, now time.Time) (bool, error) {
 	var one int
 	err := db.read.QueryRowContext(ctx, db.dialect.sql(`SELECT 1 FROM jobs WHERE state = 'waiting' AND run_us <= ? LIMIT 1`), micros(now)).Scan(&one)
@@ -193,11 +193,11 @@ func scanJobs(rows *sql.Rows) (jobs []storage.Job, err error) {
 	return jobs, rows.Err()
 }
 
-// SettleJob says what became of a claimed job. It returns storage.ErrConflict
-// when the claim does not hold any more: the lease has ended, and the job is, or
-// will be, somebody else's. A job that was asked for again while it ran waits
-// once more instead of being done.
-func (s *Store) SettleJob(ctx context.Context, j storage.Job, with storage.Settlement) error {
+// SettleJob stores the outcome of a claimed job. It returns storage.ErrConflict if the
+// claim is no longer valid because the lease has ended; another worker has the job or
+// will get it. If the job was requested again while it was running, it waits for
+// another run regardless of the outcome.
+func (s *Store) SettleJob(ctx context.Context, j storage.Job, with storage.JobOutcome) error {
 	uncounted := 0
 	if with.Uncounted {
 		uncounted = 1
@@ -212,22 +212,22 @@ func (s *Store) SettleJob(ctx context.Context, j storage.Job, with storage.Settl
 	}
 	return s.do("settle job "+j.ID, func(db *database) error {
 		return db.transaction(ctx, func(tx *sql.Tx) error {
-			settled, err := changed(tx.ExecContext(ctx, db.dialect.sql(`UPDATE jobs SET
+			settled, err := rowsChanged(tx.ExecContext(ctx, db.dialect.sql(`UPDATE jobs SET
 				state = CASE WHEN again THEN 'waiting' ELSE ? END,
 				attempts = CASE WHEN again THEN 0 ELSE attempts - ? END,
 				again = false, run_us = ?, payload = ?, error = ?, changed_us = ?, lease_us = 0, claim = ''
 				WHERE id = ? AND state = 'running' AND claim = ?`),
-				string(with.State), uncounted, micros(due), payload(next), text(with.Error), micros(with.Now), text(j.ID), text(j.Claim)))
+				string(with.State), uncounted, micros(due), payload(next), cleanText(with.Error), micros(with.Now), cleanText(j.ID), cleanText(j.Claim)))
 			if err == nil && !settled {
-				err = fmt.Errorf("%w: the claim does not hold any more", storage.ErrConflict)
+				err = fmt.Errorf("%w: the claim is no longer valid", storage.ErrConflict)
 			}
 			return err
 		})
 	})
 }
 
-// ReapJobs makes jobs wait again whose lease has ended, and tells how many: their
-// worker is gone. The try that it began counts.
+// ReapJobs returns jobs to the waiting state whose lease has ended, because their
+// worker is gone. The interrupted attempt counts. ReapJobs returns the number of jobs.
 func (s *Store) ReapJobs(ctx context.Context, now time.Time) (n int, err error) {
 	err = s.do("reap jobs", func(db *database) error {
 		var one int
@@ -240,7 +240,7 @@ func (s *Store) ReapJobs(ctx context.Context, now time.Time) (n int, err error) 
 		}
 		return db.transaction(ctx, func(tx *sql.Tx) error {
 			reaped, err := tx.ExecContext(ctx, db.dialect.sql(`UPDATE jobs SET state = 'waiting', again = false, lease_us = 0, claim = '',
-				run_us = ?, error = 'its worker went away', changed_us = ? WHERE state = 'running' AND lease_us <= ?`), micros(now), micros(now), micros(now))
+				run_us = ?, error = 'lease ended before the job finished', changed_us = ? WHERE state = 'running' AND lease_us <= ?`), micros(now), micros(now), micros(now))
 			if err != nil {
 				return err
 			}
@@ -252,8 +252,8 @@ func (s *Store) ReapJobs(ctx context.Context, now time.Time) (n int, err error) 
 	return n, err
 }
 
-// PruneJobs deletes jobs that were done before an instant, at most limit of
-// them, and tells how many.
+// PruneJobs deletes jobs that were done before a given time, at most limit. It returns
+// how many it deleted.
 func (s *Store) PruneJobs(ctx context.Context, before time.Time, limit int) (n int, err error) {
 	err = s.do("prune jobs", func(db *database) error {
 		return db.transaction(ctx, func(tx *sql.Tx) error {
@@ -270,9 +270,9 @@ func (s *Store) PruneJobs(ctx context.Context, before time.Time, limit int) (n i
 	return n, err
 }
 
-// Jobs lists jobs and, as jobs of the kind storage.EnrichmentJob, look-ups; those that were made last first, and the cursor of the next
-// page, empty on the last. It returns storage.ErrBadCursor for a cursor that is
-// not its own.
+// Jobs returns a page of jobs, newest first, and the cursor of the next page, which is
+// empty on the last page. Lookups are included as jobs of kind storage.EnrichmentJob.
+// Jobs returns storage.ErrBadCursor for an invalid cursor.
 func (s *Store) Jobs(ctx context.Context, f storage.JobFilter, p storage.Page) (jobs []storage.Job, next string, err error) {
 	err = s.do("list jobs", func(db *database) error {
 		after, err := decodeCursor(jobList, p.Cursor)
@@ -282,10 +282,10 @@ func (s *Store) Jobs(ctx context.Context, f storage.JobFilter, p storage.Page) (
 		size := pageSize(p.Limit)
 		q := db.readGorm.WithContext(ctx).Table("jobs").Select(jobColumns)
 		if f.State != "" {
-			q = q.Where("state = ?", text(string(f.State)))
+			q = q.Where("state = ?", cleanText(string(f.State)))
 		}
 		if f.Kind != "" {
-			q = q.Where("kind = ?", indexed(f.Kind))
+			q = q.Where("kind = ?", indexText(f.Kind))
 		}
 		rows, err := newestFirst(q, after, size+1).Rows()
 		if err != nil {
@@ -299,23 +299,24 @@ func (s *Store) Jobs(ctx context.Context, f storage.JobFilter, p storage.Page) (
 			return err
 		}
 		jobs = inOrderOfJobs(jobs, lookups)
-		jobs, next = cut(jobList, jobs, size, func(j storage.Job) cursor { return cursor{at: micros(j.At), id: j.ID} })
+		jobs, next = trimPage(jobList, jobs, size, func(j storage.Job) cursor { return cursor{at: micros(j.At), id: j.ID} })
 		return nil
 	})
 	return jobs, next, err
 }
 
-// RetryJob makes a job, or a look-up, run now, with all its tries before it. It returns
-// storage.ErrNotFound, and storage.ErrConflict for one that is running.
+// RetryJob makes a job or a lookup due now and resets its attempts. It returns
+// storage.ErrNotFound if there is no such job, and storage.ErrConflict if it is
+// running.
 func (s *Store) RetryJob(ctx context.Context, id string, now time.Time) (job storage.Job, err error) {
 	err = s.do("retry job "+id, func(db *database) error {
 		return db.transaction(ctx, func(tx *sql.Tx) error {
-			retried, err := changed(tx.ExecContext(ctx, db.dialect.sql(`UPDATE jobs SET state = 'waiting', attempts = 0, run_us = ?, changed_us = ?
-				WHERE id = ? AND state <> 'running'`), micros(now), micros(now), text(id)))
+			retried, err := rowsChanged(tx.ExecContext(ctx, db.dialect.sql(`UPDATE jobs SET state = 'waiting', attempts = 0, run_us = ?, changed_us = ?
+				WHERE id = ? AND state <> 'running'`), micros(now), micros(now), cleanText(id)))
 			if err != nil {
 				return err
 			}
-			rows, err := tx.QueryContext(ctx, db.dialect.sql(`SELECT `+jobColumns+` FROM jobs WHERE id = ?`), text(id))
+			rows, err := tx.QueryContext(ctx, db.dialect.sql(`SELECT `+jobColumns+` FROM jobs WHERE id = ?`), cleanText(id))
 			if err != nil {
 				return err
 			}
@@ -330,7 +331,7 @@ func (s *Store) RetryJob(ctx context.Context, id string, now time.Time) (job sto
 			case len(jobs) == 0:
 				return storage.ErrNotFound
 			case !retried:
-				return fmt.Errorf("%w: it is running", storage.ErrConflict)
+				return fmt.Errorf("%w: the job is running", storage.ErrConflict)
 			}
 			job = jobs[0]
 			return nil
@@ -339,8 +340,7 @@ func (s *Store) RetryJob(ctx context.Context, id string, now time.Time) (job sto
 	return job, err
 }
 
-// CountJobs counts jobs and look-ups by kind and state, but for those that are
-// done.
+// CountJobs counts jobs and lookups by kind and state, except those that are done.
 func (s *Store) CountJobs(ctx context.Context) (counts []storage.JobCount, err error) {
 	err = s.do("count jobs", func(db *database) error {
 		for _, state := range []storage.JobState{storage.JobWaiting, storage.JobRunning, storage.JobDead} {
@@ -376,26 +376,26 @@ func appendCounts(counts []storage.JobCount, rows *sql.Rows) ([]storage.JobCount
 	return counts, rows.Err()
 }
 
-// Lease makes holder the one that does what name stands for, until an instant,
-// and tells whether it is. Who holds the lease may prolong it; others get it once
-// it has ended. Clocks of holders must agree better than leases are long.
+// Lease gives holder the named lease until a given time, and reports whether holder
+// has it. The holder may extend the lease; others get it once it has ended. The clocks
+// of the holders must differ by much less than the duration of a lease.
 func (s *Store) Lease(ctx context.Context, name, holder string, now, until time.Time) (held bool, err error) {
 	err = s.do("lease "+name, func(db *database) error {
 		return db.transaction(ctx, func(tx *sql.Tx) (err error) {
-			held, err = changed(tx.ExecContext(ctx, db.dialect.sql(`INSERT INTO leases (name, holder, until_us) VALUES (?, ?, ?)
+			held, err = rowsChanged(tx.ExecContext(ctx, db.dialect.sql(`INSERT INTO leases (name, holder, until_us) VALUES (?, ?, ?)
 				ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_us = excluded.until_us
-				WHERE leases.holder = excluded.holder OR leases.until_us <= ?`), indexed(name), text(holder), micros(until), micros(now)))
+				WHERE leases.holder = excluded.holder OR leases.until_us <= ?`), indexText(name), cleanText(holder), micros(until), micros(now)))
 			return err
 		})
 	})
 	return held, err
 }
 
-// Release ends a lease early, if holder has it.
+// Release ends a lease early if holder has it.
 func (s *Store) Release(ctx context.Context, name, holder string) error {
 	return s.do("release "+name, func(db *database) error {
 		return db.transaction(ctx, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, db.dialect.sql(`DELETE FROM leases WHERE name = ? AND holder = ?`), indexed(name), text(holder))
+			_, err := tx.ExecContext(ctx, db.dialect.sql(`DELETE FROM leases WHERE name = ? AND holder = ?`), indexText(name), cleanText(holder))
 			return err
 		})
 	})

@@ -23,16 +23,16 @@ func TestNewChecksOptions(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		options Options
-		want    string // in the error; empty for none
+		want    string // part of the error; empty for none
 	}{
 		{"SQLite", Options{DataDir: "data"}, ""},
-		{"no directory", Options{}, "no data directory"},
+		{"no directory", Options{}, "missing data directory"},
 		{"PostgreSQL", Options{URL: "postgres://u:hunter2@db/calls"}, ""},
-		{"PostgreSQL with a slip", Options{URL: "postgres://u:hunter2@db:port/calls"}, "cannot be read"},
+		{"PostgreSQL with a bad port", Options{URL: "postgres://u:hunter2@db:port/calls"}, "invalid database URL"},
 		{"PostgreSQL with a bad option", Options{URL: "postgres://u:hunter2@db/calls?sslmode=perhaps"}, "sslmode is invalid"},
 		{"another database", Options{URL: "mysql://u:hunter2@db/calls", DataDir: "data"}, `scheme "mysql"`},
 		{"no scheme", Options{URL: "calls.db", DataDir: "data"}, `scheme ""`},
-		{"no URL", Options{URL: "\x7f:", DataDir: "data"}, "cannot be read"},
+		{"not a URL", Options{URL: "\x7f:", DataDir: "data"}, "invalid database URL"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := New(tt.options)
@@ -43,10 +43,10 @@ func TestNewChecksOptions(t *testing.T) {
 				return
 			}
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("error %v, want one with %q", err, tt.want)
+				t.Errorf("error %v, want one that contains %q", err, tt.want)
 			}
 			if err != nil && strings.Contains(err.Error(), "hunter2") {
-				t.Errorf("the error shows the password: %v", err)
+				t.Errorf("the error contains the password: %v", err)
 			}
 		})
 	}
@@ -54,9 +54,9 @@ func TestNewChecksOptions(t *testing.T) {
 
 func TestNewTouchesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
-	unprepared(t, dir)
+	newStore(t, dir)
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("stat of the data directory: %v, want that it does not exist", err)
+		t.Errorf("stat of the data directory: %v, want os.ErrNotExist", err)
 	}
 }
 
@@ -66,19 +66,19 @@ func TestUnavailableUnlessPrepared(t *testing.T) {
 		if s.Ready() {
 			t.Error("ready")
 		}
-		for name, err := range storetest.Everything(t.Context(), s) {
+		for name, err := range storetest.ErrorsByMethod(t.Context(), s) {
 			if !errors.Is(err, storage.ErrUnavailable) {
 				t.Errorf("%s: %v, want storage.ErrUnavailable", name, err)
 			}
 		}
 	}
-	s := unprepared(t, t.TempDir())
+	s := newStore(t, t.TempDir())
 	t.Run("before Prepare", func(t *testing.T) { check(t, s) })
 	if err := s.Prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Prepare(t.Context()); err != nil {
-		t.Errorf("prepare again: %v, want nothing", err)
+		t.Errorf("second Prepare: %v, want no error", err)
 	}
 	if !s.Ready() {
 		t.Error("not ready")
@@ -94,10 +94,10 @@ func TestUnavailableUnlessPrepared(t *testing.T) {
 	}
 }
 
-func TestRecordsOutliveTheStore(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "a b?c#d%20e", "data") // a path that a URI could take for something else
+func TestRecordsSurviveClose(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a b?c#d%20e", "data") // characters with a meaning in URIs
 	s := open(t, dir)
-	saved, err := s.SaveCall(t.Context(), benchReport(1))
+	saved, err := s.SaveCall(t.Context(), benchCDR(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,8 +108,8 @@ func TestRecordsOutliveTheStore(t *testing.T) {
 		t.Error(err)
 	}
 	again := open(t, dir)
-	if call, _, err := again.Call(t.Context(), saved.ID); err != nil || call.Key != benchReport(1).Call.Key {
-		t.Errorf("call %+v, %v; want the one that was saved", call, err)
+	if call, _, err := again.Call(t.Context(), saved.ID); err != nil || call.Key != benchCDR(1).Call.Key {
+		t.Errorf("call %+v, %v; want the saved one", call, err)
 	}
 }
 
@@ -117,7 +117,7 @@ func TestMigrationIsLogged(t *testing.T) {
 	var log bytes.Buffer
 	dir := t.TempDir()
 	var version int64
-	for range 2 { // the second time there is nothing to migrate
+	for range 2 { // the second Prepare has nothing to migrate
 		s, err := New(Options{DataDir: dir, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		if err != nil {
 			t.Fatal(err)
@@ -133,7 +133,7 @@ func TestMigrationIsLogged(t *testing.T) {
 		}
 	}
 	if n := strings.Count(log.String(), "schema migrated"); n != 1 || !strings.Contains(log.String(), fmt.Sprintf("from=0 to=%d\n", version)) {
-		t.Errorf("logged %d times:\n%s", n, log.String())
+		t.Errorf("migration logged %d times, want once:\n%s", n, log.String())
 	}
 }
 
@@ -149,37 +149,37 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	older := unprepared(t, dir)
+	older := newStore(t, dir)
 	err = older.Prepare(t.Context())
 	if !errors.Is(err, storage.ErrSchemaNewer) || errors.Is(err, storage.ErrUnavailable) {
 		t.Errorf("prepare: %v, want storage.ErrSchemaNewer", err)
 	}
-	if want := fmt.Sprintf("at %d, the program at %d", version+1, version); err != nil && !strings.Contains(err.Error(), want) {
-		t.Errorf("prepare: %v, want both versions", err)
+	if want := fmt.Sprintf("schema version %d, program supports %d", version+1, version); err != nil && !strings.Contains(err.Error(), want) {
+		t.Errorf("prepare: %v, want an error with both versions", err)
 	}
 	if older.Ready() {
 		t.Error("ready")
 	}
 }
 
-func TestPrepareAfterTheCauseIsMended(t *testing.T) {
+func TestPrepareSucceedsAfterRepair(t *testing.T) {
 	for _, tt := range []struct {
-		name  string
-		spoil func(dir string) error
-		mend  func(dir string) error
+		name   string
+		damage func(dir string) error
+		repair func(dir string) error
 	}{
 		{
-			"a file where the directory should be",
+			"file in place of the directory",
 			func(dir string) error { return os.WriteFile(dir, nil, 0o600) },
 			os.Remove,
 		},
 		{
-			"a directory where the file should be",
+			"directory in place of the file",
 			func(dir string) error { return os.MkdirAll(filepath.Join(dir, fileName), 0o700) },
 			func(dir string) error { return os.Remove(filepath.Join(dir, fileName)) },
 		},
 		{
-			"a file that is no database",
+			"file is not a database",
 			func(dir string) error {
 				return errors.Join(os.Mkdir(dir, 0o700),
 					os.WriteFile(filepath.Join(dir, fileName), bytes.Repeat([]byte("no database "), 1000), 0o600))
@@ -189,20 +189,20 @@ func TestPrepareAfterTheCauseIsMended(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "data")
-			if err := tt.spoil(dir); err != nil {
+			if err := tt.damage(dir); err != nil {
 				t.Fatal(err)
 			}
-			s := unprepared(t, dir)
+			s := newStore(t, dir)
 			for range 2 {
 				if err := s.Prepare(t.Context()); !errors.Is(err, storage.ErrUnavailable) || !strings.Contains(err.Error(), dir) {
 					t.Errorf("prepare: %v, want storage.ErrUnavailable with the path", err)
 				}
 			}
-			if err := tt.mend(dir); err != nil {
+			if err := tt.repair(dir); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Prepare(t.Context()); err != nil {
-				t.Errorf("prepare when mended: %v", err)
+				t.Errorf("prepare after repair: %v", err)
 			}
 			if err := s.Ping(t.Context()); err != nil {
 				t.Errorf("ping: %v", err)
@@ -211,14 +211,14 @@ func TestPrepareAfterTheCauseIsMended(t *testing.T) {
 	}
 }
 
-// TestTranslation provokes the driver's errors, since they cannot be made.
+// TestTranslation provokes errors of the driver, which it does not let others create.
 func TestTranslation(t *testing.T) {
-	report := benchReport(1)
-	report.Raw = make([]byte, 1<<20)
+	cdr := benchCDR(1)
+	cdr.Raw = make([]byte, 1<<20)
 	for _, tt := range []struct {
 		name    string
 		provoke func(t *testing.T, db *database)
-		relieve func(t *testing.T, db *database)
+		restore func(t *testing.T, db *database)
 	}{
 		{
 			"full",
@@ -234,12 +234,12 @@ func TestTranslation(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := open(t, t.TempDir())
 			tt.provoke(t, s.db.Load())
-			if _, err := s.SaveCall(t.Context(), report); !errors.Is(err, storage.ErrUnavailable) {
+			if _, err := s.SaveCall(t.Context(), cdr); !errors.Is(err, storage.ErrUnavailable) {
 				t.Errorf("save: %v, want storage.ErrUnavailable", err)
 			}
-			tt.relieve(t, s.db.Load())
-			if saved, err := s.SaveCall(t.Context(), report); err != nil || !saved.Created {
-				t.Errorf("save when relieved: %+v, %v; want created", saved, err)
+			tt.restore(t, s.db.Load())
+			if saved, err := s.SaveCall(t.Context(), cdr); err != nil || !saved.Created {
+				t.Errorf("save after recovery: %+v, %v; want created", saved, err)
 			}
 		})
 	}
@@ -252,29 +252,29 @@ func TestTranslation(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.SaveCall(t.Context(), report); !errors.Is(err, storage.ErrUnavailable) || !strings.Contains(err.Error(), "SQLITE_BUSY") {
+		if _, err := s.SaveCall(t.Context(), cdr); !errors.Is(err, storage.ErrUnavailable) || !strings.Contains(err.Error(), "SQLITE_BUSY") {
 			t.Errorf("save: %v, want storage.ErrUnavailable with the cause", err)
 		}
 		if err := s.Ping(t.Context()); !errors.Is(err, storage.ErrUnavailable) {
 			t.Errorf("ping: %v, want storage.ErrUnavailable", err)
 		}
 		if _, _, err := s.Calls(t.Context(), storage.CallFilter{}, storage.Page{}); err != nil {
-			t.Errorf("reading waits for the writer: %v", err)
+			t.Errorf("list calls while locked: %v, want no error", err)
 		}
 		if err := lock.Rollback(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.SaveCall(t.Context(), report); err != nil {
-			t.Errorf("save when unlocked: %v", err)
+		if _, err := s.SaveCall(t.Context(), cdr); err != nil {
+			t.Errorf("save after unlock: %v", err)
 		}
 	})
 
-	t.Run("closed meanwhile", func(t *testing.T) {
+	t.Run("pool closed", func(t *testing.T) {
 		s := open(t, t.TempDir())
 		if err := s.db.Load().close(); err != nil {
 			t.Fatal(err)
 		}
-		for name, err := range storetest.Everything(t.Context(), s) {
+		for name, err := range storetest.ErrorsByMethod(t.Context(), s) {
 			if !errors.Is(err, storage.ErrUnavailable) {
 				t.Errorf("%s: %v, want storage.ErrUnavailable", name, err)
 			}
@@ -288,7 +288,7 @@ func TestTranslation(t *testing.T) {
 		err := s.do("wait", func(db *database) error {
 			return db.transaction(ctx, func(tx *sql.Tx) error {
 				var err error
-				for err == nil { // until database/sql has rolled it back by itself
+				for err == nil { // until database/sql has rolled back
 					_, err = tx.ExecContext(context.WithoutCancel(ctx), "DELETE FROM secrets")
 				}
 				return nil
@@ -306,15 +306,15 @@ func TestTranslation(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := db.writeGorm.WithContext(t.Context()).Create(&row).Error; !errors.Is(err, gorm.ErrDuplicatedKey) {
-			t.Errorf("create again: %v, want gorm.ErrDuplicatedKey", err)
+			t.Errorf("second create: %v, want gorm.ErrDuplicatedKey", err)
 		}
 	})
 
-	t.Run("a mistake of ours is not an outage", func(t *testing.T) {
+	t.Run("invalid SQL is not an outage", func(t *testing.T) {
 		db := open(t, t.TempDir()).db.Load()
 		_, err := db.read.ExecContext(t.Context(), "SELECT no_such_column")
 		if err = translate(err); err == nil || errors.Is(err, storage.ErrUnavailable) {
-			t.Errorf("error %v, want one that is not storage.ErrUnavailable", err)
+			t.Errorf("error %v, want one other than storage.ErrUnavailable", err)
 		}
 	})
 }

@@ -12,22 +12,23 @@ import (
 	"calltracker/storage"
 )
 
-// A decision and the call that followed are linked by the callID, if Ziwo sent
-// it with both, else by DID, caller and time. Ziwo documents only the DID of a
-// start call (https://www.ziwo.io/api-integration-developers/), so a decision
-// without a caller is linked by DID and time, within a shorter time and after
-// those with the caller. Two trackers are never mixed, unless the call came by
-// the webhook, which knows none.
+// Linking finds the decision for a call. If Ziwo sent the same callID with both,
+// the callID decides; otherwise DID, caller and time do. Ziwo documents only the
+// DID of a start call (https://www.ziwo.io/api-integration-developers/). A decision
+// without a caller is therefore linked by DID and time, within a shorter interval,
+// and only if there is none with the caller. A call and a decision of different
+// trackers are never linked. A call from the webhook has no tracker and may be
+// linked to a decision of any tracker.
 const (
-	linkWithin     = 5 * time.Minute
-	linkCallerless = time.Minute
+	maxLinkDistance         = 5 * time.Minute
+	maxLinkDistanceNoCaller = time.Minute
 )
 
-// linkReported is how long before a decision its call may have been reported: a
-// call that has ended was decided on, but the clocks of two replicas differ.
-const linkReported = 2 * linkWithin
+// linkReportedMargin is how much earlier than a decision its call may have been
+// reported. A call ends after its decision, but the clocks of two replicas differ.
+const linkReportedMargin = 2 * maxLinkDistance
 
-// maxLateLinks bounds how many calls one batch of decisions looks at.
+// maxLateLinks limits the number of calls that one batch of decisions reads.
 const maxLateLinks = 1000
 
 const (
@@ -35,7 +36,7 @@ const (
 		WHERE call_id = ? AND call_id <> '' AND linked_call = '' AND (? = '' OR tracker = ?)
 		ORDER BY ABS(at_us - ?), id LIMIT 1`
 
-	decisionNearSQL = `SELECT id, route FROM decisions
+	decisionByDIDSQL = `SELECT id, route FROM decisions
 		WHERE did = ? AND at_us BETWEEN ? AND ? AND linked_call = '' AND (? = '' OR tracker = ?)
 		AND (caller = ? OR caller = '' AND at_us BETWEEN ? AND ?)
 		ORDER BY CASE WHEN caller = ? THEN 0 ELSE 1 END, ABS(at_us - ?), id LIMIT 1`
@@ -47,99 +48,93 @@ const (
 	linkCallSQL = `UPDATE calls SET decision_id = ?, route = ? WHERE id = ? AND decision_id = ''`
 )
 
-// began is the instants around which the decision of a call is looked for. Ziwo
-// tells when the call started. Its clock may differ from ours, by which the
-// decision was dated, and a test may send a record of years ago: since endCall
-// comes when the call ends, our clock tells as well. Where the two are far apart,
-// heard is that instant, else zero.
-func began(c storage.Call, source storage.Source) (told, heard time.Time) {
+// startTimes returns the times around which to search for the decision of a call.
+// reported is the start of the call as Ziwo reports it. Decisions are dated by our
+// clock, which may differ from Ziwo's, and a test may send a CDR that is years old.
+// endCall arrives when the call ends, so its arrival and the duration give a second
+// time: estimated. It is zero unless the two are far apart.
+func startTimes(c storage.Call, source storage.Source) (reported, estimated time.Time) {
 	length := time.Duration(c.Duration) * time.Second
 	switch {
 	case !c.StartedAt.IsZero():
-		told = c.StartedAt
+		reported = c.StartedAt
 	case !c.EndedAt.IsZero():
-		told = c.EndedAt.Add(-length)
+		reported = c.EndedAt.Add(-length)
 	default:
 		return c.ReceivedAt, time.Time{}
 	}
-	if ours := c.ReceivedAt.Add(-length); source == storage.FromEndCall && told.Sub(ours).Abs() > linkWithin {
-		heard = ours
+	if byArrival := c.ReceivedAt.Add(-length); source == storage.FromEndCall && reported.Sub(byArrival).Abs() > maxLinkDistance {
+		estimated = byArrival
 	}
-	return told, heard
+	return reported, estimated
 }
 
-// claimDecision finds the decision that a call followed and writes the call into
-// it; the other half of the link is for the caller to write. It returns "" when
-// there is none.
-func (db *database) claimDecision(ctx context.Context, tx runner, c storage.Call, source storage.Source) (id, route string, err error) {
-	told, heard := began(c, source)
-	return db.claimNear(ctx, tx, c, told, heard)
-}
-
-// claimNear is claimDecision around the instants of began.
-func (db *database) claimNear(ctx context.Context, tx runner, c storage.Call, told, heard time.Time) (id, route string, err error) {
+// claimDecision finds the decision for a call around the times of startTimes and
+// stores the call in it. The caller must store the decision in the call. The result
+// is zero if there is no decision.
+func (db *database) claimDecision(ctx context.Context, tx runner, c storage.Call, reported, estimated time.Time) (d decisionRef, err error) {
 	err = sql.ErrNoRows
 	if c.CallID != "" {
 		err = db.statements.decisionByCallID.
-			row(ctx, tx, c.CallID, c.Tracker, c.Tracker, micros(told)).Scan(&id, &route)
+			row(ctx, tx, c.CallID, c.Tracker, c.Tracker, micros(reported)).Scan(&d.id, &d.route)
 	}
-	for _, at := range []time.Time{told, heard} {
+	for _, at := range []time.Time{reported, estimated} {
 		if !errors.Is(err, sql.ErrNoRows) || c.DID == "" || at.IsZero() {
 			break
 		}
-		err = db.statements.decisionNear.row(ctx, tx,
-			c.DID, micros(at.Add(-linkWithin)), micros(at.Add(linkWithin)), c.Tracker, c.Tracker,
-			c.Caller, micros(at.Add(-linkCallerless)), micros(at.Add(linkCallerless)),
-			c.Caller, micros(at)).Scan(&id, &route)
+		err = db.statements.decisionByDID.row(ctx, tx,
+			c.DID, micros(at.Add(-maxLinkDistance)), micros(at.Add(maxLinkDistance)), c.Tracker, c.Tracker,
+			c.Caller, micros(at.Add(-maxLinkDistanceNoCaller)), micros(at.Add(maxLinkDistanceNoCaller)),
+			c.Caller, micros(at)).Scan(&d.id, &d.route)
 	}
 	if errors.Is(err, sql.ErrNoRows) {
-		return "", "", nil
+		return decisionRef{}, nil
 	}
 	if err != nil {
-		return "", "", fmt.Errorf("find decision: %w", err)
+		return decisionRef{}, fmt.Errorf("find decision: %w", err)
 	}
-	claimed, err := changed(db.statements.linkDecision.exec(ctx, tx, c.ID, id))
+	claimed, err := rowsChanged(db.statements.linkDecision.exec(ctx, tx, c.ID, d.id))
 	if err != nil {
-		return "", "", fmt.Errorf("link decision: %w", err)
+		return decisionRef{}, fmt.Errorf("link decision: %w", err)
 	}
-	if !claimed { // another call took it meanwhile
-		return "", "", nil
+	if !claimed { // another call has claimed it since the search
+		return decisionRef{}, nil
 	}
-	return id, route, nil
+	return d, nil
 }
 
-// linkLate links decisions that were just recorded to calls that were saved
-// before them. Decisions are recorded in the background, so that may happen.
+// linkLate links decisions to calls that were saved before them. That happens
+// because decisions are recorded in the background.
 func (db *database) linkLate(ctx context.Context, tx *sql.Tx, decisions []storage.Decision) error {
 	calls, err := db.unlinkedCalls(ctx, tx, decisions)
 	if err != nil || len(calls) == 0 {
 		return err
 	}
-	for _, l := range matches(calls, decisions) {
-		claimed, err := changed(db.statements.linkDecisionLate.exec(ctx, tx, l.call.ID, l.decision.ID))
+	for _, l := range matchCalls(calls, decisions) {
+		claimed, err := rowsChanged(db.statements.linkDecisionLate.exec(ctx, tx, l.call.ID, l.decision.ID))
 		if err != nil {
 			return fmt.Errorf("link decision: %w", err)
 		}
-		if !claimed { // recorded and linked before
+		if !claimed { // already linked
 			continue
 		}
-		linked, err := changed(db.statements.linkLate.exec(ctx, tx, l.decision.ID, l.decision.Route, l.call.ID))
+		linked, err := rowsChanged(db.statements.linkLate.exec(ctx, tx, l.decision.ID, l.decision.Route, l.call.ID))
 		if err != nil {
 			return fmt.Errorf("link call: %w", err)
 		}
 		if linked {
 			continue
 		}
-		// Another body of the call has linked it to another decision meanwhile.
+		// Another CDR of the call has linked it to another decision.
 		if _, err := tx.ExecContext(ctx, db.dialect.sql(unlinkDecisionSQL), l.decision.ID, l.call.ID); err != nil {
-			return fmt.Errorf("leave decision: %w", err)
+			return fmt.Errorf("unlink decision: %w", err)
 		}
 	}
 	return nil
 }
 
-// unlinkedCalls are the calls without a decision that the decisions may belong
-// to, with as much of them as matches needs.
+// unlinkedCalls returns the calls without a decision to which the decisions may
+// belong. It sets only the fields that matchCalls needs.
 func (db *database) unlinkedCalls(ctx context.Context, tx *sql.Tx, decisions []storage.Decision) ([]storage.Call, error) {
 	var callIDs, dids []any
 	first, last := decisions[0].At, decisions[0].At
@@ -161,11 +156,11 @@ func (db *database) unlinkedCalls(ctx context.Context, tx *sql.Tx, decisions []s
 	}
 	var calls []storage.Call
 	if len(callIDs) > 0 {
-		rows, err := tx.QueryContext(ctx, db.dialect.sql(unlinkedByCallIDSQL(len(callIDs), db.dialect.keyed)), slices.Concat(callIDs, []any{maxLateLinks})...)
+		rows, err := tx.QueryContext(ctx, db.dialect.sql(unlinkedByCallIDSQL(len(callIDs), db.dialect.hasKeyTable)), slices.Concat(callIDs, []any{maxLateLinks})...)
 		if err != nil {
 			return nil, fmt.Errorf("find calls by callID: %w", err)
 		}
-		if calls, err = appendUnlinked(calls, rows); err != nil {
+		if calls, err = appendRows(calls, rows, scanUnlinked); err != nil {
 			return nil, err
 		}
 	}
@@ -174,65 +169,57 @@ func (db *database) unlinkedCalls(ctx context.Context, tx *sql.Tx, decisions []s
 			break
 		}
 		rows, err := tx.QueryContext(ctx, db.dialect.sql(unlinkedByDIDSQL(db.dialect, column, len(dids))),
-			slices.Concat([]any{micros(first.Add(-linkReported))}, dids, []any{micros(first.Add(-linkWithin)), micros(last.Add(linkWithin)), maxLateLinks})...)
+			slices.Concat([]any{micros(first.Add(-linkReportedMargin))}, dids, []any{micros(first.Add(-maxLinkDistance)), micros(last.Add(maxLinkDistance)), maxLateLinks})...)
 		if err != nil {
 			return nil, fmt.Errorf("find calls by DID: %w", err)
 		}
-		if calls, err = appendUnlinked(calls, rows); err != nil {
+		if calls, err = appendRows(calls, rows, scanUnlinked); err != nil {
 			return nil, err
 		}
 	}
 	return calls, nil
 }
 
-// unlinkedByCallIDSQL reads by the key, which is the callID where there is one.
-func unlinkedByCallIDSQL(callIDs int, keyed bool) string {
-	if keyed {
+// unlinkedByCallIDSQL searches by the call key, which is the callID if there is one.
+func unlinkedByCallIDSQL(callIDs int, hasKeyTable bool) string {
+	if hasKeyTable {
 		return `SELECT id, call_id, tracker, did, caller, began_us FROM calls WHERE decision_id = ''
-			AND (id, at_us) IN (SELECT id, at_us FROM call_keys WHERE call_key IN (` + marks(callIDs) + `)) ORDER BY began_us DESC, id LIMIT ?`
+			AND (id, at_us) IN (SELECT id, at_us FROM call_keys WHERE call_key IN (` + placeholders(callIDs) + `)) ORDER BY began_us DESC, id LIMIT ?`
 	}
 	return `SELECT id, call_id, tracker, did, caller, began_us FROM calls
-		WHERE decision_id = '' AND call_key IN (` + marks(callIDs) + `) ORDER BY began_us DESC, id LIMIT ?`
+		WHERE decision_id = '' AND call_key IN (` + placeholders(callIDs) + `) ORDER BY began_us DESC, id LIMIT ?`
 }
 
-// unlinkedByDIDSQL reads by one of the instants of began, and of the calls that
-// were reported after a decision only: the calls of one minute stand together in
-// that index, while each would cost a page in one by DID.
+// unlinkedByDIDSQL searches by one of the columns with startTimes, among the calls
+// that were reported after a given time. It uses the index by received_us, in which
+// the calls of one minute are adjacent. In an index by DID each call would cost a
+// page.
 func unlinkedByDIDSQL(d *dialect, column string, dids int) string {
 	return `SELECT id, call_id, tracker, did, caller, ` + column + ` FROM calls
-		WHERE decision_id = '' AND received_us >= ? AND ` + d.unindexed("did") + ` IN (` + marks(dids) + `) AND ` + column + ` BETWEEN ? AND ? AND ` + column + ` <> 0
+		WHERE decision_id = '' AND received_us >= ? AND ` + d.unindexed("did") + ` IN (` + placeholders(dids) + `) AND ` + column + ` BETWEEN ? AND ? AND ` + column + ` <> 0
 		ORDER BY ` + column + ` DESC, id LIMIT ?`
 }
 
-// appendUnlinked reads calls; the instant by which each was found is its start.
-func appendUnlinked(calls []storage.Call, rows *sql.Rows) ([]storage.Call, error) {
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		var (
-			c  storage.Call
-			us int64
-		)
-		if err := rows.Scan(&c.ID, &c.CallID, &c.Tracker, &c.DID, &c.Caller, &us); err != nil {
-			return nil, err
-		}
-		c.StartedAt = instant(us)
-		calls = append(calls, c)
-	}
-	return calls, rows.Err()
+// scanUnlinked reads one call. It sets StartedAt to the time by which the call was found.
+func scanUnlinked(scan func(...any) error) (c storage.Call, err error) {
+	var us int64
+	err = scan(&c.ID, &c.CallID, &c.Tracker, &c.DID, &c.Caller, &us)
+	c.StartedAt = instant(us)
+	return c, err
 }
 
-// link is a call and a decision that may belong together; the smaller rank and
-// then the smaller distance in time is the better.
+// link is a possible pair of a call and a decision. The lower rank is better; with
+// the same rank, the shorter distance is.
 type link struct {
 	call     *storage.Call
 	decision *storage.Decision
 	rank     int
-	apart    time.Duration
+	distance time.Duration
 }
 
-// matches pairs calls and decisions, best pairs first, each at most once. It
-// prefers as the statements of claimDecision do.
-func matches(calls []storage.Call, decisions []storage.Decision) []link {
+// matchCalls pairs calls and decisions, best pairs first. Each call and each
+// decision is in at most one pair. The preference is the same as in claimDecision.
+func matchCalls(calls []storage.Call, decisions []storage.Decision) []link {
 	var candidates []link
 	for i := range calls {
 		for j := range decisions {
@@ -243,10 +230,10 @@ func matches(calls []storage.Call, decisions []storage.Decision) []link {
 		}
 	}
 	slices.SortFunc(candidates, func(a, b link) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.apart, b.apart),
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.distance, b.distance),
 			cmp.Compare(a.decision.ID, b.decision.ID), cmp.Compare(a.call.ID, b.call.ID))
 	})
-	linked := make(map[string]bool) // ids of calls and of decisions
+	linked := make(map[string]bool) // IDs of calls and decisions
 	best := candidates[:0]
 	for _, l := range candidates {
 		if !linked[l.call.ID] && !linked[l.decision.ID] {
@@ -257,10 +244,10 @@ func matches(calls []storage.Call, decisions []storage.Decision) []link {
 	return best
 }
 
-// linkRank tells whether a call may have followed a decision, and how sure that
-// is: 0 by callID, 1 by caller, 2 by DID and time alone.
-func linkRank(c *storage.Call, d *storage.Decision) (int, bool) {
-	apart := c.StartedAt.Sub(d.At).Abs()
+// linkRank reports whether a decision may belong to a call, and by what: rank 0 is
+// by callID, 1 by caller, DID and time, 2 by DID and time alone.
+func linkRank(c *storage.Call, d *storage.Decision) (rank int, ok bool) {
+	distance := c.StartedAt.Sub(d.At).Abs()
 	switch {
 	case c.Tracker != "" && c.Tracker != d.Tracker:
 		return 0, false
@@ -269,9 +256,9 @@ func linkRank(c *storage.Call, d *storage.Decision) (int, bool) {
 	case c.DID == "" || c.DID != d.DID:
 		return 0, false
 	case c.Caller == d.Caller:
-		return 1, apart <= linkWithin
+		return 1, distance <= maxLinkDistance
 	case d.Caller == "":
-		return 2, apart <= linkCallerless
+		return 2, distance <= maxLinkDistanceNoCaller
 	default:
 		return 0, false
 	}

@@ -9,67 +9,66 @@ import (
 	"gorm.io/gorm"
 )
 
-// configChannel is that of PostgreSQL's notifications of changes
-// (https://www.postgresql.org/docs/current/sql-notify.html).
+// configChannel is the channel of the PostgreSQL notifications about configuration
+// changes (https://www.postgresql.org/docs/current/sql-notify.html).
 const configChannel = "calltracker_config"
 
-// Limits of the listening connection. One whose other end is gone without a word
-// is found out by asking.
+// Timing of the listening connection. It is probed regularly because a lost peer is
+// not noticed otherwise.
 const (
-	listenLimit = 5 * time.Second // for an answer
-	listenQuiet = 15 * time.Second
+	listenReplyTimeout  = 5 * time.Second
+	listenProbeInterval = 15 * time.Second
 )
 
-// ListenConfig calls heard whenever a configuration or a secret is stored or
-// deleted, by this process or another, and once at the beginning, when it has
-// begun to listen: what came before is for the caller to look up. It is for
-// PostgreSQL, which tells its clients; on SQLite it never calls. It returns nil
-// when ctx has ended, and storage.ErrUnavailable when the connection has:
-// whoever goes on listening calls it again.
-func (s *Store) ListenConfig(ctx context.Context, heard func()) error {
-	err := s.do("listen for changes of the configuration", func(db *database) error {
+// ListenConfig calls notify whenever any process stores or deletes a configuration or
+// a secret. It also calls notify once when it starts listening; the caller must then
+// check for earlier changes. On SQLite it never calls notify. ListenConfig returns nil
+// when ctx ends, and storage.ErrUnavailable when the connection fails; to continue,
+// call it again.
+func (s *Store) ListenConfig(ctx context.Context, notify func()) error {
+	err := s.do("listen for configuration changes", func(db *database) error {
 		if db.pool == nil {
 			<-ctx.Done()
 			return nil
 		}
-		return listen(ctx, db.pool.Config().ConnConfig, heard)
+		return listen(ctx, db.pool.Config().ConnConfig, notify)
 	})
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // it was told to
+		return nil //nolint:nilerr // the caller ended it
 	}
 	return err
 }
 
-// listen has a connection of its own: one of the pool would be missing there.
-func listen(ctx context.Context, config *pgx.ConnConfig, heard func()) error {
-	c, err := pgx.ConnectConfig(ctx, config) // within connectTimeout for each address
+// listen uses its own connection, because it would block one of the pool permanently.
+func listen(ctx context.Context, config *pgx.ConnConfig, notify func()) error {
+	c, err := pgx.ConnectConfig(ctx, config) // limited by connectTimeout for each address
 	if err != nil {
 		return err
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listenLimit)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listenReplyTimeout)
 		defer cancel()
 		_ = c.Close(ctx)
 	}()
-	ask := func(statement string) error {
-		ctx, cancel := context.WithTimeout(ctx, listenLimit)
+	send := func(statement string) error {
+		ctx, cancel := context.WithTimeout(ctx, listenReplyTimeout)
 		defer cancel()
 		_, err := c.Exec(ctx, statement, pgx.QueryExecModeSimpleProtocol)
 		return err
 	}
-	if err := ask(`LISTEN ` + configChannel); err != nil {
+	if err := send(`LISTEN ` + configChannel); err != nil {
 		return err
 	}
-	heard()
+	notify()
 	for {
-		quiet, cancel := context.WithTimeout(ctx, listenQuiet)
-		_, err := c.WaitForNotification(quiet)
+		waitCtx, cancel := context.WithTimeout(ctx, listenProbeInterval)
+		_, err := c.WaitForNotification(waitCtx)
 		cancel()
 		switch {
 		case err == nil:
-			heard()
+			notify()
 		case pgconn.Timeout(err) && ctx.Err() == nil && !c.IsClosed():
-			if err := ask(`SELECT 1`); err != nil {
+			if err := send(`SELECT 1`); err != nil {
 				return err
 			}
 		default:
@@ -78,7 +77,7 @@ func listen(ctx context.Context, config *pgx.ConnConfig, heard func()) error {
 	}
 }
 
-// changeConfig is a transaction of which all that listen are told once it is
+// changeConfig runs work in a transaction and notifies all listeners when it is
 // committed.
 func (db *database) changeConfig(ctx context.Context, work func(tx *gorm.DB) error) error {
 	return db.writeGorm.WithContext(ctx).Transaction(func(tx *gorm.DB) error {

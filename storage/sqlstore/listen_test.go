@@ -15,66 +15,66 @@ func TestListenConfig(t *testing.T) {
 	ours, theirs := openURL(t, address), openURL(t, address)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	heard, ended := make(chan struct{}), make(chan error, 1)
+	notified, ended := make(chan struct{}), make(chan error, 1)
 	listen := func() {
-		go func() { ended <- ours.ListenConfig(ctx, func() { heard <- struct{}{} }) }()
+		go func() { ended <- ours.ListenConfig(ctx, func() { notified <- struct{}{} }) }()
 	}
-	hear := func(what string) {
+	expect := func(what string) {
 		t.Helper()
 		select {
-		case <-heard:
+		case <-notified:
 		case err := <-ended:
-			t.Fatalf("%s: it listens no more: %v", what, err)
+			t.Fatalf("%s: stopped listening: %v", what, err)
 		case <-time.After(10 * time.Second):
-			t.Fatalf("%s was not heard", what)
+			t.Fatalf("no notification of %s", what)
 		}
 	}
 	listen()
-	hear("the beginning")
+	expect("the start")
 	if _, err := theirs.SaveConfig(ctx, storage.ConfigVersion{Document: "a"}, 0); err != nil {
 		t.Fatal(err)
 	}
-	hear("a configuration")
+	expect("a configuration")
 	if _, err := theirs.SaveConfig(ctx, storage.ConfigVersion{Document: "b"}, 7); !errors.Is(err, storage.ErrConflict) {
-		t.Fatal(err) // and nobody is told, or the next would be heard twice
+		t.Fatal(err) // a rejected change must not notify, or the next change would notify twice
 	}
 	if err := theirs.PutSecret(ctx, storage.Secret{Name: "s", Sealed: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
-	hear("a secret")
+	expect("a secret")
 	if err := ours.DeleteSecret(ctx, "s"); err != nil {
 		t.Fatal(err)
 	}
-	hear("a deletion")
+	expect("a deletion")
 
 	var killed int
 	if err := theirs.db.Load().read.QueryRowContext(ctx, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 		WHERE datname = current_database() AND query LIKE 'LISTEN%'`).Scan(&killed); err != nil || killed != 1 {
-		t.Fatalf("%d killed, %v", killed, err)
+		t.Fatalf("%d connections killed, %v; want 1", killed, err)
 	}
 	select {
 	case err := <-ended:
 		if !errors.Is(err, storage.ErrUnavailable) {
-			t.Errorf("after the connection was ended: %v", err)
+			t.Errorf("connection killed: %v, want storage.ErrUnavailable", err)
 		}
-	case <-heard:
-		t.Fatal("something was heard that nobody said")
+	case <-notified:
+		t.Fatal("notified without a change")
 	case <-time.After(10 * time.Second):
-		t.Fatal("it did not notice that the connection was ended")
+		t.Fatal("the lost connection was not noticed")
 	}
 	listen()
-	hear("the second beginning")
+	expect("the second start")
 	cancel()
 	if err := <-ended; err != nil {
-		t.Errorf("told to stop: %v", err)
+		t.Errorf("context canceled: %v, want nil", err)
 	}
 }
 
-func TestSQLiteTellsNothing(t *testing.T) {
+func TestListenConfigOnSQLite(t *testing.T) {
 	s := open(t, t.TempDir())
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
-	go func() { ended <- s.ListenConfig(ctx, func() { t.Error("heard") }) }()
+	go func() { ended <- s.ListenConfig(ctx, func() { t.Error("notified on SQLite") }) }()
 	if _, err := s.SaveConfig(ctx, storage.ConfigVersion{Document: "a"}, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestSQLiteTellsNothing(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if err := unprepared(t, t.TempDir()).ListenConfig(t.Context(), nil); !errors.Is(err, storage.ErrUnavailable) {
-		t.Errorf("without a database: %v", err)
+	if err := newStore(t, t.TempDir()).ListenConfig(t.Context(), nil); !errors.Is(err, storage.ErrUnavailable) {
+		t.Errorf("not prepared: %v, want storage.ErrUnavailable", err)
 	}
 }

@@ -13,16 +13,17 @@ import (
 	"calltracker/storage"
 )
 
-// lookupColumns reads a look-up as a job: its id is that of the call, and was
-// made when the call was saved.
+// lookupColumns are the columns that make a lookup a job. The ID of the job is the ID
+// of the call, which also has the time of creation.
 const lookupColumns = `of_call, state, attempts, due_us, error, changed_us`
 
-// undone is the condition of the index of the look-ups that are not done: SQLite
-// takes it only when the same words stand in the query.
+// undone is the condition of the partial index of the lookups that are not done.
+// SQLite uses that index only if the query contains the same condition literally.
 const undone = `state IN ('pending', 'failed')`
 
-// lookupsThatAre is the condition for look-ups that are, as jobs, in a state; ""
-// when none can be. Nobody can tell a look-up that runs from one that waits.
+// lookupsThatAre returns the condition for the lookups in a job state, or "" if no
+// lookup can be in that state. A running lookup cannot be distinguished from a waiting
+// one and counts as waiting.
 func lookupsThatAre(s storage.JobState) string {
 	switch s {
 	case "":
@@ -38,7 +39,7 @@ func lookupsThatAre(s storage.JobState) string {
 	}
 }
 
-// lookupJobs lists look-ups as jobs, newest first, after a cursor.
+// lookupJobs returns lookups as jobs, newest first, after a cursor.
 func (db *database) lookupJobs(ctx context.Context, f storage.JobFilter, after *cursor, limit int) ([]storage.Job, error) {
 	if lookupsThatAre(f.State) == "" || f.Kind != "" && f.Kind != storage.EnrichmentJob {
 		return nil, nil
@@ -62,8 +63,8 @@ func lookupJobsSQL(state storage.JobState, after bool) string {
 	return `SELECT ` + lookupColumns + ` FROM call_lookups WHERE ` + lookupsThatAre(state) + place + ` ORDER BY of_call DESC LIMIT ?`
 }
 
-// firstCall is the first id of a call that does not come after a cursor, when
-// calls are ordered by the millisecond in their id.
+// firstCall converts a cursor of the job list to a call ID. Lookups with a lower ID
+// come after the cursor.
 func (c cursor) firstCall() string {
 	at := instant(c.at)
 	if c.at%1000 != 0 {
@@ -104,7 +105,7 @@ func scanLookupJobs(rows *sql.Rows) (jobs []storage.Job, err error) {
 	return jobs, rows.Err()
 }
 
-// madeAt is the instant in an id, to the millisecond.
+// madeAt returns the time in an ID, in milliseconds.
 func madeAt(id string) time.Time {
 	parsed, err := uuid.Parse(id)
 	if err != nil {
@@ -123,18 +124,18 @@ func inOrderOfJobs(a, b []storage.Job) []storage.Job {
 	return all
 }
 
-// retryLookup makes a look-up due now, as if it was new, and returns none when
-// there is no such look-up.
+// retryLookup makes a lookup due now, as if it were new. It returns no job if there is
+// no such lookup.
 func (db *database) retryLookup(ctx context.Context, tx *sql.Tx, id string, now time.Time) ([]storage.Job, error) {
 	rows, err := tx.QueryContext(ctx, db.dialect.sql(`UPDATE call_lookups SET state = 'pending', attempts = 0, error = '', anew = 1, due_us = ?, changed_us = ?
-		WHERE of_call = ? RETURNING `+lookupColumns), micros(now), micros(now), text(id))
+		WHERE of_call = ? RETURNING `+lookupColumns), micros(now), micros(now), cleanText(id))
 	if err != nil {
 		return nil, err
 	}
 	return scanLookupJobs(rows)
 }
 
-// countLookups counts the look-ups that are not done.
+// countLookups counts the lookups that are not done.
 func (db *database) countLookups(ctx context.Context) (counts []storage.JobCount, err error) {
 	for _, state := range []storage.JobState{storage.JobWaiting, storage.JobDead} {
 		c := storage.JobCount{Kind: storage.EnrichmentJob, State: state}

@@ -18,12 +18,12 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// migrate applies what is missing of the schema. A schema that is ahead of this
-// program is left alone. Of several starters on one PostgreSQL one migrates and
-// the others wait.
+// migrate applies the missing migrations. It leaves a schema that is newer than this
+// program unchanged. If several processes start on one PostgreSQL database, one
+// migrates and the others wait.
 func (db *database) migrate(ctx context.Context, logger *slog.Logger) error {
-	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)} // that one belongs to the whole process
-	if db.dialect.sessions {
+	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)} // it is global to the process
+	if db.dialect.shared {
 		locker, err := lock.NewPostgresSessionLocker()
 		if err != nil {
 			return fmt.Errorf("make migration lock: %w", err)
@@ -31,7 +31,7 @@ func (db *database) migrate(ctx context.Context, logger *slog.Logger) error {
 		options = append(options, goose.WithSessionLocker(locker))
 	}
 	var err error
-	db.schema, err = goose.NewProvider(db.dialect.goose, db.write, twins{db.dialect.name}, options...)
+	db.schema, err = goose.NewProvider(db.dialect.goose, db.write, dialectFS{db.dialect.name}, options...)
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}
@@ -40,7 +40,7 @@ func (db *database) migrate(ctx context.Context, logger *slog.Logger) error {
 		return fmt.Errorf("read schema version: %w", err)
 	}
 	if before > target {
-		return fmt.Errorf("%w: it is at %d, the program at %d", storage.ErrSchemaNewer, before, target)
+		return fmt.Errorf("%w: schema version %d, program supports %d", storage.ErrSchemaNewer, before, target)
 	}
 	if before == target {
 		return nil
@@ -49,29 +49,29 @@ func (db *database) migrate(ctx context.Context, logger *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("migrate schema from %d to %d: %w", before, target, err)
 	}
-	if len(applied) > 0 { // else another starter was first
+	if len(applied) > 0 { // otherwise another process has migrated it
 		logger.InfoContext(ctx, "database schema migrated", slog.Int64("from", before), slog.Int64("to", target))
 	}
 	return nil
 }
 
-// twins shows the migrations of one dialect: those for all, called
-// 00002_name.sql, and its own, called 00001_name.dialect.sql.
-type twins struct{ dialect string }
+// dialectFS is a file system with the migrations of one dialect: the common ones,
+// named 00002_name.sql, and its own, named 00001_name.dialect.sql.
+type dialectFS struct{ dialect string }
 
-// Open opens a migration by the name that ReadDir gave it.
-func (t twins) Open(name string) (fs.File, error) {
+// Open opens a migration by a name that Glob returned.
+func (d dialectFS) Open(name string) (fs.File, error) {
 	if name == "." {
 		return migrations.Open("migrations")
 	}
-	if file, err := migrations.Open("migrations/" + strings.TrimSuffix(name, ".sql") + "." + t.dialect + ".sql"); err == nil {
+	if file, err := migrations.Open("migrations/" + strings.TrimSuffix(name, ".sql") + "." + d.dialect + ".sql"); err == nil {
 		return file, nil
 	}
 	return migrations.Open("migrations/" + name)
 }
 
-// Glob lists the names that match, which is what goose asks for.
-func (t twins) Glob(pattern string) ([]string, error) {
+// Glob returns the names that match pattern. goose calls it to list the migrations.
+func (d dialectFS) Glob(pattern string) ([]string, error) {
 	entries, err := migrations.ReadDir("migrations")
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func (t twins) Glob(pattern string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if matches && (len(parts) == 2 || parts[1] == t.dialect) {
+		if matches && (len(parts) == 2 || parts[1] == d.dialect) {
 			names = append(names, name)
 		}
 	}

@@ -10,12 +10,12 @@ import (
 	"calltracker/storage"
 )
 
-// A cursor is the place of the last row of a page in the order of its list:
-// (at, id), both descending. Outside it is base64url of
+// A cursor is the position of the last row of a page in its list, which is sorted
+// by (at, id), both descending. Clients see it as base64url of
 //
-//	cursorVersion, the list, at as 8 bytes big-endian, id
+//	cursorVersion, listKind, at as 8 bytes big-endian, id
 //
-// so that a cursor of another list or of another layout is told from a good one.
+// so that a cursor of another list or of another layout is detected.
 type cursor struct {
 	at int64
 	id string
@@ -27,7 +27,7 @@ const (
 	maxCursorID   = 64
 )
 
-// listKind is the list that a cursor belongs to.
+// listKind identifies the list to which a cursor belongs.
 type listKind byte
 
 const (
@@ -48,8 +48,9 @@ func (c cursor) encode(kind listKind) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// decodeCursor reads a page's cursor; nil means from the start. Anything that
-// encode did not make is storage.ErrBadCursor.
+// decodeCursor decodes a cursor of a list. It returns nil for the empty string,
+// which means the start of the list, and storage.ErrBadCursor for anything that
+// encode did not produce.
 func decodeCursor(kind listKind, encoded string) (*cursor, error) {
 	if encoded == "" {
 		return nil, nil
@@ -60,13 +61,13 @@ func decodeCursor(kind listKind, encoded string) (*cursor, error) {
 		return nil, storage.ErrBadCursor
 	}
 	c := &cursor{at: int64(binary.BigEndian.Uint64(b[2:cursorHeader])), id: string(b[cursorHeader:])}
-	if text(c.id) != c.id || !utf8.ValidString(c.id) {
+	if cleanText(c.id) != c.id || !utf8.ValidString(c.id) {
 		return nil, storage.ErrBadCursor
 	}
 	return c, nil
 }
 
-// pageSize is the limit that a page asked for, within bounds.
+// pageSize returns the requested page size, within bounds.
 func pageSize(limit int) int {
 	switch {
 	case limit <= 0:
@@ -78,7 +79,7 @@ func pageSize(limit int) int {
 	}
 }
 
-// newestFirst orders a list by (at_us, id) and starts it after a cursor.
+// newestFirst sorts a query by (at_us, id), descending, and starts it after a cursor.
 func newestFirst(q *gorm.DB, after *cursor, limit int) *gorm.DB {
 	if after != nil {
 		q = q.Where("(at_us, id) < (?, ?)", after.at, after.id)
@@ -86,12 +87,12 @@ func newestFirst(q *gorm.DB, after *cursor, limit int) *gorm.DB {
 	return q.Order("at_us DESC, id DESC").Limit(limit)
 }
 
-// cut makes a page of rows that were read with one row more than the page
-// holds, and the cursor of the next page; "" when there is none.
-func cut[T any](kind listKind, rows []T, size int, place func(T) cursor) ([]T, string) {
+// trimPage returns the rows of a page and the cursor of the next page, or "" if
+// there is none. The caller reads one row more than the page holds.
+func trimPage[T any](kind listKind, rows []T, size int, cursorOf func(T) cursor) ([]T, string) {
 	if len(rows) <= size {
 		return rows, ""
 	}
 	rows = rows[:size]
-	return rows, place(rows[size-1]).encode(kind)
+	return rows, cursorOf(rows[size-1]).encode(kind)
 }

@@ -21,38 +21,38 @@ import (
 	"calltracker/storage"
 )
 
-// This file is all that knows PostgreSQL.
+// This file and postgresbatch.go contain everything specific to PostgreSQL.
 
-// postgresDialect: its planner has statistics, so that no column has to be
-// hidden from it.
+// postgresDialect describes PostgreSQL. Its query planner has statistics, so no column
+// has to be hidden from it.
 var postgresDialect = dialect{
-	name: "postgres", goose: goose.DialectPostgres, sessions: true, numbered: true, keyed: true, lanes: 4,
+	name: "postgres", goose: goose.DialectPostgres, shared: true, numberedValues: true, hasKeyTable: true,
 	unindexed: func(column string) string { return column },
 }
 
-// Limits of a session. Whoever calls has a deadline that is shorter; these end
-// what was left behind, such as a transaction whose program was killed.
+// Limits of a session. Callers have shorter deadlines; these limits end what a killed
+// process left behind, such as an open transaction.
 const (
-	postgresConnections = 16 // unless the URL says pool_max_conns
+	postgresConnections = 16 // unless the URL sets pool_max_conns
 	connectTimeout      = 3 * time.Second
 	statementLimit      = "60s"
 	lockLimit           = "5s"
-	idleLimit           = "60s" // within a transaction
+	idleLimit           = "60s" // for a transaction between two statements
 )
 
-var errUnreadableURL = errors.New("database URL cannot be read; write postgres://user:password@host:5432/name")
+var errInvalidURL = errors.New("invalid database URL: use the form postgres://user:password@host:5432/name")
 
-// parsePostgres reads a URL; its errors show no password.
-func parsePostgres(url string) (*pgxpool.Config, error) {
-	config, err := pgxpool.ParseConfig(url)
+// parsePostgres parses a database URL. Its errors do not contain the password.
+func parsePostgres(databaseURL string) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
-		var parse *pgconn.ParseConfigError
-		if errors.As(err, &parse) && parse.Unwrap() != nil {
-			return nil, fmt.Errorf("database URL cannot be read: %w", parse.Unwrap())
+		var parseError *pgconn.ParseConfigError
+		if errors.As(err, &parseError) && parseError.Unwrap() != nil {
+			return nil, fmt.Errorf("invalid database URL: %w", parseError.Unwrap())
 		}
-		return nil, errUnreadableURL
+		return nil, errInvalidURL
 	}
-	if !strings.Contains(url, "pool_max_conns") {
+	if !strings.Contains(databaseURL, "pool_max_conns") {
 		config.MaxConns = postgresConnections
 	}
 	config.ConnConfig.ConnectTimeout = connectTimeout
@@ -67,7 +67,7 @@ func parsePostgres(url string) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// openPostgres opens a pool. One serves reading, writing and recording.
+// openPostgres opens one pool, which serves as all of the pools of database.
 func openPostgres(ctx context.Context, config *pgxpool.Config, logger *slog.Logger) (*database, error) {
 	pool, err := pgxpool.NewWithConfig(ctx, config.Copy())
 	if err != nil {
@@ -75,7 +75,7 @@ func openPostgres(ctx context.Context, config *pgxpool.Config, logger *slog.Logg
 	}
 	db := &database{dialect: &postgresDialect, pool: pool}
 	db.write = stdlib.OpenDBFromPool(pool)
-	db.read, db.record = db.write, db.write
+	db.read, db.relaxed = db.write, db.write
 	db.batch = postgresBatch{db}
 	if db.writeGorm, err = openGorm(postgres.New(postgres.Config{Conn: db.write})); err != nil {
 		return nil, errors.Join(err, db.close())
@@ -87,36 +87,35 @@ func openPostgres(ctx context.Context, config *pgxpool.Config, logger *slog.Logg
 	return db, nil
 }
 
-// errNotDurable refuses a database that would forget what it has acknowledged.
-var errNotDurable = errors.New("synchronous_commit is off in this database, so it may forget records that were acknowledged; " +
+// errNotDurable is returned for a database that may lose acknowledged commits.
+var errNotDurable = errors.New("synchronous_commit is off in this database, so it may lose acknowledged records; " +
 	"turn it on for this user: ALTER ROLE CURRENT_USER SET synchronous_commit = on")
 
-// checkDurability refuses a server that acknowledges commits before they are on
-// disk (https://www.postgresql.org/docs/current/runtime-config-wal.html).
+// checkDurability returns an error if the server acknowledges commits before they are
+// on disk (https://www.postgresql.org/docs/current/runtime-config-wal.html).
 func (db *database) checkDurability(ctx context.Context, logger *slog.Logger) error {
-	var commit, fsync string
-	if err := db.write.QueryRowContext(ctx, `SELECT current_setting('synchronous_commit'), current_setting('fsync')`).Scan(&commit, &fsync); err != nil {
+	var synchronousCommit, fsync string
+	if err := db.write.QueryRowContext(ctx, `SELECT current_setting('synchronous_commit'), current_setting('fsync')`).Scan(&synchronousCommit, &fsync); err != nil {
 		return err
 	}
-	if commit == "off" {
+	if synchronousCommit == "off" {
 		return errNotDurable
 	}
 	if fsync == "off" {
-		logger.WarnContext(ctx, "fsync is off in the database: a power failure may damage it and lose acknowledged records")
+		logger.WarnContext(ctx, "fsync is off in PostgreSQL; a power failure may corrupt the database or lose acknowledged records")
 	}
 	return nil
 }
 
-// partitionsAhead is how many months there are partitions for, beyond this one.
+// partitionsAhead is the number of future months for which partitions are created.
 const partitionsAhead = 3
 
-// EnsurePartitions makes the partitions of this month, the one before and the
-// next three, where they are missing. Without it calls go to the partition for
-// all other times, and nothing is refused. On SQLite it does nothing. It may run
-// anywhere at any time.
+// EnsurePartitions creates the partitions of the previous, the current and the next
+// three months if they are missing. Calls of other months go to the default partition.
+// On SQLite it does nothing. It may run at any time and in several processes at once.
 func (s *Store) EnsurePartitions(ctx context.Context, now time.Time) error {
-	return s.do("make partitions", func(db *database) error {
-		if !db.dialect.keyed {
+	return s.do("create partitions", func(db *database) error {
+		if !db.dialect.hasKeyTable {
 			return nil
 		}
 		return db.ensurePartitions(ctx, now)
@@ -133,38 +132,39 @@ func (db *database) ensurePartitions(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// partitionLock keeps two programs from making the same partition
+// partitionLock is the advisory lock that keeps two processes from creating the same
+// partition
 // (https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS).
 const partitionLock = 0x63616c6c // "call"
 
-// ensurePartition makes the partition of a month. Calls of it that went to the
-// default partition move over.
+// ensurePartition creates the partition of a month and moves the calls of that month
+// from the default partition to it.
 func (db *database) ensurePartition(ctx context.Context, month time.Time) error {
 	name := "calls_" + month.Format("200601")
-	exists := func(row interface{ Scan(...any) error }) (there bool, err error) {
-		err = row.Scan(&there)
-		return there, err
+	scanBool := func(row interface{ Scan(...any) error }) (value bool, err error) {
+		err = row.Scan(&value)
+		return value, err
 	}
-	// Not to_regclass: within a transaction it may remember that there was none.
-	const look = `SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename = $1)`
-	if there, err := exists(db.write.QueryRowContext(ctx, look, name)); err != nil || there {
+	// Not to_regclass: within a transaction it may return a cached result.
+	const existsSQL = `SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename = $1)`
+	if exists, err := scanBool(db.write.QueryRowContext(ctx, existsSQL, name)); err != nil || exists {
 		return err
 	}
 	tx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	defer func() { _ = tx.Rollback() }() // no effect after a commit
 	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, partitionLock); err != nil {
 		return err
 	}
-	if there, err := exists(tx.QueryRowContext(ctx, look, name)); err != nil || there {
-		return err // another was first
+	if exists, err := scanBool(tx.QueryRowContext(ctx, existsSQL, name)); err != nil || exists {
+		return err // another process has created it
 	}
 	from, to := micros(month), micros(month.AddDate(0, 1, 0))
 	for _, statement := range []string{
 		`CREATE TABLE ` + name + ` (LIKE calls INCLUDING DEFAULTS)`,
-		// From here on nothing goes to the default partition; that is for moments.
+		// This briefly blocks writes to the default partition.
 		`LOCK TABLE calls_default IN ACCESS EXCLUSIVE MODE`,
 		fmt.Sprintf(`WITH moved AS (DELETE FROM calls_default WHERE at_us >= %d AND at_us < %d RETURNING *)
 			INSERT INTO %s SELECT * FROM moved`, from, to, name),
@@ -177,41 +177,41 @@ func (db *database) ensurePartition(ctx context.Context, month time.Time) error 
 	return tx.Commit()
 }
 
-// passing tells whether a transaction failed only because of another one, and
-// may be begun again.
-func passing(err error) bool {
-	var refused *pgconn.PgError
-	return errors.As(err, &refused) && (refused.Code == "40001" || refused.Code == "40P01")
+// isRetryable reports whether a transaction failed only because it conflicts with
+// another one, so that it may succeed if it is tried again.
+func isRetryable(err error) bool {
+	var pgError *pgconn.PgError
+	return errors.As(err, &pgError) && (pgError.Code == "40001" || pgError.Code == "40P01")
 }
 
-// translatePostgres gives PostgreSQL's codes
-// (https://www.postgresql.org/docs/current/errcodes-appendix.html) the meaning
-// that callers act on. A failure of the server or on the way to it counts as
-// unavailable, and so does one that another try may not meet.
+// translatePostgres wraps an error according to its PostgreSQL error code
+// (https://www.postgresql.org/docs/current/errcodes-appendix.html). Failures of the
+// server or the network count as unavailable, and so do failures that may not happen
+// again if the caller retries.
 func translatePostgres(err error) error {
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) {
-		if refused.Code == "23505" {
+	var pgError *pgconn.PgError
+	if errors.As(err, &pgError) {
+		if pgError.Code == "23505" {
 			return fmt.Errorf("%w: %w", gorm.ErrDuplicatedKey, err)
 		}
-		switch refused.Code[:2] {
-		case "08", // connection
-			"25",             // read-only, or a transaction that the server has ended
-			"28", "3D", "42", // may not enter; no such database, table or right: not before the operator acts
-			"40",       // serialization, deadlock
+		switch pgError.Code[:2] {
+		case "08", // connection failure
+			"25",             // read-only transaction, or transaction ended by the server
+			"28", "3D", "42", // authentication failed; unknown database; unknown table or missing privilege: an operator must act
+			"40",       // serialization failure, deadlock
 			"53",       // disk full, out of memory, too many connections
-			"55",       // lock not available in time
-			"57", "58", // shutting down, cancelled; input and output
-			"XX": // damaged
+			"55",       // lock timeout
+			"57", "58", // shutdown or canceled query; I/O error
+			"XX": // internal error, corruption
 			return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 		}
 		return err
 	}
 	var (
-		connect *pgconn.ConnectError
-		network net.Error
+		connectError *pgconn.ConnectError
+		networkError net.Error
 	)
-	if errors.As(err, &connect) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+	if errors.As(err, &connectError) || errors.As(err, &networkError) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, net.ErrClosed) || errors.Is(err, puddle.ErrClosedPool) || errors.Is(err, errNotDurable) ||
 		err != nil && pgconn.SafeToRetry(err) {
 		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)

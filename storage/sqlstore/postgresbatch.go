@@ -17,9 +17,9 @@ import (
 	"calltracker/storage"
 )
 
-// postgresBatch sends a batch with one statement for each thing to do, whatever
-// the number of rows: values travel as arrays, one for each column. Statements that
-// need not know of each other travel together.
+// postgresBatch is the batchWriter for PostgreSQL. It uses one statement for each
+// step, independent of the number of rows: values are sent as arrays, one for each
+// column. Statements that do not depend on each other share a round trip.
 type postgresBatch struct{ db *database }
 
 const (
@@ -27,15 +27,15 @@ const (
 		SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
 		ON CONFLICT (call_key, contact_center) DO NOTHING RETURNING id`
 
-	// In the order in which all batches lock, so that none waits for the other.
+	// All batches lock in the same order, which prevents deadlocks.
 	lockKeysSQL = `SELECT call_keys.id, call_keys.at_us FROM call_keys
 		JOIN unnest($1::text[], $2::text[]) AS wanted (call_key, contact_center) USING (call_key, contact_center)
 		ORDER BY call_key, contact_center FOR UPDATE OF call_keys`
 
-	lockedCallsSQL = `SELECT ` + callColumns + `, revisions FROM calls
+	storedCallsSQL = `SELECT ` + callColumns + `, revisions FROM calls
 		WHERE (id, at_us) IN (SELECT * FROM unnest($1::text[], $2::bigint[]))`
 
-	hasBodiesSQL = `SELECT of_call, sha256 FROM call_revisions
+	storedDigestsSQL = `SELECT of_call, sha256 FROM call_revisions
 		WHERE (of_call, sha256) IN (SELECT * FROM unnest($1::text[], $2::bytea[]))`
 
 	decisionsByCallIDSQL = `SELECT wanted.n, found.id, found.route
@@ -44,7 +44,7 @@ const (
 			WHERE d.call_id = wanted.call_id AND d.call_id <> '' AND d.linked_call = '' AND (wanted.tracker = '' OR d.tracker = wanted.tracker)
 			ORDER BY ABS(d.at_us - wanted.at_us), d.id LIMIT 1) AS found`
 
-	decisionsNearSQL = `SELECT wanted.n, found.id, found.route
+	decisionsByDIDSQL = `SELECT wanted.n, found.id, found.route
 		FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS wanted (did, caller, tracker, at_us, n)
 		CROSS JOIN LATERAL (SELECT id, route FROM decisions d
 			WHERE d.did = wanted.did AND d.at_us BETWEEN wanted.at_us - $5::bigint AND wanted.at_us + $5::bigint AND d.linked_call = ''
@@ -56,12 +56,12 @@ const (
 		FROM unnest($1::text[], $2::text[]) AS wanted (id, linked_call)
 		WHERE decisions.id = wanted.id AND decisions.linked_call = '' RETURNING decisions.id`
 
-	addRevisionsSQL = `INSERT INTO call_revisions (of_call, number, received_us, source, sha256, raw)
+	insertRevisionArraysSQL = `INSERT INTO call_revisions (of_call, number, received_us, source, sha256, raw)
 		SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bytea[], $6::bytea[])`
 )
 
-// addCallsSQL takes an array for each column of a row of calls.
-func addCallsSQL() string {
+// insertCallArraysSQL inserts calls from one array for each column.
+func insertCallArraysSQL() string {
 	const columns = callColumns + `, at_us, began_us, heard_us, revisions`
 	var arrays []string
 	for i, column := range strings.Split(columns, ",") {
@@ -75,44 +75,42 @@ func addCallsSQL() string {
 	return `INSERT INTO calls (` + columns + `) SELECT * FROM unnest(` + strings.Join(arrays, ", ") + `)`
 }
 
-// session is a connection as a runner.
-type session struct{ *sql.Conn }
+// connRunner is a connection as a runner.
+type connRunner struct{ *sql.Conn }
 
-// StmtContext is for databases whose statements are prepared: pgx remembers them
-// by itself.
-func (session) StmtContext(_ context.Context, statement *sql.Stmt) *sql.Stmt { return statement }
+// StmtContext is never called: pgx prepares and caches statements itself.
+func (connRunner) StmtContext(_ context.Context, statement *sql.Stmt) *sql.Stmt { return statement }
 
-// rollbackLimit is how long a transaction that failed may take to end.
-const rollbackLimit = 2 * time.Second
+// rollbackTimeout limits the rollback of a failed transaction.
+const rollbackTimeout = 2 * time.Second
 
-// within has the transaction begin with the first statements, and commit with the
-// last: neither is a journey of its own.
-func (b postgresBatch) within(ctx context.Context, on *sql.Conn, work func(*transaction) error) error {
-	tx := &transaction{runner: session{on}, on: on}
+// inTransaction saves two round trips: BEGIN is sent with the first statements and
+// COMMIT with the last ones.
+func (b postgresBatch) inTransaction(ctx context.Context, conn *sql.Conn, work func(*transaction) error) error {
+	tx := &transaction{runner: connRunner{conn}, conn: conn}
 	err := work(tx)
 	if tx.open {
-		// What cannot even be rolled back is closed when it goes back to its pool.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackLimit)
+		// If even the rollback fails, the pool closes the connection.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 		defer cancel()
-		_, _ = on.ExecContext(ctx, "ROLLBACK")
+		_, _ = conn.ExecContext(ctx, "ROLLBACK")
 	}
 	return err
 }
 
-// begin queues the begin of the transaction.
-func (tx *transaction) begin(queued *pgx.Batch) {
-	tx.open = true // even if the answer gets lost
-	queued.Queue("BEGIN")
+// begin queues BEGIN.
+func (tx *transaction) begin(statements *pgx.Batch) {
+	tx.open = true // even if the reply is lost
+	statements.Queue("BEGIN")
 }
 
-// errRolledBack is a COMMIT that did not.
-var errRolledBack = errors.New("the transaction was rolled back instead of committed")
+// errRolledBack is returned if PostgreSQL answers COMMIT with a rollback.
+var errRolledBack = errors.New("transaction was rolled back instead of committed")
 
-// commit queues the commit of the transaction, which is done when all before it
-// in the queue is.
-func (tx *transaction) commit(queued *pgx.Batch) {
-	queued.Queue("COMMIT").Exec(func(did pgconn.CommandTag) error {
-		if did.String() != "COMMIT" {
+// commit queues COMMIT, which runs after all statements queued before it.
+func (tx *transaction) commit(statements *pgx.Batch) {
+	statements.Queue("COMMIT").Exec(func(tag pgconn.CommandTag) error {
+		if tag.String() != "COMMIT" {
 			return errRolledBack
 		}
 		tx.open = false
@@ -120,77 +118,82 @@ func (tx *transaction) commit(queued *pgx.Batch) {
 	})
 }
 
-// pipeline sends what is queued in one journey, and reads the answers. After an
-// error nothing more of it is done.
-func (tx *transaction) pipeline(ctx context.Context, queued *pgx.Batch) error {
-	return tx.on.Raw(func(driver any) error {
-		on, ok := driver.(*stdlib.Conn)
+// send sends the queued statements in one round trip and reads the replies. After an
+// error the remaining statements do not run.
+func (tx *transaction) send(ctx context.Context, statements *pgx.Batch) error {
+	return tx.conn.Raw(func(driverConn any) error {
+		conn, ok := driverConn.(*stdlib.Conn)
 		if !ok {
-			return fmt.Errorf("a connection is a %T", driver)
+			return fmt.Errorf("unexpected connection type %T", driverConn)
 		}
-		return on.Conn().SendBatch(ctx, queued).Close()
+		return conn.Conn().SendBatch(ctx, statements).Close()
 	})
 }
 
-// reserve also looks for the decisions that the calls followed, if they turn out
-// to be new: most are.
-func (b postgresBatch) reserve(ctx context.Context, tx *transaction, calls []*saving) error {
+// load also searches for the decisions of the calls, for the case that the calls
+// are new, which most are.
+func (b postgresBatch) load(ctx context.Context, tx *transaction, calls []*batchCall) error {
 	calls = slices.Clone(calls)
-	slices.SortFunc(calls, func(a, b *saving) int {
+	slices.SortFunc(calls, func(a, b *batchCall) int {
 		return cmp.Or(strings.Compare(a.call.Key, b.call.Key), strings.Compare(a.call.ContactCenter, b.call.ContactCenter))
 	})
 	var keys, contactCenters, ids []string
 	var ats []int64
 	for _, c := range calls {
 		keys, contactCenters = append(keys, c.call.Key), append(contactCenters, c.call.ContactCenter)
-		ids, ats = append(ids, c.call.ID), append(ats, c.placed)
+		ids, ats = append(ids, c.call.ID), append(ats, c.storedAt)
 	}
-	fresh := make(map[string]bool, len(calls))
-	byCallID, near := make(map[*saving]decisionFound), make(map[*saving]decisionFound)
-	var queued pgx.Batch
-	tx.begin(&queued)
-	queued.Queue(reserveKeysSQL, keys, contactCenters, ids, ats).Query(func(rows pgx.Rows) error {
+	newIDs := make(map[string]bool, len(calls))
+	byCallID, byDID := make(map[*batchCall]decisionRef), make(map[*batchCall]decisionRef)
+	var statements pgx.Batch
+	tx.begin(&statements)
+	statements.Queue(reserveKeysSQL, keys, contactCenters, ids, ats).Query(func(rows pgx.Rows) error {
 		var id string
-		_, err := pgx.ForEachRow(rows, []any{&id}, func() error { fresh[id] = true; return nil })
+		_, err := pgx.ForEachRow(rows, []any{&id}, func() error { newIDs[id] = true; return nil })
 		return err
 	})
-	searches := []search{searchByCallID(calls), searchNear(calls, told)}
-	for i, into := range []map[*saving]decisionFound{byCallID, near} {
-		if s := searches[i]; len(s.wanted) > 0 {
-			queued.Queue(s.statement, s.values...).Query(func(rows pgx.Rows) error {
-				var n int
-				var d decisionFound
-				_, err := pgx.ForEachRow(rows, []any{&n, &d.id, &d.route}, func() error { into[s.wanted[n-1]] = d; return nil })
-				return err
-			})
+	for _, search := range []struct {
+		decisionSearch
+		found map[*batchCall]decisionRef
+	}{
+		{searchByCallID(calls), byCallID},
+		{searchByDID(calls, reportedStart), byDID},
+	} {
+		if len(search.calls) == 0 {
+			continue
 		}
+		statements.Queue(search.statement, search.values...).Query(func(rows pgx.Rows) error {
+			var n int
+			var d decisionRef
+			_, err := pgx.ForEachRow(rows, []any{&n, &d.id, &d.route}, func() error { search.found[search.calls[n-1]] = d; return nil })
+			return err
+		})
 	}
-	if err := tx.pipeline(ctx, &queued); err != nil {
+	if err := tx.send(ctx, &statements); err != nil {
 		return err
 	}
 	for _, c := range calls {
-		if c.ahead = fresh[c.call.ID]; c.ahead {
-			c.decision = near[c]
+		if c.prefetched = newIDs[c.call.ID]; c.prefetched {
+			c.prefetchedDecision = byDID[c]
 			if d, ok := byCallID[c]; ok {
-				c.decision = d
+				c.prefetchedDecision = d
 			}
 		}
 	}
-	if len(fresh) == len(calls) {
+	if len(newIDs) == len(calls) {
 		return nil
 	}
-	return b.lockKnown(ctx, tx, calls, fresh)
+	return b.lockStored(ctx, tx, calls, newIDs)
 }
 
-// lockKnown locks calls that were there, and reads them.
-func (b postgresBatch) lockKnown(ctx context.Context, tx *transaction, calls []*saving, fresh map[string]bool) error {
-	type identity struct{ key, contactCenter string }
-	taken := make(map[identity]*saving)
+// lockStored locks and reads the calls that are not new.
+func (b postgresBatch) lockStored(ctx context.Context, tx *transaction, calls []*batchCall, newIDs map[string]bool) error {
+	byIdentity := make(map[callIdentity]*batchCall)
 	var keys, contactCenters, ids []string
 	var ats []int64
 	for _, c := range calls {
-		if !fresh[c.call.ID] {
-			taken[identity{c.call.Key, c.call.ContactCenter}] = c
+		if !newIDs[c.call.ID] {
+			byIdentity[c.identity()] = c
 			keys, contactCenters = append(keys, c.call.Key), append(contactCenters, c.call.ContactCenter)
 		}
 	}
@@ -204,68 +207,77 @@ func (b postgresBatch) lockKnown(ctx context.Context, tx *transaction, calls []*
 	if err != nil {
 		return err
 	}
-	// Read after the locks were had: what was before does not count.
-	byID := make(map[string]*saving, len(taken))
-	err = query{text: lockedCallsSQL}.each(ctx, tx, known(func(call storage.Call, revisions int) {
-		c := taken[identity{call.Key, call.ContactCenter}]
-		c.found(call, revisions)
+	// Read only after locking: rows read earlier may have changed.
+	byID := make(map[string]*batchCall, len(byIdentity))
+	err = query{text: storedCallsSQL}.each(ctx, tx, eachCall(func(call storage.Call, revisions int) {
+		c := byIdentity[callIdentity{call.Key, call.ContactCenter}]
+		c.setStored(call, revisions)
 		byID[call.ID] = c
 	}), ids, ats)
 	if err != nil {
 		return err
 	}
-	if len(byID) != len(taken) {
-		return fmt.Errorf("%d of %d calls are not where their keys say", len(taken)-len(byID), len(taken))
+	if len(byID) != len(byIdentity) {
+		return fmt.Errorf("%d of %d calls are not in the partition that call_keys names", len(byIdentity)-len(byID), len(byIdentity))
 	}
-	return b.knownBodies(ctx, tx, byID)
+	return b.loadDigests(ctx, tx, byID)
 }
 
-func (b postgresBatch) knownBodies(ctx context.Context, tx *transaction, byID map[string]*saving) error {
-	var of []string
+// loadDigests finds out which CDR bodies of the batch are stored.
+func (b postgresBatch) loadDigests(ctx context.Context, tx *transaction, byID map[string]*batchCall) error {
+	var callIDs []string
 	var digests [][]byte
 	for id, c := range byID {
-		for _, p := range c.reports {
-			of, digests = append(of, id), append(digests, p.digest[:])
+		for _, r := range c.requests {
+			callIDs, digests = append(callIDs, id), append(digests, r.digest[:])
 		}
 	}
-	return query{text: hasBodiesSQL}.each(ctx, tx, func(scan func(...any) error) error {
+	return query{text: storedDigestsSQL}.each(ctx, tx, func(scan func(...any) error) error {
 		var id string
 		var sum []byte
 		if err := scan(&id, &sum); err != nil {
 			return err
 		}
 		if len(sum) == len(digest{}) {
-			byID[id].bodies[digest(sum)] = true
+			byID[id].digests[digest(sum)] = true
 		}
 		return nil
-	}, of, digests)
+	}, callIDs, digests)
 }
 
-func (b postgresBatch) link(ctx context.Context, tx *transaction, calls []*saving) error {
+func (b postgresBatch) link(ctx context.Context, tx *transaction, calls []*batchCall) error {
 	for len(calls) > 0 {
-		found := make(map[*saving]decisionFound, len(calls))
+		found := make(map[*batchCall]decisionRef, len(calls))
 		if err := b.findDecisions(ctx, tx, calls, found); err != nil {
 			return fmt.Errorf("find decisions: %w", err)
 		}
-		// Two may find the same. The one that came first has it, and from the
-		// other on they look again.
-		var ids, linked []string
-		taken := make(map[string]*saving, len(found))
+		// If several calls found the same decision, the first one gets it. The
+		// search is repeated for the calls from the second one on.
+		var ids, callIDs []string
+		byDecision := make(map[string]*batchCall, len(found))
 		for len(calls) > 0 {
 			d, ok := found[calls[0]]
-			if ok && taken[d.id] != nil {
+			if ok && byDecision[d.id] != nil {
 				break
 			}
 			if ok {
-				taken[d.id] = calls[0]
-				ids, linked = append(ids, d.id), append(linked, calls[0].call.ID)
+				byDecision[d.id] = calls[0]
+				ids, callIDs = append(ids, d.id), append(callIDs, calls[0].call.ID)
 			}
 			calls = calls[1:]
 		}
 		if len(ids) == 0 {
 			return nil
 		}
-		err := query{text: linkDecisionsSQL}.each(ctx, tx, single(func(id string) { taken[id].linked(id, found[taken[id]].route) }), ids, linked)
+		err := query{text: linkDecisionsSQL}.each(ctx, tx, func(scan func(...any) error) error {
+			var id string
+			if err := scan(&id); err != nil {
+				return err
+			}
+			c := byDecision[id]
+			c.setDecision(found[c])
+			return nil
+		}, ids, callIDs)
 		if err != nil {
 			return fmt.Errorf("link decisions: %w", err)
 		}
@@ -273,128 +285,130 @@ func (b postgresBatch) link(ctx context.Context, tx *transaction, calls []*savin
 	return nil
 }
 
-// search looks for the decisions of calls; its rows tell which of them found one.
-type search struct {
+// decisionSearch is a search for the decisions of calls. Each row of its result
+// has the number of a call, starting with 1, and a decision.
+type decisionSearch struct {
 	statement string
-	wanted    []*saving
+	calls     []*batchCall
 	values    []any
 }
 
-func searchByCallID(calls []*saving) search {
-	s := search{statement: decisionsByCallIDSQL}
+func searchByCallID(calls []*batchCall) decisionSearch {
+	s := decisionSearch{statement: decisionsByCallIDSQL}
 	var callIDs, trackers []string
 	var ats []int64
 	for _, c := range calls {
 		if c.call.CallID != "" {
-			s.wanted = append(s.wanted, c)
-			callIDs, trackers, ats = append(callIDs, c.call.CallID), append(trackers, c.call.Tracker), append(ats, micros(told(c)))
+			s.calls = append(s.calls, c)
+			callIDs, trackers, ats = append(callIDs, c.call.CallID), append(trackers, c.call.Tracker), append(ats, micros(reportedStart(c)))
 		}
 	}
 	s.values = []any{callIDs, trackers, ats}
 	return s
 }
 
-// searchNear looks by numbers around an instant of each call.
-func searchNear(calls []*saving, clock func(*saving) time.Time) search {
-	s := search{statement: decisionsNearSQL}
+// searchByDID searches by DID and caller around the time that start returns.
+func searchByDID(calls []*batchCall, start func(*batchCall) time.Time) decisionSearch {
+	s := decisionSearch{statement: decisionsByDIDSQL}
 	var dids, callers, trackers []string
 	var ats []int64
 	for _, c := range calls {
-		at := clock(c)
+		at := start(c)
 		if c.call.DID == "" || at.IsZero() {
 			continue
 		}
-		s.wanted = append(s.wanted, c)
+		s.calls = append(s.calls, c)
 		dids, callers = append(dids, c.call.DID), append(callers, c.call.Caller)
 		trackers, ats = append(trackers, c.call.Tracker), append(ats, micros(at))
 	}
-	s.values = []any{dids, callers, trackers, ats, linkWithin.Microseconds(), linkCallerless.Microseconds()}
+	s.values = []any{dids, callers, trackers, ats, maxLinkDistance.Microseconds(), maxLinkDistanceNoCaller.Microseconds()}
 	return s
 }
 
-// told and heard are the instants of began.
-func told(c *saving) time.Time {
-	at, _ := began(c.call, c.lastSource())
-	return at
+// reportedStart returns the first of the startTimes of a call.
+func reportedStart(c *batchCall) time.Time {
+	reported, _ := startTimes(c.call, c.latestSource())
+	return reported
 }
 
-func heard(c *saving) time.Time {
-	_, at := began(c.call, c.lastSource())
-	return at
+// estimatedStart returns the second of the startTimes of a call.
+func estimatedStart(c *batchCall) time.Time {
+	_, estimated := startTimes(c.call, c.latestSource())
+	return estimated
 }
 
-// lastSource is that of the last report that was merged, or of the first when
-// none was yet.
-func (s *saving) lastSource() storage.Source {
-	if s.source == "" {
-		return s.reports[0].report.Source
+// latestSource returns the source of the last merged CDR, or of the first CDR if
+// none was merged yet.
+func (c *batchCall) latestSource() storage.Source {
+	if c.source == "" {
+		return c.requests[0].cdr.Source
 	}
-	return s.source
+	return c.source
 }
 
-// findDecisions does for several calls what claimDecision does for one, but that
-// it claims nothing. What was found ahead is looked for once.
-func (b postgresBatch) findDecisions(ctx context.Context, tx *transaction, calls []*saving, found map[*saving]decisionFound) error {
-	find := func(s search) error {
-		if len(s.wanted) == 0 {
+// findDecisions searches like claimDecision, but for several calls, and claims
+// nothing. It uses a prefetched decision only once.
+func (b postgresBatch) findDecisions(ctx context.Context, tx *transaction, calls []*batchCall, found map[*batchCall]decisionRef) error {
+	run := func(s decisionSearch) error {
+		if len(s.calls) == 0 {
 			return nil
 		}
 		return query{text: s.statement}.each(ctx, tx, func(scan func(...any) error) error {
 			var n int
-			var d decisionFound
+			var d decisionRef
 			err := scan(&n, &d.id, &d.route)
 			if err == nil {
-				found[s.wanted[n-1]] = d
+				found[s.calls[n-1]] = d
 			}
 			return err
 		}, s.values...)
 	}
-	var open []*saving
+	var unsearched []*batchCall
 	for _, c := range calls {
 		switch {
-		case !c.ahead:
-			open = append(open, c)
-		case c.decision.id != "":
-			found[c] = c.decision
+		case !c.prefetched:
+			unsearched = append(unsearched, c)
+		case c.prefetchedDecision.id != "":
+			found[c] = c.prefetchedDecision
 		}
-		c.ahead = false
+		c.prefetched = false
 	}
-	missing := func(of []*saving) []*saving {
-		return slices.DeleteFunc(slices.Clone(of), func(c *saving) bool { _, ok := found[c]; return ok })
+	withoutDecision := func(calls []*batchCall) []*batchCall {
+		return slices.DeleteFunc(slices.Clone(calls), func(c *batchCall) bool { _, ok := found[c]; return ok })
 	}
-	if err := find(searchByCallID(open)); err != nil {
+	if err := run(searchByCallID(unsearched)); err != nil {
 		return err
 	}
-	if err := find(searchNear(missing(open), told)); err != nil {
+	if err := run(searchByDID(withoutDecision(unsearched), reportedStart)); err != nil {
 		return err
 	}
-	return find(searchNear(missing(calls), heard))
+	return run(searchByDID(withoutDecision(calls), estimatedStart))
 }
 
-func (b postgresBatch) insert(ctx context.Context, tx *transaction, fresh, calls []*saving, jobs []jobInsert) error {
-	var queued pgx.Batch
-	rows, err := callArrays(fresh)
+func (b postgresBatch) insert(ctx context.Context, tx *transaction, newCalls, calls []*batchCall, jobs []jobInsert) error {
+	var statements pgx.Batch
+	columns, err := callArrays(newCalls)
 	if err != nil {
 		return err
 	}
-	if len(rows) > 0 {
-		queued.Queue(b.db.statements.addCalls, rows...)
+	if len(columns) > 0 {
+		statements.Queue(b.db.statements.insertCallArrays, columns...)
 	}
-	if bodies := bodyArrays(calls); bodies != nil {
-		queued.Queue(addRevisionsSQL, bodies...)
+	if columns := revisionArrays(calls); columns != nil {
+		statements.Queue(insertRevisionArraysSQL, columns...)
 	}
 	for _, j := range jobs {
-		queued.Queue(b.db.dialect.sql(j.statement), j.values...)
+		statements.Queue(b.db.dialect.sql(j.statement), j.values...)
 	}
-	tx.commit(&queued)
-	if err := tx.pipeline(ctx, &queued); err != nil {
+	tx.commit(&statements)
+	if err := tx.send(ctx, &statements); err != nil {
 		return fmt.Errorf("insert calls, revisions and jobs: %w", err)
 	}
 	return nil
 }
 
-// callArrays are the rows of calls, a column in each array.
-func callArrays(calls []*saving) ([]any, error) {
+// callArrays returns the rows of calls as one array for each column.
+func callArrays(calls []*batchCall) ([]any, error) {
 	var columns []any
 	for i, c := range calls {
 		row, err := c.rowValues()
@@ -407,19 +421,20 @@ func callArrays(calls []*saving) ([]any, error) {
 		for j, value := range row {
 			switch v := value.(type) {
 			case string:
-				columns[j] = grow(columns[j], v, len(calls))
+				columns[j] = appendColumn(columns[j], v, len(calls))
 			case int64:
-				columns[j] = grow(columns[j], v, len(calls))
+				columns[j] = appendColumn(columns[j], v, len(calls))
 			default:
-				return nil, fmt.Errorf("column %d of call %d is a %T", j, i, value)
+				return nil, fmt.Errorf("column %d of call %d has unexpected type %T", j, i, value)
 			}
 		}
 	}
 	return columns, nil
 }
 
-// grow appends to a column, which is nil at first.
-func grow[T any](column any, value T, capacity int) []T {
+// appendColumn appends a value to a column. A nil column is created with the given
+// capacity.
+func appendColumn[T any](column any, value T, capacity int) []T {
 	values, ok := column.([]T)
 	if !ok {
 		values = make([]T, 0, capacity)
@@ -427,23 +442,24 @@ func grow[T any](column any, value T, capacity int) []T {
 	return append(values, value)
 }
 
-// bodyArrays are the rows of revisions, nil for none.
-func bodyArrays(calls []*saving) []any {
+// revisionArrays returns the new revisions of the calls as one array for each
+// column, or nil if there are none.
+func revisionArrays(calls []*batchCall) []any {
 	var (
-		of, sources       []string
+		callIDs, sources  []string
 		numbers, received []int64
 		digests, bodies   [][]byte
 	)
 	for _, c := range calls {
-		for _, r := range c.added {
-			of, numbers = append(of, c.call.ID), append(numbers, int64(r.number))
-			received = append(received, micros(r.report.report.Call.ReceivedAt))
-			sources = append(sources, text(string(r.report.report.Source)))
-			digests, bodies = append(digests, r.report.digest[:]), append(bodies, r.body())
+		for _, r := range c.newRevisions {
+			callIDs, numbers = append(callIDs, c.call.ID), append(numbers, int64(r.number))
+			received = append(received, micros(r.request.cdr.Call.ReceivedAt))
+			sources = append(sources, cleanText(string(r.request.cdr.Source)))
+			digests, bodies = append(digests, r.request.digest[:]), append(bodies, r.body())
 		}
 	}
-	if len(of) == 0 {
+	if len(callIDs) == 0 {
 		return nil
 	}
-	return []any{of, numbers, received, sources, digests, bodies}
+	return []any{callIDs, numbers, received, sources, digests, bodies}
 }

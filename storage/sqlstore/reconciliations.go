@@ -13,8 +13,9 @@ import (
 	"calltracker/storage"
 )
 
-// keptReconciliations is how many stay: some weeks of one every few minutes.
-const keptReconciliations = 10_000
+// maxReconciliations limits the stored reconciliations. It covers some weeks of one
+// every few minutes.
+const maxReconciliations = 10_000
 
 // reconciliationRow is a row of reconciliations.
 type reconciliationRow struct {
@@ -34,36 +35,35 @@ type reconciliationRow struct {
 
 func (reconciliationRow) TableName() string { return "reconciliations" }
 
-// RecordReconciliation stores a reconciliation and forgets all but the newest
-// 10,000. One that is stored already is left as it is.
+// RecordReconciliation stores a reconciliation and deletes all but the newest
+// 10,000. It ignores a reconciliation that is already stored.
 func (s *Store) RecordReconciliation(ctx context.Context, r storage.Reconciliation) error {
-	figures, err := json.Marshal(r.Figures)
+	figures, err := json.Marshal(r.Counts)
 	if err != nil {
 		return fmt.Errorf("record reconciliation: %w", err)
 	}
-	notes, err := list(r.Notes)
+	notes, err := encodeList(r.Notes)
 	if err != nil {
 		return fmt.Errorf("record reconciliation: %w", err)
 	}
 	row := reconciliationRow{
-		ID: indexed(r.ID), AtUS: micros(r.StartedAt), EndedUS: micros(r.EndedAt), ContactCenter: indexed(r.ContactCenter),
-		CausedBy: text(string(r.Trigger)), FromUS: micros(r.From), ToUS: micros(r.To), ReachedUS: micros(r.Reached),
-		State: text(string(r.State)), Error: text(r.Error), Notes: notes, Figures: string(figures),
+		ID: indexText(r.ID), AtUS: micros(r.StartedAt), EndedUS: micros(r.EndedAt), ContactCenter: indexText(r.ContactCenter),
+		CausedBy: cleanText(string(r.Trigger)), FromUS: micros(r.From), ToUS: micros(r.To), ReachedUS: micros(r.Reached),
+		State: cleanText(string(r.State)), Error: cleanText(r.Error), Notes: notes, Figures: string(figures),
 	}
 	return s.do("record reconciliation", func(db *database) error {
 		return db.writeGorm.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 			if err := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&row).Error; err != nil {
 				return err
 			}
-			return tx.Exec(`DELETE FROM reconciliations WHERE (at_us, id) <
-				(SELECT at_us, id FROM reconciliations ORDER BY at_us DESC, id DESC LIMIT 1 OFFSET ?)`, keptReconciliations-1).Error
+			return deleteOldRows(tx, "reconciliations", maxReconciliations)
 		})
 	})
 }
 
-// Reconciliations lists reconciliations, newest first, and the cursor of the
-// next page, empty on the last. It returns storage.ErrBadCursor for a cursor
-// that is not its own.
+// Reconciliations returns a page of reconciliations, newest first, and the cursor of
+// the next page, which is empty on the last page. It returns storage.ErrBadCursor for
+// an invalid cursor.
 func (s *Store) Reconciliations(ctx context.Context, p storage.Page) (runs []storage.Reconciliation, next string, err error) {
 	err = s.do("list reconciliations", func(db *database) error {
 		after, err := decodeCursor(reconciliationList, p.Cursor)
@@ -75,7 +75,7 @@ func (s *Store) Reconciliations(ctx context.Context, p storage.Page) (runs []sto
 		if err := newestFirst(db.readGorm.WithContext(ctx), after, size+1).Find(&rows).Error; err != nil {
 			return err
 		}
-		rows, next = cut(reconciliationList, rows, size, func(r reconciliationRow) cursor { return cursor{at: r.AtUS, id: r.ID} })
+		rows, next = trimPage(reconciliationList, rows, size, func(r reconciliationRow) cursor { return cursor{at: r.AtUS, id: r.ID} })
 		for _, row := range rows {
 			r, err := row.reconciliation()
 			if err != nil {
@@ -95,66 +95,66 @@ func (r reconciliationRow) reconciliation() (storage.Reconciliation, error) {
 		State: storage.ReconciliationState(r.State), Error: r.Error,
 	}
 	var err error
-	if out.Notes, err = unlist[string](r.Notes); err != nil {
+	if out.Notes, err = decodeList[string](r.Notes); err != nil {
 		return out, err
 	}
-	if err := json.Unmarshal([]byte(r.Figures), &out.Figures); err != nil {
+	if err := json.Unmarshal([]byte(r.Figures), &out.Counts); err != nil {
 		return out, fmt.Errorf("decode figures: %w", err)
 	}
 	return out, nil
 }
 
-// LastReconciliation tells of the scheduled reconciliations of a contact center
-// how far the farthest reached and when the newest that is done ended; zero when
-// there was none.
+// LastReconciliation describes the scheduled reconciliations of a contact center.
+// reached is the latest time up to which one of them compared calls. done is when
+// the latest successful one ended. Both are zero if there is none.
 func (s *Store) LastReconciliation(ctx context.Context, contactCenter string) (reached, done time.Time, err error) {
 	err = s.do("load last reconciliation", func(db *database) error {
 		var row struct{ Reached, Done int64 }
 		err := db.readGorm.WithContext(ctx).Model(&reconciliationRow{}).
 			Select("COALESCE(MAX(reached_us), 0) AS reached, COALESCE(MAX(CASE WHEN state = ? THEN ended_us ELSE 0 END), 0) AS done", string(storage.ReconciliationDone)).
-			Where("contact_center = ? AND caused_by = ?", indexed(contactCenter), string(storage.Scheduled)).Scan(&row).Error
+			Where("contact_center = ? AND caused_by = ?", indexText(contactCenter), string(storage.TriggerSchedule)).Scan(&row).Error
 		reached, done = instant(row.Reached), instant(row.Done)
 		return err
 	})
 	return reached, done, err
 }
 
-// ClaimReconciliation takes a contact center for a holder until an instant, as
-// the clock now shows, or prolongs that; false when another holds it. An until
-// that is not after now gives it back.
+// ClaimReconciliation claims a contact center for holder until a given time, or
+// extends the claim. It reports false if another holder's claim has not ended by now.
+// An until that is not after now releases the claim.
 func (s *Store) ClaimReconciliation(ctx context.Context, contactCenter, holder string, now, until time.Time) (claimed bool, err error) {
 	err = s.do("claim reconciliation", func(db *database) error {
 		result := db.writeGorm.WithContext(ctx).Exec(`INSERT INTO reconciliation_claims (contact_center, holder, until_us) VALUES (?, ?, ?)
 			ON CONFLICT (contact_center) DO UPDATE SET holder = excluded.holder, until_us = excluded.until_us
 			WHERE reconciliation_claims.holder = excluded.holder OR reconciliation_claims.until_us <= ?`,
-			indexed(contactCenter), text(holder), micros(until), micros(now))
+			indexText(contactCenter), cleanText(holder), micros(until), micros(now))
 		claimed = result.RowsAffected > 0
 		return result.Error
 	})
 	return claimed, err
 }
 
-// maxKeys bounds the values of one statement.
+// maxKeys limits the values in one statement.
 const maxKeys = 500
 
-// CallsByKey returns the calls with any of the keys in any of the contact
-// centers, in no order. Keys that are not there are left out.
+// CallsByKey returns the calls with any of the keys in any of the contact centers,
+// in no particular order. It ignores unknown keys.
 func (s *Store) CallsByKey(ctx context.Context, contactCenters, keys []string) ([]storage.Call, error) {
 	var calls []storage.Call
 	err := s.do("load calls by key", func(db *database) error {
 		calls = calls[:0]
-		stored := make([]string, len(keys))
+		callKeys := make([]string, len(keys))
 		for i, k := range keys {
-			stored[i] = key(k)
+			callKeys[i] = callKey(k)
 		}
-		slices.Sort(stored)
-		for chunk := range slices.Chunk(slices.Compact(stored), maxKeys) {
+		slices.Sort(callKeys)
+		for chunk := range slices.Chunk(slices.Compact(callKeys), maxKeys) {
 			rows, err := db.readGorm.WithContext(ctx).Table("calls").Select(callColumns).
 				Where("call_key IN ? AND contact_center IN ?", chunk, distinct(contactCenters)).Rows()
 			if err != nil {
 				return err
 			}
-			if calls, err = appendCalls(calls, rows); err != nil {
+			if calls, err = appendRows(calls, rows, scanPlainCall); err != nil {
 				return err
 			}
 		}
@@ -166,23 +166,23 @@ func (s *Store) CallsByKey(ctx context.Context, contactCenters, keys []string) (
 	return calls, nil
 }
 
-// OpenDecisions counts the decisions of trackers in a span of time whose call is
-// not known, and returns the ids of the newest, at most limit.
+// OpenDecisions counts the decisions of the trackers in [from, to) without a known
+// call, and returns the IDs of the newest ones, at most limit.
 func (s *Store) OpenDecisions(ctx context.Context, trackers []string, from, to time.Time, limit int) (n int, newest []string, err error) {
 	if len(trackers) == 0 {
 		return 0, nil, nil
 	}
 	err = s.do("count open decisions", func(db *database) error {
-		q := func() *gorm.DB {
+		query := func() *gorm.DB {
 			return db.readGorm.WithContext(ctx).Model(&decisionRow{}).
 				Where("linked_call = '' AND at_us >= ? AND at_us < ? AND tracker IN ?", micros(from), micros(to), trackers)
 		}
-		var all int64
-		if err := q().Count(&all).Error; err != nil {
+		var count int64
+		if err := query().Count(&count).Error; err != nil {
 			return err
 		}
-		n = int(all)
-		return q().Order("at_us DESC, id DESC").Limit(limit).Pluck("id", &newest).Error
+		n = int(count)
+		return query().Order("at_us DESC, id DESC").Limit(limit).Pluck("id", &newest).Error
 	})
 	return n, newest, err
 }

@@ -26,27 +26,28 @@ func (recordingRow) TableName() string { return "recordings" }
 func (r recordingRow) recording() storage.Recording {
 	return storage.Recording{
 		Call: r.OfCall, ContactCenter: r.ContactCenter, At: instant(r.AtUS), Place: r.Place, Name: r.Name,
-		SHA256: r.SHA256, Bytes: r.Bytes, ContentType: r.ContentType, KeptAt: instant(r.KeptUS),
+		SHA256: r.SHA256, Bytes: r.Bytes, ContentType: r.ContentType, CopiedAt: instant(r.KeptUS),
 	}
 }
 
-// KeepRecording notes that a copy is kept. It takes the place of an earlier one.
-func (s *Store) KeepRecording(ctx context.Context, r storage.Recording) error {
+// SaveRecording stores the record of a recording copy. It replaces the record of an
+// earlier copy of the same call.
+func (s *Store) SaveRecording(ctx context.Context, r storage.Recording) error {
 	row := recordingRow{
-		OfCall: indexed(r.Call), ContactCenter: indexed(r.ContactCenter), AtUS: micros(r.At), Place: text(r.Place), Name: text(r.Name),
-		SHA256: text(r.SHA256), Bytes: r.Bytes, ContentType: text(r.ContentType), KeptUS: micros(r.KeptAt),
+		OfCall: indexText(r.Call), ContactCenter: indexText(r.ContactCenter), AtUS: micros(r.At), Place: cleanText(r.Place), Name: cleanText(r.Name),
+		SHA256: cleanText(r.SHA256), Bytes: r.Bytes, ContentType: cleanText(r.ContentType), KeptUS: micros(r.CopiedAt),
 	}
-	return s.do("keep recording of call "+r.Call, func(db *database) error {
+	return s.do("save recording of call "+r.Call, func(db *database) error {
 		return db.writeGorm.WithContext(ctx).Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "of_call"}}, UpdateAll: true}).Create(&row).Error
 	})
 }
 
-// Recording is the copy of a call's recording; storage.ErrNotFound when none is
-// kept.
+// Recording returns the record of a call's recording copy. It returns
+// storage.ErrNotFound if there is none.
 func (s *Store) Recording(ctx context.Context, call string) (r storage.Recording, err error) {
 	err = s.do("load recording of call "+call, func(db *database) error {
 		var rows []recordingRow
-		if err := db.readGorm.WithContext(ctx).Where("of_call = ?", text(call)).Limit(1).Find(&rows).Error; err != nil {
+		if err := db.readGorm.WithContext(ctx).Where("of_call = ?", cleanText(call)).Limit(1).Find(&rows).Error; err != nil {
 			return err
 		}
 		if len(rows) == 0 {
@@ -58,15 +59,15 @@ func (s *Store) Recording(ctx context.Context, call string) (r storage.Recording
 	return r, err
 }
 
-// OldRecordings lists copies, oldest first.
-func (s *Store) OldRecordings(ctx context.Context, f storage.OldRecordings) (old []storage.Recording, err error) {
+// OldRecordings returns the recording copies that match the filter, oldest first.
+func (s *Store) OldRecordings(ctx context.Context, f storage.RecordingFilter) (old []storage.Recording, err error) {
 	err = s.do("list old recordings", func(db *database) error {
 		q := db.readGorm.WithContext(ctx).Where("at_us < ?", micros(f.Before))
 		if f.ContactCenter != "" {
-			q = q.Where("contact_center = ?", indexed(f.ContactCenter))
+			q = q.Where("contact_center = ?", indexText(f.ContactCenter))
 		}
 		if f.After.Call != "" {
-			q = q.Where("(at_us, of_call) > (?, ?)", micros(f.After.At), text(f.After.Call))
+			q = q.Where("(at_us, of_call) > (?, ?)", micros(f.After.At), cleanText(f.After.Call))
 		}
 		var rows []recordingRow
 		if err := q.Order("at_us, of_call").Limit(pageSize(f.Limit)).Find(&rows).Error; err != nil {
@@ -80,9 +81,9 @@ func (s *Store) OldRecordings(ctx context.Context, f storage.OldRecordings) (old
 	return old, err
 }
 
-// ForgetRecording notes that no copy of a call's recording is kept any more.
-func (s *Store) ForgetRecording(ctx context.Context, call string) error {
-	return s.do("forget recording of call "+call, func(db *database) error {
-		return db.writeGorm.WithContext(ctx).Where("of_call = ?", text(call)).Delete(&recordingRow{}).Error
+// DeleteRecording deletes the record of a call's recording copy, if there is one.
+func (s *Store) DeleteRecording(ctx context.Context, call string) error {
+	return s.do("delete recording of call "+call, func(db *database) error {
+		return db.writeGorm.WithContext(ctx).Where("of_call = ?", cleanText(call)).Delete(&recordingRow{}).Error
 	})
 }

@@ -10,11 +10,11 @@ import (
 	"calltracker/storage"
 )
 
-// keptRejections is how many rejections stay: they are made by whoever sends
-// rubbish, so their number has to be bounded.
-const keptRejections = 10_000
+// maxRejections limits the stored rejections. Anyone who can reach the server can
+// cause rejections, so their number must be bounded.
+const maxRejections = 10_000
 
-// rejectionChunk is how many rejections one INSERT takes.
+// rejectionChunk is the number of rejections in one INSERT.
 const rejectionChunk = 100
 
 // rejectionRow is a row of rejections.
@@ -35,8 +35,8 @@ type rejectionRow struct {
 
 func (rejectionRow) TableName() string { return "rejections" }
 
-// RecordRejections stores rejections, all or none, and forgets all but the
-// newest 10,000. One that is stored already is left as it is.
+// RecordRejections stores rejections, all or none, and deletes all but the newest
+// 10,000. It ignores rejections that are already stored.
 func (s *Store) RecordRejections(ctx context.Context, rejections []storage.Rejection) error {
 	if len(rejections) == 0 {
 		return nil
@@ -44,9 +44,9 @@ func (s *Store) RecordRejections(ctx context.Context, rejections []storage.Rejec
 	rows := make([]rejectionRow, len(rejections))
 	for i, r := range rejections {
 		rows[i] = rejectionRow{
-			ID: indexed(r.ID), AtUS: micros(r.At), Method: text(r.Method), Path: text(r.Path), Tracker: text(r.Tracker),
-			Address: text(r.Address), Status: r.Status, Reason: text(r.Reason), Message: text(r.Message),
-			ContentType: text(r.ContentType), UserAgent: text(r.UserAgent), Bytes: r.Bytes,
+			ID: indexText(r.ID), AtUS: micros(r.At), Method: cleanText(r.Method), Path: cleanText(r.Path), Tracker: cleanText(r.Tracker),
+			Address: cleanText(r.Address), Status: r.Status, Reason: cleanText(r.Reason), Message: cleanText(r.Message),
+			ContentType: cleanText(r.ContentType), UserAgent: cleanText(r.UserAgent), Bytes: r.Bytes,
 		}
 	}
 	return s.do("record rejections", func(db *database) error {
@@ -56,15 +56,14 @@ func (s *Store) RecordRejections(ctx context.Context, rejections []storage.Rejec
 					return err
 				}
 			}
-			return tx.Exec(`DELETE FROM rejections WHERE (at_us, id) <
-				(SELECT at_us, id FROM rejections ORDER BY at_us DESC, id DESC LIMIT 1 OFFSET ?)`, keptRejections-1).Error
+			return deleteOldRows(tx, "rejections", maxRejections)
 		})
 	})
 }
 
-// Rejections lists rejections, newest first, and the cursor of the next page,
-// empty on the last. It returns storage.ErrBadCursor for a cursor that is not
-// its own.
+// Rejections returns a page of rejections, newest first, and the cursor of the next
+// page, which is empty on the last page. It returns storage.ErrBadCursor for an
+// invalid cursor.
 func (s *Store) Rejections(ctx context.Context, p storage.Page) (rejections []storage.Rejection, next string, err error) {
 	err = s.do("list rejections", func(db *database) error {
 		after, err := decodeCursor(rejectionList, p.Cursor)
@@ -76,7 +75,7 @@ func (s *Store) Rejections(ctx context.Context, p storage.Page) (rejections []st
 		if err := newestFirst(db.readGorm.WithContext(ctx), after, size+1).Find(&rows).Error; err != nil {
 			return err
 		}
-		rows, next = cut(rejectionList, rows, size, func(r rejectionRow) cursor { return cursor{at: r.AtUS, id: r.ID} })
+		rows, next = trimPage(rejectionList, rows, size, func(r rejectionRow) cursor { return cursor{at: r.AtUS, id: r.ID} })
 		for _, r := range rows {
 			rejections = append(rejections, storage.Rejection{
 				ID: r.ID, At: instant(r.AtUS), Method: r.Method, Path: r.Path, Tracker: r.Tracker, Address: r.Address,
@@ -87,4 +86,10 @@ func (s *Store) Rejections(ctx context.Context, p storage.Page) (rejections []st
 		return nil
 	})
 	return rejections, next, err
+}
+
+// deleteOldRows deletes all rows of a table but the newest ones.
+func deleteOldRows(tx *gorm.DB, table string, newest int) error {
+	return tx.Exec(`DELETE FROM `+table+` WHERE (at_us, id) <
+		(SELECT at_us, id FROM `+table+` ORDER BY at_us DESC, id DESC LIMIT 1 OFFSET ?)`, newest-1).Error
 }

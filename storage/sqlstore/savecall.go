@@ -9,8 +9,8 @@ import (
 	"calltracker/storage"
 )
 
-// identityColumns is how many of callColumns never change: id, contact_center
-// and call_key stand first.
+// identityColumns is how many of callColumns never change. They come first: id,
+// contact_center and call_key.
 const identityColumns = 3
 
 const (
@@ -19,17 +19,17 @@ const (
 	revisionsSQL = `SELECT number, received_us, source, raw FROM call_revisions WHERE of_call = ? ORDER BY number, sha256`
 )
 
-// moveKeySQL follows a call whose time has changed, and with it maybe its
-// partition.
-func moveKeySQL(keyed bool) string {
-	if keyed {
+// moveKeySQL updates the key of a call whose time has changed, which may have moved
+// the call to another partition. It returns "" if there is no key table.
+func moveKeySQL(hasKeyTable bool) string {
+	if hasKeyTable {
 		return `UPDATE call_keys SET at_us = ? WHERE call_key = ? AND contact_center = ?`
 	}
 	return ""
 }
 
-// updateCallSQL writes a call, but for what came from a decision that was
-// recorded since the call was read: having none does not undo that.
+// updateCallSQL updates a call. If the call has no decision, it keeps the decision
+// and route of the row, which may have been linked since the call was read.
 func updateCallSQL() string {
 	var set strings.Builder
 	for _, column := range strings.Split(callColumns, ",")[identityColumns:] {
@@ -45,30 +45,30 @@ func updateCallSQL() string {
 	return `UPDATE calls SET ` + set.String() + `at_us = ?, began_us = ?, heard_us = ?, revisions = ? WHERE id = ? AND at_us = ?`
 }
 
-// SaveCall stores a body and what it says of its call; both are on disk when it
-// returns. The first body of a call makes the call, another one is merged into
-// it (storage.Merge), and one that came before is stored once. Reports of one
-// call may be saved at the same time, here and by other processes: the call is
-// unique in the database, and who comes second merges.
+// SaveCall stores a CDR and the call parsed from it. Both are on disk when it
+// returns. The first CDR of a call creates the call, later ones are merged into it
+// (storage.Merge), and an exact repeat is stored once. CDRs of the same call may be
+// saved concurrently, also by several processes: the database enforces that the call
+// is unique, and the later transaction merges.
 //
-// The call is linked to the decision that it followed, if that is recorded.
+// SaveCall links the call to its decision, if that is recorded.
 //
-// Reports that are saved at the same time share a transaction. When the context
-// ends before the answer, the report may have been saved.
-func (s *Store) SaveCall(ctx context.Context, r storage.Report) (saved storage.Saved, err error) {
-	if r.Call.Key == "" {
-		return storage.Saved{}, errors.New("save call: it has no key")
+// Concurrent calls of SaveCall share a transaction. If the context ends first, the
+// CDR may or may not have been saved.
+func (s *Store) SaveCall(ctx context.Context, cdr storage.ReceivedCDR) (result storage.SaveResult, err error) {
+	if cdr.Call.Key == "" {
+		return storage.SaveResult{}, errors.New("save call: missing key")
 	}
-	r.Call = tidy(r.Call)
-	err = s.do("save call "+r.Call.Key, func(db *database) (err error) {
-		saved, err = db.committer.save(ctx, r)
+	cdr.Call = normalizeCall(cdr.Call)
+	err = s.do("save call "+cdr.Call.Key, func(db *database) (err error) {
+		result, err = db.committer.save(ctx, cdr)
 		return err
 	})
-	return saved, err
+	return result, err
 }
 
-// changed tells whether a statement changed any row.
-func changed(result sql.Result, err error) (bool, error) {
+// rowsChanged reports whether a statement changed any row.
+func rowsChanged(result sql.Result, err error) (bool, error) {
 	if err != nil {
 		return false, err
 	}

@@ -21,10 +21,10 @@ type secretRow struct {
 
 func (secretRow) TableName() string { return "secrets" }
 
-// PutSecret stores a sealed secret. One of the same name is replaced and keeps
-// its CreatedAt.
+// PutSecret stores a sealed secret. It replaces a secret of the same name, except
+// for CreatedAt.
 func (s *Store) PutSecret(ctx context.Context, secret storage.Secret) error {
-	name := indexed(secret.Name)
+	name := indexText(secret.Name)
 	return s.do("put secret "+name, func(db *database) error {
 		return db.changeConfig(ctx, func(tx *gorm.DB) error {
 			return tx.Clauses(clause.OnConflict{
@@ -38,9 +38,9 @@ func (s *Store) PutSecret(ctx context.Context, secret storage.Secret) error {
 	})
 }
 
-// DeleteSecret forgets a secret. It returns storage.ErrNotFound.
+// DeleteSecret deletes a secret. It returns storage.ErrNotFound if there is none.
 func (s *Store) DeleteSecret(ctx context.Context, name string) error {
-	name = indexed(name)
+	name = indexText(name)
 	return s.do("delete secret "+name, func(db *database) error {
 		return db.changeConfig(ctx, func(tx *gorm.DB) error {
 			deleted := tx.Where("name = ?", name).Delete(&secretRow{})
@@ -52,7 +52,7 @@ func (s *Store) DeleteSecret(ctx context.Context, name string) error {
 	})
 }
 
-// Secrets lists all secrets, sealed, by name.
+// Secrets returns all secrets, sealed, sorted by name.
 func (s *Store) Secrets(ctx context.Context) (secrets []storage.Secret, err error) {
 	err = s.do("list secrets", func(db *database) error {
 		var rows []secretRow
@@ -64,7 +64,7 @@ func (s *Store) Secrets(ctx context.Context) (secrets []storage.Secret, err erro
 				Name: r.Name, Sealed: r.Sealed, CreatedAt: instant(r.CreatedUS), UpdatedAt: instant(r.UpdatedUS),
 			})
 		}
-		// Databases sort text by rules of their own.
+		// Sort here because databases differ in how they sort text.
 		slices.SortFunc(secrets, func(a, b storage.Secret) int { return strings.Compare(a.Name, b.Name) })
 		return nil
 	})

@@ -22,29 +22,29 @@ import (
 	"calltracker/storage"
 )
 
-// This file is all that knows SQLite.
+// This file, sqlitebatch.go and checkpoint.go contain everything specific to SQLite.
 
-// sqliteDialect: SQLite knows no row locks and needs none, since its writing
-// transactions come one after another. Without statistics it takes all indexes
-// to be equally good, and would walk all calls of a tracker for the two of one
-// caller (https://www.sqlite.org/optoverview.html, "Disqualifying WHERE Clause
+// sqliteDialect describes SQLite. It has no row locks and needs none, since it runs one
+// writing transaction at a time. Without statistics, its query planner assumes that
+// all indexes are equally good, and would read all calls of a tracker to find two of
+// one caller (https://www.sqlite.org/optoverview.html, "Disqualifying WHERE Clause
 // Terms Using Unary +").
 var sqliteDialect = dialect{
-	name: "sqlite", goose: goose.DialectSQLite3, lanes: 1, gather: gatherStep,
+	name: "sqlite", goose: goose.DialectSQLite3, gather: gatherStep,
 	unindexed: func(column string) string { return "+" + column },
 }
 
-// readers is the size of the reading pool.
-const readers = 4
+// readConnections is the size of the reading pool.
+const readConnections = 4
 
-// openSQLite opens the file at path, which it makes, readable by its owner
-// only, with its folder.
+// openSQLite opens the database file at path. If necessary, it creates the file and its
+// directory, accessible by the owner only.
 //
-// One connection writes: SQLite has one writer at a time in any case, and
-// waiting for it in Go is fairer than in its busy handler. Readers have a pool
-// of their own, which WAL keeps from waiting for the writer.
+// The writing pool has one connection: SQLite has only one writer at a time, and
+// waiting for it in Go is fairer than in SQLite's busy handler. Readers have their own
+// pool; with the write-ahead log they do not wait for the writer.
 func openSQLite(path string, logger *slog.Logger) (*database, error) {
-	if err := makeFile(path); err != nil {
+	if err := createFile(path); err != nil {
 		return nil, fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}
 	write, err := sql.Open("sqlite", dsn(path, durable))
@@ -52,26 +52,26 @@ func openSQLite(path string, logger *slog.Logger) (*database, error) {
 		return nil, err
 	}
 	write.SetMaxOpenConns(1)
-	record, err := sql.Open("sqlite", dsn(path, lenient))
+	relaxedPool, err := sql.Open("sqlite", dsn(path, relaxed))
 	if err != nil {
 		return nil, errors.Join(err, write.Close())
 	}
-	record.SetMaxOpenConns(1)
+	relaxedPool.SetMaxOpenConns(1)
 	read, err := sql.Open("sqlite", dsn(path, readOnly))
 	if err != nil {
-		return nil, errors.Join(err, record.Close(), write.Close())
+		return nil, errors.Join(err, relaxedPool.Close(), write.Close())
 	}
-	read.SetMaxOpenConns(readers)
-	read.SetMaxIdleConns(readers)
+	read.SetMaxOpenConns(readConnections)
+	read.SetMaxIdleConns(readConnections)
 
-	check, err := sql.Open("sqlite", dsn(path, durable))
+	checkpointPool, err := sql.Open("sqlite", dsn(path, durable))
 	if err != nil {
-		return nil, errors.Join(err, read.Close(), record.Close(), write.Close())
+		return nil, errors.Join(err, read.Close(), relaxedPool.Close(), write.Close())
 	}
-	check.SetMaxOpenConns(1)
+	checkpointPool.SetMaxOpenConns(1)
 
-	db := &database{dialect: &sqliteDialect, write: write, record: record, read: read, turn: make(chan struct{}, 1)}
-	db.checkpoints = newCheckpointer(check, db.turn, logger)
+	db := &database{dialect: &sqliteDialect, write: write, relaxed: relaxedPool, read: read, writeLock: make(chan struct{}, 1)}
+	db.checkpoints = newCheckpointer(checkpointPool, db.writeLock, logger)
 	db.batch = sqliteBatch{db}
 	if db.writeGorm, err = openGorm(dialector{write}); err == nil {
 		db.readGorm, err = openGorm(dialector{read})
@@ -82,12 +82,12 @@ func openSQLite(path string, logger *slog.Logger) (*database, error) {
 	return db, nil
 }
 
-func makeFile(path string) error {
+func createFile(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	// Only ever a new file: closing one that SQLite has open in this process
-	// would drop its locks (https://www.sqlite.org/howtocorrupt.html, 2.2).
+	// Open only a new file: closing a file that SQLite has open in this process
+	// would release SQLite's locks (https://www.sqlite.org/howtocorrupt.html, 2.2).
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
@@ -98,21 +98,25 @@ func makeFile(path string) error {
 	return file.Close()
 }
 
-// The kinds of connection.
+// access is a kind of connection.
 type access int
 
 const (
-	durable access = iota // what is committed is on disk
-	lenient               // a power failure may take back the last commits, a crash of the program none
+	durable access = iota // a commit is on disk when it returns
+	relaxed               // a power failure may lose the last commits, a crash of the program does not
 	readOnly
 )
 
-// dsn names the file for a kind of connection (https://www.sqlite.org/uri.html).
-// Durable is FULL, because in WAL mode anything less may forget the last commits
-// when the power fails (https://www.sqlite.org/pragma.html#pragma_synchronous).
-// A writer waits for another program's lock less long than a record may take: SQLite
-// does not hear of deadlines meanwhile. Checkpoints are for the checkpointer. Writers remember 16 MiB: with less they would
-// write pages that are to change again, and read them back. What a statement may have to take back stays in memory.
+// dsn returns the data source name for a kind of connection
+// (https://www.sqlite.org/uri.html). Durable connections use synchronous=FULL, because
+// in WAL mode anything less may lose the last commits in a power failure
+// (https://www.sqlite.org/pragma.html#pragma_synchronous).
+//
+// A writer waits for another process's lock for less time than a CDR may take to save,
+// because SQLite ignores context deadlines while it waits. Automatic checkpoints are
+// off; the checkpointer replaces them. Writers have a cache of 16 MiB: with a smaller
+// one they would write pages that change again soon, and read them back. Rollback data
+// of single statements stays in memory.
 func dsn(path string, kind access) string {
 	settings := url.Values{"mode": {"rw"}, "_txlock": {"immediate"}}
 	pragmas := []string{"journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(0)", "busy_timeout(1500)", "foreign_keys(1)",
@@ -121,7 +125,7 @@ func dsn(path string, kind access) string {
 	case readOnly:
 		settings = url.Values{"mode": {"ro"}}
 		pragmas = []string{"query_only(1)", "busy_timeout(5000)"}
-	case lenient:
+	case relaxed:
 		pragmas[1] = "synchronous(NORMAL)"
 	}
 	settings["_pragma"] = pragmas
@@ -129,9 +133,9 @@ func dsn(path string, kind access) string {
 	return uri.String()
 }
 
-// dialector tells gorm how to write SQL for SQLite. gorm.io/driver/sqlite is
-// not used because it brings a second, cgo driver into the build and translates
-// that one's error codes, not those of modernc.org/sqlite.
+// dialector is the gorm dialector for SQLite. gorm.io/driver/sqlite is not used because
+// it adds a second, cgo driver to the build and translates the error codes of that
+// driver instead of those of modernc.org/sqlite.
 type dialector struct{ pool *sql.DB }
 
 func (dialector) Name() string { return "sqlite" }
@@ -142,7 +146,7 @@ func (d dialector) Initialize(db *gorm.DB) error {
 	return nil
 }
 
-// Migrator is nil: the schema is numbered SQL, gorm never changes it.
+// Migrator returns nil, because the numbered migrations define the schema, not gorm.
 func (dialector) Migrator(*gorm.DB) gorm.Migrator { return nil }
 
 func (dialector) DataTypeOf(field *schema.Field) string { return string(field.DataType) }
@@ -160,26 +164,25 @@ func (dialector) QuoteTo(w clause.Writer, name string) {
 	}
 }
 
-// Explain leaves the values out, since they are personal data.
+// Explain returns the statement without its values, which are personal data.
 func (dialector) Explain(sql string, _ ...any) string { return sql }
 
-// Translate is how gorm asks for its own errors (TranslateError).
+// Translate implements gorm.ErrorTranslator.
 func (dialector) Translate(err error) error { return translate(err) }
 
-// translateSQLite gives SQLite's result codes
-// (https://www.sqlite.org/rescode.html) the meaning that callers act on. A
-// damaged file counts as unavailable: nothing is wrong with the record, and it
-// can be kept elsewhere until the file is mended.
+// translateSQLite wraps an error according to its SQLite result code
+// (https://www.sqlite.org/rescode.html). A corrupt database counts as unavailable: the
+// record is valid, and the spool can hold it until the database is repaired.
 func translateSQLite(err error) error {
-	var failure *sqlite.Error
-	if !errors.As(err, &failure) {
+	var sqliteError *sqlite.Error
+	if !errors.As(err, &sqliteError) {
 		return err
 	}
-	code := failure.Code()
+	code := sqliteError.Code()
 	if code == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY || code == sqlite3.SQLITE_CONSTRAINT_UNIQUE {
 		return fmt.Errorf("%w: %w", gorm.ErrDuplicatedKey, err)
 	}
-	const primary = 0xff // the rest of an extended code says more of the same
+	const primary = 0xff // mask of the primary code within an extended code
 	switch code & primary {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT,
 		sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_NOLFS,

@@ -39,14 +39,14 @@ func TestPragmas(t *testing.T) {
 		t.Errorf("%d writing connections, want 1", n)
 	}
 	if _, err := db.read.ExecContext(t.Context(), "DELETE FROM secrets"); !errors.Is(translate(err), storage.ErrUnavailable) {
-		t.Errorf("a write by a reader: %v, want a refusal", err)
+		t.Errorf("write on the reading pool: %v, want storage.ErrUnavailable", err)
 	}
 }
 
-func TestFilesAreTheOwnersOnly(t *testing.T) {
+func TestFilesAreAccessibleByOwnerOnly(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := open(t, dir)
-	if _, err := s.SaveCall(t.Context(), benchReport(1)); err != nil {
+	if _, err := s.SaveCall(t.Context(), benchCDR(1)); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]os.FileMode{
@@ -61,8 +61,8 @@ func TestFilesAreTheOwnersOnly(t *testing.T) {
 	}
 }
 
-// TestPlans holds every filter to an index that gives its calls in the order of
-// the list, so that a page costs the same whatever the number of calls.
+// TestPlans checks that every filter uses an index that returns the calls in the order
+// of the list, so that the cost of a page does not depend on the number of calls.
 func TestPlans(t *testing.T) {
 	db := open(t, t.TempDir()).db.Load()
 	after := &cursor{at: 1, id: "x"}
@@ -98,13 +98,13 @@ func TestPlans(t *testing.T) {
 	}
 	for name, tt := range map[string]struct{ statement, index string }{
 		"decision by callID":      {decisionByCallIDSQL, "decisions_unlinked"},
-		"decision by DID":         {decisionNearSQL, "decisions_did (did=? AND at_us>? AND at_us<?)"},
+		"decision by DID":         {decisionByDIDSQL, "decisions_did (did=? AND at_us>? AND at_us<?)"},
 		"calls by callID":         {unlinkedByCallIDSQL(3, false), "calls_key"},
-		"look-ups that wait":      {lookupJobsSQL(storage.JobWaiting, true), "call_lookups_undone (state=? AND of_call<?)"},
-		"look-ups that are dead":  {lookupJobsSQL(storage.JobDead, true), "call_lookups_undone (state=? AND of_call<?)"},
-		"look-ups, all of them":   {lookupJobsSQL("", true), "sqlite_autoindex_call_lookups_1 (of_call<?)"},
+		"waiting lookups":         {lookupJobsSQL(storage.JobWaiting, true), "call_lookups_undone (state=? AND of_call<?)"},
+		"dead lookups":            {lookupJobsSQL(storage.JobDead, true), "call_lookups_undone (state=? AND of_call<?)"},
+		"all lookups":             {lookupJobsSQL("", true), "sqlite_autoindex_call_lookups_1 (of_call<?)"},
 		"calls by DID":            {unlinkedByDIDSQL(&sqliteDialect, "began_us", 3), "calls_unlinked (received_us>?)"},
-		"calls by DID, our clock": {unlinkedByDIDSQL(&sqliteDialect, "heard_us", 3), "calls_unlinked (received_us>?)"},
+		"calls by DID, estimated": {unlinkedByDIDSQL(&sqliteDialect, "heard_us", 3), "calls_unlinked (received_us>?)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			values := make([]any, strings.Count(tt.statement, "?"))

@@ -11,24 +11,26 @@ import (
 	"calltracker/storage"
 )
 
-// Rows of one statement. A statement of several rows costs SQLite less than as
-// many statements; what is left over goes one by one.
+// Numbers of rows per statement. SQLite runs one statement with several rows faster
+// than several statements. The remaining rows use statements for a single row.
 const (
 	insertRows = 8
-	searchRows = 16
+	lookupRows = 16
 )
 
-// insertOrFail leaves of a statement that fails what it has done: the transaction
-// is rolled back in any case, and to take back a statement alone SQLite would have
-// to copy every page before it changes it (https://www.sqlite.org/lang_conflict.html).
+// insertOrFail keeps the partial effect of a statement that fails, which is safe
+// because the transaction is rolled back. To undo a single statement, SQLite would
+// have to copy every page before changing it
+// (https://www.sqlite.org/lang_conflict.html).
 const insertOrFail = `INSERT OR FAIL INTO `
 
 const hasBodySQL = `SELECT 1 FROM call_revisions WHERE of_call = ? AND sha256 = ?`
 
-// sqliteBatch has no rows to lock: its transactions come one after another.
+// sqliteBatch is the batchWriter for SQLite. It locks no rows because SQLite runs one
+// writing transaction at a time.
 type sqliteBatch struct{ db *database }
 
-// callsByKeySQL reads n calls by their keys.
+// callsByKeySQL reads n calls by contact center and key.
 func callsByKeySQL(n int) string {
 	return `SELECT ` + callColumns + `, revisions FROM calls WHERE (call_key, contact_center) IN (VALUES ` + tuples(n, 2) + `)`
 }
@@ -43,19 +45,18 @@ func insertRevisionsSQL(n int) string {
 	return insertOrFail + `call_revisions (` + columns + `) VALUES ` + tuples(n, strings.Count(columns, ",")+1)
 }
 
-// tuples is "(?, ?), (?, ?)" for n rows of so many columns.
+// tuples returns "(?, ?), (?, ?)" for n rows with the given number of columns.
 func tuples(n, columns int) string {
-	return strings.TrimSuffix(strings.Repeat(`(`+marks(columns)+`), `, n), `, `)
+	return strings.TrimSuffix(strings.Repeat(`(`+placeholders(columns)+`), `, n), `, `)
 }
 
-func (b sqliteBatch) reserve(ctx context.Context, tx *transaction, calls []*saving) error {
+func (b sqliteBatch) load(ctx context.Context, tx *transaction, calls []*batchCall) error {
 	s := &b.db.statements
-	type identity struct{ key, contactCenter string }
-	byKey := make(map[identity]*saving, len(calls))
+	byIdentity := make(map[callIdentity]*batchCall, len(calls))
 	for _, c := range calls {
-		byKey[identity{c.call.Key, c.call.ContactCenter}] = c
+		byIdentity[c.identity()] = c
 	}
-	for chunk := range slices.Chunk(calls, searchRows) {
+	for chunk := range slices.Chunk(calls, lookupRows) {
 		search := s.callByKey
 		if len(chunk) > 1 {
 			search = s.callsByKey
@@ -64,60 +65,61 @@ func (b sqliteBatch) reserve(ctx context.Context, tx *transaction, calls []*savi
 		for _, c := range chunk {
 			keys = append(keys, c.call.Key, c.call.ContactCenter)
 		}
-		for len(chunk) > 1 && len(keys) < 2*searchRows { // the same again finds nothing more
+		for len(chunk) > 1 && len(keys) < 2*lookupRows { // fill up with a repeated key, which finds nothing new
 			keys = append(keys, chunk[0].call.Key, chunk[0].call.ContactCenter)
 		}
-		err := search.each(ctx, tx, known(func(call storage.Call, revisions int) {
-			byKey[identity{call.Key, call.ContactCenter}].found(call, revisions)
+		err := search.each(ctx, tx, eachCall(func(call storage.Call, revisions int) {
+			byIdentity[callIdentity{call.Key, call.ContactCenter}].setStored(call, revisions)
 		}), keys...)
 		if err != nil {
 			return err
 		}
 	}
 	for _, c := range calls {
-		if c.fresh {
+		if c.isNew {
 			continue
 		}
-		for _, p := range c.reports {
+		for _, r := range c.requests {
 			var one int
-			err := s.hasBody.row(ctx, tx, c.call.ID, p.digest[:]).Scan(&one)
+			err := s.hasBody.row(ctx, tx, c.call.ID, r.digest[:]).Scan(&one)
 			if err != nil && !errors.Is(err, sql.ErrNoRows) {
 				return err
 			}
-			c.bodies[p.digest] = err == nil
+			c.digests[r.digest] = err == nil
 		}
 	}
 	return nil
 }
 
-func (b sqliteBatch) within(ctx context.Context, on *sql.Conn, work func(*transaction) error) error {
-	return b.db.committed(ctx, on, func(tx *sql.Tx) error { return work(&transaction{runner: tx}) })
+func (b sqliteBatch) inTransaction(ctx context.Context, conn *sql.Conn, work func(*transaction) error) error {
+	return b.db.transactionOnConn(ctx, conn, func(tx *sql.Tx) error { return work(&transaction{runner: tx}) })
 }
 
-func (b sqliteBatch) link(ctx context.Context, tx *transaction, calls []*saving) error {
+func (b sqliteBatch) link(ctx context.Context, tx *transaction, calls []*batchCall) error {
 	for _, c := range calls {
-		decision, route, err := b.db.claimDecision(ctx, tx, c.call, c.source)
+		reported, estimated := startTimes(c.call, c.source)
+		d, err := b.db.claimDecision(ctx, tx, c.call, reported, estimated)
 		if err != nil {
 			return err
 		}
-		if decision != "" {
-			c.linked(decision, route)
+		if d.id != "" {
+			c.setDecision(d)
 		}
 	}
 	return nil
 }
 
-func (b sqliteBatch) insert(ctx context.Context, tx *transaction, fresh, calls []*saving, jobs []jobInsert) error {
-	if err := b.insertCalls(ctx, tx, fresh); err != nil {
+func (b sqliteBatch) insert(ctx context.Context, tx *transaction, newCalls, calls []*batchCall, jobs []jobInsert) error {
+	if err := b.insertCalls(ctx, tx, newCalls); err != nil {
 		return fmt.Errorf("insert calls: %w", err)
 	}
-	if err := b.insertBodies(ctx, tx, calls); err != nil {
+	if err := b.insertRevisions(ctx, tx, calls); err != nil {
 		return fmt.Errorf("insert revisions: %w", err)
 	}
 	return b.db.insertJobs(ctx, tx, jobs)
 }
 
-func (b sqliteBatch) insertCalls(ctx context.Context, tx runner, calls []*saving) error {
+func (b sqliteBatch) insertCalls(ctx context.Context, tx runner, calls []*batchCall) error {
 	rows := make([][]any, len(calls))
 	for i, c := range calls {
 		var err error
@@ -125,29 +127,29 @@ func (b sqliteBatch) insertCalls(ctx context.Context, tx runner, calls []*saving
 			return err
 		}
 	}
-	return insertSome(ctx, tx, rows, b.db.statements.insertCalls, b.db.statements.insertCall)
+	return insertAll(ctx, tx, rows, b.db.statements.insertCalls, b.db.statements.insertCall)
 }
 
-func (b sqliteBatch) insertBodies(ctx context.Context, tx runner, calls []*saving) error {
+func (b sqliteBatch) insertRevisions(ctx context.Context, tx runner, calls []*batchCall) error {
 	var rows [][]any
 	for _, c := range calls {
-		for _, r := range c.added {
+		for _, r := range c.newRevisions {
 			rows = append(rows, r.values(c.call.ID))
 		}
 	}
-	return insertSome(ctx, tx, rows, b.db.statements.insertRevisions, b.db.statements.insertRevision)
+	return insertAll(ctx, tx, rows, b.db.statements.insertRevisions, b.db.statements.insertRevision)
 }
 
-// insertSome inserts rows with a statement for insertRows of them, and the rest
-// with one for a single row.
-func insertSome(ctx context.Context, tx runner, rows [][]any, several, one query) error {
+// insertAll inserts rows, insertRows at a time with the statement multi and the
+// remaining ones with the statement single.
+func insertAll(ctx context.Context, tx runner, rows [][]any, multi, single query) error {
 	for ; len(rows) >= insertRows; rows = rows[insertRows:] {
-		if _, err := several.exec(ctx, tx, slices.Concat(rows[:insertRows]...)...); err != nil {
+		if _, err := multi.exec(ctx, tx, slices.Concat(rows[:insertRows]...)...); err != nil {
 			return err
 		}
 	}
 	for _, row := range rows {
-		if _, err := one.exec(ctx, tx, row...); err != nil {
+		if _, err := single.exec(ctx, tx, row...); err != nil {
 			return err
 		}
 	}

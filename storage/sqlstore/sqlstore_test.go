@@ -22,17 +22,19 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// open is a prepared store in dir, closed when the test ends.
+// open returns a prepared store on SQLite in dir. It is closed when the test ends.
 func open(t testing.TB, dir string) *Store {
 	t.Helper()
-	s := unprepared(t, dir)
+	s := newStore(t, dir)
 	if err := s.Prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-func unprepared(t testing.TB, dir string) *Store {
+// newStore returns a store on SQLite in dir that is not prepared. It is closed when the
+// test ends.
+func newStore(t testing.TB, dir string) *Store {
 	t.Helper()
 	s, err := New(Options{DataDir: dir})
 	if err != nil {
@@ -46,10 +48,10 @@ func unprepared(t testing.TB, dir string) *Store {
 	return s
 }
 
-func TestBehaviourOnPostgreSQL(t *testing.T) {
+func TestBehaviorOnPostgreSQL(t *testing.T) {
 	server := postgrestest.Address(t)
-	// Making a database takes PostgreSQL a second: tests that run side by side
-	// have one each, and leave it empty to those that follow.
+	// PostgreSQL takes a second to create a database. Parallel tests use one each and
+	// empty it for the tests that follow.
 	stores := make(chan *Store, runtime.GOMAXPROCS(0))
 	for range cap(stores) {
 		stores <- openURL(t, postgrestest.Database(t, server))
@@ -64,7 +66,7 @@ func TestBehaviourOnPostgreSQL(t *testing.T) {
 	})
 }
 
-// empty deletes every record.
+// empty deletes all records.
 func empty(t *testing.T, s *Store) {
 	t.Helper()
 	db := s.db.Load()
@@ -91,7 +93,7 @@ func empty(t *testing.T, s *Store) {
 	}
 }
 
-// openURL is a prepared store on PostgreSQL, closed when the test ends.
+// openURL returns a prepared store on PostgreSQL. It is closed when the test ends.
 func openURL(t testing.TB, address string) *Store {
 	t.Helper()
 	s, err := New(Options{URL: address})
@@ -109,9 +111,9 @@ func openURL(t testing.TB, address string) *Store {
 	return s
 }
 
-func TestBehaviour(t *testing.T) {
-	// Each test starts with a copy of one empty database: migrating a hundred
-	// of them takes most of the time under the race detector.
+func TestBehaviorOnSQLite(t *testing.T) {
+	// Each test starts with a copy of the same empty database, because migrating a
+	// hundred databases is slow under the race detector.
 	dir := t.TempDir()
 	if err := open(t, dir).Close(); err != nil {
 		t.Fatal(err)

@@ -7,68 +7,68 @@ import (
 	"strings"
 )
 
-// statements are those of the paths that every call takes.
+// statements are the prepared statements that every call uses.
 type statements struct {
-	// On the writing connection.
-	updateCall                     query
-	decisionByCallID, decisionNear query
-	linkDecision                   query
+	// Writing pool.
+	updateCall                      query
+	decisionByCallID, decisionByDID query
+	linkDecision                    query
 
-	// On that of SQLite.
+	// Writing pool, SQLite only.
 	callByKey, callsByKey, hasBody  query
 	insertCall, insertCalls         query
 	insertRevision, insertRevisions query
 
-	// On that of PostgreSQL.
-	moveKey  query
-	addCalls string
+	// Writing pool, PostgreSQL only.
+	moveKey          query
+	insertCallArrays string
 
-	// On the recording connection.
+	// Relaxed pool.
 	insertDecisions            query
 	linkDecisionLate, linkLate query
 
-	// On the reading pool.
+	// Reading pool.
 	call, revisions query
 }
 
 func (db *database) prepareStatements(ctx context.Context) error {
 	s := &db.statements
-	s.addCalls = addCallsSQL()
+	s.insertCallArrays = insertCallArraysSQL()
 	d := db.dialect
 	for _, p := range []struct {
-		to   *query
-		pool *sql.DB
-		sql  string
+		target *query
+		pool   *sql.DB
+		sql    string
 	}{
 		{&s.callByKey, db.write, callsByKeySQL(1)},
-		{&s.callsByKey, db.write, callsByKeySQL(searchRows)},
+		{&s.callsByKey, db.write, callsByKeySQL(lookupRows)},
 		{&s.hasBody, db.write, hasBodySQL},
 		{&s.insertCall, db.write, insertCallsSQL(1)},
 		{&s.insertCalls, db.write, insertCallsSQL(insertRows)},
 		{&s.insertRevision, db.write, insertRevisionsSQL(1)},
 		{&s.insertRevisions, db.write, insertRevisionsSQL(insertRows)},
 		{&s.updateCall, db.write, updateCallSQL()},
-		{&s.moveKey, db.write, moveKeySQL(d.keyed)},
+		{&s.moveKey, db.write, moveKeySQL(d.hasKeyTable)},
 		{&s.decisionByCallID, db.write, decisionByCallIDSQL},
-		{&s.decisionNear, db.write, decisionNearSQL},
+		{&s.decisionByDID, db.write, decisionByDIDSQL},
 		{&s.linkDecision, db.write, linkDecisionSQL},
-		{&s.insertDecisions, db.record, insertDecisionsSQL(decisionChunk)},
-		{&s.linkDecisionLate, db.record, linkDecisionSQL},
-		{&s.linkLate, db.record, linkCallSQL},
+		{&s.insertDecisions, db.relaxed, insertDecisionsSQL(decisionChunk)},
+		{&s.linkDecisionLate, db.relaxed, linkDecisionSQL},
+		{&s.linkLate, db.relaxed, linkCallSQL},
 		{&s.call, db.read, callSQL},
 		{&s.revisions, db.read, revisionsSQL},
 	} {
-		p.to.text = d.sql(p.sql)
-		if d.numbered || p.sql == "" { // pgx prepares and remembers by itself
+		p.target.text = d.sql(p.sql)
+		if d.numberedValues || p.sql == "" { // pgx prepares statements itself
 			continue
 		}
 		var err error
-		if p.to.prepared, err = p.pool.PrepareContext(ctx, p.to.text); err != nil {
+		if p.target.prepared, err = p.pool.PrepareContext(ctx, p.target.text); err != nil {
 			return fmt.Errorf("prepare %.40q: %w", p.sql, err)
 		}
 	}
 	return nil
 }
 
-// marks is "?, ?, ?" for n values.
-func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }
+// placeholders returns "?, ?, ?" for n values.
+func placeholders(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }

@@ -1,16 +1,15 @@
-// Package sqlstore keeps calltracker's records in a SQL database: SQLite in the
-// data directory, or PostgreSQL. What only one of them does stands in sqlite.go
-// and postgres.go, and what they do not have in common in dialect.go.
+// Package sqlstore stores calltracker's records in a SQL database: SQLite in the data
+// directory, or PostgreSQL. The file dialect.go describes how the databases differ.
 //
-// Instants are stored as BIGINT, microseconds since 1970 in UTC with 0 for
-// "none": every database sorts and compares those alike, and no driver has to
-// read a time back from text. Lists (rules, trace, flags) are JSON in TEXT
-// columns, bodies and sealed secrets are bytes. Text loses NUL characters and
-// invalid UTF-8 on its way in, since PostgreSQL refuses both.
+// Times are stored as BIGINT: microseconds since 1970 in UTC, 0 for "none". Every
+// database sorts and compares integers in the same way, and no driver has to parse
+// times. Lists (rules, trace, flags) are JSON in TEXT columns; CDR bodies and sealed
+// secrets are bytes. NUL characters and invalid UTF-8 are removed from text because
+// PostgreSQL rejects both.
 //
-// gorm serves the administration: configuration, secrets, lists. Where every
-// call passes (saving calls, recording decisions, streaming calls) the
-// connection underneath is used, because gorm's reflection costs a third there.
+// The administration (configuration, secrets, lists) uses gorm. What every call uses
+// (saving calls, recording decisions, streaming calls) is written with database/sql,
+// where gorm's reflection would add a third to the cost.
 package sqlstore
 
 import (
@@ -33,24 +32,24 @@ import (
 	"calltracker/storage"
 )
 
-// Options say where the records are.
+// Options configures a Store.
 type Options struct {
-	URL     string       // postgres://…; empty: a SQLite file in DataDir
-	DataDir string       // made when it is missing, for SQLite
+	URL     string       // postgres://…; empty: SQLite in DataDir
+	DataDir string       // directory of the SQLite database; created if missing
 	Logger  *slog.Logger // nil: silent
 }
 
-// fileName is the SQLite database in the data directory.
+// fileName is the name of the SQLite database in the data directory.
 const fileName = "calltracker.db"
 
-// Store keeps records. Its methods are safe for concurrent use, honour their
-// context, and return storage.ErrUnavailable before Prepare has succeeded,
-// after Close, and whenever the database does not do its part; a later call
-// may succeed. Nothing runs in the background but the commits that SaveCall
-// waits for, and SQLite's checkpoints.
+// Store is a SQL database with calltracker's records. Its methods are safe for
+// concurrent use and honor their context. They return storage.ErrUnavailable before
+// Prepare has succeeded, after Close, and whenever the database fails; a later call may
+// succeed. The only background work is the commits for which SaveCall waits, and
+// SQLite's checkpoints.
 type Store struct {
-	name     string // of the database, for messages
-	path     string // of the SQLite file; empty for PostgreSQL
+	name     string // name of the database, for errors
+	path     string // path of the SQLite file; empty for PostgreSQL
 	postgres *pgxpool.Config
 	logger   *slog.Logger
 
@@ -63,39 +62,39 @@ type Store struct {
 type database struct {
 	dialect             *dialect
 	write, read         *sql.DB
-	record              *sql.DB       // for what need not survive a power failure
-	turn                chan struct{} // holds a token while a transaction writes; nil where many may
-	pool                *pgxpool.Pool // under all of them, on PostgreSQL
+	relaxed             *sql.DB       // for writes that need not survive a power failure
+	writeLock           chan struct{} // holds a token while a transaction writes; nil if several may write
+	pool                *pgxpool.Pool // PostgreSQL pool beneath the others; nil on SQLite
 	writeGorm, readGorm *gorm.DB
 	schema              *goose.Provider
 	statements          statements
 	checkpoints         *checkpointer // nil on PostgreSQL
-	batch               batcher
+	batch               batchWriter
 	committer           *committer
 }
 
-// CheckURL tells what is wrong with the URL of a database. Its errors show no
-// password.
+// CheckURL returns an error if a database URL is invalid. The error does not contain
+// the password.
 func CheckURL(address string) error {
 	_, err := New(Options{URL: address})
 	return err
 }
 
-// New checks the options. It touches neither disk nor network: that is for
-// Prepare.
+// New checks the options and returns a Store that is not prepared. It uses neither disk
+// nor network.
 func New(o Options) (*Store, error) {
 	logger := o.Logger
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	if o.URL != "" {
-		// Never the URL itself in an error: it holds a password.
+		// The URL contains a password, so it must not appear in an error.
 		u, err := url.Parse(o.URL)
 		if err != nil {
-			return nil, errUnreadableURL
+			return nil, errInvalidURL
 		}
 		if u.Scheme != "postgres" && u.Scheme != "postgresql" {
-			return nil, fmt.Errorf("database URL with scheme %q is not supported: write postgres://…, or leave it empty for SQLite", u.Scheme)
+			return nil, fmt.Errorf("unsupported scheme %q in database URL: use postgres://…, or leave the URL empty for SQLite", u.Scheme)
 		}
 		config, err := parsePostgres(o.URL)
 		if err != nil {
@@ -105,7 +104,7 @@ func New(o Options) (*Store, error) {
 		return &Store{name: name, postgres: config, logger: logger}, nil
 	}
 	if o.DataDir == "" {
-		return nil, errors.New("no data directory for the SQLite database")
+		return nil, errors.New("missing data directory for the SQLite database")
 	}
 	dir, err := filepath.Abs(o.DataDir)
 	if err != nil {
@@ -115,10 +114,9 @@ func New(o Options) (*Store, error) {
 	return &Store{name: path, path: path, logger: logger}, nil
 }
 
-// Prepare opens the database and brings its schema up to date. After a failure
-// it may be called again; after a success it does nothing. It returns
-// storage.ErrSchemaNewer when the database was written by a newer program,
-// which it leaves untouched.
+// Prepare opens the database and migrates its schema. If it fails, it may be called
+// again; once it has succeeded, it does nothing. It returns storage.ErrSchemaNewer,
+// and does not change the database, if a newer program has migrated it.
 func (s *Store) Prepare(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,7 +134,7 @@ func (s *Store) Prepare(ctx context.Context) error {
 	return nil
 }
 
-// open opens, migrates and makes ready. Nothing stays open after a failure.
+// open opens and migrates the database. If it fails, it closes everything.
 func (s *Store) open(ctx context.Context) (_ *database, err error) {
 	var db *database
 	if s.postgres != nil {
@@ -155,7 +153,7 @@ func (s *Store) open(ctx context.Context) (_ *database, err error) {
 	if err := db.migrate(ctx, s.logger); err != nil {
 		return nil, err
 	}
-	if db.dialect.keyed {
+	if db.dialect.hasKeyTable {
 		if err := db.ensurePartitions(ctx, time.Now()); err != nil {
 			return nil, err
 		}
@@ -166,16 +164,16 @@ func (s *Store) open(ctx context.Context) (_ *database, err error) {
 	if err := db.prepareStatements(ctx); err != nil {
 		return nil, err
 	}
-	db.committer = newCommitter(db.dialect.lanes, db.turn, db.commitBatch)
+	db.committer = newCommitter(db.writeLock, db.commitBatch)
 	db.committer.gather = db.dialect.gather
 	return db, nil
 }
 
-// Ready tells whether Prepare has succeeded and Close was not called.
+// Ready reports whether Prepare has succeeded and Close was not called.
 func (s *Store) Ready() bool { return s.db.Load() != nil }
 
-// Ping asks whether the database would take a write now. It writes nothing, so
-// a disk that is full shows only with the next real write.
+// Ping reports whether the database accepts writes. It changes nothing, so it does not
+// detect a full disk.
 func (s *Store) Ping(ctx context.Context) error {
 	return s.do("ping database", func(db *database) error {
 		return db.transaction(ctx, func(tx *sql.Tx) error {
@@ -185,7 +183,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	})
 }
 
-// SchemaVersion is the number of the newest migration that was applied.
+// SchemaVersion returns the number of the newest applied migration.
 func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 	var version int64
 	err := s.do("read schema version", func(db *database) (err error) {
@@ -195,9 +193,9 @@ func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 	return version, err
 }
 
-// Close closes the database, once the calls that SaveCall accepted are saved or
-// ten seconds are over. What else is running may fail with
-// storage.ErrUnavailable. Closing twice does no harm.
+// Close closes the database. Before that it waits up to ten seconds until the CDRs that
+// SaveCall has accepted are saved. Other running operations may fail with
+// storage.ErrUnavailable. Close may be called more than once.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -209,81 +207,83 @@ func (s *Store) Close() error {
 	return db.close()
 }
 
-// do runs work on the open database and says what failed, in the vocabulary of
-// package storage.
-func (s *Store) do(doing string, work func(*database) error) error {
+// do runs work on the open database. It wraps errors with the operation and translates
+// them to the errors of package storage.
+func (s *Store) do(operation string, work func(*database) error) error {
 	db := s.db.Load()
 	if db == nil {
-		return fmt.Errorf("%s: %w: not prepared, or closed", doing, storage.ErrUnavailable)
+		return fmt.Errorf("%s: %w: not prepared or closed", operation, storage.ErrUnavailable)
 	}
 	if err := work(db); err != nil {
-		return fmt.Errorf("%s: %w", doing, translate(err))
+		return fmt.Errorf("%s: %w", operation, translate(err))
 	}
 	return nil
 }
 
-// transaction commits what work did, or nothing of it, on disk.
+// transaction runs work in a transaction of the writing pool.
 func (db *database) transaction(ctx context.Context, work func(*sql.Tx) error) error {
 	return db.transactionOn(ctx, db.write, work)
 }
 
-// transactionOn is transaction on one of the writing pools. SQLite's take turns:
-// left to themselves they would wait for each other by sleeping.
+// transactionOn runs work in a transaction of one of the pools that write. On SQLite it
+// acquires the write lock first; otherwise writers would wait for each other by
+// sleeping.
 func (db *database) transactionOn(ctx context.Context, pool *sql.DB, work func(*sql.Tx) error) error {
-	if db.turn != nil {
+	if db.writeLock != nil {
 		select {
-		case db.turn <- struct{}{}:
-			defer func() { <-db.turn }()
+		case db.writeLock <- struct{}{}:
+			defer func() { <-db.writeLock }()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	return db.committed(ctx, pool, work)
+	return db.transactionOnConn(ctx, pool, work)
 }
 
-// A connector is a pool, or one connection of it.
-type connector interface {
+// txStarter is a pool or one of its connections.
+type txStarter interface {
 	BeginTx(ctx context.Context, options *sql.TxOptions) (*sql.Tx, error)
 	QueryRowContext(ctx context.Context, query string, values ...any) *sql.Row
 }
 
-// committed is transactionOn for who has the turn.
-func (db *database) committed(ctx context.Context, on connector, work func(*sql.Tx) error) error {
-	tx, err := on.BeginTx(ctx, nil)
+// transactionOnConn runs work in a transaction. On SQLite the caller must hold the write
+// lock.
+func (db *database) transactionOnConn(ctx context.Context, conn txStarter, work func(*sql.Tx) error) error {
+	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	defer func() { _ = tx.Rollback() }() // no effect after a commit
 	if err := work(tx); err != nil {
 		return err
 	}
 	err = tx.Commit()
 	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
-		return ctx.Err() // it was rolled back for that reason
+		return ctx.Err() // the cause of the rollback
 	}
 	if err == nil && db.checkpoints != nil {
-		db.checkpoints.committed(ctx, on)
+		db.checkpoints.afterCommit(ctx, conn)
 	}
 	return err
 }
 
 func (db *database) close() error {
-	if db.committer != nil { // else it was never made ready
+	if db.committer != nil { // nil if open has failed
 		db.committer.close()
 	}
 	var err error
 	if db.checkpoints != nil {
 		err = db.checkpoints.close()
 	}
-	err = errors.Join(err, db.read.Close(), db.record.Close(), db.write.Close())
+	err = errors.Join(err, db.read.Close(), db.relaxed.Close(), db.write.Close())
 	if db.pool != nil {
 		db.pool.Close()
 	}
 	return err
 }
 
-// openGorm puts gorm over a database. It logs nothing: errors go to the caller, and
-// statements would show personal data.
+// openGorm opens gorm on a database. It logs nothing: callers get the errors, and
+// statements would contain personal data.
 func openGorm(d gorm.Dialector) (*gorm.DB, error) {
 	return gorm.Open(d, &gorm.Config{
 		SkipDefaultTransaction: true,

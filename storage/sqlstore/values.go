@@ -9,8 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// micros is how an instant is stored; 0 for none. An instant outside the years
-// 1 to 9999, which no clock showed and RFC 3339 cannot write, is none either.
+// micros returns the stored form of a time: microseconds since 1970, or 0 for none.
+// A time outside the years 1 to 9999, which RFC 3339 cannot represent, counts as
+// none.
 func micros(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -21,7 +22,7 @@ func micros(t time.Time) int64 {
 	return t.UnixMicro()
 }
 
-// instant is micros read back.
+// instant returns the time for stored microseconds.
 func instant(us int64) time.Time {
 	if us == 0 {
 		return time.Time{}
@@ -29,61 +30,62 @@ func instant(us int64) time.Time {
 	return time.UnixMicro(us).UTC()
 }
 
-// text drops what PostgreSQL refuses in text: NUL, and bytes that are no UTF-8.
-func text(s string) string {
+// cleanText removes NUL characters and replaces invalid UTF-8, both of which
+// PostgreSQL rejects in text.
+func cleanText(s string) string {
 	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
 		return s
 	}
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
 }
 
-// indexed is text that stands in an index, where PostgreSQL refuses a row of more
-// than a third of a page (https://www.postgresql.org/docs/current/btree.html). No
-// number and no name comes near that; a hostile body may, and is kept all the
-// same.
-func indexed(s string) string {
-	s = text(s)
-	if len(s) <= maxIndexed {
+// indexText returns text for an indexed column, cut to maxIndexText. PostgreSQL rejects
+// index rows of more than a third of a page
+// (https://www.postgresql.org/docs/current/btree.html). Real numbers and names are
+// much shorter, but a hostile CDR must be stored too.
+func indexText(s string) string {
+	s = cleanText(s)
+	if len(s) <= maxIndexText {
 		return s
 	}
-	end := maxIndexed
+	end := maxIndexText
 	for !utf8.RuneStart(s[end]) {
 		end--
 	}
 	return s[:end]
 }
 
-const maxIndexed = 512 // bytes
+const maxIndexText = 512 // bytes
 
-// key is indexed text that tells calls apart: what is too long is replaced by
-// its digest, not cut.
-func key(s string) string {
-	s = text(s)
-	if len(s) <= maxIndexed {
+// callKey returns the stored form of a call's key. A key that is too long is
+// replaced by its digest instead of being cut, so that different keys stay different.
+func callKey(s string) string {
+	s = cleanText(s)
+	if len(s) <= maxIndexText {
 		return s
 	}
 	return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(s)))
 }
 
-// list is a list as JSON. Nothing and an empty list are the same.
-func list[T any](items []T) (string, error) {
+// encodeList encodes a list as JSON. A nil list is encoded like an empty one.
+func encodeList[T any](items []T) (string, error) {
 	if len(items) == 0 {
 		return "[]", nil
 	}
-	body, err := json.Marshal(items)
+	encoded, err := json.Marshal(items)
 	if err != nil {
 		return "", fmt.Errorf("encode list: %w", err)
 	}
-	return string(body), nil
+	return string(encoded), nil
 }
 
-// unlist is list read back; an empty list is nil.
-func unlist[T any](body string) ([]T, error) {
-	if body == "[]" {
+// decodeList decodes a list from encodeList. An empty list is nil.
+func decodeList[T any](encoded string) ([]T, error) {
+	if encoded == "[]" {
 		return nil, nil
 	}
 	var items []T
-	if err := json.Unmarshal([]byte(body), &items); err != nil {
+	if err := json.Unmarshal([]byte(encoded), &items); err != nil {
 		return nil, fmt.Errorf("decode list: %w", err)
 	}
 	return items, nil

@@ -11,9 +11,9 @@ import (
 	"calltracker/storage"
 )
 
-func rejectionTests() []test {
-	return []test{
-		{"come back whole, newest first, over pages", func(t *testing.T, s Store) {
+func rejectionTests() []testCase {
+	return []testCase{
+		{"are listed completely, newest first, in pages", func(t *testing.T, s Store) {
 			var all []storage.Rejection
 			for n := range 7 {
 				all = append(all, storage.Rejection{
@@ -23,40 +23,40 @@ func rejectionTests() []test {
 				})
 			}
 			rejectAll(t, s, all...)
-			rejectAll(t, s, all[0]) // recorded again, and none
-			rejectAll(t, s)
+			rejectAll(t, s, all[0]) // recorded twice
+			rejectAll(t, s)         // no rejections
 			slices.Reverse(all)
 			got, next, err := s.Rejections(t.Context(), storage.Page{})
 			if err != nil || next != "" {
 				t.Fatalf("next %q, %v", next, err)
 			}
-			equal(t, "rejections", all, got)
-			equalPages(t, len(all), 2, func(p storage.Page) ([]string, string, error) {
+			expectEqual(t, "rejections", all, got)
+			expectPages(t, len(all), 2, func(p storage.Page) ([]string, string, error) {
 				page, next, err := s.Rejections(t.Context(), p)
 				return ids(page, rejectionID), next, err
 			})
 		}},
-		{"the newest 10,000 are kept", func(t *testing.T, s Store) {
-			const kept, more = 10_000, 25
-			batch := make([]storage.Rejection, kept+more)
+		{"only the newest 10,000 are stored", func(t *testing.T, s Store) {
+			const stored, more = 10_000, 25
+			batch := make([]storage.Rejection, stored+more)
 			for n := range batch {
 				batch[n] = storage.Rejection{ID: newID(), At: noon.Add(time.Duration(n) * time.Second)}
 			}
-			rejectAll(t, s, batch[:kept]...)
-			rejectAll(t, s, batch[kept:]...)
-			late := storage.Rejection{ID: newID(), At: noon.Add(-time.Hour)} // older than all that are kept
+			rejectAll(t, s, batch[:stored]...)
+			rejectAll(t, s, batch[stored:]...)
+			late := storage.Rejection{ID: newID(), At: noon.Add(-time.Hour)} // older than all stored ones
 			rejectAll(t, s, late)
-			equalPages(t, kept, storage.MaxLimit, func(p storage.Page) ([]string, string, error) {
+			expectPages(t, stored, storage.MaxLimit, func(p storage.Page) ([]string, string, error) {
 				page, next, err := s.Rejections(t.Context(), p)
 				for _, r := range page {
 					if r.At.Before(noon.Add(more * time.Second)) {
-						t.Errorf("one of %s is kept", r.At)
+						t.Errorf("rejection of %s is stored, want it deleted", r.At)
 					}
 				}
 				return ids(page, rejectionID), next, err
 			})
 		}},
-		{"text is kept as far as it is text", func(t *testing.T, s Store) {
+		{"invalid text is cleaned", func(t *testing.T, s Store) {
 			rejectAll(t, s, storage.Rejection{ID: newID(), At: noon, UserAgent: "a\x00b\xff", Path: "/\x00"})
 			got, _, err := s.Rejections(t.Context(), storage.Page{})
 			if err != nil || len(got) != 1 || got[0].UserAgent != "ab\uFFFD" || got[0].Path != "/" {
@@ -75,15 +75,15 @@ func rejectAll(t *testing.T, s Store, rejections ...storage.Rejection) {
 	}
 }
 
-func configTests() []test {
+func configTests() []testCase {
 	version := func(n int) storage.ConfigVersion {
 		return storage.ConfigVersion{
 			At: noon.Add(time.Duration(n) * time.Minute), Author: "Omar", Comment: fmt.Sprint("change ", n), Format: "yaml",
 			Document: fmt.Sprintf("# %d ق\ntrackers: {}\n", n),
 		}
 	}
-	return []test{
-		{"there is none at first", func(t *testing.T, s Store) {
+	return []testCase{
+		{"a new store has none", func(t *testing.T, s Store) {
 			if _, err := s.ActiveConfig(t.Context()); !errors.Is(err, storage.ErrNotFound) {
 				t.Errorf("active: %v, want storage.ErrNotFound", err)
 			}
@@ -95,46 +95,46 @@ func configTests() []test {
 				t.Errorf("versions %v, next %q, %v; want none", versions, next, err)
 			}
 		}},
-		{"versions are numbered and kept whole", func(t *testing.T, s Store) {
+		{"versions are numbered and stored completely", func(t *testing.T, s Store) {
 			var all []storage.ConfigVersion
 			for n := range 5 {
 				want := version(n)
 				want.Version = int64(n + 1)
 				sent := version(n)
-				sent.Version = 99 // the store counts
+				sent.Version = 99 // ignored by the store
 				got, err := s.SaveConfig(t.Context(), sent, int64(n))
 				if err != nil {
 					t.Fatal(err)
 				}
-				equal(t, "saved", want, got)
+				expectEqual(t, "saved", want, got)
 				active, err := s.ActiveConfig(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
-				equal(t, "active", want, active)
+				expectEqual(t, "active", want, active)
 				all = append(all, want)
 			}
 			second, err := s.ConfigVersion(t.Context(), 2)
 			if err != nil {
 				t.Fatal(err)
 			}
-			equal(t, "version 2", all[1], second)
+			expectEqual(t, "version 2", all[1], second)
 
 			slices.Reverse(all)
 			for i := range all {
 				all[i].Document = ""
 			}
 			var listed []storage.ConfigVersion
-			equalPages(t, len(all), 2, func(p storage.Page) ([]string, string, error) {
+			expectPages(t, len(all), 2, func(p storage.Page) ([]string, string, error) {
 				page, next, err := s.ConfigVersions(t.Context(), p)
 				listed = append(listed, page...)
 				return ids(page, func(v storage.ConfigVersion) string { return fmt.Sprint(v.Version) }), next, err
 			})
-			equal(t, "list", all, listed)
+			expectEqual(t, "list", all, listed)
 		}},
-		{"a version that is not the newest is a conflict", func(t *testing.T, s Store) {
+		{"an expected version that is not the newest is a conflict", func(t *testing.T, s Store) {
 			if _, err := s.SaveConfig(t.Context(), version(0), 1); !errors.Is(err, storage.ErrConflict) {
-				t.Errorf("expecting 1 of none: %v, want storage.ErrConflict", err)
+				t.Errorf("expected 1 with no versions: %v, want storage.ErrConflict", err)
 			}
 			for n := range 2 {
 				if _, err := s.SaveConfig(t.Context(), version(n), -1); err != nil {
@@ -143,33 +143,33 @@ func configTests() []test {
 			}
 			for _, expected := range []int64{0, 1, 3} {
 				if _, err := s.SaveConfig(t.Context(), version(9), expected); !errors.Is(err, storage.ErrConflict) {
-					t.Errorf("expecting %d of 2: %v, want storage.ErrConflict", expected, err)
+					t.Errorf("expected %d with 2 versions: %v, want storage.ErrConflict", expected, err)
 				}
 			}
 			if active, err := s.ActiveConfig(t.Context()); err != nil || active.Version != 2 || active.Document != version(1).Document {
-				t.Errorf("active %+v, %v; want version 2 untouched", active, err)
+				t.Errorf("active %+v, %v; want version 2 unchanged", active, err)
 			}
 		}},
-		{"of parallel writers with one expectation one wins", func(t *testing.T, s Store) {
-			var won atomic.Int64
-			_, err := together(func(n int) (storage.Saved, error) {
+		{"one of several concurrent writers that expect the same version succeeds", func(t *testing.T, s Store) {
+			var succeeded atomic.Int64
+			_, err := runConcurrently(func(n int) (storage.SaveResult, error) {
 				saved, err := s.SaveConfig(t.Context(), version(n), 0)
 				if err == nil && saved.Version == 1 {
-					won.Add(1)
+					succeeded.Add(1)
 				}
 				if errors.Is(err, storage.ErrConflict) {
 					err = nil
 				}
-				return storage.Saved{}, err
+				return storage.SaveResult{}, err
 			})
-			if err != nil || won.Load() != 1 {
-				t.Errorf("%d writers won, %v; want 1", won.Load(), err)
+			if err != nil || succeeded.Load() != 1 {
+				t.Errorf("%d writers succeeded, %v; want 1", succeeded.Load(), err)
 			}
 		}},
-		{"parallel writers that expect nothing all win", func(t *testing.T, s Store) {
-			_, err := together(func(n int) (storage.Saved, error) {
+		{"all concurrent writers that expect no version succeed", func(t *testing.T, s Store) {
+			_, err := runConcurrently(func(n int) (storage.SaveResult, error) {
 				_, err := s.SaveConfig(t.Context(), version(n), -1)
-				return storage.Saved{}, err
+				return storage.SaveResult{}, err
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -181,9 +181,9 @@ func configTests() []test {
 	}
 }
 
-func secretTests() []test {
-	return []test{
-		{"are put, replaced, listed by name and deleted", func(t *testing.T, s Store) {
+func secretTests() []testCase {
+	return []testCase{
+		{"are stored, replaced, listed by name and deleted", func(t *testing.T, s Store) {
 			late := noon.Add(time.Hour)
 			for _, secret := range []storage.Secret{
 				{Name: "zendesk", Sealed: []byte{0, 1, 0xff}, CreatedAt: noon, UpdatedAt: noon},
@@ -200,7 +200,7 @@ func secretTests() []test {
 			if err != nil {
 				t.Fatal(err)
 			}
-			equal(t, "secrets", []storage.Secret{
+			expectEqual(t, "secrets", []storage.Secret{
 				{Name: "Kustomer", Sealed: []byte("k"), CreatedAt: noon, UpdatedAt: noon},
 				{Name: "a-b", Sealed: []byte("d"), CreatedAt: noon, UpdatedAt: noon},
 				{Name: "a_b", Sealed: []byte("u"), CreatedAt: noon, UpdatedAt: noon},
@@ -211,7 +211,7 @@ func secretTests() []test {
 				t.Fatal(err)
 			}
 			if err := s.DeleteSecret(t.Context(), "zendesk"); !errors.Is(err, storage.ErrNotFound) {
-				t.Errorf("delete again: %v, want storage.ErrNotFound", err)
+				t.Errorf("second delete: %v, want storage.ErrNotFound", err)
 			}
 			if secrets, err = s.Secrets(t.Context()); err != nil || len(secrets) != 3 {
 				t.Errorf("%d secrets, %v; want 3", len(secrets), err)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Cache is what is tested of a cache: all that the server asks of one.
+// Cache is the set of methods that the server needs of a cache.
 type Cache interface {
 	Next(key string) uint64
 	CountInWindow(key string, window time.Duration) (hits int, closes time.Duration)
@@ -21,28 +21,27 @@ type Cache interface {
 	TokensLeft(ctx context.Context, key string, size int, every time.Duration) int
 }
 
-// RunCache tests the caches that open gives: each empty and closed by a clean-up
-// that open registered. wait lets so much time pass for it. What does not have
-// to wait uses times that no test outlasts, so that a slow machine changes
-// nothing.
+// RunCache tests the caches that open returns. Each must be empty, and open must
+// register a cleanup that closes it. wait lets time pass for the cache. Tests that do
+// not wait use durations longer than any test, so that they pass on a slow machine.
 func RunCache(t *testing.T, open func(t *testing.T) (c Cache, wait func(time.Duration))) {
 	for _, tt := range []struct {
 		name string
 		run  func(t *testing.T, c Cache, wait func(time.Duration))
 	}{
-		{"counters count each key on its own", cacheCountsKeysApart},
-		{"counters give each number once to concurrent callers", cacheCountsOnce},
+		{"counters are separate for each key", cacheCountsKeysApart},
+		{"counters return each number once to concurrent callers", cacheCountsOnce},
 		{"hits are counted within their window", cacheCountsHits},
-		{"a window that closed begins anew", cacheWindowCloses},
-		{"values come back as they were set", cacheKeepsValues},
-		{"values end with their time", cacheForgetsValues},
-		{"a budget is full at first and gives no more than it holds", budgetHolds},
-		{"a budget refills, one token at a time", budgetRefills},
+		{"a closed window starts again", cacheWindowCloses},
+		{"values are returned as they were set", cacheKeepsValues},
+		{"values expire", cacheForgetsValues},
+		{"a budget is full at first and limited to its size", budgetHolds},
+		{"a budget refills one token at a time", budgetRefills},
 		{"a budget never holds more than its size", budgetIsCapped},
-		{"who leaves tokens to others gets none of the last", budgetReserves},
-		{"who is refused takes nothing", budgetRefusalIsFree},
-		{"concurrent takers get each token once", budgetIsShared},
-		{"an emptied budget gives nothing until its time", budgetEmpties},
+		{"reserved tokens are left to other callers", budgetReserves},
+		{"a refused caller takes no token", budgetRefusalIsFree},
+		{"concurrent callers take each token once", budgetIsShared},
+		{"an emptied budget refuses callers until the wait is over", budgetEmpties},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -112,7 +111,7 @@ func cacheKeepsValues(t *testing.T, c Cache, _ func(time.Duration)) {
 	c.Set(t.Context(), "a", binary, time.Hour)
 	c.Set(t.Context(), "none", []byte{}, time.Hour)
 	want("a", binary, true)
-	want("none", nil, true) // "nobody" is an answer, too
+	want("none", nil, true) // an empty value is a value
 	want("b", nil, false)
 	c.Set(t.Context(), "a", []byte("again"), time.Hour)
 	want("a", []byte("again"), true)
@@ -125,10 +124,10 @@ func cacheForgetsValues(t *testing.T, c Cache, wait func(time.Duration)) {
 	c.Set(t.Context(), "long", []byte("y"), time.Hour)
 	wait(40 * time.Millisecond)
 	if got, ok := c.Get(t.Context(), "short"); ok {
-		t.Errorf("%q outlived its time", got)
+		t.Errorf("value %q did not expire", got)
 	}
 	if _, ok := c.Get(t.Context(), "long"); !ok {
-		t.Error("a value did not live out its time")
+		t.Error("a value expired early")
 	}
 }
 
@@ -136,17 +135,17 @@ func budgetHolds(t *testing.T, c Cache, _ func(time.Duration)) {
 	const size = 3
 	for n := range size {
 		if left := c.TokensLeft(t.Context(), "a", size, time.Hour); left != size-n {
-			t.Errorf("%d left after %d were taken", left, n)
+			t.Errorf("%d left after taking %d", left, n)
 		}
 		if wait := c.TakeToken(t.Context(), "a", size, time.Hour, 0); wait != 0 {
 			t.Fatalf("token %d has to wait %s", n, wait)
 		}
 	}
 	if wait := c.TakeToken(t.Context(), "a", size, time.Hour, 0); wait <= 0 || wait > time.Hour {
-		t.Errorf("one too many has to wait %s", wait)
+		t.Errorf("token beyond the size has to wait %s", wait)
 	}
 	if left := c.TokensLeft(t.Context(), "a", size, time.Hour); left != 0 {
-		t.Errorf("%d left after all were taken", left)
+		t.Errorf("%d left after taking all", left)
 	}
 	if wait := c.TakeToken(t.Context(), "b", size, time.Hour, 0); wait != 0 {
 		t.Errorf("another budget has to wait %s", wait)
@@ -156,15 +155,15 @@ func budgetHolds(t *testing.T, c Cache, _ func(time.Duration)) {
 func budgetRefills(t *testing.T, c Cache, wait func(time.Duration)) {
 	const every = 30 * time.Millisecond
 	var blocked time.Duration
-	for blocked == 0 { // until it is empty
+	for blocked == 0 { // until the budget is empty
 		blocked = c.TakeToken(t.Context(), "a", 2, every, 0)
 	}
 	if blocked > every {
-		t.Errorf("a token comes back in %s, one every %s", blocked, every)
+		t.Errorf("the next token comes in %s, want at most %s", blocked, every)
 	}
 	wait(blocked + time.Millisecond)
 	if again := c.TakeToken(t.Context(), "a", 2, every, 0); again != 0 {
-		t.Errorf("after its wait it has to wait %s", again)
+		t.Errorf("after the wait the caller has to wait %s", again)
 	}
 }
 
@@ -183,15 +182,15 @@ func budgetReserves(t *testing.T, c Cache, _ func(time.Duration)) {
 		taken++
 	}
 	if taken != size-leave {
-		t.Errorf("%d of %d taken by who leaves %d", taken, size, leave)
+		t.Errorf("took %d of %d tokens with %d reserved", taken, size, leave)
 	}
 	for range leave {
 		if wait := c.TakeToken(t.Context(), "a", size, time.Hour, 0); wait != 0 {
-			t.Errorf("a token that was left to others has to wait %s", wait)
+			t.Errorf("a reserved token has to wait %s", wait)
 		}
 	}
 	if wait := c.TakeToken(t.Context(), "a", size, time.Hour, leave); wait <= 2*time.Hour || wait > 3*time.Hour {
-		t.Errorf("of an empty budget, with %d left to others, the wait is %s", leave, wait)
+		t.Errorf("empty budget with %d reserved tokens has a wait of %s", leave, wait)
 	}
 }
 
@@ -202,7 +201,7 @@ func budgetRefusalIsFree(t *testing.T, c Cache, _ func(time.Duration)) {
 		c.TakeToken(t.Context(), "a", 1, time.Hour, 0)
 	}
 	if wait := c.TakeToken(t.Context(), "a", 1, time.Hour, 0); wait > first {
-		t.Errorf("the wait grew from %s to %s by asking", first, wait)
+		t.Errorf("the wait grew from %s to %s by refused calls", first, wait)
 	}
 }
 
@@ -231,7 +230,7 @@ func budgetEmpties(t *testing.T, c Cache, wait func(time.Duration)) {
 		t.Errorf("%d left after it was emptied", left)
 	}
 	if blocked := c.TakeToken(t.Context(), "a", 10, time.Millisecond, 0); blocked <= 59*time.Minute || blocked > time.Hour {
-		t.Errorf("the wait is %s, not an hour", blocked)
+		t.Errorf("wait %s, want an hour", blocked)
 	}
 	c.Drain(t.Context(), "a", 10, time.Millisecond, time.Minute)
 	if blocked := c.TakeToken(t.Context(), "a", 10, time.Millisecond, 0); blocked <= 59*time.Minute {
@@ -240,10 +239,10 @@ func budgetEmpties(t *testing.T, c Cache, wait func(time.Duration)) {
 	c.Drain(t.Context(), "b", 10, time.Hour, 20*time.Millisecond)
 	wait(40 * time.Millisecond)
 	if blocked := c.TakeToken(t.Context(), "b", 10, time.Hour, 0); blocked != 0 {
-		t.Errorf("after its time the wait is %s", blocked)
+		t.Errorf("wait %s after it is over, want none", blocked)
 	}
 	c.Drain(t.Context(), "c", 10, time.Hour, 0)
 	if left := c.TokensLeft(t.Context(), "c", 10, time.Hour); left != 10 {
-		t.Errorf("%d left after no wait at all", left)
+		t.Errorf("%d left after Empty without a wait, want all", left)
 	}
 }

@@ -13,35 +13,35 @@ import (
 	"calltracker/storage"
 )
 
-func customerTests() []test {
-	return []test{
-		{"each call with a customer's number is looked up once", queuedOnce},
-		{"a claim is one's own until its time is over", claimedApart},
-		{"those who claim at the same time get no more than they asked for, and nothing twice", claimedAtOnce},
-		{"what was found is shown and searched by", foundIsShown},
-		{"a look-up that has to wait keeps what is known", waitingKeepsWhatIsKnown},
-		{"a lost claim changes nothing", lostClaim},
-		{"a look-up that is asked for again begins anew", requestedAgain},
-		{"look-ups are among the jobs", lookupsAsJobs},
-		{"a request for a call without a number of a customer is none", requestedInVain},
+func customerTests() []testCase {
+	return []testCase{
+		{"each call with a customer's number gets one lookup", lookupsQueuedOnce},
+		{"a lookup is claimed once until its claim ends", lookupsClaimedOnce},
+		{"concurrent claims respect the limit and never overlap", lookupsClaimedConcurrently},
+		{"customers are listed with their calls and can be searched for", customersListed},
+		{"a postponed lookup stores partial results", postponedLookup},
+		{"a result after the end of its claim is ignored", expiredClaim},
+		{"a requested lookup starts again and skips the cache", lookupRequested},
+		{"lookups are listed as jobs", lookupsAsJobs},
+		{"a lookup cannot be requested without a customer's number", lookupWithoutNumber},
 	}
 }
 
-// longAgo is before every call was saved.
+// longAgo is before any call was saved.
 var longAgo = time.Date(2020, time.January, 1, 0, 0, 0, 0, time.UTC)
 
 func queue(t *testing.T, s Store, want int) {
 	t.Helper()
 	if n, err := s.QueueLookups(t.Context(), longAgo, noon); err != nil || n != want {
-		t.Fatalf("%d look-ups queued, want %d: %v", n, want, err)
+		t.Fatalf("%d lookups queued, want %d: %v", n, want, err)
 	}
 }
 
-func claim(t *testing.T, s Store, now time.Time, most, want int) []storage.Lookup {
+func claim(t *testing.T, s Store, now time.Time, limit, want int) []storage.Lookup {
 	t.Helper()
-	got, err := s.ClaimLookups(t.Context(), now, now.Add(time.Minute), most)
+	got, err := s.ClaimLookups(t.Context(), now, now.Add(time.Minute), limit)
 	if err != nil || len(got) != want {
-		t.Fatalf("%d look-ups claimed, want %d: %v", len(got), want, err)
+		t.Fatalf("%d lookups claimed, want %d: %v", len(got), want, err)
 	}
 	return got
 }
@@ -55,18 +55,19 @@ func settle(t *testing.T, s Store, l storage.Lookup, state storage.EnrichmentSta
 
 func settleAs(t *testing.T, s Store, l storage.Lookup, due time.Time, lost int, found ...storage.Customer) {
 	t.Helper()
-	if n, err := s.SettleLookups(t.Context(), []storage.Settled{{Lookup: l, Found: found, Due: due, Now: noon.Add(time.Second)}}); err != nil || n != lost {
-		t.Fatalf("settled, %d lost and not %d: %v", n, lost, err)
+	if n, err := s.SettleLookups(t.Context(), []storage.LookupResult{{Lookup: l, Customers: found, RetryAt: due, Now: noon.Add(time.Second)}}); err != nil || n != lost {
+		t.Fatalf("settle: %d results ignored, want %d: %v", n, lost, err)
 	}
 }
 
 var layla = storage.Customer{Connection: "desk", ID: "c-1", Name: "Layla", URL: "https://desk.example/c-1", MatchedBy: "phone"}
 
-// claimedAtOnce has many claimers of few look-ups each, until nothing is left.
-func claimedAtOnce(t *testing.T, s Store) {
-	const calls, claimers, most = 120, 8, 3
+// lookupsClaimedConcurrently runs several workers that claim a few lookups at a time until
+// none is left.
+func lookupsClaimedConcurrently(t *testing.T, s Store) {
+	const calls, workers, limit = 120, 8, 3
 	for n := range calls {
-		save(t, s, body(fmt.Sprint("c", n), time.Duration(n)*time.Second))
+		save(t, s, newCDR(fmt.Sprint("c", n), time.Duration(n)*time.Second))
 	}
 	queue(t, s, calls)
 	var (
@@ -74,12 +75,12 @@ func claimedAtOnce(t *testing.T, s Store) {
 		mu       sync.Mutex
 		times    = map[string]int{}
 	)
-	for range claimers {
+	for range workers {
 		claiming.Go(func() {
 			for {
-				got, err := s.ClaimLookups(t.Context(), noon, noon.Add(time.Minute), most)
-				if err != nil || len(got) > most {
-					t.Errorf("%d look-ups claimed, asked for %d: %v", len(got), most, err)
+				got, err := s.ClaimLookups(t.Context(), noon, noon.Add(time.Minute), limit)
+				if err != nil || len(got) > limit {
+					t.Errorf("%d lookups claimed, want at most %d: %v", len(got), limit, err)
 				}
 				if err != nil || len(got) == 0 {
 					return
@@ -98,57 +99,57 @@ func claimedAtOnce(t *testing.T, s Store) {
 			t.Errorf("call %s was claimed %d times", call, n)
 		}
 	}
-	for _, l := range claim(t, s, noon, calls, calls-len(times)) { // whoever met a locked row may have gone early
+	for _, l := range claim(t, s, noon, calls, calls-len(times)) { // a worker that met only locked rows may have stopped early
 		times[l.Call]++
 	}
 	if len(times) != calls {
-		t.Errorf("%d of %d look-ups were claimed", len(times), calls)
+		t.Errorf("%d of %d lookups were claimed", len(times), calls)
 	}
 }
 
-func queuedOnce(t *testing.T, s Store) {
-	in := save(t, s, body("inbound", 0))
-	out := save(t, s, with(body("outbound", time.Minute), func(c *storage.Call) { c.Direction = "outbound" }))
-	save(t, s, with(body("withheld", 0), func(c *storage.Call) { c.Caller, c.RawCaller = "anonymous", "anonymous" }))
-	save(t, s, with(body("internal", 0), func(c *storage.Call) { c.Caller, c.RawCaller = "0026", "0026" }))
-	save(t, s, with(body("nobody", 0), func(c *storage.Call) { c.Caller, c.RawCaller = "", "" }))
+func lookupsQueuedOnce(t *testing.T, s Store) {
+	in := save(t, s, newCDR("inbound", 0))
+	out := save(t, s, editedCDR(newCDR("outbound", time.Minute), func(c *storage.Call) { c.Direction = "outbound" }))
+	save(t, s, editedCDR(newCDR("withheld", 0), func(c *storage.Call) { c.Caller, c.RawCaller = "anonymous", "anonymous" }))
+	save(t, s, editedCDR(newCDR("internal", 0), func(c *storage.Call) { c.Caller, c.RawCaller = "0026", "0026" }))
+	save(t, s, editedCDR(newCDR("blank", 0), func(c *storage.Call) { c.Caller, c.RawCaller = "", "" }))
 	if n, err := s.QueueLookups(t.Context(), time.Now().Add(24*time.Hour), noon); err != nil || n != 0 {
-		t.Errorf("%d look-ups of calls that were not saved yet: %v", n, err)
+		t.Errorf("%d lookups queued for calls saved before since: %v", n, err)
 	}
 	if call, _ := load(t, s, in.ID); call.Enrichment != (storage.Enrichment{}) {
-		t.Errorf("before it is queued: %+v", call.Enrichment)
+		t.Errorf("enrichment %+v before it was queued, want none", call.Enrichment)
 	}
 	queue(t, s, 2)
 	queue(t, s, 0)
 	numbers := map[string]string{}
 	for _, l := range claim(t, s, noon, 10, 2) {
 		numbers[l.Call] = l.Number
-		if l.Enrichment.State != storage.EnrichmentPending || l.Anew {
+		if l.Enrichment.State != storage.EnrichmentPending || l.SkipCache {
 			t.Errorf("claimed %+v", l)
 		}
 	}
 	if numbers[in.ID] != "+971551230001" || numbers[out.ID] != "+97148880001" {
 		t.Errorf("numbers to look up: %v", numbers)
 	}
-	save(t, s, body("inbound", 0)) // the same again
+	save(t, s, newCDR("inbound", 0)) // exact repeat
 	queue(t, s, 0)
 	if call, _ := load(t, s, in.ID); call.Enrichment.State != storage.EnrichmentPending {
-		t.Errorf("a call that waits: %+v", call.Enrichment)
+		t.Errorf("enrichment %+v, want pending", call.Enrichment)
 	}
 }
 
-func claimedApart(t *testing.T, s Store) {
-	const calls, claimers = 40, 4
+func lookupsClaimedOnce(t *testing.T, s Store) {
+	const calls, workers = 40, 4
 	for i := range calls {
-		save(t, s, body(fmt.Sprint("c", i), time.Duration(i)*time.Second))
+		save(t, s, newCDR(fmt.Sprint("c", i), time.Duration(i)*time.Second))
 	}
 	queue(t, s, calls)
 	claim(t, s, noon.Add(-time.Second), 10, 0)
 	var mutex sync.Mutex
 	seen := map[string]int{}
-	var all sync.WaitGroup
-	for range claimers {
-		all.Go(func() {
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
 			for {
 				got, err := s.ClaimLookups(t.Context(), noon, noon.Add(time.Minute), 3)
 				if err != nil {
@@ -165,7 +166,7 @@ func claimedApart(t *testing.T, s Store) {
 			}
 		})
 	}
-	all.Wait()
+	wg.Wait()
 	if len(seen) != calls {
 		t.Errorf("%d of %d were claimed", len(seen), calls)
 	}
@@ -175,12 +176,12 @@ func claimedApart(t *testing.T, s Store) {
 		}
 	}
 	claim(t, s, noon.Add(59*time.Second), 100, 0)
-	claim(t, s, noon.Add(time.Minute), 100, calls) // whoever had them is gone
+	claim(t, s, noon.Add(time.Minute), 100, calls) // the previous claims have ended
 }
 
-func foundIsShown(t *testing.T, s Store) {
-	first, second := save(t, s, body("first", 0)), save(t, s, body("second", time.Minute))
-	third := save(t, s, body("third", 2*time.Minute))
+func customersListed(t *testing.T, s Store) {
+	first, second := save(t, s, newCDR("first", 0)), save(t, s, newCDR("second", time.Minute))
+	third := save(t, s, newCDR("third", 2*time.Minute))
 	queue(t, s, 3)
 	other := storage.Customer{Connection: "shop", ID: "c-2", Name: "L. H.", URL: "", MatchedBy: "shared phone"}
 	for _, l := range claim(t, s, noon, 10, 3) {
@@ -232,31 +233,31 @@ func foundIsShown(t *testing.T, s Store) {
 	of("c-2", storage.CallFilter{}, second.ID)
 	of("c-1", storage.CallFilter{To: noon.Add(time.Minute), Callers: []string{"+971551230001"}, DIDs: []string{"+97148880001"}}, first.ID)
 	of("c-1", storage.CallFilter{Tracker: "another"})
-	of("nobody", storage.CallFilter{})
+	of("unknown", storage.CallFilter{})
 	if call, _ := load(t, s, third.ID); call.Enrichment.State != storage.EnrichmentNone {
-		t.Errorf("a call of nobody: %+v", call.Enrichment)
+		t.Errorf("enrichment %+v, want none found", call.Enrichment)
 	}
 }
 
-func waitingKeepsWhatIsKnown(t *testing.T, s Store) {
-	saved := save(t, s, body("call", 0))
+func postponedLookup(t *testing.T, s Store) {
+	saved := save(t, s, newCDR("call", 0))
 	queue(t, s, 1)
 	l := claim(t, s, noon, 1, 1)[0]
-	l.Enrichment.Error = "shop: it is away"
+	l.Enrichment.Error = "shop: unavailable"
 	settleAs(t, s, l, noon.Add(time.Hour), 0, layla)
 	call, _ := load(t, s, saved.ID)
-	if call.Enrichment.State != storage.EnrichmentPending || call.Enrichment.Error != "shop: it is away" || call.Enrichment.Attempts != 0 || len(call.Customers) != 1 {
-		t.Errorf("a call that waits: %+v %+v", call.Enrichment, call.Customers)
+	if call.Enrichment.State != storage.EnrichmentPending || call.Enrichment.Error != "shop: unavailable" || call.Enrichment.Attempts != 0 || len(call.Customers) != 1 {
+		t.Errorf("enrichment %+v and customers %+v of a postponed lookup", call.Enrichment, call.Customers)
 	}
 	claim(t, s, noon.Add(time.Hour-time.Second), 1, 0)
 	settle(t, s, claim(t, s, noon.Add(time.Hour), 1, 1)[0], storage.EnrichmentNone)
 	if call, _ := load(t, s, saved.ID); call.Customers != nil {
-		t.Errorf("what is no longer found is still shown: %+v", call.Customers)
+		t.Errorf("customers %+v, want none after the second lookup", call.Customers)
 	}
 }
 
-func lostClaim(t *testing.T, s Store) {
-	saved := save(t, s, body("call", 0))
+func expiredClaim(t *testing.T, s Store) {
+	saved := save(t, s, newCDR("call", 0))
 	queue(t, s, 1)
 	slow := claim(t, s, noon, 1, 1)[0]
 	quick := claim(t, s, noon.Add(time.Hour), 1, 1)[0]
@@ -264,31 +265,31 @@ func lostClaim(t *testing.T, s Store) {
 	settleAs(t, s, slow, time.Time{}, 1)
 	settle(t, s, quick, storage.EnrichmentFound, layla)
 	if call, _ := load(t, s, saved.ID); call.Enrichment.State != storage.EnrichmentFound || len(call.Customers) != 1 {
-		t.Errorf("after it: %+v", call.Enrichment)
+		t.Errorf("enrichment %+v, want found", call.Enrichment)
 	}
 }
 
-func requestedAgain(t *testing.T, s Store) {
-	saved := save(t, s, body("call", 0))
+func lookupRequested(t *testing.T, s Store) {
+	saved := save(t, s, newCDR("call", 0))
 	request := func() {
 		t.Helper()
 		if e, err := s.RequestLookup(t.Context(), saved.ID, noon); err != nil || e.State != storage.EnrichmentPending {
-			t.Fatalf("requested: %+v, %v", e, err)
+			t.Fatalf("request: %+v, %v", e, err)
 		}
 	}
-	request() // before it was queued
+	request() // before the lookup is queued
 	queue(t, s, 0)
 	first := claim(t, s, noon, 1, 1)[0]
-	if !first.Anew {
-		t.Error("a request is answered from the cache")
+	if !first.SkipCache {
+		t.Error("a requested lookup may use the cache")
 	}
-	request() // while it is looked up
+	request() // while the lookup is running
 	first.Enrichment.State = storage.EnrichmentNone
-	settleAs(t, s, first, time.Time{}, 1) // what was found before the request
+	settleAs(t, s, first, time.Time{}, 1) // outdated by the request
 	settle(t, s, claim(t, s, noon, 1, 1)[0], storage.EnrichmentFound, layla)
-	request() // afterwards
+	request() // after the lookup
 	if call, _ := load(t, s, saved.ID); call.Enrichment.State != storage.EnrichmentPending || len(call.Customers) != 1 {
-		t.Errorf("requested again: %+v %+v", call.Enrichment, call.Customers)
+		t.Errorf("enrichment %+v and customers %+v after another request", call.Enrichment, call.Customers)
 	}
 	settle(t, s, claim(t, s, noon, 1, 1)[0], storage.EnrichmentFound, layla)
 	if call, _ := load(t, s, saved.ID); call.Enrichment.Attempts != 2 {
@@ -296,14 +297,14 @@ func requestedAgain(t *testing.T, s Store) {
 	}
 }
 
-func requestedInVain(t *testing.T, s Store) {
-	hidden := save(t, s, with(body("withheld", 0), func(c *storage.Call) { c.Caller, c.RawCaller = "anonymous", "anonymous" }))
+func lookupWithoutNumber(t *testing.T, s Store) {
+	hidden := save(t, s, editedCDR(newCDR("withheld", 0), func(c *storage.Call) { c.Caller, c.RawCaller = "anonymous", "anonymous" }))
 	if e, err := s.RequestLookup(t.Context(), hidden.ID, noon); err != nil || e != (storage.Enrichment{}) {
-		t.Errorf("a withheld number: %+v, %v", e, err)
+		t.Errorf("withheld number: %+v, %v", e, err)
 	}
 	claim(t, s, noon.Add(time.Hour), 1, 0)
 	if _, err := s.RequestLookup(t.Context(), newID(), noon); !errors.Is(err, storage.ErrNotFound) {
-		t.Errorf("a call that is not there: %v", err)
+		t.Errorf("unknown call: %v", err)
 	}
 }
 
@@ -330,7 +331,7 @@ func lookupsAsJobs(t *testing.T, s Store) {
 	}
 	var calls []string // newest first
 	for i := range 5 {
-		calls = slices.Insert(calls, 0, save(t, s, body(fmt.Sprint("call-", i), 0)).ID)
+		calls = slices.Insert(calls, 0, save(t, s, newCDR(fmt.Sprint("call-", i), 0)).ID)
 	}
 	queue(t, s, 5)
 	addJobs(t, s, time.Now().Add(time.Hour), storage.NewJob{Kind: "later", Key: "k"})
@@ -340,10 +341,10 @@ func lookupsAsJobs(t *testing.T, s Store) {
 		t.Errorf("all jobs: %+v, calls %v", all, calls)
 	}
 	if got := jobs(storage.JobFilter{Kind: storage.EnrichmentJob}); !slices.Equal(ids(got), calls) {
-		t.Errorf("of the kind: %v, calls %v", ids(got), calls)
+		t.Errorf("jobs of the kind: %v, calls %v", ids(got), calls)
 	}
 	for i, l := range claim(t, s, noon, 3, 3) {
-		l.Enrichment.Error = "desk: it does not take this request"
+		l.Enrichment.Error = "desk: request rejected"
 		settle(t, s, l, []storage.EnrichmentState{storage.EnrichmentFound, storage.EnrichmentNone, storage.EnrichmentFailed}[i])
 	}
 	for state, want := range map[storage.JobState]int{storage.JobWaiting: 2, storage.JobRunning: 0, storage.JobDone: 2, storage.JobDead: 1} {
@@ -358,7 +359,7 @@ func lookupsAsJobs(t *testing.T, s Store) {
 		}
 	}
 	dead := jobs(storage.JobFilter{State: storage.JobDead})[0]
-	if dead.Error != "desk: it does not take this request" || dead.Attempts != 1 || !dead.ChangedAt.Equal(noon.Add(time.Second)) {
+	if dead.Error != "desk: request rejected" || dead.Attempts != 1 || !dead.ChangedAt.Equal(noon.Add(time.Second)) {
 		t.Errorf("dead: %+v", dead)
 	}
 	counts, err := s.CountJobs(t.Context())
@@ -375,16 +376,16 @@ func lookupsAsJobs(t *testing.T, s Store) {
 		t.Error(diff)
 	}
 
-	claim(t, s, noon.Add(time.Second), 10, 2) // what else was due
+	claim(t, s, noon.Add(time.Second), 10, 2) // the other due lookups
 	retried, err := s.RetryJob(t.Context(), dead.ID, noon.Add(time.Minute))
 	if err != nil || retried.State != storage.JobWaiting || retried.Attempts != 0 || retried.ID != dead.ID || retried.Kind != storage.EnrichmentJob {
 		t.Errorf("retried: %+v, %v", retried, err)
 	}
 	again := claim(t, s, noon.Add(time.Minute), 1, 1)[0]
-	if again.Call != dead.ID || !again.Anew || again.Enrichment.Attempts != 0 {
+	if again.Call != dead.ID || !again.SkipCache || again.Enrichment.Attempts != 0 {
 		t.Errorf("claimed again: %+v", again)
 	}
 	if _, err := s.RetryJob(t.Context(), "0190a0b0-0000-7000-8000-000000000000", noon); !errors.Is(err, storage.ErrNotFound) {
-		t.Errorf("a look-up that is not there: %v", err)
+		t.Errorf("unknown lookup: %v", err)
 	}
 }

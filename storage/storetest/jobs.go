@@ -12,7 +12,7 @@ import (
 
 const lease = time.Minute
 
-// claimJobs takes up to n jobs of a kind at an instant.
+// claimJobs claims up to n jobs of the kinds.
 func claimJobs(t *testing.T, s Store, now time.Time, n int, kinds ...string) []storage.Job {
 	t.Helper()
 	jobs, err := s.ClaimJobs(t.Context(), storage.JobClaim{Kinds: kinds, Now: now, Until: now.Add(lease), Limit: n})
@@ -38,9 +38,9 @@ func addJobs(t *testing.T, s Store, now time.Time, jobs ...storage.NewJob) {
 	}
 }
 
-func settleJob(t *testing.T, s Store, j storage.Job, with storage.Settlement) {
+func settleJob(t *testing.T, s Store, j storage.Job, outcome storage.JobOutcome) {
 	t.Helper()
-	if err := s.SettleJob(t.Context(), j, with); err != nil {
+	if err := s.SettleJob(t.Context(), j, outcome); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -54,62 +54,62 @@ func listJobs(t *testing.T, s Store, f storage.JobFilter) []storage.Job {
 	return jobs
 }
 
-func jobTests() []test {
-	enrich := func(r storage.Report, again bool) storage.Report {
+func jobTests() []testCase {
+	enrich := func(r storage.ReceivedCDR, again bool) storage.ReceivedCDR {
 		r.Jobs = []storage.NewJob{{Kind: "enrich", Payload: []byte("p"), Again: again}}
 		return r
 	}
-	done := storage.Settlement{State: storage.JobDone, Now: noon}
-	return []test{
-		{"of a call are made with its record, once", func(t *testing.T, s Store) {
-			first := enrich(body("c1", 0), false)
+	done := storage.JobOutcome{State: storage.JobDone, Now: noon}
+	return []testCase{
+		{"jobs of a call are added once", func(t *testing.T, s Store) {
+			first := enrich(newCDR("c1", 0), false)
 			saved := save(t, s, first)
 			save(t, s, first)
-			save(t, s, enrich(with(body("c1", 0), func(c *storage.Call) { c.Agent = "0018" }), false))
+			save(t, s, enrich(editedCDR(newCDR("c1", 0), func(c *storage.Call) { c.Agent = "0018" }), false))
 			jobs := listJobs(t, s, storage.JobFilter{})
 			if len(jobs) != 1 || jobs[0].Key != saved.ID || jobs[0].Kind != "enrich" || string(jobs[0].Payload) != "p" ||
 				jobs[0].State != storage.JobWaiting || !jobs[0].At.Equal(first.Call.ReceivedAt) {
 				t.Errorf("jobs %+v", jobs)
 			}
 		}},
-		{"news of a call start a finished job again when they ask for it, repeats do not", func(t *testing.T, s Store) {
+		{"a revision restarts a finished job on request, a repeat does not", func(t *testing.T, s Store) {
 			now := noon.Add(time.Hour)
-			first := enrich(body("c1", 0), true)
+			first := enrich(newCDR("c1", 0), true)
 			save(t, s, first)
 			settleJob(t, s, claimOne(t, s, now, "enrich"), done)
 			save(t, s, first)
 			if jobs := claimJobs(t, s, now, 1, "enrich"); len(jobs) > 0 {
-				t.Error("a repeat started it again")
+				t.Error("an exact repeat restarted the job")
 			}
-			save(t, s, enrich(with(body("c1", 0), func(c *storage.Call) { c.Agent = "0018" }), false))
+			save(t, s, enrich(editedCDR(newCDR("c1", 0), func(c *storage.Call) { c.Agent = "0018" }), false))
 			if jobs := claimJobs(t, s, now, 1, "enrich"); len(jobs) > 0 {
-				t.Error("news started it again that did not ask for it")
+				t.Error("a revision restarted the job without asking for it")
 			}
-			save(t, s, enrich(with(body("c1", 0), func(c *storage.Call) { c.Agent = "0019" }), true))
+			save(t, s, enrich(editedCDR(newCDR("c1", 0), func(c *storage.Call) { c.Agent = "0019" }), true))
 			running := claimOne(t, s, now, "enrich")
 			if running.Attempts != 1 {
 				t.Errorf("attempt %d, want 1", running.Attempts)
 			}
-			// News that come while it runs may have come too late for it.
-			save(t, s, enrich(with(body("c1", 0), func(c *storage.Call) { c.Agent = "0020" }), true))
+			// A running job may have missed this revision, so it must run once more.
+			save(t, s, enrich(editedCDR(newCDR("c1", 0), func(c *storage.Call) { c.Agent = "0020" }), true))
 			if jobs := claimJobs(t, s, now, 1, "enrich"); len(jobs) > 0 {
-				t.Error("it runs twice")
+				t.Error("the job is running twice")
 			}
 			settleJob(t, s, running, done)
 			settleJob(t, s, claimOne(t, s, now, "enrich"), done)
 			if jobs := listJobs(t, s, storage.JobFilter{State: storage.JobDone}); len(jobs) != 1 {
-				t.Errorf("jobs %+v, want one that is done", jobs)
+				t.Errorf("jobs %+v, want one done job", jobs)
 			}
 		}},
-		{"are not made when the record is not", func(t *testing.T, s Store) {
-			r := body("c1", 0)
+		{"an invalid job prevents the call from being saved", func(t *testing.T, s Store) {
+			r := newCDR("c1", 0)
 			r.Jobs = []storage.NewJob{{Kind: ""}}
 			if _, err := s.SaveCall(t.Context(), r); err == nil {
-				t.Fatal("a job without a kind was taken")
+				t.Fatal("a job without a kind was accepted")
 			}
-			empty(t, s)
+			expectEmpty(t, s)
 		}},
-		{"two claimers never get the same", func(t *testing.T, s Store) {
+		{"concurrent claims never overlap", func(t *testing.T, s Store) {
 			const jobs = 100
 			for n := range jobs {
 				addJobs(t, s, noon, storage.NewJob{Kind: "k", Key: fmt.Sprint(n)})
@@ -138,7 +138,7 @@ func jobTests() []test {
 				})
 			}
 			wg.Wait()
-			// Who finds all that is left being taken by others stops early.
+			// A worker that met only locked rows may have stopped early.
 			for _, j := range claimJobs(t, s, noon, jobs, "k") {
 				got[j.ID]++
 			}
@@ -151,11 +151,11 @@ func jobTests() []test {
 				t.Errorf("%d jobs were claimed, want %d", len(got), jobs)
 			}
 		}},
-		{"one whose worker went away is claimed again after the lease", func(t *testing.T, s Store) {
+		{"a job of a lost worker is claimed again after its lease", func(t *testing.T, s Store) {
 			addJobs(t, s, noon, storage.NewJob{Kind: "k", Key: "1"})
 			lost := claimOne(t, s, noon, "k")
 			if n, err := s.ReapJobs(t.Context(), noon.Add(lease-time.Second)); err != nil || n != 0 {
-				t.Errorf("reaped %d, %v before the lease ended", n, err)
+				t.Errorf("reaped %d, %v before the end of the lease; want none", n, err)
 			}
 			if n, err := s.ReapJobs(t.Context(), noon.Add(lease)); err != nil || n != 1 {
 				t.Errorf("reaped %d, %v; want 1", n, err)
@@ -165,14 +165,14 @@ func jobTests() []test {
 				t.Errorf("claimed %+v, want the second attempt of %s", again, lost.ID)
 			}
 			if err := s.SettleJob(t.Context(), lost, done); !errors.Is(err, storage.ErrConflict) {
-				t.Errorf("the first worker settled it: %v, want storage.ErrConflict", err)
+				t.Errorf("the first worker settled the job: %v, want storage.ErrConflict", err)
 			}
 			settleJob(t, s, again, done)
 			if err := s.SettleJob(t.Context(), again, done); !errors.Is(err, storage.ErrConflict) {
-				t.Errorf("it was settled twice: %v, want storage.ErrConflict", err)
+				t.Errorf("the job was settled twice: %v, want storage.ErrConflict", err)
 			}
 		}},
-		{"are claimed by priority, then by the time they are due", func(t *testing.T, s Store) {
+		{"jobs are claimed by priority, then by due time", func(t *testing.T, s Store) {
 			addJobs(t, s, noon, storage.NewJob{Kind: "k", Key: "late", RunAt: noon.Add(2 * time.Second)},
 				storage.NewJob{Kind: "k", Key: "early", RunAt: noon.Add(time.Second)},
 				storage.NewJob{Kind: "k", Key: "urgent", RunAt: noon.Add(3 * time.Second), Priority: 5},
@@ -182,36 +182,36 @@ func jobTests() []test {
 			for _, j := range claimJobs(t, s, noon.Add(time.Minute), 10, "k", "unknown") {
 				got = append(got, j.Key)
 			}
-			equal(t, "order", []string{"urgent", "early", "late"}, got)
+			expectEqual(t, "order", []string{"urgent", "early", "late"}, got)
 			if n := len(claimJobs(t, s, noon.Add(time.Minute), 10)); n != 0 {
-				t.Errorf("claimed %d jobs of no kind", n)
+				t.Errorf("claimed %d jobs without kinds", n)
 			}
 		}},
-		{"wait for another try, with or without counting this one, and die", func(t *testing.T, s Store) {
+		{"jobs wait for another attempt, counted or not, and die", func(t *testing.T, s Store) {
 			addJobs(t, s, noon, storage.NewJob{Kind: "k", Key: "1"})
 			next := noon.Add(time.Minute)
-			settleJob(t, s, claimOne(t, s, noon, "k"), storage.Settlement{
+			settleJob(t, s, claimOne(t, s, noon, "k"), storage.JobOutcome{
 				State: storage.JobWaiting, RunAt: next, Error: "first", Payload: []byte("half way"), Now: noon,
 			})
 			if n := len(claimJobs(t, s, next.Add(-time.Microsecond), 1, "k")); n != 0 {
-				t.Error("claimed before it was due")
+				t.Error("a job was claimed before it was due")
 			}
 			j := claimOne(t, s, next, "k")
 			if j.Attempts != 2 || j.Error != "first" || string(j.Payload) != "half way" {
-				t.Errorf("second try %+v", j)
+				t.Errorf("second attempt %+v", j)
 			}
-			settleJob(t, s, j, storage.Settlement{State: storage.JobWaiting, RunAt: next, Uncounted: true, Now: next})
+			settleJob(t, s, j, storage.JobOutcome{State: storage.JobWaiting, RunAt: next, Uncounted: true, Now: next})
 			j = claimOne(t, s, next, "k")
 			if j.Attempts != 2 || string(j.Payload) != "half way" {
-				t.Errorf("third try %+v, want it counted as the second", j)
+				t.Errorf("third attempt %+v, want it counted as the second", j)
 			}
-			settleJob(t, s, j, storage.Settlement{State: storage.JobDead, Error: "hopeless\x00", Now: next})
+			settleJob(t, s, j, storage.JobOutcome{State: storage.JobDead, Error: "failed\x00", Now: next})
 			if n := len(claimJobs(t, s, next.Add(time.Hour), 1, "k")); n != 0 {
 				t.Error("a dead job was claimed")
 			}
 			dead := listJobs(t, s, storage.JobFilter{State: storage.JobDead, Kind: "k"})
-			if len(dead) != 1 || dead[0].Error != "hopeless" || !dead[0].ChangedAt.Equal(next) {
-				t.Fatalf("dead %+v", dead)
+			if len(dead) != 1 || dead[0].Error != "failed" || !dead[0].ChangedAt.Equal(next) {
+				t.Fatalf("dead jobs %+v", dead)
 			}
 			if retried, err := s.RetryJob(t.Context(), j.ID, next); err != nil || retried.State != storage.JobWaiting || retried.Attempts != 0 {
 				t.Errorf("retried %+v, %v", retried, err)
@@ -220,13 +220,13 @@ func jobTests() []test {
 				t.Errorf("attempt %d after a retry, want 1", j.Attempts)
 			}
 			if _, err := s.RetryJob(t.Context(), j.ID, next); !errors.Is(err, storage.ErrConflict) {
-				t.Errorf("retry of a running one: %v, want storage.ErrConflict", err)
+				t.Errorf("retry of a running job: %v, want storage.ErrConflict", err)
 			}
 			if _, err := s.RetryJob(t.Context(), newID(), next); !errors.Is(err, storage.ErrNotFound) {
-				t.Errorf("retry of none: %v, want storage.ErrNotFound", err)
+				t.Errorf("retry of an unknown job: %v, want storage.ErrNotFound", err)
 			}
 		}},
-		{"are listed newest first, counted and pruned", func(t *testing.T, s Store) {
+		{"jobs are listed newest first, counted and pruned", func(t *testing.T, s Store) {
 			const jobs = 7
 			var keys []string
 			for n := range jobs {
@@ -235,12 +235,12 @@ func jobTests() []test {
 			}
 			addJobs(t, s, noon, storage.NewJob{Kind: "other", Key: "1"})
 			var got []string
-			equalPages(t, jobs, 2, func(p storage.Page) ([]string, string, error) {
+			expectPages(t, jobs, 2, func(p storage.Page) ([]string, string, error) {
 				page, next, err := s.Jobs(t.Context(), storage.JobFilter{Kind: "k"}, p)
 				got = append(got, ids(page, func(j storage.Job) string { return j.Key })...)
 				return ids(page, func(j storage.Job) string { return j.ID }), next, err
 			})
-			equal(t, "keys", keys, got)
+			expectEqual(t, "keys", keys, got)
 			if _, _, err := s.Jobs(t.Context(), storage.JobFilter{}, storage.Page{Cursor: "x"}); !errors.Is(err, storage.ErrBadCursor) {
 				t.Errorf("cursor: %v, want storage.ErrBadCursor", err)
 			}
@@ -250,7 +250,7 @@ func jobTests() []test {
 			if err != nil {
 				t.Fatal(err)
 			}
-			equal(t, "counts", []storage.JobCount{
+			expectEqual(t, "counts", []storage.JobCount{
 				{Kind: "k", State: storage.JobWaiting, Count: jobs - 2, Oldest: noon.Add(2 * time.Second)},
 				{Kind: "k", State: storage.JobRunning, Count: 2, Oldest: noon},
 			}, counts)
@@ -266,13 +266,13 @@ func jobTests() []test {
 				t.Helper()
 				held, err := s.Lease(t.Context(), "tasks", holder, noon.Add(at), noon.Add(at+lease))
 				if err != nil || held != want {
-					t.Errorf("%s after %s: %t, %v; want %t", holder, at, held, err, want)
+					t.Errorf("lease for %s after %s: %t, %v; want %t", holder, at, held, err, want)
 				}
 			}
 			take("a", 0, true)
 			take("b", time.Second, false)
 			take("a", 30*time.Second, true)
-			take("b", lease, false) // a had prolonged it
+			take("b", lease, false) // a has extended it
 			take("b", 30*time.Second+lease, true)
 			take("a", 31*time.Second+lease, false)
 			if err := s.Release(t.Context(), "tasks", "a"); err != nil {

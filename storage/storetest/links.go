@@ -10,65 +10,65 @@ import (
 	"calltracker/storage"
 )
 
-func linkTests() []test {
-	tests := []test{
-		{"each call has its own decision, in any order", linkedInAnyOrder},
-		{"calls and decisions that are stored at the same time find each other", linkedAtOnce},
-		{"two calls of one caller take the nearest decision each", func(t *testing.T, s Store) {
+func linkTests() []testCase {
+	tests := []testCase{
+		{"calls are linked to their decisions in any order", linkInAnyOrder},
+		{"calls and decisions stored at the same time are linked", linkConcurrently},
+		{"two calls of one caller are linked to the nearest decisions", func(t *testing.T, s Store) {
 			first, second := decision(0), decision(2*time.Minute)
 			record(t, s, first, second)
-			late := save(t, s, anonymous("late", 2*time.Minute+time.Second))
-			early := save(t, s, anonymous("early", time.Second))
-			linked(t, s, early.ID, first)
-			linked(t, s, late.ID, second)
+			late := save(t, s, cdrWithoutCallID("late", 2*time.Minute+time.Second))
+			early := save(t, s, cdrWithoutCallID("early", time.Second))
+			expectLinked(t, s, early.ID, first)
+			expectLinked(t, s, late.ID, second)
 		}},
-		{"two late decisions take the nearest call each", func(t *testing.T, s Store) {
-			late := save(t, s, anonymous("late", 2*time.Minute+time.Second))
-			early := save(t, s, anonymous("early", time.Second))
+		{"two late decisions are linked to the nearest calls", func(t *testing.T, s Store) {
+			late := save(t, s, cdrWithoutCallID("late", 2*time.Minute+time.Second))
+			early := save(t, s, cdrWithoutCallID("early", time.Second))
 			first, second := decision(0), decision(2*time.Minute)
 			record(t, s, second, first)
-			linked(t, s, early.ID, first)
-			linked(t, s, late.ID, second)
+			expectLinked(t, s, early.ID, first)
+			expectLinked(t, s, late.ID, second)
 		}},
-		{"a decision serves one call", func(t *testing.T, s Store) {
+		{"a decision is linked to one call", func(t *testing.T, s Store) {
 			d := decision(0)
 			record(t, s, d)
-			linked(t, s, save(t, s, anonymous("a", 0)).ID, d)
-			unlinked(t, s, save(t, s, anonymous("b", 0)).ID)
+			expectLinked(t, s, save(t, s, cdrWithoutCallID("a", 0)).ID, d)
+			expectUnlinked(t, s, save(t, s, cdrWithoutCallID("b", 0)).ID)
 		}},
-		{"a late decision serves one call, the nearest", func(t *testing.T, s Store) {
-			near := save(t, s, anonymous("near", 10*time.Second))
-			far := save(t, s, anonymous("far", 20*time.Second))
+		{"a late decision is linked to the nearest call only", func(t *testing.T, s Store) {
+			near := save(t, s, cdrWithoutCallID("near", 10*time.Second))
+			far := save(t, s, cdrWithoutCallID("far", 20*time.Second))
 			d := decision(0)
 			record(t, s, d)
-			linked(t, s, near.ID, d)
-			unlinked(t, s, far.ID)
+			expectLinked(t, s, near.ID, d)
+			expectUnlinked(t, s, far.ID)
 		}},
-		{"a decision recorded again stays with its call", func(t *testing.T, s Store) {
+		{"a decision recorded twice keeps its call", func(t *testing.T, s Store) {
 			d := decision(0)
 			record(t, s, d)
-			first := save(t, s, anonymous("first", 0))
-			second := save(t, s, anonymous("second", 0))
+			first := save(t, s, cdrWithoutCallID("first", 0))
+			second := save(t, s, cdrWithoutCallID("second", 0))
 			again := d
 			again.Route = "changed"
 			record(t, s, again)
-			linked(t, s, first.ID, d)
-			unlinked(t, s, second.ID)
+			expectLinked(t, s, first.ID, d)
+			expectUnlinked(t, s, second.ID)
 		}},
-		{"a body that tells more links the call", func(t *testing.T, s Store) {
+		{"a CDR with more data links the call", func(t *testing.T, s Store) {
 			d := decision(0)
 			record(t, s, d)
-			blank := with(anonymous("c1", 0), func(c *storage.Call) { c.DID, c.Caller = "", "" })
-			unlinked(t, s, save(t, s, blank).ID)
-			saved := save(t, s, anonymous("c1", 0))
-			linked(t, s, saved.ID, d)
+			blank := editedCDR(cdrWithoutCallID("c1", 0), func(c *storage.Call) { c.DID, c.Caller = "", "" })
+			expectUnlinked(t, s, save(t, s, blank).ID)
+			saved := save(t, s, cdrWithoutCallID("c1", 0))
+			expectLinked(t, s, saved.ID, d)
 		}},
-		{"a linked call keeps its decision when more bodies come", func(t *testing.T, s Store) {
+		{"a linked call keeps its decision when it is revised", func(t *testing.T, s Store) {
 			d, other := decision(0), decision(time.Second)
 			record(t, s, d, other)
-			save(t, s, anonymous("c1", 0))
-			saved := save(t, s, with(anonymous("c1", 0), func(c *storage.Call) { c.StartedAt = noon.Add(time.Second); c.Agent = "0099" }))
-			linked(t, s, saved.ID, d)
+			save(t, s, cdrWithoutCallID("c1", 0))
+			saved := save(t, s, editedCDR(cdrWithoutCallID("c1", 0), func(c *storage.Call) { c.StartedAt = noon.Add(time.Second); c.Agent = "0099" }))
+			expectLinked(t, s, saved.ID, d)
 			if left := loadDecision(t, s, other.ID); left.Call != "" {
 				t.Errorf("the other decision has call %s, want none", left.Call)
 			}
@@ -76,12 +76,12 @@ func linkTests() []test {
 	}
 	for _, tt := range linkCases() {
 		tests = append(tests,
-			test{tt.name + ", decision first", func(t *testing.T, s Store) {
+			testCase{tt.name + ", decision first", func(t *testing.T, s Store) {
 				record(t, s, tt.decisions...)
-				tt.check(t, s, save(t, s, tt.report).ID)
+				tt.check(t, s, save(t, s, tt.cdr).ID)
 			}},
-			test{tt.name + ", call first", func(t *testing.T, s Store) {
-				id := save(t, s, tt.report).ID
+			testCase{tt.name + ", call first", func(t *testing.T, s Store) {
+				id := save(t, s, tt.cdr).ID
 				record(t, s, tt.decisions...)
 				tt.check(t, s, id)
 			}},
@@ -90,10 +90,11 @@ func linkTests() []test {
 	return tests
 }
 
-// linkCase is a call and decisions of which the first, or none, is the call's.
+// linkCase is a CDR and decisions, of which the first belongs to the call unless none is
+// set.
 type linkCase struct {
 	name      string
-	report    storage.Report
+	cdr       storage.ReceivedCDR
 	decisions []storage.Decision
 	none      bool
 }
@@ -101,9 +102,9 @@ type linkCase struct {
 func (tt linkCase) check(t *testing.T, s Store, call string) {
 	t.Helper()
 	if tt.none {
-		unlinked(t, s, call)
+		expectUnlinked(t, s, call)
 	} else {
-		linked(t, s, call, tt.decisions[0])
+		expectLinked(t, s, call, tt.decisions[0])
 	}
 }
 
@@ -126,90 +127,90 @@ func linkCases() []linkCase {
 
 	return []linkCase{
 		{
-			name: "by callID, whatever the numbers and the time", report: body("c1", 0),
+			name: "by callID despite other numbers and times", cdr: newCDR("c1", 0),
 			decisions: []storage.Decision{of(-time.Hour, callID("c1"), did("+97140000000"), caller("")), of(0)},
 		},
 		{
-			name: "by our clock when Ziwo's is far off", report: with(anonymous("c1", 0), func(c *storage.Call) {
+			name: "by the time of arrival if Ziwo's clock is far off", cdr: editedCDR(cdrWithoutCallID("c1", 0), func(c *storage.Call) {
 				c.StartedAt, c.EndedAt = c.StartedAt.AddDate(-10, 0, 0), c.EndedAt.AddDate(-10, 0, 0)
 				c.ReceivedAt, c.Duration = noon.Add(31*time.Second), 30
 			}),
 			decisions: []storage.Decision{of(time.Second), of(10 * minute)},
 		},
 		{
-			name: "by callID, the nearest of two", report: body("c1", 0),
+			name: "by callID, the nearest of two", cdr: newCDR("c1", 0),
 			decisions: []storage.Decision{of(-time.Second, callID("c1")), of(-time.Minute, callID("c1"))},
 		},
 		{
-			name: "by callID from the webhook, which knows no tracker", report: with(body("c1", 0), func(c *storage.Call) { c.Tracker = "" }),
+			name: "by callID without a tracker", cdr: editedCDR(newCDR("c1", 0), func(c *storage.Call) { c.Tracker = "" }),
 			decisions: []storage.Decision{of(-time.Hour, callID("c1"), tracker("support"))},
 		},
 		{
-			name: "not to another tracker", report: body("c1", 0), none: true,
+			name: "not to another tracker", cdr: newCDR("c1", 0), none: true,
 			decisions: []storage.Decision{of(0, callID("c1"), tracker("support")), of(0, tracker("support"))},
 		},
 		{
-			name: "by numbers and time, the nearest", report: anonymous("c1", 0),
+			name: "by numbers and time, the nearest", cdr: cdrWithoutCallID("c1", 0),
 			decisions: []storage.Decision{of(-3 * time.Second), of(-4 * minute), of(4 * time.Second)},
 		},
 		{
-			name: "by numbers from the webhook, which knows no tracker", report: with(anonymous("c1", 0), func(c *storage.Call) { c.Tracker = "" }),
+			name: "by numbers without a tracker", cdr: editedCDR(cdrWithoutCallID("c1", 0), func(c *storage.Call) { c.Tracker = "" }),
 			decisions: []storage.Decision{of(-time.Second)},
 		},
 		{
-			name: "by numbers although Ziwo gave the start call an id of its own", report: body("c1", 0),
+			name: "by numbers if the start call has another callID", cdr: newCDR("c1", 0),
 			decisions: []storage.Decision{of(-time.Second, callID("leg"))},
 		},
 		{
-			name: "five minutes before", report: anonymous("c1", 0),
+			name: "decision five minutes before", cdr: cdrWithoutCallID("c1", 0),
 			decisions: []storage.Decision{of(-5 * minute)},
 		},
 		{
-			name: "five minutes after", report: anonymous("c1", 0),
+			name: "decision five minutes after", cdr: cdrWithoutCallID("c1", 0),
 			decisions: []storage.Decision{of(5 * minute)},
 		},
 		{
-			name: "not longer before", report: anonymous("c1", 0), none: true,
+			name: "not to a decision more than five minutes before", cdr: cdrWithoutCallID("c1", 0), none: true,
 			decisions: []storage.Decision{of(-5*minute - microsecond)},
 		},
 		{
-			name: "not longer after", report: anonymous("c1", 0), none: true,
+			name: "not to a decision more than five minutes after", cdr: cdrWithoutCallID("c1", 0), none: true,
 			decisions: []storage.Decision{of(5*minute + microsecond)},
 		},
 		{
-			name: "not to another DID", report: anonymous("c1", 0), none: true,
+			name: "not to another DID", cdr: cdrWithoutCallID("c1", 0), none: true,
 			decisions: []storage.Decision{of(0, did("+97148880002"))},
 		},
 		{
-			name: "not to another caller", report: anonymous("c1", 0), none: true,
+			name: "not to another caller", cdr: cdrWithoutCallID("c1", 0), none: true,
 			decisions: []storage.Decision{of(0, caller("+971551230002"))},
 		},
 		{
-			name: "not without a DID", report: with(anonymous("c1", 0), func(c *storage.Call) { c.DID = "" }), none: true,
+			name: "not without a DID", cdr: editedCDR(cdrWithoutCallID("c1", 0), func(c *storage.Call) { c.DID = "" }), none: true,
 			decisions: []storage.Decision{of(0, did(""))},
 		},
 		{
-			name: "by DID and time when Ziwo did not tell the caller", report: anonymous("c1", 0),
+			name: "by DID and time if the decision has no caller", cdr: cdrWithoutCallID("c1", 0),
 			decisions: []storage.Decision{of(-minute, caller(""))},
 		},
 		{
-			name: "within a shorter time when Ziwo did not tell the caller", report: anonymous("c1", 0), none: true,
+			name: "not by DID and time beyond a minute if the decision has no caller", cdr: cdrWithoutCallID("c1", 0), none: true,
 			decisions: []storage.Decision{of(-minute-microsecond, caller(""))},
 		},
 		{
-			name: "the caller's decision before one without a caller", report: anonymous("c1", 0),
+			name: "decision with the caller preferred over one without", cdr: cdrWithoutCallID("c1", 0),
 			decisions: []storage.Decision{of(-4 * minute), of(0, caller(""))},
 		},
 		{
-			name: "by the end and the duration when the start is not known",
-			report: with(anonymous("c1", 0), func(c *storage.Call) {
+			name: "by end and duration if the start is unknown",
+			cdr: editedCDR(cdrWithoutCallID("c1", 0), func(c *storage.Call) {
 				c.EndedAt, c.Duration, c.StartedAt = noon.Add(20*minute), 20*60, time.Time{}
 			}),
 			decisions: []storage.Decision{of(-time.Second)},
 		},
 		{
-			name: "by the time of arrival when no time is known",
-			report: with(anonymous("c1", 0), func(c *storage.Call) {
+			name: "by the time of arrival if the CDR has no times",
+			cdr: editedCDR(cdrWithoutCallID("c1", 0), func(c *storage.Call) {
 				c.StartedAt, c.AnsweredAt, c.EndedAt, c.ReceivedAt = time.Time{}, time.Time{}, time.Time{}, noon
 			}),
 			decisions: []storage.Decision{of(-time.Minute)},
@@ -217,15 +218,15 @@ func linkCases() []linkCase {
 	}
 }
 
-// anonymous is body without a callID.
-func anonymous(key string, after time.Duration) storage.Report {
-	r := body("sha256:"+key, after)
+// cdrWithoutCallID is newCDR without a callID.
+func cdrWithoutCallID(key string, after time.Duration) storage.ReceivedCDR {
+	r := newCDR("sha256:"+key, after)
 	r.Call.CallID = ""
 	return r
 }
 
-// linked fails the test unless call and decision know each other.
-func linked(t *testing.T, s Store, call string, d storage.Decision) {
+// expectLinked fails the test unless the call and the decision are linked to each other.
+func expectLinked(t *testing.T, s Store, call string, d storage.Decision) {
 	t.Helper()
 	c, _ := load(t, s, call)
 	if c.Decision != d.ID || c.Route != d.Route {
@@ -236,36 +237,37 @@ func linked(t *testing.T, s Store, call string, d storage.Decision) {
 	}
 }
 
-func unlinked(t *testing.T, s Store, call string) {
+// expectUnlinked fails the test if the call is linked to a decision.
+func expectUnlinked(t *testing.T, s Store, call string) {
 	t.Helper()
 	if c, _ := load(t, s, call); c.Decision != "" || c.Route != "" {
 		t.Errorf("call has decision %q and route %q, want none", c.Decision, c.Route)
 	}
 }
 
-// linkedInAnyOrder mixes calls and decisions of many callers and records them in
-// random order, decisions in batches.
-func linkedInAnyOrder(t *testing.T, s Store) {
+// linkInAnyOrder stores calls and decisions of many callers in random order, decisions in
+// batches.
+func linkInAnyOrder(t *testing.T, s Store) {
 	random := rand.New(rand.NewPCG(1, 2))
 	const pairs = 60
 	var (
-		reports   [pairs]storage.Report
+		cdrs      [pairs]storage.ReceivedCDR
 		decisions [pairs]storage.Decision
 		calls     [pairs]string
 		batch     []storage.Decision
 	)
 	for n := range pairs {
 		after := time.Duration(n) * time.Second
-		reports[n], decisions[n] = anonymous(fmt.Sprint(n), after), decision(after)
+		cdrs[n], decisions[n] = cdrWithoutCallID(fmt.Sprint(n), after), decision(after)
 		if n%2 == 0 {
-			reports[n], decisions[n].CallID = body(fmt.Sprint("c", n), after), fmt.Sprint("c", n)
+			cdrs[n], decisions[n].CallID = newCDR(fmt.Sprint("c", n), after), fmt.Sprint("c", n)
 		}
 		caller := fmt.Sprintf("+9715512%05d", n)
-		reports[n].Call.Caller, decisions[n].Caller = caller, caller
+		cdrs[n].Call.Caller, decisions[n].Caller = caller, caller
 	}
 	for _, n := range random.Perm(2 * pairs) {
 		if n < pairs {
-			calls[n] = save(t, s, reports[n]).ID
+			calls[n] = save(t, s, cdrs[n]).ID
 			continue
 		}
 		batch = append(batch, decisions[n-pairs])
@@ -276,27 +278,26 @@ func linkedInAnyOrder(t *testing.T, s Store) {
 	}
 	record(t, s, batch...)
 	for n := range pairs {
-		linked(t, s, calls[n], decisions[n])
+		expectLinked(t, s, calls[n], decisions[n])
 	}
 }
 
-// linkedAtOnce stores each decision while its call is being saved. Whoever misses
-// the other is found by LinkMissed, and by the second body of every third call,
-// which comes at that time too.
-func linkedAtOnce(t *testing.T, s Store) {
+// linkConcurrently stores each decision while its call is being saved. Every third call is
+// also revised at the same time. LinkUnlinkedCalls links what the transactions missed.
+func linkConcurrently(t *testing.T, s Store) {
 	const pairs = 90
 	var (
 		storing   sync.WaitGroup
 		decisions [pairs]storage.Decision
 		calls     [pairs]string
-		began     = time.Now()
+		started   = time.Now()
 	)
 	for n := range pairs {
 		after, caller := time.Duration(n)*time.Second, fmt.Sprintf("+9715512%05d", n)
 		decisions[n] = decision(after)
 		decisions[n].Caller = caller
-		report := with(anonymous(fmt.Sprint(n), after), func(c *storage.Call) { c.Caller = caller })
-		second := with(report, func(c *storage.Call) { c.Agent = "0099" })
+		cdr := editedCDR(cdrWithoutCallID(fmt.Sprint(n), after), func(c *storage.Call) { c.Caller = caller })
+		second := editedCDR(cdr, func(c *storage.Call) { c.Agent = "0099" })
 		second.Raw = []byte("second")
 		storing.Go(func() {
 			if err := s.RecordDecisions(t.Context(), decisions[n:n+1]); err != nil {
@@ -304,7 +305,7 @@ func linkedAtOnce(t *testing.T, s Store) {
 			}
 		})
 		storing.Go(func() {
-			saved, err := s.SaveCall(t.Context(), report)
+			saved, err := s.SaveCall(t.Context(), cdr)
 			if err != nil {
 				t.Error(err)
 			}
@@ -320,13 +321,13 @@ func linkedAtOnce(t *testing.T, s Store) {
 		}
 	}
 	storing.Wait()
-	if _, err := s.LinkMissed(t.Context(), began.Add(-time.Second)); err != nil {
+	if _, err := s.LinkUnlinkedCalls(t.Context(), started.Add(-time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	for n := range pairs {
-		linked(t, s, calls[n], decisions[n])
+		expectLinked(t, s, calls[n], decisions[n])
 	}
-	if again, err := s.LinkMissed(t.Context(), began.Add(-time.Second)); err != nil || again != 0 {
-		t.Errorf("%d linked again, %v", again, err)
+	if again, err := s.LinkUnlinkedCalls(t.Context(), started.Add(-time.Second)); err != nil || again != 0 {
+		t.Errorf("second run linked %d calls, %v; want none", again, err)
 	}
 }

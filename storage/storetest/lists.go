@@ -18,37 +18,37 @@ import (
 	"calltracker/storage"
 )
 
-func listTests() []test {
-	return []test{
+func listTests() []testCase {
+	return []testCase{
 		{"calls by every filter", callFilters},
-		{"pages of all calls while others are saved", pagesUnderInserts(storage.CallFilter{})},
-		{"pages of one number's calls while others are saved", pagesUnderInserts(storage.CallFilter{DIDs: []string{"+97148880001"}})},
-		{"pages of two numbers' calls while others are saved", pagesUnderInserts(storage.CallFilter{DIDs: []string{"+97148880001", "+97148880002"}})},
-		{"pages of two callers' calls while others are saved", pagesUnderInserts(storage.CallFilter{Callers: []string{"+971551230001", "+971551230002"}})},
-		{"calls of one instant are in a total order", func(t *testing.T, s Store) {
+		{"pages of all calls while calls are saved", pagesUnderInserts(storage.CallFilter{})},
+		{"pages of one DID's calls while calls are saved", pagesUnderInserts(storage.CallFilter{DIDs: []string{"+97148880001"}})},
+		{"pages of two DIDs' calls while calls are saved", pagesUnderInserts(storage.CallFilter{DIDs: []string{"+97148880001", "+97148880002"}})},
+		{"pages of two callers' calls while calls are saved", pagesUnderInserts(storage.CallFilter{Callers: []string{"+971551230001", "+971551230002"}})},
+		{"calls of the same time have a total order", func(t *testing.T, s Store) {
 			for n := range 7 {
-				save(t, s, body(fmt.Sprint(n), 0))
+				save(t, s, newCDR(fmt.Sprint(n), 0))
 			}
-			equalPages(t, 7, 2, func(p storage.Page) ([]string, string, error) {
+			expectPages(t, 7, 2, func(p storage.Page) ([]string, string, error) {
 				calls, next, err := s.Calls(t.Context(), storage.CallFilter{DIDs: []string{"+97148880001", "x"}}, p)
 				return ids(calls, callID), next, err
 			})
 		}},
-		{"each call, over many pages", eachCall},
-		{"a page has a size, a batch any", pageSizes},
-		{"cursors of others are refused", badCursors},
-		{"a decision comes back whole", wholeDecision},
+		{"EachCall reads many pages", eachCall},
+		{"page sizes are limited, batch sizes are not", pageSizes},
+		{"invalid cursors are rejected", badCursors},
+		{"a decision is stored completely", wholeDecision},
 		{"decisions by every filter", decisionFilters},
-		{"decisions over pages", func(t *testing.T, s Store) {
+		{"decisions in pages", func(t *testing.T, s Store) {
 			for n := range 7 {
 				record(t, s, decision(time.Duration(n/3)*time.Second))
 			}
-			equalPages(t, 7, 2, func(p storage.Page) ([]string, string, error) {
+			expectPages(t, 7, 2, func(p storage.Page) ([]string, string, error) {
 				decisions, next, err := s.Decisions(t.Context(), storage.DecisionFilter{}, p)
 				return ids(decisions, decisionID), next, err
 			})
 		}},
-		{"says what decision it does not have", func(t *testing.T, s Store) {
+		{"an unknown decision is not found", func(t *testing.T, s Store) {
 			if _, err := s.Decision(t.Context(), newID()); !errors.Is(err, storage.ErrNotFound) {
 				t.Errorf("error %v, want storage.ErrNotFound", err)
 			}
@@ -67,9 +67,9 @@ func ids[T any](items []T, id func(T) string) []string {
 	return out
 }
 
-// equalPages walks a list of total records and fails the test unless each comes
-// once, on pages that are full but for the last.
-func equalPages(t *testing.T, total, limit int, read func(storage.Page) ([]string, string, error)) {
+// expectPages reads a list page by page. It fails the test unless the list has total
+// distinct records and all pages but the last are full.
+func expectPages(t *testing.T, total, limit int, read func(storage.Page) ([]string, string, error)) {
 	t.Helper()
 	seen := make(map[string]bool)
 	for p := (storage.Page{Limit: limit}); ; {
@@ -79,7 +79,7 @@ func equalPages(t *testing.T, total, limit int, read func(storage.Page) ([]strin
 		}
 		for _, id := range page {
 			if seen[id] {
-				t.Errorf("%s came twice", id)
+				t.Errorf("%s is listed twice", id)
 			}
 			seen[id] = true
 		}
@@ -87,7 +87,7 @@ func equalPages(t *testing.T, total, limit int, read func(storage.Page) ([]strin
 			break
 		}
 		if len(page) != limit {
-			t.Errorf("a page of %d before the last, want %d", len(page), limit)
+			t.Errorf("page of %d records before the last page, want %d", len(page), limit)
 		}
 		p.Cursor = next
 	}
@@ -96,19 +96,18 @@ func equalPages(t *testing.T, total, limit int, read func(storage.Page) ([]strin
 	}
 }
 
-// callFilters compares every combination of filters with a filter written out
-// here.
+// callFilters compares combinations of filters with the function passes.
 func callFilters(t *testing.T, s Store) {
 	var all []storage.Call
 	for n := range 60 {
-		r := with(body(fmt.Sprint("c", n), time.Duration(n%20)*time.Minute), func(c *storage.Call) {
+		r := editedCDR(newCDR(fmt.Sprint("c", n), time.Duration(n%20)*time.Minute), func(c *storage.Call) {
 			c.Tracker = []string{"sales", "support", ""}[n%3]
 			c.DID = fmt.Sprint("+9714888000", n%4)
 			c.Caller = fmt.Sprint("+97155123000", n%5)
 			c.Result = []storage.Result{storage.Answered, storage.Missed}[n%2]
 			c.Campaign = []string{"", "spring", "autumn"}[n/2%3]
 			if n%10 == 9 {
-				c.StartedAt = time.Time{} // ordered by when it came
+				c.StartedAt = time.Time{} // sorted by the time of arrival
 			}
 		})
 		call, _ := load(t, s, save(t, s, r).ID)
@@ -123,7 +122,7 @@ func callFilters(t *testing.T, s Store) {
 		func(f *storage.CallFilter) { f.To = noon.Add(15 * time.Minute) },
 		func(f *storage.CallFilter) { f.Tracker = "sales" },
 		func(f *storage.CallFilter) { f.DIDs = []string{"+97148880001", "+97148880002", "+97148880001"} },
-		func(f *storage.CallFilter) { f.Callers = []string{"+971551230001", "+971551230003", "nobody"} },
+		func(f *storage.CallFilter) { f.Callers = []string{"+971551230001", "+971551230003", "unknown"} },
 		func(f *storage.CallFilter) { f.Result = storage.Missed },
 		func(f *storage.CallFilter) { f.Campaign = "spring" },
 	}
@@ -146,17 +145,17 @@ func callFilters(t *testing.T, s Store) {
 		}
 	}
 	if found < 300 {
-		t.Errorf("the filters left %d calls in all: too few to tell anything", found)
+		t.Errorf("the filters match %d calls in total, too few for a meaningful test", found)
 	}
 
 	for name, f := range map[string]storage.CallFilter{
-		"one number":        {DIDs: []string{"+97148880003"}},
-		"one caller":        {Callers: []string{"+971551230004"}},
-		"more than a few":   {DIDs: strings.Split("+97148880001 b c d e f g h i +97148880002", " ")},
-		"many callers":      {Callers: strings.Split("+971551230001 b c d e f g h i +971551230002", " ")},
-		"nothing there":     {DIDs: []string{"+1"}},
-		"nothing to escape": {Tracker: "' OR 1=1 --"},
-		"a NUL":             {DIDs: []string{"+9714888\x000001"}},
+		"one number":      {DIDs: []string{"+97148880003"}},
+		"one caller":      {Callers: []string{"+971551230004"}},
+		"several numbers": {DIDs: strings.Split("+97148880001 b c d e f g h i +97148880002", " ")},
+		"several callers": {Callers: strings.Split("+971551230001 b c d e f g h i +971551230002", " ")},
+		"unknown number":  {DIDs: []string{"+1"}},
+		"SQL injection":   {Tracker: "' OR 1=1 --"},
+		"a NUL":           {DIDs: []string{"+9714888\x000001"}},
 	} {
 		want := slices.DeleteFunc(slices.Clone(all), func(c storage.Call) bool {
 			clean := f
@@ -172,7 +171,7 @@ func callFilters(t *testing.T, s Store) {
 	}
 }
 
-// combinations are sets of n things as bits: none, each, each two, and all.
+// combinations yields subsets of n items as bit sets: none, each one, each pair, and all.
 func combinations(n int) iter.Seq[uint] {
 	return func(yield func(uint) bool) {
 		for set := range uint(1) << n {
@@ -193,21 +192,21 @@ func passes(f storage.CallFilter, c storage.Call) bool {
 		(f.Campaign == "" || c.Campaign == f.Campaign)
 }
 
-// pagesUnderInserts saves calls between and around the pages that it reads: what
-// was there at the start comes once each, in order.
+// pagesUnderInserts saves calls before, on and after the pages that it reads. The calls
+// saved at the start must be listed once each, in order.
 func pagesUnderInserts(f storage.CallFilter) func(*testing.T, Store) {
 	return func(t *testing.T, s Store) {
 		n := 0
 		add := func(after time.Duration) string {
 			n++
-			return save(t, s, with(body(fmt.Sprint(n), after), func(c *storage.Call) {
+			return save(t, s, editedCDR(newCDR(fmt.Sprint(n), after), func(c *storage.Call) {
 				c.DID = fmt.Sprint("+9714888000", 1+n%2)
 				c.Caller = fmt.Sprint("+97155123000", 1+n%2)
 			})).ID
 		}
 		present := make(map[string]int)
 		for i := range 16 {
-			id := add(time.Duration(i/4) * time.Second) // four of one instant
+			id := add(time.Duration(i/4) * time.Second) // four calls at the same time
 			if call, _ := load(t, s, id); passes(f, call) {
 				present[id] = 0
 			}
@@ -220,7 +219,7 @@ func pagesUnderInserts(f storage.CallFilter) func(*testing.T, Store) {
 			}
 			for _, c := range calls {
 				if last.ID != "" && cmp.Or(c.At().Compare(last.At()), strings.Compare(c.ID, last.ID)) >= 0 {
-					t.Errorf("%s at %s after %s at %s", c.ID, c.At(), last.ID, last.At())
+					t.Errorf("%s at %s is listed after %s at %s", c.ID, c.At(), last.ID, last.At())
 				}
 				last = c
 				if _, ok := present[c.ID]; ok {
@@ -232,21 +231,21 @@ func pagesUnderInserts(f storage.CallFilter) func(*testing.T, Store) {
 			}
 			p.Cursor = next
 			add(last.At().Sub(noon) + time.Hour)        // before the first page
-			add(last.At().Sub(noon))                    // in the instant of the last row
-			add(last.At().Sub(noon) - time.Microsecond) // behind it
+			add(last.At().Sub(noon))                    // at the time of the last row
+			add(last.At().Sub(noon) - time.Microsecond) // after the last row
 		}
 		for id, times := range present {
 			if times != 1 {
-				t.Errorf("%s came %d times", id, times)
+				t.Errorf("%s is listed %d times, want once", id, times)
 			}
 		}
 	}
 }
 
 func eachCall(t *testing.T, s Store) {
-	const total = 450 // more than two of the pages in which a store reads
+	const total = 450 // more than two of the pages that a store reads at a time
 	for n := range total {
-		r := storage.Report{Call: storage.Call{Key: fmt.Sprint(n), Tracker: "sales", StartedAt: noon.Add(time.Duration(n/3) * time.Second)}}
+		r := storage.ReceivedCDR{Call: storage.Call{Key: fmt.Sprint(n), Tracker: "sales", StartedAt: noon.Add(time.Duration(n/3) * time.Second)}}
 		if n == 0 {
 			r.Call.Tracker = "support"
 		}
@@ -257,11 +256,11 @@ func eachCall(t *testing.T, s Store) {
 	err := s.EachCall(t.Context(), storage.CallFilter{Tracker: "sales"}, func(c storage.Call) error {
 		keys = append(keys, c.Key)
 		if last.ID != "" && c.At().After(last.At()) {
-			t.Errorf("%s came after %s", c.At(), last.At())
+			t.Errorf("call at %s after a call at %s, want newest first", c.At(), last.At())
 		}
 		last = c
-		if len(keys) == 1 { // a store that holds a lock while it streams would wait for itself
-			save(t, s, storage.Report{Call: storage.Call{Key: "meanwhile", Tracker: "sales", StartedAt: noon.Add(time.Hour)}})
+		if len(keys) == 1 { // would deadlock if the store held a lock
+			save(t, s, storage.ReceivedCDR{Call: storage.Call{Key: "meanwhile", Tracker: "sales", StartedAt: noon.Add(time.Hour)}})
 		}
 		return nil
 	})
@@ -270,18 +269,18 @@ func eachCall(t *testing.T, s Store) {
 	}
 	slices.Sort(keys)
 	if n := len(slices.Compact(keys)); n != total-1 || len(keys) != total-1 {
-		t.Errorf("%d calls, %d of them different; want %d", len(keys), n, total-1)
+		t.Errorf("%d calls, %d of them distinct; want %d", len(keys), n, total-1)
 	}
 
-	enough, came := errors.New("enough"), 0
+	errStop, calls := errors.New("stop"), 0
 	err = s.EachCall(t.Context(), storage.CallFilter{}, func(storage.Call) error {
-		if came++; came == 3 {
-			return enough
+		if calls++; calls == 3 {
+			return errStop
 		}
 		return nil
 	})
-	if !errors.Is(err, enough) || err.Error() != enough.Error() || came != 3 {
-		t.Errorf("error %v after %d calls, want the one it was stopped with after 3", err, came)
+	if !errors.Is(err, errStop) || err.Error() != errStop.Error() || calls != 3 {
+		t.Errorf("error %v after %d calls, want errStop after 3", err, calls)
 	}
 }
 
@@ -291,7 +290,7 @@ func pageSizes(t *testing.T, s Store) {
 		batch[n] = decision(time.Duration(n) * time.Second)
 	}
 	record(t, s, batch...)
-	record(t, s) // none is no error
+	record(t, s) // no decisions
 	for _, tt := range []struct{ limit, want int }{
 		{0, storage.DefaultLimit}, {-1, storage.DefaultLimit}, {1, 1}, {storage.MaxLimit, storage.MaxLimit},
 		{storage.MaxLimit + 1, storage.MaxLimit},
@@ -301,15 +300,15 @@ func pageSizes(t *testing.T, s Store) {
 			t.Errorf("limit %d: %d decisions, next %q, %v; want %d", tt.limit, len(decisions), next, err, tt.want)
 		}
 	}
-	equalPages(t, len(batch), storage.MaxLimit, func(p storage.Page) ([]string, string, error) {
+	expectPages(t, len(batch), storage.MaxLimit, func(p storage.Page) ([]string, string, error) {
 		decisions, next, err := s.Decisions(t.Context(), storage.DecisionFilter{}, p)
 		return ids(decisions, decisionID), next, err
 	})
 }
 
 func badCursors(t *testing.T, s Store) {
-	save(t, s, body("c1", 0))
-	save(t, s, body("c2", 0))
+	save(t, s, newCDR("c1", 0))
+	save(t, s, newCDR("c2", 0))
 	_, good, err := s.Calls(t.Context(), storage.CallFilter{}, storage.Page{Limit: 1})
 	if err != nil || good == "" {
 		t.Fatalf("cursor %q, %v; want one", good, err)
@@ -324,11 +323,11 @@ func badCursors(t *testing.T, s Store) {
 	for name, bad := range map[string]string{
 		"not base64":    "?",
 		"padded":        good + "=",
-		"no cursor":     "AAAA",
-		"cut":           encode(plain[:5]),
+		"too short":     "AAAA",
+		"truncated":     encode(plain[:5]),
 		"too long":      encode(append(slices.Clone(plain), make([]byte, 200)...)),
 		"a NUL":         encode(append(slices.Clone(plain[:20]), 0)),
-		"no UTF-8":      encode(append(slices.Clone(plain[:20]), 0xff)),
+		"not UTF-8":     encode(append(slices.Clone(plain[:20]), 0xff)),
 		"other version": encode(otherVersion),
 	} {
 		if _, _, err := s.Calls(t.Context(), storage.CallFilter{}, storage.Page{Cursor: bad}); !errors.Is(err, storage.ErrBadCursor) {
@@ -359,22 +358,22 @@ func wholeDecision(t *testing.T, s Store) {
 		Trace:         []rules.Step{{Route: "night", Verdict: rules.Closed, Reason: `schedule "night"`}, {Route: "vip ق", Verdict: rules.Matched}},
 		ConfigVersion: 12,
 	}
-	bare := storage.Decision{ID: newID(), At: noon.Add(-time.Hour)}
-	record(t, s, want, bare)
+	minimal := storage.Decision{ID: newID(), At: noon.Add(-time.Hour)}
+	record(t, s, want, minimal)
 	want.At = noon.Add(time.Microsecond)
-	equal(t, "decision", want, loadDecision(t, s, want.ID))
-	equal(t, "bare decision", bare, loadDecision(t, s, bare.ID))
+	expectEqual(t, "decision", want, loadDecision(t, s, want.ID))
+	expectEqual(t, "minimal decision", minimal, loadDecision(t, s, minimal.ID))
 	listed, next, err := s.Decisions(t.Context(), storage.DecisionFilter{}, storage.Page{})
 	if err != nil || next != "" {
 		t.Fatalf("next %q, %v", next, err)
 	}
-	equal(t, "list", []storage.Decision{want, bare}, listed)
+	expectEqual(t, "list", []storage.Decision{want, minimal}, listed)
 
 	nul := decision(0)
 	nul.Route, nul.Flags = "a\x00b\xff", []string{"c\x00d"}
 	record(t, s, nul)
 	if got := loadDecision(t, s, nul.ID); got.Route != "ab\uFFFD" {
-		t.Errorf("route %q, want the text of it", got.Route)
+		t.Errorf("route %q, want the valid text", got.Route)
 	}
 }
 
@@ -390,7 +389,7 @@ func decisionFilters(t *testing.T, s Store) {
 	}
 	record(t, s, all...)
 	ended := all[17]
-	saved := save(t, s, with(anonymous("ended", 0), func(c *storage.Call) {
+	saved := save(t, s, editedCDR(cdrWithoutCallID("ended", 0), func(c *storage.Call) {
 		c.Tracker, c.DID, c.Caller, c.StartedAt = ended.Tracker, ended.DID, ended.Caller, ended.At
 	}))
 	calls, err := s.CallsOfDecisions(t.Context(), append(ids(all, decisionID), "none", ended.ID))

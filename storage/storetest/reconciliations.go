@@ -9,23 +9,23 @@ import (
 	"calltracker/storage"
 )
 
-func reconciliationTests() []test {
-	return []test{
-		{"come back whole, newest first, over pages", func(t *testing.T, s Store) {
+func reconciliationTests() []testCase {
+	return []testCase{
+		{"are listed completely, newest first, in pages", func(t *testing.T, s Store) {
 			var all []storage.Reconciliation
 			for n := range 7 {
 				at := noon.Add(time.Duration(n/2) * time.Minute)
 				r := storage.Reconciliation{
-					ID: newID(), ContactCenter: "aldebaran", Trigger: storage.Scheduled, From: at.Add(-time.Hour), To: at, Reached: at,
+					ID: newID(), ContactCenter: "aldebaran", Trigger: storage.TriggerSchedule, From: at.Add(-time.Hour), To: at, Reached: at,
 					StartedAt: at, EndedAt: at.Add(time.Second), State: storage.ReconciliationDone, Notes: []string{"a note"},
-					Figures: storage.Figures{Requests: n, Found: 9, Present: 7, Backfilled: 2, Enriched: 1, Differing: 3, Unended: 4, Open: []string{"x"}},
+					Counts: storage.ReconciliationCounts{Requests: n, Found: 9, Present: 7, Backfilled: 2, Enriched: 1, Differing: 3, Unended: 4, Open: []string{"x"}},
 				}
 				if err := s.RecordReconciliation(t.Context(), r); err != nil {
 					t.Fatal(err)
 				}
 				all = append(all, r)
 			}
-			if err := s.RecordReconciliation(t.Context(), all[3]); err != nil { // again, and none
+			if err := s.RecordReconciliation(t.Context(), all[3]); err != nil { // recorded twice
 				t.Fatal(err)
 			}
 			slices.Reverse(all)
@@ -33,13 +33,13 @@ func reconciliationTests() []test {
 			if err != nil || next != "" {
 				t.Fatalf("next %q, %v", next, err)
 			}
-			equal(t, "reconciliations", all, got)
-			equalPages(t, len(all), 2, func(p storage.Page) ([]string, string, error) {
+			expectEqual(t, "reconciliations", all, got)
+			expectPages(t, len(all), 2, func(p storage.Page) ([]string, string, error) {
 				page, next, err := s.Reconciliations(t.Context(), p)
 				return ids(page, func(r storage.Reconciliation) string { return r.ID }), next, err
 			})
 		}},
-		{"the last one is that of the schedule, by contact center", func(t *testing.T, s Store) {
+		{"the last one is a scheduled one of the contact center", func(t *testing.T, s Store) {
 			put := func(center string, trigger storage.Trigger, state storage.ReconciliationState, reached, ended time.Duration) {
 				t.Helper()
 				if err := s.RecordReconciliation(t.Context(), storage.Reconciliation{
@@ -48,19 +48,19 @@ func reconciliationTests() []test {
 					t.Fatal(err)
 				}
 			}
-			put("a", storage.Scheduled, storage.ReconciliationDone, time.Hour, 2*time.Hour)
-			put("a", storage.Scheduled, storage.ReconciliationDelayed, 3*time.Hour, 4*time.Hour)
-			put("a", storage.Requested, storage.ReconciliationDone, 9*time.Hour, 9*time.Hour)
-			put("b", storage.Scheduled, storage.ReconciliationDone, 8*time.Hour, 8*time.Hour)
+			put("a", storage.TriggerSchedule, storage.ReconciliationDone, time.Hour, 2*time.Hour)
+			put("a", storage.TriggerSchedule, storage.ReconciliationDelayed, 3*time.Hour, 4*time.Hour)
+			put("a", storage.TriggerRequest, storage.ReconciliationDone, 9*time.Hour, 9*time.Hour)
+			put("b", storage.TriggerSchedule, storage.ReconciliationDone, 8*time.Hour, 8*time.Hour)
 			reached, done, err := s.LastReconciliation(t.Context(), "a")
 			if err != nil || !reached.Equal(noon.Add(3*time.Hour)) || !done.Equal(noon.Add(2*time.Hour)) {
 				t.Errorf("reached %s, done %s, %v", reached, done, err)
 			}
 			if reached, done, err = s.LastReconciliation(t.Context(), "none"); err != nil || !reached.IsZero() || !done.IsZero() {
-				t.Errorf("of none: reached %s, done %s, %v", reached, done, err)
+				t.Errorf("no reconciliation: reached %s, done %s, %v", reached, done, err)
 			}
 		}},
-		{"one holder claims a contact center, until its time is over", func(t *testing.T, s Store) {
+		{"a contact center has one holder until the claim ends", func(t *testing.T, s Store) {
 			claim := func(center, holder string, now, until time.Duration) bool {
 				t.Helper()
 				claimed, err := s.ClaimReconciliation(t.Context(), center, holder, noon.Add(now), noon.Add(until))
@@ -81,11 +81,11 @@ func reconciliationTests() []test {
 				{"a", "two", time.Minute, 3 * time.Minute, false},
 				{"a", "two", 2 * time.Minute, 3 * time.Minute, true},
 				{"a", "one", 2 * time.Minute, 4 * time.Minute, false},
-				{"a", "two", 2 * time.Minute, 0, true}, // given back
+				{"a", "two", 2 * time.Minute, 0, true}, // released
 				{"a", "one", 2 * time.Minute, 4 * time.Minute, true},
 			} {
 				if got := claim(step.center, step.holder, step.now, step.until); got != step.want {
-					t.Errorf("step %d: claimed is %v", i, got)
+					t.Errorf("step %d: claimed %t", i, got)
 				}
 			}
 			var all sync.WaitGroup
@@ -104,13 +104,13 @@ func reconciliationTests() []test {
 			}
 			all.Wait()
 			if len(winners) != 1 {
-				t.Errorf("%d of 16 claimed it", len(winners))
+				t.Errorf("%d of 16 holders claimed the contact center, want 1", len(winners))
 			}
 		}},
-		{"calls are found by their keys", func(t *testing.T, s Store) {
-			other := body("k2", 0)
+		{"calls are found by key", func(t *testing.T, s Store) {
+			other := newCDR("k2", 0)
 			other.Call.ContactCenter = "b"
-			for _, r := range []storage.Report{body("k1", 0), body("k2", 0), other, body("k3", 0)} {
+			for _, r := range []storage.ReceivedCDR{newCDR("k1", 0), newCDR("k2", 0), other, newCDR("k3", 0)} {
 				save(t, s, r)
 			}
 			many := []string{"k1", "k2", "k2", "none"}
@@ -123,7 +123,7 @@ func reconciliationTests() []test {
 			}
 			keys := ids(calls, func(c storage.Call) string { return c.ContactCenter + "/" + c.Key })
 			slices.Sort(keys)
-			equal(t, "keys", []string{"/k1", "/k2"}, keys)
+			expectEqual(t, "keys", []string{"/k1", "/k2"}, keys)
 			if calls, err = s.CallsByKey(t.Context(), []string{"", "b"}, []string{"k2"}); err != nil || len(calls) != 2 {
 				t.Errorf("%d calls in two contact centers, %v", len(calls), err)
 			}
@@ -138,17 +138,17 @@ func reconciliationTests() []test {
 				d.Caller, d.DID = "+971559990001", "+97148889999"
 			}
 			record(t, s, linked, open, later, elsewhere)
-			save(t, s, body("k1", 0))
+			save(t, s, newCDR("k1", 0))
 			n, newest, err := s.OpenDecisions(t.Context(), []string{"sales"}, noon, noon.Add(time.Hour), 1)
 			if err != nil || n != 2 {
-				t.Fatalf("%d open, %v", n, err)
+				t.Fatalf("%d open decisions, %v; want 2", n, err)
 			}
-			equal(t, "newest", []string{later.ID}, newest)
+			expectEqual(t, "newest", []string{later.ID}, newest)
 			if n, _, err = s.OpenDecisions(t.Context(), []string{"sales"}, noon, noon.Add(2*time.Minute), 9); err != nil || n != 1 {
-				t.Errorf("%d open before the end of the span, %v", n, err)
+				t.Errorf("%d open decisions before the end of the period, %v; want 1", n, err)
 			}
 			if n, _, err = s.OpenDecisions(t.Context(), nil, noon, noon.Add(time.Hour), 9); err != nil || n != 0 {
-				t.Errorf("%d open of no tracker, %v", n, err)
+				t.Errorf("%d open decisions without trackers, %v; want none", n, err)
 			}
 		}},
 	}

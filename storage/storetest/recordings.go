@@ -10,23 +10,23 @@ import (
 	"calltracker/storage"
 )
 
-func recordingTests() []test {
+func recordingTests() []testCase {
 	copyOf := func(call string, at time.Time) storage.Recording {
 		return storage.Recording{
 			Call: call, ContactCenter: "aldebaran", At: at, Place: "folder", Name: "ab/cd/" + call, SHA256: "00ff", Bytes: 5 << 32,
-			ContentType: "audio/mpeg", KeptAt: at.Add(time.Minute),
+			ContentType: "audio/mpeg", CopiedAt: at.Add(time.Minute),
 		}
 	}
-	return []test{
-		{"keeps one copy of a call", func(t *testing.T, s Store) {
+	return []testCase{
+		{"each call has one copy", func(t *testing.T, s Store) {
 			id := newID()
 			if _, err := s.Recording(t.Context(), id); !errors.Is(err, storage.ErrNotFound) {
-				t.Errorf("before: %v", err)
+				t.Errorf("before saving: %v, want storage.ErrNotFound", err)
 			}
 			first, second := copyOf(id, noon), copyOf(id, noon)
 			second.Place, second.Bytes = "bucket", 7
 			for _, r := range []storage.Recording{first, second, second} {
-				if err := s.KeepRecording(t.Context(), r); err != nil {
+				if err := s.SaveRecording(t.Context(), r); err != nil {
 					t.Fatal(err)
 				}
 				got, err := s.Recording(t.Context(), id)
@@ -35,23 +35,23 @@ func recordingTests() []test {
 				}
 			}
 			for range 2 {
-				if err := s.ForgetRecording(t.Context(), id); err != nil {
+				if err := s.DeleteRecording(t.Context(), id); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if _, err := s.Recording(t.Context(), id); !errors.Is(err, storage.ErrNotFound) {
-				t.Errorf("after: %v", err)
+				t.Errorf("after deleting: %v, want storage.ErrNotFound", err)
 			}
 		}},
-		{"lists old copies in steps", func(t *testing.T, s Store) {
+		{"old copies are listed in steps", func(t *testing.T, s Store) {
 			var want []string
 			for n := range 5 {
-				r := copyOf(newID(), noon.Add(time.Duration(n/2)*time.Hour)) // some at the same instant
+				r := copyOf(newID(), noon.Add(time.Duration(n/2)*time.Hour)) // some at the same time
 				if n == 4 {
 					r.ContactCenter = "betelgeuse"
 				}
 				want = append(want, r.Call)
-				if err := s.KeepRecording(t.Context(), r); err != nil {
+				if err := s.SaveRecording(t.Context(), r); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -66,7 +66,7 @@ func recordingTests() []test {
 				"none":          {"", noon, nil},
 			} {
 				var got []string
-				f := storage.OldRecordings{ContactCenter: c.center, Before: c.before, Limit: 2}
+				f := storage.RecordingFilter{ContactCenter: c.center, Before: c.before, Limit: 2}
 				for {
 					step, err := s.OldRecordings(t.Context(), f)
 					if err != nil {

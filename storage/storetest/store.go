@@ -9,8 +9,8 @@ import (
 	"calltracker/storage"
 )
 
-func storeTests() []test {
-	return []test{
+func storeTests() []testCase {
+	return []testCase{
 		{"is ready", func(t *testing.T, s Store) {
 			if !s.Ready() {
 				t.Error("not ready")
@@ -23,17 +23,17 @@ func storeTests() []test {
 				t.Errorf("schema version %d, %v", version, err)
 			}
 		}},
-		{"honours a cancelled context", func(t *testing.T, s Store) {
+		{"methods honor a canceled context", func(t *testing.T, s Store) {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			for name, err := range Everything(ctx, s) {
+			for name, err := range ErrorsByMethod(ctx, s) {
 				if !errors.Is(err, context.Canceled) {
 					t.Errorf("%s: %v, want context.Canceled", name, err)
 				}
 			}
-			empty(t, s)
+			expectEmpty(t, s)
 		}},
-		{"a batch that is cancelled is recorded whole or not at all", func(t *testing.T, s Store) {
+		{"a canceled batch of decisions is recorded completely or not at all", func(t *testing.T, s Store) {
 			const size = 300
 			want := 0
 			for range 10 {
@@ -50,31 +50,31 @@ func storeTests() []test {
 				}
 				<-ctx.Done()
 			}
-			equalPages(t, want, storage.MaxLimit, func(p storage.Page) ([]string, string, error) {
+			expectPages(t, want, storage.MaxLimit, func(p storage.Page) ([]string, string, error) {
 				decisions, next, err := s.Decisions(t.Context(), storage.DecisionFilter{}, p)
 				return ids(decisions, decisionID), next, err
 			})
 		}},
-		{"calls itself unavailable past a deadline", func(t *testing.T, s Store) {
+		{"methods return ErrUnavailable after the deadline", func(t *testing.T, s Store) {
 			ctx, cancel := context.WithDeadline(t.Context(), time.Unix(0, 0))
 			defer cancel()
-			for name, err := range Everything(ctx, s) {
+			for name, err := range ErrorsByMethod(ctx, s) {
 				if !errors.Is(err, storage.ErrUnavailable) {
 					t.Errorf("%s: %v, want storage.ErrUnavailable", name, err)
 				}
 			}
-			empty(t, s)
+			expectEmpty(t, s)
 		}},
 	}
 }
 
-// Everything calls every method that asks the database once, and returns each
-// one's error under its name.
-func Everything(ctx context.Context, s Store) map[string]error {
-	var errs = make(map[string]error)
+// ErrorsByMethod calls every method that uses the database once and returns the errors
+// by the name of the method.
+func ErrorsByMethod(ctx context.Context, s Store) map[string]error {
+	errs := make(map[string]error)
 	errs["Ping"] = s.Ping(ctx)
 	_, errs["SchemaVersion"] = s.SchemaVersion(ctx)
-	_, errs["SaveCall"] = s.SaveCall(ctx, body("everything", 0))
+	_, errs["SaveCall"] = s.SaveCall(ctx, newCDR("everything", 0))
 	_, _, errs["Calls"] = s.Calls(ctx, storage.CallFilter{}, storage.Page{})
 	_, _, errs["Call"] = s.Call(ctx, newID())
 	errs["EachCall"] = s.EachCall(ctx, storage.CallFilter{}, func(storage.Call) error { return nil })
@@ -88,7 +88,7 @@ func Everything(ctx context.Context, s Store) map[string]error {
 	_, errs["ActiveConfig"] = s.ActiveConfig(ctx)
 	_, errs["ConfigVersion"] = s.ConfigVersion(ctx, 1)
 	_, _, errs["ConfigVersions"] = s.ConfigVersions(ctx, storage.Page{})
-	_, errs["ConfigMark"] = s.ConfigMark(ctx)
+	_, errs["ConfigChangeToken"] = s.ConfigChangeToken(ctx)
 	errs["PutSecret"] = s.PutSecret(ctx, storage.Secret{Name: "everything"})
 	errs["DeleteSecret"] = s.DeleteSecret(ctx, "everything")
 	_, errs["CallsByKey"] = s.CallsByKey(ctx, []string{""}, []string{"everything"})
@@ -98,27 +98,27 @@ func Everything(ctx context.Context, s Store) map[string]error {
 	_, _, errs["LastReconciliation"] = s.LastReconciliation(ctx, "aldebaran")
 	_, errs["ClaimReconciliation"] = s.ClaimReconciliation(ctx, "aldebaran", "a", noon, noon.Add(time.Minute))
 	_, errs["Secrets"] = s.Secrets(ctx)
-	_, errs["Forget"] = s.Forget(ctx, storage.Forget{Raw: noon})
-	errs["KeepRecording"] = s.KeepRecording(ctx, storage.Recording{Call: newID()})
+	_, errs["ApplyRetention"] = s.ApplyRetention(ctx, storage.RetentionStep{BodiesBefore: noon})
+	errs["SaveRecording"] = s.SaveRecording(ctx, storage.Recording{Call: newID()})
 	_, errs["Recording"] = s.Recording(ctx, newID())
-	_, errs["OldRecordings"] = s.OldRecordings(ctx, storage.OldRecordings{Before: noon})
-	errs["ForgetRecording"] = s.ForgetRecording(ctx, newID())
+	_, errs["OldRecordings"] = s.OldRecordings(ctx, storage.RecordingFilter{Before: noon})
+	errs["DeleteRecording"] = s.DeleteRecording(ctx, newID())
 	errs["AddJobs"] = s.AddJobs(ctx, noon, []storage.NewJob{{Kind: "everything", Key: "k"}})
 	_, errs["ClaimJobs"] = s.ClaimJobs(ctx, storage.JobClaim{Kinds: []string{"everything"}, Now: noon, Until: noon.Add(time.Minute), Limit: 1})
-	errs["SettleJob"] = s.SettleJob(ctx, storage.Job{ID: newID()}, storage.Settlement{State: storage.JobDone, Now: noon})
+	errs["SettleJob"] = s.SettleJob(ctx, storage.Job{ID: newID()}, storage.JobOutcome{State: storage.JobDone, Now: noon})
 	_, errs["ReapJobs"] = s.ReapJobs(ctx, noon)
 	_, errs["PruneJobs"] = s.PruneJobs(ctx, noon, 1)
 	_, _, errs["Jobs"] = s.Jobs(ctx, storage.JobFilter{}, storage.Page{})
 	_, errs["RetryJob"] = s.RetryJob(ctx, newID(), noon)
 	_, errs["CountJobs"] = s.CountJobs(ctx)
 	_, errs["Lease"] = s.Lease(ctx, "everything", "a", noon, noon.Add(time.Minute))
-	_, errs["LinkMissed"] = s.LinkMissed(ctx, noon)
+	_, errs["LinkUnlinkedCalls"] = s.LinkUnlinkedCalls(ctx, noon)
 	errs["Release"] = s.Release(ctx, "everything", "a")
 	return errs
 }
 
-// empty fails the test if the store keeps any record.
-func empty(t *testing.T, s Store) {
+// expectEmpty fails the test if the store has any records.
+func expectEmpty(t *testing.T, s Store) {
 	t.Helper()
 	calls, _, err := s.Calls(t.Context(), storage.CallFilter{}, storage.Page{})
 	if err != nil || len(calls) > 0 {

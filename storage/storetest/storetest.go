@@ -1,5 +1,5 @@
-// Package storetest is the behaviour that every store shows, whatever its
-// database. A store's own tests run it:
+// Package storetest tests the behavior that is common to all stores, whatever their
+// database. The tests of a store run it:
 //
 //	storetest.Run(t, func(t *testing.T) storetest.Store { … })
 package storetest
@@ -18,13 +18,13 @@ import (
 	"calltracker/storage"
 )
 
-// Store is what is tested: all that the server asks of a database.
+// Store is the set of methods that the server needs of a store.
 type Store interface {
 	Ready() bool
 	Ping(ctx context.Context) error
 	SchemaVersion(ctx context.Context) (int64, error)
 
-	SaveCall(ctx context.Context, r storage.Report) (storage.Saved, error)
+	SaveCall(ctx context.Context, cdr storage.ReceivedCDR) (storage.SaveResult, error)
 	Calls(ctx context.Context, f storage.CallFilter, p storage.Page) ([]storage.Call, string, error)
 	Call(ctx context.Context, id string) (storage.Call, []storage.Revision, error)
 	EachCall(ctx context.Context, f storage.CallFilter, use func(storage.Call) error) error
@@ -32,12 +32,12 @@ type Store interface {
 	RecordDecisions(ctx context.Context, decisions []storage.Decision) error
 	Decisions(ctx context.Context, f storage.DecisionFilter, p storage.Page) ([]storage.Decision, string, error)
 	Decision(ctx context.Context, id string) (storage.Decision, error)
-	LinkMissed(ctx context.Context, since time.Time) (int, error)
+	LinkUnlinkedCalls(ctx context.Context, since time.Time) (int, error)
 	CallsOfDecisions(ctx context.Context, ids []string) (map[string]string, error)
 
 	QueueLookups(ctx context.Context, since, now time.Time) (int, error)
-	ClaimLookups(ctx context.Context, now, until time.Time, most int) ([]storage.Lookup, error)
-	SettleLookups(ctx context.Context, settled []storage.Settled) (lost int, err error)
+	ClaimLookups(ctx context.Context, now, until time.Time, limit int) ([]storage.Lookup, error)
+	SettleLookups(ctx context.Context, results []storage.LookupResult) (lost int, err error)
 	RequestLookup(ctx context.Context, id string, now time.Time) (storage.Enrichment, error)
 
 	RecordRejections(ctx context.Context, rejections []storage.Rejection) error
@@ -55,23 +55,23 @@ type Store interface {
 	LastReconciliation(ctx context.Context, contactCenter string) (reached, done time.Time, err error)
 	ClaimReconciliation(ctx context.Context, contactCenter, holder string, now, until time.Time) (bool, error)
 
-	ConfigMark(ctx context.Context) (string, error)
-	ListenConfig(ctx context.Context, heard func()) error
+	ConfigChangeToken(ctx context.Context) (string, error)
+	ListenConfig(ctx context.Context, notify func()) error
 
 	PutSecret(ctx context.Context, secret storage.Secret) error
 	DeleteSecret(ctx context.Context, name string) error
 	Secrets(ctx context.Context) ([]storage.Secret, error)
 
-	Forget(ctx context.Context, f storage.Forget) (storage.Forgotten, error)
+	ApplyRetention(ctx context.Context, step storage.RetentionStep) (storage.RetentionResult, error)
 
-	KeepRecording(ctx context.Context, r storage.Recording) error
+	SaveRecording(ctx context.Context, r storage.Recording) error
 	Recording(ctx context.Context, call string) (storage.Recording, error)
-	OldRecordings(ctx context.Context, f storage.OldRecordings) ([]storage.Recording, error)
-	ForgetRecording(ctx context.Context, call string) error
+	OldRecordings(ctx context.Context, f storage.RecordingFilter) ([]storage.Recording, error)
+	DeleteRecording(ctx context.Context, call string) error
 
 	AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJob) error
 	ClaimJobs(ctx context.Context, c storage.JobClaim) ([]storage.Job, error)
-	SettleJob(ctx context.Context, j storage.Job, with storage.Settlement) error
+	SettleJob(ctx context.Context, j storage.Job, outcome storage.JobOutcome) error
 	ReapJobs(ctx context.Context, now time.Time) (int, error)
 	PruneJobs(ctx context.Context, before time.Time, limit int) (int, error)
 	Jobs(ctx context.Context, f storage.JobFilter, p storage.Page) ([]storage.Job, string, error)
@@ -81,13 +81,13 @@ type Store interface {
 	Release(ctx context.Context, name, holder string) error
 }
 
-// Run tests the stores that open gives: each empty, prepared, and closed by a
-// clean-up that open registered. The tests run side by side, once the test that
+// Run tests the stores that open returns. Each must be empty and prepared, and open must
+// register a cleanup that closes it. The tests run in parallel after the test that
 // called Run returns, and call open from several goroutines.
 func Run(t *testing.T, open func(t *testing.T) Store) {
 	for _, group := range []struct {
 		name  string
-		tests []test
+		tests []testCase
 	}{
 		{"store", storeTests()},
 		{"calls", callTests()},
@@ -98,7 +98,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"config", configTests()},
 		{"secrets", secretTests()},
 		{"jobs", jobTests()},
-		{"retention", forgetTests()},
+		{"retention", retentionTests()},
 		{"recordings", recordingTests()},
 		{"reconciliations", reconciliationTests()},
 	} {
@@ -114,18 +114,18 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 	}
 }
 
-type test struct {
+type testCase struct {
 	name string
 	run  func(t *testing.T, s Store)
 }
 
-// noon is the instant around which the tests' calls are.
+// noon is the time around which the calls of the tests take place.
 var noon = time.Date(2026, time.April, 14, 12, 0, 0, 0, time.UTC)
 
-// body is a report of call key that began at noon + after, and a body of its own.
-func body(key string, after time.Duration) storage.Report {
+// newCDR returns a CDR of the call with the given key, which started at noon + after.
+func newCDR(key string, after time.Duration) storage.ReceivedCDR {
 	started := noon.Add(after)
-	return storage.Report{
+	return storage.ReceivedCDR{
 		Call: storage.Call{
 			Key: key, CallID: key, Tracker: "sales", Direction: "inbound",
 			DID: "+97148880001", RawDID: "048880001", Caller: "+971551230001", RawCaller: "0551230001", CallerName: "Layla",
@@ -140,15 +140,15 @@ func body(key string, after time.Duration) storage.Report {
 	}
 }
 
-// with is a report with another body, of the same call but for what edit does.
-func with(r storage.Report, edit func(*storage.Call)) storage.Report {
+// editedCDR returns a CDR with another body and with the same call, changed by edit.
+func editedCDR(r storage.ReceivedCDR, edit func(*storage.Call)) storage.ReceivedCDR {
 	r.Call.Flags = append([]string(nil), r.Call.Flags...)
 	edit(&r.Call)
 	r.Raw = fmt.Appendf(nil, "%s %x", r.Raw, sha256.Sum256(fmt.Appendf(nil, "%v", r.Call)))
 	return r
 }
 
-// decision is one that fits body(callID, after), without the callID.
+// decision returns the decision for the call of newCDR(key, after), without a callID.
 func decision(after time.Duration) storage.Decision {
 	return storage.Decision{
 		ID: newID(), Tracker: "sales", At: noon.Add(after), DID: "+97148880001", RawDID: "048880001",
@@ -158,13 +158,13 @@ func decision(after time.Duration) storage.Decision {
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
-func save(t *testing.T, s Store, r storage.Report) storage.Saved {
+func save(t *testing.T, s Store, cdr storage.ReceivedCDR) storage.SaveResult {
 	t.Helper()
-	saved, err := s.SaveCall(t.Context(), r)
+	result, err := s.SaveCall(t.Context(), cdr)
 	if err != nil {
-		t.Fatalf("save %s: %v", r.Call.Key, err)
+		t.Fatalf("save %s: %v", cdr.Call.Key, err)
 	}
-	return saved
+	return result
 }
 
 func record(t *testing.T, s Store, decisions ...storage.Decision) {
@@ -192,8 +192,8 @@ func loadDecision(t *testing.T, s Store, id string) storage.Decision {
 	return d
 }
 
-// equal compares records; no list and an empty one are the same.
-func equal[T any](t *testing.T, what string, want, got T) {
+// expectEqual fails the test if the records differ. A nil list equals an empty one.
+func expectEqual[T any](t *testing.T, what string, want, got T) {
 	t.Helper()
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)

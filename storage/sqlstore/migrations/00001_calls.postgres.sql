@@ -1,9 +1,9 @@
--- The twin for PostgreSQL of 00001_calls.sqlite.sql: calls are partitioned by
--- month, so that what is asked of one time reads only its own indexes.
+-- PostgreSQL version of 00001_calls.sqlite.sql. Calls are partitioned by month, so
+-- that a query for a period reads only the indexes of that period.
 
 -- +goose Up
--- A partitioned table can be unique only together with the column that it is
--- partitioned by, so this table holds calls to (call_key, contact_center).
+-- A unique index of a partitioned table must include the partition column, so this
+-- table enforces that (call_key, contact_center) is unique.
 CREATE TABLE call_keys (
     call_key       TEXT   NOT NULL,
     contact_center TEXT   NOT NULL,
@@ -50,13 +50,12 @@ CREATE TABLE calls (
     PRIMARY KEY (id, at_us)
 ) PARTITION BY RANGE (at_us);
 
--- Whatever no month takes: calls of years ago, and those of a month for which no
--- partition was made ahead.
+-- Calls of all months without a partition, such as calls of earlier years.
 CREATE TABLE calls_default PARTITION OF calls DEFAULT;
 
 CREATE INDEX calls_at ON calls (at_us, id);
--- Without the id, which would be half of each: calls of one instant are few, and
--- are put in order when they are read.
+-- Without the id, which would double the size of these indexes. Few calls have the
+-- same time; they are sorted when they are read.
 CREATE INDEX calls_did ON calls (did, at_us);
 CREATE INDEX calls_caller ON calls (caller, at_us);
 CREATE INDEX calls_tracker ON calls (tracker, at_us);

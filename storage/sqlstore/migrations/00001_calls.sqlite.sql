@@ -1,6 +1,6 @@
--- Portable between SQLite and PostgreSQL: instants are microseconds since 1970
--- (0 = none), JSON is text, "no value" is '' or 0. BYTEA is a type name that
--- SQLite accepts and keeps bytes under.
+-- Portable between SQLite and PostgreSQL: times are microseconds since 1970 (0 means
+-- none), JSON is text, and "no value" is '' or 0. SQLite accepts the type name BYTEA
+-- and stores bytes in such a column.
 
 -- +goose Up
 CREATE TABLE calls (
@@ -8,7 +8,7 @@ CREATE TABLE calls (
     contact_center TEXT   NOT NULL,
     call_key       TEXT   NOT NULL,
     tracker        TEXT   NOT NULL,
-    call_id        TEXT   NOT NULL, -- the callID that Ziwo gave
+    call_id        TEXT   NOT NULL, -- callID from Ziwo
     direction      TEXT   NOT NULL,
     did            TEXT   NOT NULL,
     raw_did        TEXT   NOT NULL,
@@ -34,17 +34,18 @@ CREATE TABLE calls (
     flags          TEXT   NOT NULL,
     revised_us     BIGINT NOT NULL,
     received_us    BIGINT NOT NULL,
-    at_us          BIGINT NOT NULL, -- lists are ordered and filtered by it
-    began_us       BIGINT NOT NULL, -- decisions are looked for around it
-    heard_us       BIGINT NOT NULL, -- and around it, where our clock disagrees with Ziwo's, else 0
-    revisions      BIGINT NOT NULL  -- how many bodies came
+    at_us          BIGINT NOT NULL, -- time by which lists are sorted and filtered
+    began_us       BIGINT NOT NULL, -- reported start: the decision is searched around it
+    heard_us       BIGINT NOT NULL, -- start estimated from the arrival, if Ziwo's clock is far off; otherwise 0
+    revisions      BIGINT NOT NULL  -- number of revisions
 );
 
--- The key first: decisions look for their call by it alone.
+-- call_key comes first because decisions search for their call by call_key alone.
 CREATE UNIQUE INDEX calls_key ON calls (call_key, contact_center);
 
--- Lists are ordered by (at_us, id). Only the index of the plain list holds the
--- id; in the others equal instants are few, and every byte is written per call.
+-- Lists are sorted by (at_us, id). Only the index of the unfiltered list includes the
+-- id. In the others few calls have the same time, and a larger index would slow down
+-- every call.
 CREATE INDEX calls_at ON calls (at_us, id);
 CREATE INDEX calls_did ON calls (did, at_us);
 CREATE INDEX calls_caller ON calls (caller, at_us);
@@ -52,11 +53,11 @@ CREATE INDEX calls_tracker ON calls (tracker, at_us);
 CREATE INDEX calls_result ON calls (result, at_us);
 CREATE INDEX calls_campaign ON calls (campaign, at_us) WHERE campaign <> '';
 
--- Calls whose decision is not known; it may be recorded after they were.
+-- Calls without a decision. The decision may be recorded after the call.
 CREATE INDEX calls_unlinked ON calls (received_us, did) WHERE decision_id = '';
 
--- Every different body of a call. No foreign key: a partitioned calls table
--- could not be its target.
+-- The distinct CDR bodies of each call. There is no foreign key because it could not
+-- reference a partitioned table by id alone.
 CREATE TABLE call_revisions (
     of_call     TEXT   NOT NULL, -- calls.id
     number      BIGINT NOT NULL,

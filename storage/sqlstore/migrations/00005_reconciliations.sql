@@ -1,7 +1,7 @@
 -- +goose Up
 CREATE TABLE reconciliations (
     id             TEXT   NOT NULL PRIMARY KEY,
-    at_us          BIGINT NOT NULL, -- when it started
+    at_us          BIGINT NOT NULL, -- time of the start
     ended_us       BIGINT NOT NULL,
     contact_center TEXT   NOT NULL,
     caused_by      TEXT   NOT NULL,
@@ -17,7 +17,7 @@ CREATE TABLE reconciliations (
 CREATE INDEX reconciliations_at ON reconciliations (at_us, id);
 CREATE INDEX reconciliations_reached ON reconciliations (contact_center, reached_us);
 
--- Which process reconciles a contact center now.
+-- The process that currently reconciles each contact center.
 CREATE TABLE reconciliation_claims (
     contact_center TEXT   NOT NULL PRIMARY KEY,
     holder         TEXT   NOT NULL,

@@ -1,12 +1,12 @@
 -- +goose Up
 
--- Copies of recordings that are kept beyond Ziwo, at most one of a call.
+-- Copies of recordings stored outside Ziwo, at most one per call.
 CREATE TABLE recordings (
     of_call        TEXT   NOT NULL PRIMARY KEY, -- calls.id
     contact_center TEXT   NOT NULL,
-    at_us          BIGINT NOT NULL, -- of the call
-    place          TEXT   NOT NULL, -- the folder, or a bucket
-    name           TEXT   NOT NULL, -- there
+    at_us          BIGINT NOT NULL, -- time of the call
+    place          TEXT   NOT NULL, -- folder or bucket
+    name           TEXT   NOT NULL, -- name within place
     sha256         TEXT   NOT NULL, -- hexadecimal
     bytes          BIGINT NOT NULL,
     content_type   TEXT   NOT NULL,

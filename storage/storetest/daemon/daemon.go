@@ -1,6 +1,5 @@
-// Package daemon runs the programs of other companies' servers for tests: each on
-// a free port of this machine, with what it says kept for the error message of a
-// start that fails.
+// Package daemon runs servers of other projects for tests. Each server listens on a free
+// local port. If a start fails, the error contains the output of the server.
 package daemon
 
 import (
@@ -19,125 +18,126 @@ import (
 	"time"
 )
 
-// Daemon is a server that can be stopped, frozen and started again on the port
-// that it has. Its methods are for one goroutine.
+// Daemon is a server that can be stopped, paused and restarted on the same port. Its
+// methods must not be called concurrently.
 type Daemon struct {
-	Name string // for messages
+	Name string // name for errors
 	Port int
 
-	// Command makes the command that runs the server on Port.
+	// Command returns the command that runs the server on Port.
 	Command func() (*exec.Cmd, error)
-	// Ready returns once the server answers, or when ctx ends.
+	// Ready returns when the server answers or ctx ends.
 	Ready func(ctx context.Context) error
-	// Limit is how long that may take.
-	Limit time.Duration
-	// Kill ends the server without letting it finish anything.
-	Kill syscall.Signal
+	// StartTimeout limits the time until the server answers.
+	StartTimeout time.Duration
+	// KillSignal ends the server immediately.
+	KillSignal syscall.Signal
 
-	command *exec.Cmd // nil while it is stopped
+	command *exec.Cmd // nil while the server is stopped
 	exited  chan struct{}
 }
 
-// errEnded means that a server ended before it answered.
-var errEnded = errors.New("it ended at once")
+// errExited is returned if a server exits before it answers.
+var errExited = errors.New("server exited during start")
 
-// logged is how much of what a server says is kept.
-const logged = 1 << 16
+// maxOutput limits the output of a server that is kept.
+const maxOutput = 1 << 16
 
-// StartAnywhere starts the server on a free port, and tries another one when
-// somebody else has taken it meanwhile.
-func (d *Daemon) StartAnywhere() (err error) {
+// StartOnFreePort starts the server on a free port. It tries another port if the server
+// exits, because another process may have taken the port.
+func (d *Daemon) StartOnFreePort() (err error) {
 	for range 5 {
 		if d.Port, err = freePort(); err != nil {
 			return err
 		}
-		if err = d.Start(); !errors.Is(err, errEnded) {
+		if err = d.Start(); !errors.Is(err, errExited) {
 			return err
 		}
 	}
 	return err
 }
 
-// Start starts a server that was stopped and waits until it answers.
+// Start starts a stopped server on Port and waits until it answers.
 func (d *Daemon) Start() error {
 	if d.command != nil {
-		return fmt.Errorf("%s: it runs already", d.Name)
+		return fmt.Errorf("%s: already running", d.Name)
 	}
 	command, err := d.Command()
 	if err != nil {
 		return err
 	}
-	out, into, err := os.Pipe()
+	pipe, writer, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	command.Stdout, command.Stderr = into, into
-	err = errors.Join(command.Start(), into.Close())
+	command.Stdout, command.Stderr = writer, writer
+	err = errors.Join(command.Start(), writer.Close())
 	if err != nil {
-		return errors.Join(fmt.Errorf("%s: %w", d.Name, err), out.Close())
+		return errors.Join(fmt.Errorf("%s: %w", d.Name, err), pipe.Close())
 	}
-	var said log
+	var out output
 	exited := make(chan struct{})
 	go func() {
 		defer close(exited)
-		said.keep(out) // to the end of the server and of its children
-		_ = out.Close()
-		_ = command.Wait() // killed, most likely
+		out.readAll(pipe) // until the server and its children have exited
+		_ = pipe.Close()
+		_ = command.Wait() // usually an error, because the server was killed
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), d.Limit)
+	ctx, cancel := context.WithTimeout(context.Background(), d.StartTimeout)
 	defer cancel()
 	ready := make(chan struct{})
-	var unready error
+	var readyErr error
 	go func() {
 		defer close(ready)
-		unready = d.Ready(ctx)
+		readyErr = d.Ready(ctx)
 	}()
 	select {
 	case <-ready:
-		err = unready
+		err = readyErr
 	case <-exited:
 		cancel()
 		<-ready
-		err = errEnded
+		err = errExited
 	}
 	if err != nil {
-		_ = command.Process.Signal(d.Kill)
+		_ = command.Process.Signal(d.KillSignal)
 		<-exited
-		return fmt.Errorf("%s: %w\n%s", d.Name, err, said.String())
+		return fmt.Errorf("%s: %w\n%s", d.Name, err, out.String())
 	}
 	d.command, d.exited = command, exited
 	return nil
 }
 
-// log is the beginning of what a server says.
-type log struct {
+// output is the first part of the output of a server.
+type output struct {
 	mu   sync.Mutex
 	text strings.Builder
 }
 
-func (l *log) keep(from io.Reader) {
+// readAll reads until the end of the output.
+func (o *output) readAll(from io.Reader) {
 	for lines := bufio.NewScanner(from); lines.Scan(); {
-		l.mu.Lock()
-		if l.text.Len() < logged {
-			fmt.Fprintln(&l.text, lines.Text())
+		o.mu.Lock()
+		if o.text.Len() < maxOutput {
+			fmt.Fprintln(&o.text, lines.Text())
 		}
-		l.mu.Unlock()
+		o.mu.Unlock()
 	}
-	_, _ = io.Copy(io.Discard, from) // a line too long for the scanner must not block the server
+	_, _ = io.Copy(io.Discard, from) // the scanner stops at a line that is too long, but the server must not block
 }
 
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
-// Stop ends the server at once, as a crash would, and waits for its end.
+// Stop kills the server, as a crash would, and waits until it has exited.
 func (d *Daemon) Stop() error {
 	if d.command == nil {
 		return nil
 	}
-	err := d.command.Process.Signal(d.Kill)
+	err := d.command.Process.Signal(d.KillSignal)
 	if errors.Is(err, os.ErrProcessDone) {
 		err = nil
 	}
@@ -146,30 +146,30 @@ func (d *Daemon) Stop() error {
 	return err
 }
 
-// Process is the running server.
+// Process returns the process of the running server.
 func (d *Daemon) Process() (*os.Process, error) {
 	if d.command == nil {
-		return nil, fmt.Errorf("%s: it does not run", d.Name)
+		return nil, fmt.Errorf("%s: not running", d.Name)
 	}
 	return d.command.Process, nil
 }
 
-// Host is the server's address and port, for clients.
+// Host returns the host and port of the server.
 func (d *Daemon) Host() string { return fmt.Sprintf("127.0.0.1:%d", d.Port) }
 
-// Until calls try, again and again, until it succeeds or ctx ends.
-func Until(ctx context.Context, try func(ctx context.Context) error) error {
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
+// RetryUntil calls attempt repeatedly until it succeeds or ctx ends.
+func RetryUntil(ctx context.Context, attempt func(ctx context.Context) error) error {
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
 	for {
-		err := try(ctx)
+		err := attempt(ctx)
 		if err == nil {
 			return nil
 		}
 		select {
-		case <-again.C:
+		case <-ticker.C:
 		case <-ctx.Done():
-			return fmt.Errorf("it does not answer: %w", err)
+			return fmt.Errorf("server does not answer: %w", err)
 		}
 	}
 }
@@ -183,10 +183,10 @@ func freePort() (int, error) {
 	return port, listener.Close()
 }
 
-// closer is a server that can be taken away.
+// closer is a server that can be closed.
 type closer interface{ Close() error }
 
-// ForTest is a new server that ends with the test.
+// ForTest starts a server and closes it when the test ends.
 func ForTest[S closer](t testing.TB, start func() (S, error)) S {
 	t.Helper()
 	s, err := start()
@@ -201,11 +201,11 @@ func ForTest[S closer](t testing.TB, start func() (S, error)) S {
 	return s
 }
 
-// Given is the address in an environment variable, else that of a server that is
-// started.
-func Given(variable string, start func() string) string {
-	if given := os.Getenv(variable); given != "" {
-		return given
+// AddressFromEnv returns the value of an environment variable or, if it is not set, the
+// address that start returns.
+func AddressFromEnv(variable string, start func() string) string {
+	if address := os.Getenv(variable); address != "" {
+		return address
 	}
 	return start()
 }

@@ -1,7 +1,7 @@
-// Package postgrestest starts PostgreSQL servers for tests, each on a free port
-// with a folder of its own, and takes them away again. It needs PostgreSQL's
-// programs; .ci/setup installs them. As root it runs them as the user postgres,
-// since PostgreSQL refuses to run as root.
+// Package postgrestest starts PostgreSQL servers for tests, each on a free port with its
+// own directory, and removes them afterwards. It needs the PostgreSQL server programs,
+// which .ci/setup installs. PostgreSQL refuses to run as root, so root runs it as the
+// user postgres.
 package postgrestest
 
 import (
@@ -26,23 +26,22 @@ import (
 	"calltracker/storage/storetest/daemon"
 )
 
-// Server is a PostgreSQL server that a test may stop, freeze and start again.
-// fsync is on: what it acknowledges is on disk. Its methods are for one
-// goroutine.
+// Server is a PostgreSQL server that a test may stop, pause and restart. fsync is on, so
+// acknowledged commits are on disk. Its methods must not be called concurrently.
 type Server struct {
 	dir string
 	daemon.Daemon
 }
 
-// startTimeout is generous: the machine may be busy, and recovery takes a while.
+// startTimeout is long because the machine may be busy and recovery takes time.
 const startTimeout = time.Minute
 
-// New makes a database cluster and starts a server on it. Close takes both away.
-// Settings, such as "wal_level=minimal", come after its own.
+// New creates a database cluster and starts a server on it. Close removes both.
+// Settings such as "wal_level=minimal" override the defaults of this package.
 func New(settings ...string) (*Server, error) { return NewIn("", settings...) }
 
-// NewIn is New with the cluster in a folder of parent, such as a small disk of
-// its own; empty is that for temporary files.
+// NewIn is like New but creates the cluster in a subdirectory of parent, such as a small
+// file system. If parent is empty, it uses the directory for temporary files.
 func NewIn(parent string, settings ...string) (*Server, error) {
 	dir, err := os.MkdirTemp(parent, "postgrestest")
 	if err != nil {
@@ -50,11 +49,11 @@ func NewIn(parent string, settings ...string) (*Server, error) {
 	}
 	s := &Server{dir: dir}
 	s.Daemon = daemon.Daemon{
-		Name: "postgrestest", Limit: startTimeout, Kill: syscall.SIGQUIT,
+		Name: "postgrestest", StartTimeout: startTimeout, KillSignal: syscall.SIGQUIT,
 		Command: func() (*exec.Cmd, error) { return s.command(settings) },
-		// There is nothing to be told by: its log says so before it is true of the address.
+		// Poll, because the server logs that it is ready before it accepts connections.
 		Ready: func(ctx context.Context) error {
-			return daemon.Until(ctx, func(ctx context.Context) error {
+			return daemon.RetryUntil(ctx, func(ctx context.Context) error {
 				connection, err := pgx.Connect(ctx, s.URL())
 				if err != nil {
 					return err
@@ -64,7 +63,7 @@ func NewIn(parent string, settings ...string) (*Server, error) {
 		},
 	}
 	if err = s.initialize(); err == nil {
-		err = s.StartAnywhere()
+		err = s.StartOnFreePort()
 	}
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
@@ -82,23 +81,23 @@ func (s *Server) initialize() error {
 			return err
 		}
 	}
-	// initdb's own fsync of a few thousand new files proves nothing here.
+	// --no-sync skips the fsync of thousands of new files, which tests do not need.
 	command, err := program("initdb", "--pgdata", s.data(), "--auth", "trust", "--username", "postgres", "--encoding", "UTF8",
 		"--locale", "C", "--no-sync")
 	if err != nil {
 		return err
 	}
-	if said, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("postgrestest: initdb: %w:\n%s", err, said)
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("postgrestest: initdb: %w:\n%s", err, output)
 	}
 	return nil
 }
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
-// Row reads the only row of a statement's answer, on a connection of its own: as
-// somebody who is not the server under test.
-func Row(t testing.TB, address, statement string, into ...any) {
+// QueryRow runs a statement and scans its only row. It uses its own connection,
+// independent of the server under test.
+func QueryRow(t testing.TB, address, statement string, into ...any) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
@@ -112,27 +111,28 @@ func Row(t testing.TB, address, statement string, into ...any) {
 	}
 }
 
-// account is who runs PostgreSQL; nil for whoever runs the test.
+// account returns the user that runs PostgreSQL, or nil for the current user.
 func account() (*syscall.Credential, error) {
 	if os.Getuid() != 0 {
-		return nil, nil //nolint:nilnil // nobody else is an answer
+		return nil, nil //nolint:nilnil // nil is a valid credential
 	}
-	who, err := user.Lookup("postgres")
+	postgres, err := user.Lookup("postgres")
 	if err != nil {
-		return nil, fmt.Errorf("postgrestest: PostgreSQL does not run as root: %w", err)
+		return nil, fmt.Errorf("postgrestest: PostgreSQL cannot run as root and needs a user postgres: %w", err)
 	}
-	uid, err := strconv.ParseUint(who.Uid, 10, 32)
+	uid, err := strconv.ParseUint(postgres.Uid, 10, 32)
 	if err != nil {
 		return nil, err
 	}
-	gid, err := strconv.ParseUint(who.Gid, 10, 32)
+	gid, err := strconv.ParseUint(postgres.Gid, 10, 32)
 	if err != nil {
 		return nil, err
 	}
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 }
 
-// program is one of PostgreSQL's; Debian keeps those of the server out of PATH.
+// program returns a command for a PostgreSQL program. On Debian the server programs are
+// not in PATH.
 func program(name string, args ...string) (*exec.Cmd, error) {
 	path, err := exec.LookPath(name)
 	if err != nil {
@@ -143,18 +143,18 @@ func program(name string, args ...string) (*exec.Cmd, error) {
 		slices.Sort(found)
 		path = found[len(found)-1]
 	}
-	who, err := account()
+	credential, err := account()
 	if err != nil {
 		return nil, err
 	}
 	command := exec.CommandContext(context.Background(), path, args...)
 	command.Dir = "/"
-	command.SysProcAttr = &syscall.SysProcAttr{Credential: who}
+	command.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
 	return command, nil
 }
 
-// URL is the address of its database postgres. It stays the same over Stop and
-// Start.
+// URL returns the URL of the database postgres. It does not change when the server is
+// restarted.
 func (s *Server) URL() string { return s.database("postgres") }
 
 func (s *Server) database(name string) string {
@@ -172,14 +172,13 @@ func (s *Server) command(settings []string) (*exec.Cmd, error) {
 	return program("postgres", arguments...)
 }
 
-// Pause freezes the server and all its processes: connections stay open and
-// nothing answers.
+// Pause suspends all processes of the server. Connections stay open but get no reply.
 func (s *Server) Pause() error { return s.signal(syscall.SIGSTOP) }
 
-// Resume ends a Pause.
+// Resume ends a pause.
 func (s *Server) Resume() error { return s.signal(syscall.SIGCONT) }
 
-// signal reaches the parent first, so that it makes no more children meanwhile
+// signal sends a signal to the parent first, so that it cannot start more children
 // (proc_pid_tid_children(5)).
 func (s *Server) signal(sig syscall.Signal) error {
 	process, err := s.Process()
@@ -206,25 +205,26 @@ func (s *Server) signal(sig syscall.Signal) error {
 	return nil
 }
 
-// Close stops the server and removes what it left.
+// Close stops the server and removes its directory.
 func (s *Server) Close() error { return errors.Join(s.Stop(), os.RemoveAll(s.dir)) }
 
-// Start starts a server that ends with the test.
+// Start starts a server and closes it when the test ends.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	return daemon.ForTest(t, func() (*Server, error) { return New() })
 }
 
-// Address is that of a running server for tests that neither stop it nor own it:
-// the one of TEST_POSTGRES_URL, else one that ends with the test. Whoever uses it
-// keeps to databases made by Database.
+// Address returns the URL of a server that tests share: the one in TEST_POSTGRES_URL or,
+// if that is not set, a new one that is closed when the test ends. Tests must not stop
+// it and must use only databases created by Database.
 func Address(t testing.TB) string {
 	t.Helper()
-	return daemon.Given("TEST_POSTGRES_URL", func() string { return Start(t).URL() })
+	return daemon.AddressFromEnv("TEST_POSTGRES_URL", func() string { return Start(t).URL() })
 }
 
-// Database makes a new database on a server and gives its address. It goes with the server, or with
-// the test where the server stays: dropping a database takes the server seconds.
+// Database creates a database on a server and returns its URL. It drops the database
+// when the test ends only if the server is the one in TEST_POSTGRES_URL, because
+// dropping takes seconds and other servers are removed anyway.
 func Database(t testing.TB, server string) string {
 	t.Helper()
 	name := "test_" + strings.ToLower(rand.Text())

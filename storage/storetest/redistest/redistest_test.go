@@ -10,7 +10,7 @@ import (
 	"calltracker/storage/storetest/redistest"
 )
 
-// ping asks as Redis's own client would.
+// ping sends a PING and returns the reply.
 func ping(t *testing.T, url string) (string, error) {
 	t.Helper()
 	connection, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "redis://"))
@@ -24,22 +24,22 @@ func ping(t *testing.T, url string) (string, error) {
 	if _, err := connection.Write([]byte("PING\r\n")); err != nil {
 		return "", err
 	}
-	answer := make([]byte, 16)
-	n, err := connection.Read(answer)
-	return string(answer[:n]), err
+	reply := make([]byte, 16)
+	n, err := connection.Read(reply)
+	return string(reply[:n]), err
 }
 
-func TestStopAndStartKeepTheAddress(t *testing.T) {
+func TestRestartKeepsTheAddress(t *testing.T) {
 	s := redistest.Start(t)
 	for range 2 {
-		if answer, err := ping(t, s.URL()); err != nil || answer != "+PONG\r\n" {
-			t.Fatalf("answered %q, %v", answer, err)
+		if reply, err := ping(t, s.URL()); err != nil || reply != "+PONG\r\n" {
+			t.Fatalf("reply %q, %v; want PONG", reply, err)
 		}
 		if err := s.Stop(); err != nil {
 			t.Fatal(err)
 		}
-		if answer, err := ping(t, s.URL()); err == nil {
-			t.Fatalf("a stopped server answered %q", answer)
+		if reply, err := ping(t, s.URL()); err == nil {
+			t.Fatalf("reply %q from a stopped server", reply)
 		}
 		if err := s.Start(); err != nil {
 			t.Fatal(err)
@@ -47,7 +47,7 @@ func TestStopAndStartKeepTheAddress(t *testing.T) {
 	}
 }
 
-func TestPauseKeepsConnectionsWithoutAnswer(t *testing.T) {
+func TestPauseKeepsConnections(t *testing.T) {
 	s := redistest.Start(t)
 	if err := s.Pause(); err != nil {
 		t.Fatal(err)
@@ -65,8 +65,8 @@ func TestPauseKeepsConnectionsWithoutAnswer(t *testing.T) {
 	if err := s.Resume(); err != nil {
 		t.Fatal(err)
 	}
-	answer := make([]byte, 16)
-	if n, err := connection.Read(answer); err != nil || string(answer[:n]) != "+PONG\r\n" {
-		t.Errorf("after the pause: %q, %v", answer[:n], err)
+	reply := make([]byte, 16)
+	if n, err := connection.Read(reply); err != nil || string(reply[:n]) != "+PONG\r\n" {
+		t.Errorf("reply %q, %v after the pause; want PONG", reply[:n], err)
 	}
 }
