@@ -22,8 +22,8 @@ function boot(parts, config, script, up) {
   }
 }
 
-// language returns one of the available languages: the page's language, else the
-// first match among the browser's preferences, else English. "fr-CA" matches "fr".
+// language returns one of the available languages: the page's language, the first
+// match among the browser's preferences, or English, in this order. "fr-CA" matches "fr".
 function language(available) {
   const browser = navigator.languages || [navigator.language];
   for (const wanted of [document.documentElement.lang, ...browser]) {

@@ -55,8 +55,8 @@ function popup(config, context) {
     return object(await response.json());
   };
 
-  // safe returns the URL if it uses https, else "". The page's own function may also
-  // return an http URL.
+  // safe returns the URL if it uses https, and "" otherwise. The page's own function
+  // may also return an http URL.
   const safe = (value, own) => {
     try {
       const url = text(value) && new URL(text(value), location.href);
