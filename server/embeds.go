@@ -213,7 +213,7 @@ func (s *api) complain(c echo.Context, err error) error {
 	code, _ := status(err)
 	s.Logger.LogAttrs(c.Request().Context(), slog.LevelInfo, "request refused", slog.Int("status", code),
 		slog.String("method", c.Request().Method), slog.String("route", c.Path()), slog.String("address", c.RealIP()), slog.Any("error", err))
-	body, err := web.Complaint(unknown.Error())
+	body, err := web.ErrorScript(unknown.Error())
 	if err != nil {
 		return err
 	}

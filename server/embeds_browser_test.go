@@ -74,7 +74,7 @@ func webCallbackShows(t *testing.T, w *world) {
 	tab := w.open(t, "https://www.example.com/shows", sitePageOf(embed(web.WebCallback, "v1.2", ""), ""))
 	tab.wait(`window.ziwoConfigs?.length && __webcallback.title`)
 	got := eval[widget](tab, readWidget)
-	want := widget{Classes: []string{"top-left", "mine"}, Title: "We call you back", Text: "Call me", Dir: "ltr", Lang: "en"}
+	want := widget{Classes: []string{"top-left", "mine"}, Title: "We’ll call you back", Text: "Call me", Dir: "ltr", Lang: "en"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the button (-want +got):\n%s", diff)
 	}
@@ -132,7 +132,7 @@ func webCallbackFollowsTheHours(t *testing.T, w *world) {
 			}
 		}
 	}](t, w.h.get("/webcallback/half-days.json").want(t, 200))
-	title := map[bool]string{false: "We call you back", true: "We are closed at the moment"}
+	title := map[bool]string{false: "We’ll call you back", true: "We’re closed right now"}
 	tab.wait(fmt.Sprintf("__webcallback.title === %q", title[config.Offline]))
 	tab.run(`window.heard = []; addEventListener("calltracker-offline", (event) => heard.push(event.detail.offline));`)
 	var heard []bool
@@ -181,7 +181,7 @@ func webCallbackArabic(t *testing.T, w *world) {
 func webCallbackTwoSites(t *testing.T, w *world) {
 	tab := w.open(t, "https://www.example.com/two", sitePageOf(embed(web.WebCallback, "v1.2", ""), embed(web.WebCallback, "open-now", "")+embed(web.WebCallback, "v1.2", "")+embed(web.Jorel, "crm", "")+embed(web.Jorel, "phone-only", "")))
 	tab.wait(`window.ziwoConfigs?.length && window.jorelLoads`)
-	tab.said("that of open-now is left out")
+	tab.said("ignoring the button of open-now")
 	if got := eval[[]int](tab, `[document.querySelectorAll("#__webcallback").length, document.querySelectorAll("#webcallbackScriptLoader").length, document.querySelectorAll("#jorelScriptLoader").length, jorelLoads]`); !slices.Equal(got, []int{1, 1, 1, 1}) {
 		t.Errorf("buttons, loaders, phones, loads: %v", got)
 	}
@@ -230,7 +230,7 @@ func webCallbackPinned(t *testing.T, w *world) {
 	foreign.said("CORS policy") // without it the browser does not check the hash
 	bare := strings.ReplaceAll(pinned(""), `integrity="" crossorigin="anonymous"`, "")
 	foreign = w.open(t, "https://www.example.com/versioned", bare)
-	foreign.said("is there such a site, with https://www.example.com among its origins?")
+	foreign.said("check that the site exists and that its origins include https://www.example.com")
 	foreign.fine()
 }
 
@@ -239,7 +239,7 @@ func webCallbackWithoutAButton(t *testing.T, w *world) {
 	w.host(t, "webcallback.ziwo.io", func(out http.ResponseWriter, _ *http.Request) { out.Header().Set("Content-Type", "text/javascript") })
 	hurry := `<script>const patient = setTimeout; window.setTimeout = (run, wait) => patient(run, wait / 100)</script>`
 	tab := w.open(t, "https://www.example.com/no-button", sitePageOf(hurry+embed(web.WebCallback, "v1.2", ""), ""))
-	tab.said("made no button within 10 s")
+	tab.said("created no button within 10 s")
 	tab.fine()
 }
 
@@ -251,7 +251,7 @@ func ziwoAway(t *testing.T, w *world) {
 	w.answer(200, oneCustomer, nil)
 	tab := w.open(t, "https://agents.example.com/away", sitePageOf(embed(web.WebCallback, "v1.2", "")+embed(web.Jorel, "crm", ""), `<a id="link" href="tel:+33176431400">France</a><script>window.after = true</script>`))
 	tab.wait("window.after")
-	tab.said("https://webcallback.ziwo.io/master/latest/webcallback.js could not be loaded")
+	tab.said("failed to load https://webcallback.ziwo.io/master/latest/webcallback.js")
 	tab.said("https://jorel.ziwo.io/master/latest/jorel.js")
 	tab.run(`addEventListener("click", (event) => { window.natural = !event.defaultPrevented; event.preventDefault(); }); document.getElementById("link").click();`)
 	if !eval[bool](tab, "natural") {
@@ -385,7 +385,7 @@ func jorelClickToCall(t *testing.T, w *world) {
 		<p id="prose">Ring 050 111 2244 or +44 (0)20 7946 0000, order 0123456, on 01.02.2026, at 10:30, id a0501112233, for 1.234.567,89. أو ٠٥٠ ١١١ ٢٢٨٨ اليوم</p>
 		<textarea id="field">050 111 2255</textarea> <code>050 111 2266</code>`), strictPolicy)
 	tab.wait("window.called && document.querySelectorAll('#prose a').length")
-	tab.said(`"p:::no" is no CSS selector`) // and the others serve all the same
+	tab.said(`"p:::no" is not a valid CSS selector`) // and the others serve all the same
 	if got := eval[[]string](tab, `[...document.querySelectorAll("#prose a")].map((a) => a.textContent + " " + a.href)`); !slices.Equal(got, []string{"050 111 2244 tel:+971501112244", "+44 (0)20 7946 0000 tel:+442079460000", "٠٥٠ ١١١ ٢٢٨٨ tel:+971501112288"}) {
 		t.Errorf("the numbers in the text are %q", got)
 	}

@@ -203,9 +203,9 @@ func popupNoneAndUnavailable(t *testing.T, w *world) {
 		"nobody":                  {200, noCustomer, "https://acme-crm.example.com/search?q=0501112233", ""},
 		"nobody, nowhere":         {200, `{"status":"none","url":"","customers":[]}`, "", "Incoming call +971501112233 × No customer has this number"},
 		"unavailable":             {200, `{"status":"unavailable","url":"https://acme-crm.example.com/search","customers":[]}`, "https://acme-crm.example.com/search", ""},
-		"wrong key":               {401, `{"status":401}`, "", "Incoming call +971501112233 × The customer could not be looked up"},
-		"broken":                  {500, `<h1>Oh</h1>`, "", "Incoming call +971501112233 × The customer could not be looked up"},
-		"not JSON":                {200, `<h1>Oh</h1>`, "", "Incoming call +971501112233 × The customer could not be looked up"},
+		"wrong key":               {401, `{"status":401}`, "", "Incoming call +971501112233 × Customer lookup failed"},
+		"broken":                  {500, `<h1>Oh</h1>`, "", "Incoming call +971501112233 × Customer lookup failed"},
+		"not JSON":                {200, `<h1>Oh</h1>`, "", "Incoming call +971501112233 × Customer lookup failed"},
 		"an address that is code": {200, `{"status":"found","url":"javascript:alert(1)","customers":[{"name":"x","url":"http://acme-crm.example.com/"}]}`, "", "Incoming call +971501112233 ×"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -277,7 +277,7 @@ func popupSlow(t *testing.T, w *world) {
 	never := agents(t, w, "crm", "")
 	never.run(`ring("_jorel-dialog-state-ringing", { callID: "3", customerNumber: "+971501112233", direction: "inbound" })`)
 	never.wait(`document.querySelector("calltracker-card")`)
-	if got := eval[string](never, cardText); !strings.Contains(got, "could not be looked up") {
+	if got := eval[string](never, cardText); !strings.Contains(got, "Customer lookup failed") {
 		t.Errorf("without an answer the card says %q", got)
 	}
 }
@@ -426,9 +426,9 @@ func popupWithARealCRM(t *testing.T, w *world) {
 	// A token that is not the site's opens nothing, and the console says why.
 	refused := open("refused", token[:len(token)-2])
 	refused.run(`ring("_jorel-dialog-state-ringing", { callID: "1", customerNumber: "+971502220001", direction: "inbound" })`, asClick)
-	refused.said("data-token or data-key is missing, wrong or out of date")
+	refused.said("data-token or data-key is missing, invalid, or expired")
 	refused.wait(`document.querySelector("calltracker-card")`)
-	if got := eval[string](refused, cardText); got != "Incoming call +971502220001 × The customer could not be looked up" {
+	if got := eval[string](refused, cardText); got != "Incoming call +971502220001 × Customer lookup failed" {
 		t.Errorf("the card says %q", got)
 	}
 	// The page renews its token while it is open.
@@ -437,7 +437,7 @@ func popupWithARealCRM(t *testing.T, w *world) {
 	// A page of another origin gets no answer that it may read.
 	elsewhere := w.open(t, "https://www.example.com/real", sitePageOf(fmt.Sprintf(`<script src="https://desk.example.com/popup/desk.js" data-token="%s"></script>`, token), ""))
 	elsewhere.run(`ring("_jorel-dialog-state-ringing", { callID: "1", customerNumber: "+971502220001", direction: "inbound" })`, asClick)
-	elsewhere.said("is it among the origins of desk?")
+	elsewhere.said("check that the origins of desk include it")
 	elsewhere.fine()
 
 	popupSpeed(t, open("speed", token), "https://acme.kustomerapp.com/app/customers/501")

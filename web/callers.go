@@ -1,7 +1,7 @@
 package web
 
 import (
-	_ "embed" // of the page
+	_ "embed" // for callers.html
 	"html/template"
 	"io"
 )
@@ -11,15 +11,16 @@ var callersHTML string
 
 var callersTemplate = template.Must(template.New("callers").Parse(callersHTML))
 
-// CallersPage is what an agent sees when it is not one customer who calls: whom
-// to choose, or where to go on. Addresses must be https.
+// CallersPage is the page that an agent sees when a number does not lead to
+// exactly one customer: the customers to choose from, and links into the CRM.
+// Every URL must use https.
 type CallersPage struct {
 	Site, Title, Number, Note string
 	Customers                 []CallerLink
 	Links                     []CallerLink
 }
 
-// CallerLink is a customer or a page of a CRM.
+// CallerLink is a link to a customer or to another page of a CRM.
 type CallerLink struct{ Name, URL, About string }
 
 // Write renders the page.

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// TextKeys are the texts of Ziwo's button that a site may change, by Ziwo's
-// names (https://www.ziwo.io/api-integration-developers/).
+// TextKeys returns Ziwo's names for the button texts that a site may change
+// (https://www.ziwo.io/api-integration-developers/).
 func TextKeys() []string {
 	return []string{
 		"mainButtonTooltip", "offlineButtonTooltip", "formTitle", "formInputLabel", "formButton",
@@ -14,29 +14,29 @@ func TextKeys() []string {
 	}
 }
 
-// Texts are those of the button in the languages that come with the server, by
-// language. The caller may change what it gets.
+// Texts returns the built-in texts of the callback button, by language and
+// key. The caller may modify the result.
 func Texts() map[string]map[string]string {
 	return map[string]map[string]string{
 		"en": {
-			"mainButtonTooltip":    "We call you back",
-			"offlineButtonTooltip": "We are closed at the moment",
-			"formTitle":            "Leave your number and we call you right away",
+			"mainButtonTooltip":    "We’ll call you back",
+			"offlineButtonTooltip": "We’re closed right now",
+			"formTitle":            "Leave your number and we’ll call you right away",
 			"formInputLabel":       "Your phone number",
 			"formButton":           "Call me",
-			"successTitle":         "We are calling you",
-			"successMessage":       "Your phone rings in a moment.",
-			"failureTitle":         "That did not work",
-			"failureMessage":       "We could not reach you. Please check the number and try again.",
+			"successTitle":         "We’re calling you",
+			"successMessage":       "Your phone will ring in a moment.",
+			"failureTitle":         "That didn’t work",
+			"failureMessage":       "We couldn’t reach you. Check the number and try again.",
 		},
 		"fr": {
 			"mainButtonTooltip":    "Nous vous rappelons",
 			"offlineButtonTooltip": "Nous sommes fermés pour le moment",
-			"formTitle":            "Laissez votre numéro, nous vous appelons tout de suite",
+			"formTitle":            "Laissez votre numéro et nous vous appelons tout de suite",
 			"formInputLabel":       "Votre numéro de téléphone",
 			"formButton":           "Appelez-moi",
 			"successTitle":         "Nous vous appelons",
-			"successMessage":       "Votre téléphone sonne dans un instant.",
+			"successMessage":       "Votre téléphone va sonner dans un instant.",
 			"failureTitle":         "Cela n’a pas fonctionné",
 			"failureMessage":       "Nous n’avons pas pu vous joindre. Vérifiez le numéro et réessayez.",
 		},
@@ -49,13 +49,13 @@ func Texts() map[string]map[string]string {
 			"successTitle":         "نتصل بك الآن",
 			"successMessage":       "سيرن هاتفك بعد لحظات.",
 			"failureTitle":         "لم ينجح ذلك",
-			"failureMessage":       "تعذر الوصول إليك. تحقق من الرقم ثم حاول مرة أخرى.",
+			"failureMessage":       "تعذر الاتصال بك. تحقق من الرقم ثم حاول مرة أخرى.",
 		},
 	}
 }
 
-// CardTexts are what the card of the pop-up says in the languages that come with
-// the server, by language. The caller may change what it gets.
+// CardTexts returns the built-in texts of the pop-up card, by language and
+// key. The caller may modify the result.
 func CardTexts() map[string]map[string]string {
 	return map[string]map[string]string{
 		"en": {
@@ -65,8 +65,8 @@ func CardTexts() map[string]map[string]string {
 			"close":       "Close",
 			"choose":      "Several customers have this number",
 			"none":        "No customer has this number",
-			"unavailable": "The customer could not be looked up",
-			"search":      "Search in the CRM",
+			"unavailable": "Customer lookup failed",
+			"search":      "Search the CRM",
 			"looking":     "Looking up",
 		},
 		"fr": {
@@ -77,7 +77,7 @@ func CardTexts() map[string]map[string]string {
 			"choose":      "Plusieurs clients ont ce numéro",
 			"none":        "Aucun client n’a ce numéro",
 			"unavailable": "La recherche du client a échoué",
-			"search":      "Chercher dans le CRM",
+			"search":      "Rechercher dans le CRM",
 			"looking":     "Recherche de",
 		},
 		"ar": {
@@ -94,7 +94,7 @@ func CardTexts() map[string]map[string]string {
 	}
 }
 
-// Direction is that in which a language is written: "ltr" or "rtl".
+// Direction returns the direction in which a language is written: "ltr" or "rtl".
 func Direction(language string) string {
 	base, _, _ := strings.Cut(strings.ToLower(language), "-")
 	if slices.Contains([]string{"ar", "dv", "fa", "he", "ku", "ps", "ug", "ur", "yi"}, base) {

@@ -1,6 +1,6 @@
-// Package web is what browsers get: the scripts that embed Ziwo's button and
-// web phone in other pages, and the pages of the server itself, with their
-// styles. All of it is embedded in the binary.
+// Package web holds everything that a browser loads: the scripts that embed
+// Ziwo's button and web phone in other people's pages, and the server's own
+// pages with their styles. All of it is embedded in the binary.
 package web
 
 import (
@@ -12,6 +12,8 @@ import (
 	"encoding/json"
 	"html/template"
 	"io"
+	"path"
+	"strconv"
 	"strings"
 )
 
@@ -20,23 +22,24 @@ import (
 //go:embed served
 var served embed.FS
 
-// Kind is one of the scripts. The zero value is invalid.
+// Kind names an embed script. The zero value is invalid.
 type Kind string
 
-// The scripts, by the folder of their addresses.
+// The embed scripts. Each value is the first segment of the script's URL path.
 const (
 	WebCallback Kind = "webcallback"
 	Jorel       Kind = "jorel"
 	Popup       Kind = "popup"
 )
 
-// Kinds lists the scripts.
+// Kinds returns every embed script.
 func Kinds() []Kind { return []Kind{WebCallback, Jorel, Popup} }
 
-// Script is the script with a configuration in it. The configuration is handed
-// over as a string for JSON.parse: no text in it can end the string, since
-// encoding/json escapes what ends a script element or a line, and no key can
-// mean more than a name, as "__proto__" would in a literal.
+// Script returns the script with a configuration embedded in it. The
+// configuration is a string literal that the script passes to JSON.parse.
+// encoding/json escapes every character that could end the literal, the line,
+// or the script element. Unlike in an object literal, the key "__proto__" has
+// no special meaning in JSON.
 func (k Kind) Script(config []byte) ([]byte, error) {
 	quoted, err := json.Marshal(string(config))
 	if err != nil {
@@ -47,38 +50,39 @@ func (k Kind) Script(config []byte) ([]byte, error) {
 	return append(out, "));\n"...), nil
 }
 
-// Release is a script that never changes under its address, and fetches its
-// configuration: a page can pin it.
+// Release is a versioned script that fetches its configuration. The body at a
+// versioned URL never changes, so a page can pin it with Subresource Integrity.
 type Release struct {
-	Version   string // stands in its address
-	Integrity string // for the attribute integrity of the script element
+	Version   string // last segment of the URL path, without ".js"
+	Integrity string // value of the script element's integrity attribute
 	Body      []byte
 }
 
-// Release is the one of this binary.
+// Release returns the versioned script in this binary.
 func (k Kind) Release() Release {
 	body := append(k.code(".pinned.js"), "();\n"...)
 	sum, integrity := sha256.Sum256(body), sha512.Sum384(body)
-	const shown = 8 // bytes; enough to tell releases apart
+	const prefix = 8 // bytes of the hash; enough to distinguish releases
 	return Release{
-		Version:   hex.EncodeToString(sum[:shown]),
+		Version:   hex.EncodeToString(sum[:prefix]),
 		Integrity: "sha384-" + base64.StdEncoding.EncodeToString(integrity[:]),
 		Body:      body,
 	}
 }
 
-// code is an expression that takes the configuration; the caller may append to it.
+// code returns a function expression that takes the configuration. The caller
+// may append to the result.
 func (k Kind) code(suffix string) []byte {
 	code, err := served.ReadFile("served/" + string(k) + suffix)
 	if err != nil {
-		panic("web: no script " + string(k)) // a Kind that nobody declared
+		panic("web: unknown script kind " + strconv.Quote(string(k)))
 	}
 	return code
 }
 
-// Complaint is a script that does nothing but tell the web developer, in the
-// console, what is wrong.
-func Complaint(message string) ([]byte, error) {
+// ErrorScript returns a script that only logs message as an error to the
+// browser console.
+func ErrorScript(message string) ([]byte, error) {
 	quoted, err := json.Marshal("calltracker: " + message)
 	if err != nil {
 		return nil, err
@@ -91,54 +95,54 @@ var siteHTML string
 
 var siteTemplate = template.Must(template.New("site").Parse(siteHTML))
 
-// SitePage is what the page for a site's owner shows.
+// SitePage is the data of the page that a site's owner opens to set up embeds.
 type SitePage struct {
 	Site   string
 	Embeds []SiteEmbed
-	Button *SiteButton // nil for a site without one
+	Button *SiteButton // nil if the site has no callback button
 	Checks []SiteCheck
 }
 
-// SiteEmbed is a line to paste.
+// SiteEmbed is a script tag to paste into a page.
 type SiteEmbed struct {
 	Title, About, Line, Pinned string
-	Policy                     string // what a Content-Security-Policy has to allow
+	Policy                     string // directives that a Content-Security-Policy must include
 }
 
-// SiteButton is the call-me-back button as it is now.
+// SiteButton is the current state of the callback button.
 type SiteButton struct {
-	Corner     string // a class of the page's stylesheet
-	Place      string // the same in words
+	Corner     string // class in the page's stylesheet
+	Place      string // position as a sentence
 	Offline    bool
-	Why        string
-	Next       string // RFC 3339; "" when nothing changes
+	Why        string // reason for the state
+	Next       string // time of the next change in RFC 3339; "" if there is none
 	NextText   string
 	NextState  string
 	Extensions []string
 	Languages  []SiteLanguage
 }
 
-// SiteLanguage is the texts of the button in one language.
+// SiteLanguage is the button's texts in one language.
 type SiteLanguage struct {
 	Code, Name, Direction string
 	Shown                 bool
 	Texts                 map[string]string
 }
 
-// Text is one of the texts, by Ziwo's name for it.
+// Text returns a text by Ziwo's name for it.
 func (l SiteLanguage) Text(name string) string { return l.Texts[name] }
 
-// CheckState tells whether a thing is there, and how much it matters.
+// CheckState is the outcome of one check of a site.
 type CheckState string
 
-// The states; they are classes of the page's stylesheet, too.
+// The check states. Each value is also a class in the page's stylesheet.
 const (
 	CheckDone     CheckState = "done"
 	CheckMissing  CheckState = "missing"
 	CheckOptional CheckState = "optional"
 )
 
-// SiteCheck is one thing that a site needs or may have.
+// SiteCheck is one line of the checklist on a site's page.
 type SiteCheck struct {
 	State CheckState
 	Text  string
@@ -153,8 +157,8 @@ func (p SitePage) Write(w io.Writer) error {
 	}{p, style, script})
 }
 
-// Asset is a style or script of the pages, by the name that they use for it,
-// which changes with the content.
+// Asset returns a stylesheet or script of the server's own pages. The name
+// contains a hash of the content. Asset reports false for any other name.
 func Asset(name string) (body []byte, ok bool) {
 	for _, file := range []string{"site.css", "site.js"} {
 		if name == assetName(file) {
@@ -165,13 +169,15 @@ func Asset(name string) (body []byte, ok bool) {
 	return nil, false
 }
 
+// assetName returns the name under which the server's pages load a file: its
+// base name, a hash of its content, and its extension.
 func assetName(file string) string {
 	body, err := served.ReadFile("served/" + file)
 	if err != nil {
-		panic("web: no file " + file) // the name stands in this package
+		panic("web: missing embedded file " + strconv.Quote(file))
 	}
 	sum := sha256.Sum256(body)
-	const shown = 8
-	kind := file[strings.LastIndexByte(file, '.'):]
-	return strings.TrimSuffix(file, kind) + "-" + hex.EncodeToString(sum[:shown]) + kind
+	const prefix = 8 // bytes of the hash
+	extension := path.Ext(file)
+	return strings.TrimSuffix(file, extension) + "-" + hex.EncodeToString(sum[:prefix]) + extension
 }

@@ -1,7 +1,10 @@
-// Command generate checks the browser scripts of web/scripts and writes them,
-// minified, to web/served, from where they are embedded. With -check it only
-// tells what is wrong: a slip that a linter finds, or a served file that is not
-// what its sources give. `go generate ./web` and `make lint` run it.
+// Command generate lints the browser scripts in web/scripts and writes them,
+// minified, to web/served. Package web embeds the files in web/served.
+//
+// With -check, the command writes nothing. It fails if the linter finds a
+// problem, or if a file in web/served does not match its sources.
+//
+// `go generate ./web` and `make lint` run this command.
 package main
 
 import (
@@ -17,34 +20,36 @@ import (
 	"github.com/evanw/esbuild/pkg/api"
 )
 
-// bundles are the served scripts: the functions that each runs, in this order,
-// and the files with them. A file has the name of its function.
+// bundles maps each served script to the functions that it runs, in order. The
+// function f is declared in f.js.
 var bundles = map[string][]string{
 	"webcallback": {"webcallback"},
 	"jorel":       {"jorel", "calls", "popup"},
 	"popup":       {"popup"},
 }
 
-// variants are the ways in which a bundle starts: what the names of its files end
-// with, the files that it begins with, and the call with which it ends.
+// variants are the two forms of every bundle. One has its configuration embedded;
+// the other, which pages can pin, fetches it.
 var variants = []struct {
-	suffix string
-	shared []string
-	call   string
+	suffix string   // end of the served file's name
+	shared []string // scripts at the start of the bundle
+	call   string   // statement at the end of the bundle
 }{
 	{".js", []string{"boot"}, `boot([%s], embedded, document.currentScript, "..");`},
 	{".pinned.js", []string{"boot", "pinned"}, `pinned([%s]);`},
 }
 
-// configuration stands in a bundle where the server puts that of a site.
-const configuration = "CONFIGURATION"
+// placeholder marks the place in a bundle where the server inserts a site's
+// configuration.
+const placeholder = "CONFIGURATION"
 
-// pages are scripts and styles of our own pages, which are minified one by one.
-var pages = []string{"site.js", "site.css"}
+// pageAssets are the scripts and styles of the server's own pages. Each is
+// minified separately.
+var pageAssets = []string{"site.js", "site.css"}
 
 func main() {
-	dir := flag.String("dir", ".", "the folder web/")
-	check := flag.Bool("check", false, "write nothing, fail when something would change")
+	dir := flag.String("dir", ".", "path of the web directory")
+	check := flag.Bool("check", false, "write nothing; fail if a served file is out of date")
 	flag.Parse()
 	if err := run(*dir, *check); err != nil {
 		fmt.Fprintln(os.Stderr, "generate:", err)
@@ -54,29 +59,29 @@ func main() {
 
 func run(dir string, check bool) error {
 	out := map[string][]byte{}
-	var failed []error
+	var errs []error
 	for name, parts := range bundles {
 		for _, v := range variants {
 			code, err := bundle(filepath.Join(dir, "scripts"), slices.Concat(v.shared, parts), fmt.Sprintf(v.call, strings.Join(parts, ", ")))
-			failed = append(failed, err)
+			errs = append(errs, err)
 			out[name+v.suffix] = code
 		}
 	}
-	for _, name := range pages {
-		code, err := page(filepath.Join(dir, "scripts", name))
-		failed = append(failed, err)
+	for _, name := range pageAssets {
+		code, err := pageAsset(filepath.Join(dir, "scripts", name))
+		errs = append(errs, err)
 		out[name] = code
 	}
-	if err := errors.Join(failed...); err != nil {
+	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	for name, code := range out {
 		path := filepath.Join(dir, "served", name)
-		if was, err := os.ReadFile(path); err == nil && bytes.Equal(was, code) {
+		if current, err := os.ReadFile(path); err == nil && bytes.Equal(current, code) {
 			continue
 		}
 		if check {
-			return fmt.Errorf("%s is not what its sources give; run go generate ./web", path)
+			return fmt.Errorf("%s is out of date: run go generate ./web", path)
 		}
 		if err := os.WriteFile(path, code, 0o644); err != nil {
 			return err
@@ -85,38 +90,39 @@ func run(dir string, check bool) error {
 	return nil
 }
 
-// bundle is one served script: an expression in parentheses that is a function
-// of the configuration, so that the server only adds the call.
+// bundle returns one served script: a function expression in parentheses that
+// takes the configuration. The server appends the call.
 func bundle(dir string, files []string, call string) ([]byte, error) {
 	code := strings.Builder{}
 	code.WriteString("((embedded) => {\n\"use strict\";\n")
-	var failed []error
+	var errs []error
 	for _, name := range files {
 		path := filepath.Join(dir, name+".js")
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err
 		}
-		failed = append(failed, lint(path, text))
+		errs = append(errs, lint(path, text))
 		code.Write(text)
 	}
-	// Called, or esbuild would drop a function that nothing uses.
-	fmt.Fprintf(&code, "%s\n})(%s)", call, configuration)
-	if err := errors.Join(failed...); err != nil {
+	// Without the call, esbuild would drop the unused function.
+	fmt.Fprintf(&code, "%s\n})(%s)", call, placeholder)
+	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	small, err := minify(code.String(), strings.Join(files, "+"), api.LoaderJS)
+	minified, err := minify(code.String(), strings.Join(files, "+"), api.LoaderJS)
 	if err != nil {
 		return nil, err
 	}
-	small, called := bytes.CutSuffix(small, []byte("("+configuration+")"))
-	if !called {
+	minified, found := bytes.CutSuffix(minified, []byte("("+placeholder+")"))
+	if !found {
 		return nil, fmt.Errorf("%s: the minified bundle does not end with its call", strings.Join(files, "+"))
 	}
-	return small, nil
+	return minified, nil
 }
 
-func page(path string) ([]byte, error) {
+// pageAsset returns a minified script or stylesheet.
+func pageAsset(path string) ([]byte, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -131,19 +137,19 @@ func page(path string) ([]byte, error) {
 	return minify(string(text), path, loader)
 }
 
-// minify makes a script as small as esbuild can; what esbuild warns of is an error.
+// minify returns code minified by esbuild. It treats esbuild's warnings as errors.
 func minify(code, name string, loader api.Loader) ([]byte, error) {
 	result := api.Transform(code, api.TransformOptions{
 		Loader: loader, Sourcefile: name, Target: api.ES2020, Charset: api.CharsetASCII,
 		MinifyWhitespace: true, MinifyIdentifiers: true, MinifySyntax: true, LogLevel: api.LogLevelSilent,
 	})
-	var failed []error
+	var errs []error
 	for _, m := range append(result.Errors, result.Warnings...) {
-		place := name
+		location := name
 		if m.Location != nil {
-			place = fmt.Sprintf("%s: line %d of the bundle, %q", name, m.Location.Line, strings.TrimSpace(m.Location.LineText))
+			location = fmt.Sprintf("%s: line %d of the bundle, %q", name, m.Location.Line, strings.TrimSpace(m.Location.LineText))
 		}
-		failed = append(failed, fmt.Errorf("%s: %s", place, m.Text))
+		errs = append(errs, fmt.Errorf("%s: %s", location, m.Text))
 	}
-	return bytes.TrimRight(result.Code, ";\n"), errors.Join(failed...)
+	return bytes.TrimRight(result.Code, ";\n"), errors.Join(errs...)
 }

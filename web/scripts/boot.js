@@ -1,16 +1,16 @@
-// Every script of calltracker starts here. `parts` are the functions that do the
-// work, `config` is the site's configuration, `script` the <script> that brought
-// them, and `up` the way from its address to the server's.
+// boot starts an embed script. `parts` are the functions to run, `config` is the
+// site's configuration, `script` is the <script> element that loaded this code,
+// and `up` is the relative path from the script's URL to the server's base URL.
 //
-// Nothing that goes wrong in here may reach the page: it ends in the console.
+// An error in a part never reaches the page: boot logs it to the console.
 function boot(parts, config, script, up) {
   const context = {
     site: config.calltracker.site,
-    // Where the server is: whatever the page's own line says, so that a server
-    // behind another name or path needs no setting for it. The browser knows the
-    // line no more when the code was pasted inline, or is a module.
+    // The server's base URL. It comes from the page's own script tag, so a server
+    // behind another host name or path needs no setting. Inline scripts and
+    // modules have no such tag; they use the configured URL.
     base: script && script.src ? new URL(up, script.src).href : config.calltracker.server,
-    // Read at each use: a page may renew data-token while it is open.
+    // Read on every use, because a page may renew data-token while it is open.
     attribute: (name) => (script && script.getAttribute("data-" + name)) || "",
   };
   for (const part of parts) {
@@ -22,8 +22,8 @@ function boot(parts, config, script, up) {
   }
 }
 
-// language picks one of the available languages: that of the page, else the
-// first that the visitor's browser prefers, else English. "fr-CA" takes "fr".
+// language returns one of the available languages: the page's language, the first
+// match among the browser's preferences, or English, in this order. "fr-CA" matches "fr".
 function language(available) {
   const browser = navigator.languages || [navigator.language];
   for (const wanted of [document.documentElement.lang, ...browser]) {
@@ -38,25 +38,26 @@ function language(available) {
   return "en";
 }
 
-// direction of writing of a language.
+// direction returns the direction in which a language is written.
 function direction(name) {
   return /^(ar|dv|fa|he|ku|ps|ug|ur|yi)\b/i.test(name) ? "rtl" : "ltr";
 }
 
-// load adds a script of Ziwo's to the page. Pages that enforce Trusted Types take
-// its address only from a policy (https://developer.mozilla.org/docs/Web/API/Trusted_Types_API).
-function load(id, address, parent) {
+// load adds one of Ziwo's scripts to the page. Pages that enforce Trusted Types
+// accept a script URL only from a policy
+// (https://developer.mozilla.org/docs/Web/API/Trusted_Types_API).
+function load(id, url, parent) {
   const loader = document.createElement("script");
   loader.id = id;
   loader.type = "text/javascript";
   loader.async = true;
-  loader.addEventListener("error", () => console.error(`calltracker: ${address} could not be loaded`));
-  let source = address;
+  loader.addEventListener("error", () => console.error(`calltracker: failed to load ${url}`));
+  let source = url;
   if (window.trustedTypes) {
     try {
-      source = window.trustedTypes.createPolicy("calltracker", { createScriptURL: (url) => url }).createScriptURL(address);
+      source = window.trustedTypes.createPolicy("calltracker", { createScriptURL: (input) => input }).createScriptURL(url);
     } catch {
-      // The page allows no policy of this name; the plain address may still do.
+      // The page does not allow a policy with this name. The plain URL may still work.
     }
   }
   loader.src = source;

@@ -1,16 +1,19 @@
-// Click-to-call: phone numbers of the page call through the web phone.
+// calls adds click-to-call: a click on a phone number in the page dials it with
+// the web phone.
 function calls(config) {
   const options = config.calltracker.calls;
   if (!options) {
     return;
   }
 
-  // latin digits in place of Arabic and Persian ones, whose last four bits are their value.
-  const latin = (written) => written.replace(/[٠-٩۰-۹]/g, (digit) => digit.charCodeAt(0) & 15);
+  // latinDigits replaces Arabic and Persian digits. The lowest four bits of their
+  // code points are their values.
+  const latinDigits = (written) => written.replace(/[٠-٩۰-۹]/g, (digit) => digit.charCodeAt(0) & 15);
 
-  // international form of a number, or "" when there is no telling.
+  // international returns the international form of a number, or "" if the number
+  // cannot be parsed.
   const international = (written) => {
-    const digits = latin(written).replace(/%20/g, " ").replace(/%2b/gi, "+").replace(/^tel:/i, "").split(";")[0].replace(/\(0\)/, "").replace(/[^\d+]/g, "");
+    const digits = latinDigits(written).replace(/%20/g, " ").replace(/%2b/gi, "+").replace(/^tel:/i, "").split(";")[0].replace(/\(0\)/, "").replace(/[^\d+]/g, "");
     const { code, trunk } = options;
     let number = "";
     if (digits.startsWith("+")) {
@@ -27,7 +30,7 @@ function calls(config) {
 
   const call = (number) => {
     const jorel = window["_jorel-callPhoneNumber"];
-    const plugin = window.ZIWO && window.ZIWO.calls; // of the web phone that follows Jorel
+    const plugin = window.ZIWO && window.ZIWO.calls; // the web phone that succeeds Jorel
     if (typeof jorel === "function") {
       jorel(number);
     } else if (plugin && typeof plugin.startCall === "function") {
@@ -43,18 +46,19 @@ function calls(config) {
       document.querySelector(selector);
       return true;
     } catch {
-      console.warn(`calltracker: ${JSON.stringify(selector)} is no CSS selector`);
+      console.warn(`calltracker: ${JSON.stringify(selector)} is not a valid CSS selector`);
       return false;
     }
   });
   const links = options.links ? ['a[href^="tel:" i]'] : [];
   const wanted = [...links, ...selectors, "a[data-calltracker-call]"].join(",");
 
-  // One listener serves the whole page, whatever comes and goes in it. Without a
-  // web phone, or with a number that cannot be read, the click does what it did.
+  // One listener on the document also covers elements that the page adds later. If
+  // there is no web phone, or the number cannot be parsed, the click keeps its
+  // usual effect.
   const follow = (event) => {
     const element = event.target.closest && event.target.closest(wanted);
-    // What the page, or this script's twin on it, has answered already is not called again.
+    // Skip clicks that the page, or another copy of this script, has already handled.
     if (!element || event.defaultPrevented || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) {
       return;
     }
@@ -64,23 +68,24 @@ function calls(config) {
     if (number && call(number)) {
       event.preventDefault();
     } else if (number) {
-      console.warn("calltracker: no web phone on this page");
+      console.warn("calltracker: there is no web phone on this page");
     }
   };
   document.addEventListener("click", follow);
   document.addEventListener("keydown", (event) => event.key === "Enter" && event.target.role === "link" && follow(event));
 
-  // Numbers in running text: international ones, and national ones that begin as
-  // the site's country has it and are too long for a date.
+  // Numbers in running text: international numbers, and national numbers that start
+  // with the trunk prefix of the site's country and are too long to be dates.
   const start = options.trunk ? `(?:\\+|00|${options.trunk}(?=[1-9]))` : "(?:\\+|00)";
   const numbers = new RegExp(`(?<![\\w+.,/-])${start}\\d(?:[ \\u00a0().-]{0,2}\\d){6,14}(?![\\w/]|[.,]\\d)`, "g");
-  const untouched = "a,button,input,textarea,select,option,script,style,noscript,code,pre,[contenteditable],calltracker-card";
+  const excluded = "a,button,input,textarea,select,option,script,style,noscript,code,pre,[contenteditable],calltracker-card";
 
-  const mark = (node) => {
+  // linkNumbers turns the phone numbers in a text node into tel: links.
+  const linkNumbers = (node) => {
     const content = node.nodeValue;
-    const plain = latin(content);
+    const plain = latinDigits(content);
     const found = [...plain.matchAll(numbers)].filter(([match]) => international(match) && (/^(\+|00)/.test(match) || match.replace(/\D/g, "").length > 8));
-    if (found.length === 0 || !node.parentElement || node.parentElement.closest(untouched)) {
+    if (found.length === 0 || !node.parentElement || node.parentElement.closest(excluded)) {
       return;
     }
     const pieces = [];
@@ -97,9 +102,10 @@ function calls(config) {
     node.replaceWith(...pieces, content.slice(end));
   };
 
-  const dress = (root) => {
+  // prepare makes the phone numbers under root clickable.
+  const prepare = (root) => {
     for (const element of selectors.length > 0 && root.querySelectorAll ? root.querySelectorAll(selectors.join(",")) : []) {
-      // What is no link by nature is made one for the keyboard and for screen readers.
+      // Other elements get the role of a link, for keyboards and screen readers.
       if (!element.matches("a[href],button") && !element.hasAttribute("role")) {
         element.setAttribute("role", "link");
         element.tabIndex = 0;
@@ -111,23 +117,23 @@ function calls(config) {
       while (walker.nextNode()) {
         nodes.push(walker.currentNode);
       }
-      nodes.forEach(mark);
+      nodes.forEach(linkNumbers);
     }
   };
 
   const begin = () => {
-    dress(document.body);
-    // What the page adds later, all of it together once the browser has time.
-    let waiting = new Set();
+    prepare(document.body);
+    // Prepare what the page adds later, in batches.
+    let changed = new Set();
     const observer = new MutationObserver((changes) => {
-      if (waiting.size === 0) {
+      if (changed.size === 0) {
         setTimeout(() => {
-          const roots = waiting;
-          waiting = new Set();
-          [...roots].filter((root) => root.isConnected).forEach(dress);
+          const roots = changed;
+          changed = new Set();
+          [...roots].filter((root) => root.isConnected).forEach(prepare);
         }, 100);
       }
-      changes.forEach((change) => waiting.add(change.target));
+      changes.forEach((change) => changed.add(change.target));
     });
     if (options.text || selectors.length > 0) {
       observer.observe(document.body, { childList: true, subtree: true });

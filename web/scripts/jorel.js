@@ -1,18 +1,18 @@
-// Jorel puts Ziwo's web phone on the page. Its configuration is what Ziwo's
-// snippet writes into localStorage before the loader is added.
+// jorel adds Ziwo's web phone to the page. Like Ziwo's own snippet, it writes the
+// configuration to localStorage before it adds the loader.
 function jorel(config, context) {
   const set = (key, value) => {
     try {
       localStorage.setItem("_jorel-" + key, value);
     } catch (error) {
-      console.warn("calltracker: the browser keeps no settings for this page.", error);
+      console.warn("calltracker: cannot store the settings of the web phone in this browser.", error);
     }
   };
-  // Without a contact center the agent types one, and that one must survive.
+  // If no contact center is configured, the agent enters one. Do not overwrite it.
   if (config.contactCenterName) {
     set("ccName", config.contactCenterName);
   }
-  // With a token of Ziwo's that the page has for its agent, nobody has to log in.
+  // If the page provides the agent's Ziwo token, the agent does not have to log in.
   if (context.attribute("ziwo-token")) {
     set("token", context.attribute("ziwo-token"));
   }

@@ -1,23 +1,24 @@
-// The stable address of a script (/webcallback/shop.js) carries its configuration.
-// A versioned one (/webcallback/shop/1a2b3c.js) never changes, so that a page can
-// pin it with `integrity`: it starts here, and fetches /webcallback/shop.json.
+// pinned starts a versioned script. A script at a stable URL (/webcallback/shop.js)
+// contains its configuration. A script at a versioned URL
+// (/webcallback/shop/1a2b3c.js) never changes, so a page can pin it with
+// `integrity`; it fetches its configuration from /webcallback/shop.json.
 function pinned(parts) {
-  // Only now, while the script runs for the first time, the browser tells which it is.
+  // document.currentScript is set only while the script first runs.
   const script = document.currentScript;
   if (!script || !script.src) {
-    console.error("calltracker: a versioned script has to be loaded by <script src=…>");
+    console.error("calltracker: load a versioned script with <script src=…>");
     return;
   }
-  const address = new URL(script.src);
-  address.pathname = address.pathname.replace(/\/[^/]*$/, ".json");
-  address.search = "";
-  fetch(address, { credentials: "omit", signal: AbortSignal.timeout(10000) })
+  const url = new URL(script.src);
+  url.pathname = url.pathname.replace(/\/[^/]*$/, ".json");
+  url.search = "";
+  fetch(url, { credentials: "omit", signal: AbortSignal.timeout(10000) })
     .then((response) => {
       if (!response.ok) {
-        throw new Error(`it answered ${response.status}`);
+        throw new Error(`status ${response.status}`);
       }
       return response.json();
     })
     .then((config) => boot(parts, config, script, "../.."))
-    .catch((error) => console.error(`calltracker: no configuration from ${address}; is there such a site, with ${location.origin} among its origins?`, error));
+    .catch((error) => console.error(`calltracker: no configuration from ${url}: check that the site exists and that its origins include ${location.origin}.`, error));
 }

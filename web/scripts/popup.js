@@ -1,20 +1,21 @@
-// The pop-up opens the caller's page in the CRM when the phone rings. It listens
-// to the call events of Ziwo's phones, asks the server for the customer, and
-// opens the page in one window, which all calls share.
+// popup opens the caller's page in the CRM when the phone rings. It listens to the
+// call events of Ziwo's phones, asks the server for the customer, and opens the
+// page in one window that all calls share.
 function popup(config, context) {
   const options = config.calltracker.popup;
   if (!options || options.on.length === 0) {
     return;
   }
 
-  // Ziwo's phones speak three dialects, which differ in the prefix of the event
-  // and in where it tells about the call. A page may hear more than one of them.
-  const families = ["_jorel-dialog-state-", "ziwo-", "ziwo-call-"];
-  const patience = 4000; // ms; the server answers within 1.5 s
+  // Ziwo's phones emit three families of events. They differ in the prefix of the
+  // event's name and in the location of the call's details. One call may emit
+  // events of several families.
+  const prefixes = ["_jorel-dialog-state-", "ziwo-", "ziwo-call-"];
+  const lookupTimeout = 4000; // ms; the server answers within 1.5 s
   const windowName = "calltracker-" + context.site;
-  let latest = 0; // counts calls: a late answer must not take the window from a newer one
+  let latest = 0; // number of the newest call; a late answer must not replace a newer call's page
 
-  // readCall finds what the dialects tell in different places.
+  // readCall returns the call that an event of any family describes.
   const readCall = (event) => {
     const detail = object(event.detail);
     const call = object(detail.call);
@@ -28,12 +29,13 @@ function popup(config, context) {
   };
 
   // Colleagues, extensions such as 1001 or agent-0029, and withheld numbers have
-  // no page in the CRM.
+  // no page in the CRM. isPublic reports whether a call has any other number.
   const isPublic = (call) =>
     call.direction !== "internal" && call.direction !== "service" && !/[a-z]/i.test(call.number) && call.number.replace(/\D/g, "").length > 4;
 
   const lookUp = async (number) => {
-    // A page that has this function of Ziwo's developer page knows better.
+    // If the page defines this function, documented on Ziwo's developer page, it
+    // takes precedence.
     if (typeof window.getCrmUrlFromPhoneNumber === "function") {
       const url = text(await window.getCrmUrlFromPhoneNumber(number));
       return { status: url ? "found" : "none", url, own: true };
@@ -44,20 +46,20 @@ function popup(config, context) {
         query.set(name, context.attribute(name));
       }
     }
-    const response = await fetch(`${context.base}crm/url?${query}`, { credentials: "omit", signal: AbortSignal.timeout(patience) }).catch((error) => {
-      throw new Error(`no answer that ${location.origin} may read; is it among the origins of ${context.site}? ${error}`);
+    const response = await fetch(`${context.base}crm/url?${query}`, { credentials: "omit", signal: AbortSignal.timeout(lookupTimeout) }).catch((error) => {
+      throw new Error(`no answer that ${location.origin} can read: check that the origins of ${context.site} include it. ${error}`);
     });
     if (!response.ok) {
-      throw new Error(response.status === 401 ? "data-token or data-key is missing, wrong or out of date" : `the server answered ${response.status}`);
+      throw new Error(response.status === 401 ? "data-token or data-key is missing, invalid, or expired" : `the server answered ${response.status}`);
     }
     return object(await response.json());
   };
 
-  // safe keeps addresses that are code out, and those in clear that are not the
-  // page's own idea.
-  const safe = (address, own) => {
+  // safe returns the URL if it uses https, and "" otherwise. The page's own function
+  // may also return an http URL.
+  const safe = (value, own) => {
     try {
-      const url = text(address) && new URL(text(address), location.href);
+      const url = text(value) && new URL(text(value), location.href);
       return url && (url.protocol === "https:" || (own && url.protocol === "http:")) ? url.href : "";
     } catch {
       return "";
@@ -67,13 +69,13 @@ function popup(config, context) {
   const answerFor = async (number) => {
     let timer = 0;
     const late = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`no answer within ${patience} ms`)), patience);
+      timer = setTimeout(() => reject(new Error(`no answer within ${lookupTimeout} ms`)), lookupTimeout);
     });
     let answer;
     try {
       answer = await Promise.race([lookUp(number), late]);
     } catch (error) {
-      console.warn("calltracker: the customer could not be looked up.", error);
+      console.warn("calltracker: customer lookup failed.", error);
       answer = { status: "unavailable" };
     }
     clearTimeout(timer);
@@ -85,7 +87,7 @@ function popup(config, context) {
     return { status: text(answer.status) || "unavailable", url: safe(answer.url, answer.own), customers };
   };
 
-  // plan says what an answer leads to: open an address, show a card, or nothing.
+  // plan returns what to do with an answer: open a URL, show a card, or nothing.
   const plan = ({ status, url, customers }) => {
     const first = url || object(customers.find((customer) => customer.url)).url || "";
     const choices = { many: options.many, none: options.none, unavailable: options.unavailable, skipped: "nothing" };
@@ -97,7 +99,8 @@ function popup(config, context) {
     return chooser ? { card: true } : { open: first, card: !first };
   };
 
-  // A fresh window is blank and ours; one that shows a page of the CRM is neither.
+  // isBlank reports whether a window is new. It cannot read the URL of a window that
+  // shows a page of the CRM.
   const isBlank = (opened) => {
     try {
       return opened.location.href === "about:blank";
@@ -113,11 +116,11 @@ function popup(config, context) {
     }
     latest += 1;
     const turn = latest;
-    // Browsers open windows only while the click that led here is fresh, so the
-    // window comes first and its address later. One that is there is used again.
+    // Browsers allow a window only shortly after a click, so open it before the
+    // answer arrives and set its URL later. An existing window is reused.
     const opened = options.open === "window" ? window.open("", windowName) : null;
     if (opened && isBlank(opened)) {
-      opened.document.title = opened.document.body.textContent = `${words(options.texts).looking} ${call.number}`;
+      opened.document.title = opened.document.body.textContent = `${cardTexts(options.texts).looking} ${call.number}`;
     }
     const answer = await answerFor(call.number);
     const next = plan(answer);
@@ -138,65 +141,66 @@ function popup(config, context) {
   };
 
   for (const state of new Set(options.on)) {
-    for (const family of families) {
-      window.addEventListener(family + state, (event) => {
+    for (const prefix of prefixes) {
+      window.addEventListener(prefix + state, (event) => {
         handle(state, event).catch((error) => console.error("calltracker:", error));
       });
     }
   }
 }
 
-// What comes from events and answers may be anything; these make it what is expected.
+// Events and answers may contain anything. text and object convert a value to the
+// expected type.
 const text = (value) => (typeof value === "string" || typeof value === "number" ? String(value).trim() : "");
 const object = (value) => (value && typeof value === "object" ? value : {});
 
-// claim tells whether a call is new, and remembers it. A call comes with several
-// events, from several phones, under the id of its first leg or of another; and
-// again when the page is loaded anew, or in another tab, while the phone rings.
+// claim reports whether a call is new, and records it. One call emits several
+// events, possibly from several phones, with the id of any of its legs. The events
+// repeat if the page is reloaded, or open in another tab, while the phone rings.
 function claim(call) {
   const key = "calltracker-calls";
-  const kept = 6 * 3600000; // ms
-  const most = 100;
+  const maxAge = 6 * 3600000; // ms
+  const maxCalls = 100;
   const memory = (window[Symbol.for(key)] = window[Symbol.for(key)] || new Map());
   const now = Date.now();
   let stored = [];
   try {
     stored = JSON.parse(localStorage.getItem(key)) || [];
   } catch {
-    // Without storage the page alone remembers.
+    // Without storage, only this page remembers the call.
   }
-  stored = (Array.isArray(stored) ? stored : []).filter((entry) => Array.isArray(entry) && now - entry[1] < kept);
-  // A call without an id is told by its number, for a minute.
+  stored = (Array.isArray(stored) ? stored : []).filter((entry) => Array.isArray(entry) && now - entry[1] < maxAge);
+  // A call without an id is identified by its number for one minute.
   const minute = 60000;
   const anonymous = call.ids.length === 0 ? ["number " + call.number] : [];
-  const again =
+  const repeated =
     call.ids.some((id) => memory.has(id) || stored.some((entry) => entry[0] === id)) ||
     anonymous.some((id) => now - (memory.get(id) || 0) < minute);
   for (const id of [...call.ids, ...anonymous]) {
     memory.set(id, now);
   }
   for (const id of memory.keys()) {
-    if (memory.size > most) {
+    if (memory.size > maxCalls) {
       memory.delete(id);
     }
   }
   const fresh = call.ids.filter((id) => !stored.some((entry) => entry[0] === id)).map((id) => [id, now]);
   try {
-    localStorage.setItem(key, JSON.stringify([...stored, ...fresh].slice(-most)));
+    localStorage.setItem(key, JSON.stringify([...stored, ...fresh].slice(-maxCalls)));
   } catch {
-    // As above.
+    // Without storage, only this page remembers the call.
   }
-  return !again;
+  return !repeated;
 }
 
-// words are those of the card in the language of the page.
-function words(texts) {
+// cardTexts returns the texts of the card in the language of the page.
+function cardTexts(texts) {
   const chosen = language(Object.keys(texts));
   return { ...texts[chosen], language: chosen };
 }
 
-// STYLE is all that the card looks like. Colours follow the visitor's choice of
-// light or dark.
+// STYLE is the stylesheet of the card. Colors follow the browser's light or dark
+// mode.
 const STYLE = `
 :host { all: initial; --ink: #1d2530; --dim: #5b6675; --paper: #fff; --line: #dfe3e9; --blue: #0b5cad; --hover: #f1f5fa; }
 @media (prefers-color-scheme: dark) {
@@ -222,20 +226,20 @@ a:hover { background: var(--hover); text-decoration: underline; }
 a:focus-visible, .close:focus-visible { outline: 2px solid var(--blue); outline-offset: 1px; }
 `;
 
-// card shows a small card in a corner of the page: who calls, and links. It lives
-// in a shadow tree, out of reach of the page's styles, and its own stylesheet is
-// made by script, which strict policies allow where they block style elements.
+// card shows a small card in a corner of the page with the caller and links. The
+// card is in a shadow tree, so the page's styles do not affect it. Its stylesheet
+// is built by script, because strict policies block style elements.
 function card(options, call, answer, url, windowName) {
-  const say = words(options.texts);
+  const say = cardTexts(options.texts);
   const make = (name, className, content) => {
     const element = document.createElement(name);
     element.className = className;
     element.append(...content);
     return element;
   };
-  const link = (address, content) => {
+  const link = (href, content) => {
     const element = make("a", "open", content);
-    element.href = address;
+    element.href = href;
     element.target = windowName;
     return element;
   };
@@ -252,7 +256,7 @@ function card(options, call, answer, url, windowName) {
     sheet.replaceSync(STYLE);
     tree.adoptedStyleSheets = [sheet];
   } catch {
-    // An old browser shows the card without its looks.
+    // An old browser shows the card without styles.
   }
 
   const close = make("button", "close", ["×"]);

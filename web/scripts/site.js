@@ -1,11 +1,12 @@
-// The page for a site's owner: copy buttons, and the preview's languages and states.
+// The script of a site's page: copy buttons, and the preview's languages and states.
 for (const button of document.querySelectorAll(".copy")) {
   button.addEventListener("click", async () => {
     const text = button.parentElement.querySelector("code").textContent;
     try {
       await navigator.clipboard.writeText(text);
     } catch {
-      // Not allowed, or no https: the line is selected, ready for the keyboard.
+      // The browser denies access to the clipboard, for example without https. Select
+      // the line so that the user can copy it.
       window.getSelection().selectAllChildren(button.parentElement.querySelector("code"));
       return;
     }
@@ -30,13 +31,13 @@ for (const name of ["language", "state"]) {
   }
 }
 
-// The server writes times in the site's zone; the reader's own is a hover away.
-// When one has come, what the page shows has changed: it is loaded anew.
+// The server formats times in the site's time zone. The tooltip shows the browser's
+// time zone. When the time arrives, the page is out of date and reloads.
 for (const time of document.querySelectorAll("time")) {
   time.title = new Date(time.dateTime).toLocaleString();
   const wait = Date.parse(time.dateTime) - Date.now();
-  const longest = 2147483647; // ms; a longer timer would fire at once
-  if (wait > 0 && wait + 1000 < longest) {
+  const maxDelay = 2147483647; // ms; a longer timer fires immediately
+  if (wait > 0 && wait + 1000 < maxDelay) {
     setTimeout(() => location.reload(), wait + 1000);
   }
 }

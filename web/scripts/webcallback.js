@@ -1,22 +1,22 @@
-// WebCallback puts Ziwo's call-me-back button on the page, as the snippet of
-// Ziwo's developer page does: add the loader, hand the configuration to the
-// element that the loaded script makes, then place the button.
+// webcallback adds Ziwo's callback button to the page, like the snippet on Ziwo's
+// developer page: it adds the loader, passes the configuration to the element that
+// the loaded script creates, and then positions the button.
 function webcallback(config) {
   const { calltracker: own, ...settings } = config;
   if (document.getElementById("webcallbackScriptLoader")) {
-    console.warn(`calltracker: there is a WebCallback button on this page already; that of ${own.site} is left out`);
+    console.warn(`calltracker: this page already has a callback button; ignoring the button of ${own.site}`);
     return;
   }
   const chosen = language(Object.keys(own.texts));
   settings.customTexts = own.texts[chosen] || settings.customTexts;
 
-  // Whether the button shows as offline, by the page's own clock.
+  // isOffline reports whether the button is offline now, by the browser's clock.
   const isOffline = () =>
     own.changes.reduce((offline, change) => (Date.parse(change.at) <= Date.now() ? change.offline : offline), settings.offline);
-  // The state that Ziwo's script was given last.
+  // The state last passed to Ziwo's script.
   let shown;
 
-  // Ziwo's script makes #webcallbackConfig and reads the configuration from its content.
+  // Ziwo's script creates #webcallbackConfig and reads the configuration from its content.
   const configure = (element, root) => {
     shown = isOffline();
     element.content = JSON.stringify({ ...settings, offline: shown });
@@ -33,17 +33,17 @@ function webcallback(config) {
       return;
     }
     if (settings.replacementTargetId) {
-      console.warn(`calltracker: the page has no element with the id ${JSON.stringify(settings.replacementTargetId)}; the button stands in its corner`);
+      console.warn(`calltracker: no element with the id ${JSON.stringify(settings.replacementTargetId)} on this page; positioning the button by positionClass`);
     }
     root.classList.add(...settings.positionClass.split(/\s+/).filter(Boolean));
   };
 
   const follow = (element, root) => {
-    // A timer of more than 24 days would fire at once, and none runs while a
-    // laptop sleeps: look again every hour and when the page is seen again.
+    // A timer of more than 24 days fires immediately, and no timer runs while a
+    // laptop sleeps. So check every hour, and whenever the page becomes visible.
     const hour = 3600000;
     let timer = 0;
-    const look = () => {
+    const update = () => {
       clearTimeout(timer);
       if (isOffline() !== shown) {
         configure(element, root);
@@ -51,12 +51,12 @@ function webcallback(config) {
       }
       const next = own.changes.map((change) => Date.parse(change.at) - Date.now()).find((wait) => wait > 0);
       if (next !== undefined) {
-        timer = setTimeout(look, Math.min(next + 50, hour));
+        timer = setTimeout(update, Math.min(next + 50, hour));
       }
     };
-    look();
-    document.addEventListener("visibilitychange", look);
-    window.addEventListener("pageshow", look);
+    update();
+    document.addEventListener("visibilitychange", update);
+    window.addEventListener("pageshow", update);
   };
 
   const begin = () => {
@@ -73,20 +73,20 @@ function webcallback(config) {
 
   const loader = load("webcallbackScriptLoader", "https://webcallback.ziwo.io/master/latest/webcallback.js", document.head || document.documentElement);
   loader.addEventListener("load", async () => {
-    // The place for the button may stand further down in a page that still loads.
+    // While the page loads, the element to replace may not exist yet.
     if (document.readyState === "loading") {
       await new Promise((resolve) => document.addEventListener("DOMContentLoaded", resolve, { once: true }));
     }
     if (begin()) {
       return;
     }
-    // Not made yet: wait for it, but not for ever.
+    // Ziwo's script has not created the button yet. Wait up to 10 s.
     const observer = new MutationObserver(() => begin() && observer.disconnect());
     observer.observe(document.documentElement, { childList: true, subtree: true });
     setTimeout(() => {
       observer.disconnect();
       if (shown === undefined) {
-        console.error("calltracker: Ziwo's script came, and made no button within 10 s");
+        console.error("calltracker: Ziwo's script loaded but created no button within 10 s");
       }
     }, 10000);
   });
