@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"calltracker/server/endurance"
+	"calltracker/tools/endurance"
 )
 
 // errFailed is said when a trial went as it should and showed that calltracker
