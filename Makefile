@@ -24,12 +24,13 @@ test: ## install what the tests need, then run them all with the race detector
 	@.ci/setup
 	CGO_ENABLED=1 go test -race -timeout 30m ./...
 
-lint: .bin/golangci-lint ## check formatting, go vet, golangci-lint and the browser scripts
+lint: .bin/golangci-lint ## check formatting, go vet, golangci-lint, the browser scripts and the prose
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
 		echo "not formatted, run gofmt -w on:" >&2; echo "$$unformatted" >&2; exit 1; fi
 	go vet ./...
 	.bin/golangci-lint run ./...
 	go run ./web/generate -dir web -check
+	go run ./tools/prose
 
 generate: ## regenerate openapi/openapi.json and the served scripts of web/
 	go generate ./...
