@@ -13,14 +13,15 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// The baselines run in processes of their own, like the server that they are
-// compared with.
+// Baselines that bench starts as separate processes, like the server that it
+// compares with them.
 const (
 	constantBaseline = "nethttp"
 	echoBaseline     = "echo"
 )
 
-// serveBaseline is the whole of such a process.
+// serveBaseline runs a baseline until it fails. It is the main function of a
+// baseline process.
 func serveBaseline(name string) error {
 	handler, err := baseline(name)
 	if err != nil {
@@ -40,17 +41,17 @@ func baseline(name string) (http.Handler, error) {
 	case constantBaseline:
 		return constantHandler()
 	case echoBaseline:
-		return ordinaryHandler(), nil
+		return echoHandler(), nil
 	case pgxBaseline:
 		return pgxHandler(context.Background())
 	case sqliteBaseline:
 		return sqliteHandler(context.Background())
 	default:
-		return nil, fmt.Errorf("%q is no baseline", name)
+		return nil, fmt.Errorf("unknown baseline %q", name)
 	}
 }
 
-// The answer to a start call, as an ordinary handler has it.
+// The answer to a start call, as a typical handler declares it.
 type (
 	startAnswer struct {
 		Result  bool         `json:"result"`
@@ -84,7 +85,8 @@ func answerFor(didCalled string) startAnswer {
 	}}
 }
 
-// constantHandler is the least that net/http can do: the same bytes for everyone.
+// constantHandler returns a handler that writes the same bytes to every client,
+// which is the minimum that net/http can do.
 func constantHandler() (http.Handler, error) {
 	body, err := json.Marshal(answerFor(nationalDID(0, 0)))
 	if err != nil {
@@ -92,25 +94,24 @@ func constantHandler() (http.Handler, error) {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
-		_, _ = w.Write(body) // a client that has gone
+		_, _ = w.Write(body) // fails if the client has disconnected
 	}), nil
 }
 
-// ordinaryHandler is a start call as one would write it with echo in an
-// afternoon: the key, the form's fields, the answer; nothing decided, counted or
-// recorded.
-func ordinaryHandler() http.Handler {
-	refuse := func(c echo.Context, code int, message string) error {
+// echoHandler returns a minimal start call handler that uses echo: it checks the
+// key, reads the form fields and answers. It decides, counts and records nothing.
+func echoHandler() http.Handler {
+	fail := func(c echo.Context, code int, message string) error {
 		return c.JSON(code, startAnswer{Error: &startError{Message: message}})
 	}
 	e := echo.New()
 	e.POST("/callTrackers/:tracker/startCall", func(c echo.Context) error {
 		if c.Request().Header.Get("X-API-Key") != startKey {
-			return refuse(c, http.StatusUnauthorized, "wrong key")
+			return fail(c, http.StatusUnauthorized, "wrong key")
 		}
 		didCalled, caller, callID := c.FormValue("didCalled"), c.FormValue("callerIDNumber"), c.FormValue("callID")
 		if c.Param("tracker") == "" || didCalled == "" || caller == "" || callID == "" {
-			return refuse(c, http.StatusBadRequest, "a field is missing")
+			return fail(c, http.StatusBadRequest, "missing field")
 		}
 		return c.JSON(http.StatusOK, answerFor(didCalled))
 	})

@@ -19,8 +19,8 @@ import (
 
 func keys(string, string) (string, error) { return startKey, nil }
 
-// The document compiles without a warning about keys or numbers, the same each
-// time, and its callers spread over its routes.
+// The document is the same each time and compiles without warnings about keys or
+// numbers. Its callers spread over its routes.
 func TestDocument(t *testing.T) {
 	const trackers = 20
 	text, err := document(trackers, routesPerTracker)
@@ -29,14 +29,14 @@ func TestDocument(t *testing.T) {
 	}
 	again, err := document(trackers, routesPerTracker)
 	if err != nil || !bytes.Equal(text, again) {
-		t.Errorf("the second document differs from the first (%v)", err)
+		t.Errorf("second document differs from the first (error %v)", err)
 	}
 	set, problems := rules.Load(text, rules.JSON, keys)
 	if set == nil {
 		t.Fatal(problems)
 	}
 	for _, p := range problems {
-		if !strings.Contains(p.Message, "never gets a call") { // conditions are rolled, so that happens
+		if !strings.Contains(p.Message, "never gets a call") { // expected: conditions are random
 			t.Error(p)
 		}
 	}
@@ -48,24 +48,24 @@ func TestDocument(t *testing.T) {
 	for i, caller := range callers(2000) {
 		router, ok := set.Router(trackerID(i % trackers))
 		if !ok {
-			t.Fatalf("no tracker %s", trackerID(i%trackers))
+			t.Fatalf("tracker %s not found", trackerID(i%trackers))
 		}
 		number := phone.Parse(caller, router.Region())
 		if number.E164 == "" {
-			t.Errorf("caller %q cannot be read", caller)
+			t.Errorf("caller %q is not a valid phone number", caller)
 		}
 		did, listed := router.Listed(nationalDID(i%trackers, i%didsPerTracker))
 		if !listed {
-			t.Errorf("DID %q is not listed", did.Raw)
+			t.Errorf("DID %q is not in the tracker", did.Raw)
 		}
 		taken[router.Decide(rules.Facts{At: at, DID: did, Caller: number}).Route]++
 	}
 	if len(taken) < routesPerTracker*3/4 || taken["route-19"] > 1500 {
-		t.Errorf("calls do not spread over the routes: %v", taken)
+		t.Errorf("calls per route = %v, want them spread over the routes", taken)
 	}
 }
 
-// Each request is one that both calltracker and the ordinary handler understand.
+// calltracker parses each request into the expected start call.
 func TestRequests(t *testing.T) {
 	requests, err := startRequests(10, 200)
 	if err != nil {
@@ -79,18 +79,18 @@ func TestRequests(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		number(q.callID, 42)
+		writeDecimal(q.callID, 42)
 		want := ziwo.Start{DIDCalled: q.didCalled, Caller: start.Caller, CallID: callIDPrefix + callIDDigits}
 		if diff := cmp.Diff(want, start); diff != "" {
 			t.Errorf("start call (-want +got):\n%s", diff)
 		}
 		if !bytes.Contains(q.wire, []byte(callIDPrefix+"000000000042\r\n")) {
-			t.Errorf("the callID was not changed in %q", q.wire)
+			t.Errorf("callID not replaced in %q", q.wire)
 		}
 		callers[start.Caller] = true
 	}
 	if len(callers) != len(requests) {
-		t.Errorf("%d different callers in %d requests", len(callers), len(requests))
+		t.Errorf("%d distinct callers in %d requests", len(callers), len(requests))
 	}
 }
 
@@ -103,30 +103,30 @@ func TestLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ordinary := ordinaryHandler()
+	echoServer := echoHandler()
 	failing := func(after int64) http.Handler {
 		var served atomic.Int64
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if served.Add(1) > after {
-				http.Error(w, "no more", http.StatusServiceUnavailable)
+				http.Error(w, "overloaded", http.StatusServiceUnavailable)
 				return
 			}
-			ordinary.ServeHTTP(w, r)
+			echoServer.ServeHTTP(w, r)
 		})
 	}
 	tests := map[string]struct {
-		handler http.Handler
-		check   func(request, []byte) error
-		during  time.Duration
-		err     string // part of it; empty for none
+		handler  http.Handler
+		check    func(request, []byte) error
+		duration time.Duration
+		err      string // part of the expected error; empty: none
 	}{
-		"the constant":           {handler: constant, check: checkConstant},
-		"the ordinary handler":   {handler: ordinary, check: checkAnswer},
-		"for a time":             {handler: ordinary, check: checkAnswer, during: 50 * time.Millisecond},
-		"a status":               {handler: failing(0), check: checkAnswer, err: "503 Service Unavailable: \"no more"},
-		"a status, later":        {handler: failing(30), check: checkAnswer, err: "503 Service Unavailable"},
-		"another answer":         {handler: constant, check: checkAnswer, err: "not the answer to this request"},
-		"a check that complains": {handler: constant, check: func(request, []byte) error { return errors.New("odd") }, err: "odd"},
+		"constant handler": {handler: constant, check: checkConstant},
+		"echo handler":     {handler: echoServer, check: checkAnswer},
+		"timed":            {handler: echoServer, check: checkAnswer, duration: 50 * time.Millisecond},
+		"error status":     {handler: failing(0), check: checkAnswer, err: "503 Service Unavailable: \"overloaded"},
+		"late error":       {handler: failing(30), check: checkAnswer, err: "503 Service Unavailable"},
+		"wrong answer":     {handler: constant, check: checkAnswer, err: "answer does not match the request"},
+		"failing check":    {handler: constant, check: func(request, []byte) error { return errors.New("check failed") }, err: "check failed"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -136,10 +136,10 @@ func TestLoad(t *testing.T) {
 				tt.handler.ServeHTTP(w, r)
 			}))
 			defer server.Close()
-			r, err := load(t.Context(), server.Listener.Addr().String(), share(requests, 4), tt.during, tt.check)
+			r, err := load(t.Context(), server.Listener.Addr().String(), distribute(requests, 4), tt.duration, tt.check)
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
-					t.Errorf("error %v, want one with %q", err, tt.err)
+					t.Errorf("error %v, want an error containing %q", err, tt.err)
 				}
 				return
 			}
@@ -147,22 +147,22 @@ func TestLoad(t *testing.T) {
 				t.Fatal(err)
 			}
 			if r.requests != served.Load() || r.latencies.TotalCount() != r.requests {
-				t.Errorf("%d requests and %d latencies counted, %d served", r.requests, r.latencies.TotalCount(), served.Load())
+				t.Errorf("counted %d requests and %d latencies, want %d", r.requests, r.latencies.TotalCount(), served.Load())
 			}
-			if tt.during == 0 && r.requests != int64(len(requests)) {
-				t.Errorf("%d requests in a warm-up of %d", r.requests, len(requests))
+			if tt.duration == 0 && r.requests != int64(len(requests)) {
+				t.Errorf("warm-up sent %d requests, want %d", r.requests, len(requests))
 			}
-			if r.took < tt.during || r.rate() <= 0 || r.latency(99) < r.latency(50) {
-				t.Errorf("took %v, %.0f/s, p50 %v, p99 %v", r.took, r.rate(), r.latency(50), r.latency(99))
+			if r.elapsed < tt.duration || r.rate() <= 0 || r.latency(99) < r.latency(50) {
+				t.Errorf("elapsed %v, %.0f requests/s, p50 %v, p99 %v", r.elapsed, r.rate(), r.latency(50), r.latency(99))
 			}
 		})
 	}
 }
 
-func TestMiddle(t *testing.T) {
+func TestMedian(t *testing.T) {
 	tests := map[string]struct {
-		figures []float64
-		want    float64
+		values []float64
+		want   float64
 	}{
 		"one":  {[]float64{3}, 3},
 		"odd":  {[]float64{9, 1, 2}, 2},
@@ -170,20 +170,20 @@ func TestMiddle(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if got := middle(tt.figures); got != tt.want {
-				t.Errorf("middle = %v, want %v", got, tt.want)
+			if got := median(tt.values); got != tt.want {
+				t.Errorf("median = %v, want %v", got, tt.want)
 			}
 		})
 	}
 }
 
-// The engine's measure proves by itself that no route but the last takes its call.
+// Only the last route of the benchmarked tracker matches the benchmarked call.
 func TestDecide(t *testing.T) {
-	router, facts, err := unmatched(50)
+	router, facts, err := unmatchedCall(50)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := router.Decide(facts).Route; got != "route-50" {
-		t.Errorf("route %s, want the last", got)
+		t.Errorf("route %s, want route-50", got)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// The keys of all trackers: one in force, one that is being rotated out. The
-// document takes them from the environment, as a good one does.
+// The keys of every tracker, a current one and an old one that is being rotated
+// out. The document refers to environment variables, as a real one should.
 const (
 	keyVariable    = "BENCH_START_KEY"
 	oldKeyVariable = "BENCH_OLD_START_KEY"
@@ -23,7 +23,7 @@ const (
 	phonesPerTracker = 4
 )
 
-// The document, as far as the benchmark writes one.
+// The parts of the configuration document that bench generates.
 type (
 	configuration struct {
 		Calendars   map[string][]string   `json:"calendars"`
@@ -97,11 +97,11 @@ type (
 	}
 )
 
-// extension adds to the generated document what one measurement needs.
+// extension adds to a generated document the parts that one measurement needs.
 type extension func(*configuration)
 
-// document is a configuration of so many trackers with so many routes each. The
-// same figures give the same document.
+// document returns a configuration with the given number of trackers and of
+// routes for each. It is deterministic.
 func document(trackers, routes int, extensions ...extension) ([]byte, error) {
 	workdays := []string{"mon", "tue", "wed", "thu", "fri"}
 	weekend := []string{"sat", "sun"}
@@ -129,13 +129,13 @@ func document(trackers, routes int, extensions ...extension) ([]byte, error) {
 
 func trackerID(t int) string { return fmt.Sprintf("line-%05d", t) }
 
-// nationalDID is one of a tracker's numbers, as people of the country dial it.
+// nationalDID returns the i-th DID of a tracker in national format.
 func nationalDID(tracker, i int) string {
 	return fmt.Sprintf("043%06d", tracker*didsPerTracker+i)
 }
 
 func newTracker(t, routes int) tracker {
-	d := dice(t)
+	d := generator(t)
 	out := tracker{
 		Region: "AE", Timezone: "Asia/Dubai", CallerID: fmt.Sprintf("044%06d", t),
 		Keys: map[string][]string{
@@ -147,7 +147,7 @@ func newTracker(t, routes int) tracker {
 	}
 	for r := range routes {
 		next := route{ID: fmt.Sprintf("route-%02d", r), Voicemail: true, Dial: []dial{
-			{fmt.Sprintf("050%06d%d", t, d.roll(phonesPerTracker)), "10s"}, {fmt.Sprintf("047%05d%d", t, d.roll(phonesPerTracker)), "20s"},
+			{fmt.Sprintf("050%06d%d", t, d.intn(phonesPerTracker)), "10s"}, {fmt.Sprintf("047%05d%d", t, d.intn(phonesPerTracker)), "20s"},
 		}}
 		if r < routes-1 {
 			next.During, next.When = conditions(&d, t)
@@ -157,50 +157,51 @@ func newTracker(t, routes int) tracker {
 	return out
 }
 
-// conditions are those of one route. Each kind takes a small share of the calls,
-// so that a call passes several routes before it finds its own.
-func conditions(d *dice, t int) (during []string, when []condition) {
+// conditions returns the schedules and conditions of one route. Each kind of
+// condition matches a small share of the calls, so that a call passes several
+// routes before one matches.
+func conditions(d *generator, t int) (during []string, when []condition) {
 	during = []string{d.pick("office", "evening", "night", "weekend")}
-	did := nationalDID(t, d.roll(didsPerTracker))
+	did := nationalDID(t, d.intn(didsPerTracker))
 	mobile := []string{"+9715" + d.pick("0", "2", "4"), "+9715" + d.pick("5", "6", "8")}
-	one := func(field, op, value string) condition {
+	compare := func(field, op, value string) condition {
 		return condition{Field: field, Op: op, Values: []string{value}}
 	}
-	switch d.roll(8) {
+	switch d.intn(8) {
 	case 0:
-		return during, []condition{one("did", "is", did)}
+		return during, []condition{compare("did", "is", did)}
 	case 1:
 		return nil, []condition{{Field: "caller.country", Op: "in", Values: []string{d.pick("IN", "PK", "EG"), d.pick("GB", "FR", "DE")}}}
 	case 2:
 		return nil, []condition{{Field: "caller", Op: "prefix", Values: mobile}}
 	case 3:
-		return nil, []condition{one("request.language", "is", d.pick("ar", "en", "fr"))}
+		return nil, []condition{compare("request.language", "is", d.pick("ar", "en", "fr"))}
 	case 4:
-		return during, []condition{{Field: "caller", Op: "prefix", Values: mobile}, one("caller.country", "is", "AE")}
+		return during, []condition{{Field: "caller", Op: "prefix", Values: mobile}, compare("caller.country", "is", "AE")}
 	case 5:
-		return nil, []condition{{Field: "weekday", Op: "in", Values: []string{"sat", "sun"}}, one("caller.type", "is", d.pick("toll_free", "voip"))}
+		return nil, []condition{{Field: "weekday", Op: "in", Values: []string{"sat", "sun"}}, compare("caller.type", "is", d.pick("toll_free", "voip"))}
 	case 6:
-		return nil, []condition{one("campaign", "is", fmt.Sprintf("campaign-%d", d.roll(didsPerTracker))), one("caller", "suffix", d.pick("1", "3", "5", "7", "9"))}
+		return nil, []condition{compare("campaign", "is", fmt.Sprintf("campaign-%d", d.intn(didsPerTracker))), compare("caller", "suffix", d.pick("1", "3", "5", "7", "9"))}
 	default:
-		return during, []condition{{Field: "caller.country", Op: "in", Values: []string{"AE", "SA"}, Not: true}, one("did", "suffix", did[6:])}
+		return during, []condition{{Field: "caller.country", Op: "in", Values: []string{"AE", "SA"}, Not: true}, compare("did", "suffix", did[6:])}
 	}
 }
 
-// The call that no route with conditions takes: on a Monday morning in Dubai, from
-// a fixed line of the country, to a number that is not the tracker's.
+// A call that no route with conditions matches: on a Monday morning in Dubai, from
+// a landline in the United Arab Emirates, to a DID that the tracker does not list.
 const (
 	unmatchedAt     = "2026-11-23T10:00:00+04:00"
 	unmatchedCaller = "+97143334444"
 	unmatchedDID    = "042999999"
 )
 
-// callers is a pool of different numbers, most of them of the country itself, in
-// the spellings that carriers use.
+// callers returns n distinct phone numbers in the formats that carriers use. Most
+// are national.
 func callers(n int) []string {
-	d := dice(1)
+	d := generator(1)
 	out := make([]string, n)
 	for i := range out {
-		switch kind := d.roll(100); { // i makes each of a kind different
+		switch kind := d.intn(100); { // i makes the numbers distinct
 		case kind < 45:
 			out[i] = fmt.Sprintf("+9715%s%07d", d.pick("0", "2", "4", "5", "6", "8"), 1_000_000+17*i)
 		case kind < 60:
@@ -218,9 +219,10 @@ func callers(n int) []string {
 	return out
 }
 
-// spelled is a national number as Ziwo may send it: mostly as it is.
-func spelled(d *dice, national string) string {
-	switch d.roll(10) {
+// formatDID returns a national number in one of the formats that Ziwo may send,
+// most often unchanged.
+func formatDID(d *generator, national string) string {
+	switch d.intn(10) {
 	case 0, 1:
 		return "+971" + national[1:]
 	case 2:
@@ -234,15 +236,15 @@ func spelled(d *dice, national string) string {
 	}
 }
 
-// request is one start call as it goes over the wire. It belongs to one client,
-// which numbers it anew each time.
+// request is one HTTP request as sent. It belongs to one client, which overwrites
+// the callID before each send.
 type request struct {
 	wire      []byte
-	callID    []byte // the last digits of the callID in wire
-	didCalled string
+	callID    []byte // last digits of the callID, a part of wire; nil if it has none
+	didCalled string // DID, or the caller of a pop-up request
 }
 
-// The shape of curl's requests, as in Ziwo's own sample
+// Requests look like those of curl, as in Ziwo's example
 // (https://www.ziwo.io/api-integration-developers/).
 const (
 	boundary     = "------------------------VcQ8mzZdUxM4hJt0bNkRwe"
@@ -250,14 +252,15 @@ const (
 	callIDDigits = "000000000000"
 )
 
-// startRequests is a start call of each of n callers, to any tracker and DID.
+// startRequests returns a start call from each of n callers to random trackers and
+// DIDs.
 func startRequests(trackers, n int) ([]request, error) {
-	d := dice(2)
+	d := generator(2)
 	out := make([]request, n)
 	for i, caller := range callers(n) {
-		t := d.roll(trackers)
+		t := d.intn(trackers)
 		var err error
-		if out[i], err = startRequest(trackerID(t), spelled(&d, nationalDID(t, d.roll(didsPerTracker))), caller); err != nil {
+		if out[i], err = startRequest(trackerID(t), formatDID(&d, nationalDID(t, d.intn(didsPerTracker))), caller); err != nil {
 			return nil, err
 		}
 	}
@@ -284,13 +287,15 @@ func startRequest(tracker, did, caller string) (request, error) {
 	return request{wire: wire, callID: wire[digits : digits+len(callIDDigits)], didCalled: did}, nil
 }
 
-// dice is a generator whose numbers are the same in every run, for ever (the
-// constants are Knuth's, of MMIX).
-type dice uint64
+// generator is a linear congruential generator with the constants of Knuth's MMIX.
+// It returns the same numbers with every version of Go.
+type generator uint64
 
-func (d *dice) roll(n int) int {
+// intn returns a number from 0 to n-1.
+func (d *generator) intn(n int) int {
 	*d = *d*6364136223846793005 + 1442695040888963407
 	return int(uint64(*d) >> 33 % uint64(n))
 }
 
-func (d *dice) pick(words ...string) string { return words[d.roll(len(words))] }
+// pick returns one of the words.
+func (d *generator) pick(words ...string) string { return words[d.intn(len(words))] }

@@ -13,13 +13,14 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
-	_ "modernc.org/sqlite" // the driver of the plain handler
+	_ "modernc.org/sqlite" // driver of the plain handler
 )
 
-// The plain handlers keep an end call as one would write it in an afternoon: the
-// key, the fields of the record, one INSERT, which is one transaction. The row has
-// calltracker's columns, the body and what calltracker's lists need in indexes; a
-// repeat is an error, nothing is linked, and a number is kept as it came.
+// The plain handlers store an end call in the simplest way: they check the key,
+// read the fields of the CDR and run one INSERT, which is one transaction. The row
+// has the columns of calltracker, the body, and the indexes that calltracker's
+// lists need. A repeated CDR is an error, calls are not linked to decisions, and
+// numbers are stored as received.
 const (
 	pgxBaseline      = "pgx"
 	sqliteBaseline   = "sqlite"
@@ -32,7 +33,7 @@ const plainColumns = `id, contact_center, call_key, tracker, call_id, direction,
 	hangup_by, agent, position, recording_file, campaign, route, decision_id, flags, revised_us, received_us,
 	at_us, raw`
 
-// plainTable is an ordinary table, in the words of both databases.
+// plainTable creates the table. Both databases accept the statement.
 const plainTable = `CREATE TABLE plain_calls (
 		id TEXT NOT NULL PRIMARY KEY, contact_center TEXT NOT NULL, call_key TEXT NOT NULL, tracker TEXT NOT NULL, call_id TEXT NOT NULL,
 		direction TEXT NOT NULL, did TEXT NOT NULL, raw_did TEXT NOT NULL, caller TEXT NOT NULL, raw_caller TEXT NOT NULL, caller_name TEXT NOT NULL,
@@ -49,28 +50,29 @@ const plainTable = `CREATE TABLE plain_calls (
 	CREATE INDEX plain_calls_result ON plain_calls (result, at_us);
 	CREATE INDEX plain_calls_campaign ON plain_calls (campaign, at_us) WHERE campaign <> '';`
 
-// plainValues are the values of plainColumns.
+// plainValues returns the values of plainColumns.
 func plainValues(tracker string, c cdr, raw []byte) ([]any, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, err
 	}
-	rang := c.AnsweredDateTime.Sub(c.StartDateTime)
+	ringTime := c.AnsweredDateTime.Sub(c.StartDateTime)
 	return []any{
 		id.String(), "", c.CallID, tracker, c.CallID, c.Direction, c.DIDCalled, c.DIDCalled, c.CallerIDNumber, c.CallerIDNumber,
 		c.CallerIDName, c.StartDateTime.UnixMicro(), c.AnsweredDateTime.UnixMicro(), c.EndDateTime.UnixMicro(),
-		c.Duration, int64(rang.Seconds()), int64(c.EndDateTime.Sub(c.AnsweredDateTime).Seconds()), c.HoldTime, strings.ToLower(c.Disposition), c.HangupCause,
+		c.Duration, int64(ringTime.Seconds()), int64(c.EndDateTime.Sub(c.AnsweredDateTime).Seconds()), c.HoldTime, strings.ToLower(c.Disposition), c.HangupCause,
 		c.HangupBy, c.AgentCCLogin, c.Position, c.RecordingFile, "", "", "", "[]", c.UpdatedAt.UnixMicro(), time.Now().UnixMicro(),
 		c.StartDateTime.UnixMicro(), raw,
 	}, nil
 }
 
-func plainInsert(mark func(n int) string) string {
-	marks := make([]string, strings.Count(plainColumns, ",")+1)
-	for i := range marks {
-		marks[i] = mark(i + 1)
+// plainInsert returns the INSERT statement. placeholder returns the n-th parameter.
+func plainInsert(placeholder func(n int) string) string {
+	placeholders := make([]string, strings.Count(plainColumns, ",")+1)
+	for i := range placeholders {
+		placeholders[i] = placeholder(i + 1)
 	}
-	return `INSERT INTO plain_calls (` + plainColumns + `) VALUES (` + strings.Join(marks, ", ") + `)`
+	return `INSERT INTO plain_calls (` + plainColumns + `) VALUES (` + strings.Join(placeholders, ", ") + `)`
 }
 
 func pgxHandler(ctx context.Context) (http.Handler, error) {
@@ -99,11 +101,11 @@ func sqliteHandler(ctx context.Context) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	db.SetMaxOpenConns(1) // SQLite has one writer at a time; more only get in each other's way
+	db.SetMaxOpenConns(1) // SQLite has one writer at a time; more connections would only wait
 	if _, err := db.ExecContext(ctx, plainTable); err != nil {
 		return nil, err
 	}
-	insert, err := db.PrepareContext(ctx, plainInsert(func(int) string { return "?" })) //nolint:sqlclosecheck // it lasts as long as the process
+	insert, err := db.PrepareContext(ctx, plainInsert(func(int) string { return "?" })) //nolint:sqlclosecheck // closed when the process exits
 	if err != nil {
 		return nil, err
 	}
@@ -122,12 +124,12 @@ func plainHandler(save func(ctx context.Context, values []any) error) http.Handl
 		}
 		raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 		if err != nil {
-			http.Error(w, "the body cannot be read", http.StatusBadRequest)
+			http.Error(w, "unreadable body", http.StatusBadRequest)
 			return
 		}
 		var c cdr
 		if err := json.Unmarshal(raw, &c); err != nil {
-			http.Error(w, "not a record", http.StatusBadRequest)
+			http.Error(w, "invalid CDR", http.StatusBadRequest)
 			return
 		}
 		values, err := plainValues(r.PathValue("tracker"), c, raw)
@@ -139,7 +141,7 @@ func plainHandler(save func(ctx context.Context, values []any) error) http.Handl
 			return
 		}
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
-		_, _ = w.Write([]byte(`{"result":true,"content":{},"info":{}}`)) // a client that has gone
+		_, _ = w.Write([]byte(`{"result":true,"content":{},"info":{}}`)) // fails if the client has disconnected
 	})
 	return mux
 }

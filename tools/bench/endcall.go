@@ -24,10 +24,10 @@ import (
 // Sizes of the measurement of end calls.
 const (
 	endConnections = 64
-	endPool        = 4_000 // requests that differ in more than the callID
+	endPool        = 4_000 // requests with different contents
 )
 
-// cdr is a record as Ziwo posts it, as far as this one is filled.
+// cdr is a CDR as Ziwo posts it, without the fields that are empty here.
 type cdr struct {
 	CallID           string     `json:"callID"`
 	AnsweredRawTime  int64      `json:"answeredRawTime"`
@@ -69,26 +69,26 @@ type callFlow struct {
 	Hangup          bool   `json:"hangup"`
 }
 
-// endRequests is an end call of each of n callers, to any tracker and DID, of
-// calls that were just made.
+// endRequests returns an end call from each of n callers to random trackers and
+// DIDs. The calls have just ended.
 func endRequests(trackers, n int) ([]request, error) {
-	d := dice(3)
+	d := generator(3)
 	now := time.Now().UTC().Truncate(time.Second)
 	out := make([]request, n)
 	for i, caller := range callers(n) {
-		t := d.roll(trackers)
-		talked := time.Duration(5+d.roll(300)) * time.Second
-		rang := time.Duration(2+d.roll(20)) * time.Second
-		started := now.Add(-talked - rang)
-		did := nationalDID(t, d.roll(didsPerTracker))
+		t := d.intn(trackers)
+		talkTime := time.Duration(5+d.intn(300)) * time.Second
+		ringTime := time.Duration(2+d.intn(20)) * time.Second
+		started := now.Add(-talkTime - ringTime)
+		did := nationalDID(t, d.intn(didsPerTracker))
 		const flow = "0f6d7a3e-51c4-4c8e-9a50-6b0e3c1f5d27"
 		body, err := json.Marshal(cdr{
-			CallID: callIDPrefix + callIDDigits, AnsweredRawTime: started.Add(rang).Unix(), HangupBy: d.pick("originator", "originatee"),
-			AudioQuality: "100", Duration: int64((talked + rang).Seconds()), CreatedAt: now, CallerIDName: caller, RecordingFile: flow + ".mp3",
+			CallID: callIDPrefix + callIDDigits, AnsweredRawTime: started.Add(ringTime).Unix(), HangupBy: d.pick("originator", "originatee"),
+			AudioQuality: "100", Duration: int64((talkTime + ringTime).Seconds()), CreatedAt: now, CallerIDName: caller, RecordingFile: flow + ".mp3",
 			Direction: "inbound", UpdatedAt: now, CallerIDNumber: caller, EndRawTime: now.Unix(), EndDateTime: now, StartRawTime: started.Unix(),
-			CallLegSide: "unknown", HangupCause: "NORMAL_CLEARING", Disposition: "ANSWER", AgentCCLogin: fmt.Sprintf("%04d", d.roll(40)),
-			StartDateTime: started, AnsweredDateTime: started.Add(rang), DIDCalled: did, ChannelName: "sofia/internal/" + did + "@pbx.example.net",
-			Position: fmt.Sprintf("050%07d", d.roll(10_000_000)), Gateway: "external", Status: "active", ID: fmt.Sprintf("%d:%d", d.roll(100), d.roll(100_000)), Version: "3",
+			CallLegSide: "unknown", HangupCause: "NORMAL_CLEARING", Disposition: "ANSWER", AgentCCLogin: fmt.Sprintf("%04d", d.intn(40)),
+			StartDateTime: started, AnsweredDateTime: started.Add(ringTime), DIDCalled: did, ChannelName: "sofia/internal/" + did + "@pbx.example.net",
+			Position: fmt.Sprintf("050%07d", d.intn(10_000_000)), Gateway: "external", Status: "active", ID: fmt.Sprintf("%d:%d", d.intn(100), d.intn(100_000)), Version: "3",
 			CallFlows: []callFlow{
 				{CallID: flow, ExtensionName: "general_incoming", ExtensionNumber: did, Step: 1},
 				{CallID: flow, Transfered: true, ExtensionName: "queue_sales", ExtensionNumber: did, Step: 2},
@@ -106,17 +106,17 @@ func endRequests(trackers, n int) ([]request, error) {
 	return out, nil
 }
 
-// checkSaved tells whether a body says that the record was kept, without a
+// checkSaved returns an error unless a body says that the CDR was stored without a
 // warning.
 func checkSaved(_ request, body []byte) error {
 	if !bytes.HasPrefix(body, []byte(`{"result":true,"content":{},"info":{}`)) {
-		return errors.New("not the answer to an end call")
+		return errors.New("answer does not confirm the end call")
 	}
 	return nil
 }
 
 // endCallPostgres compares calltracker on PostgreSQL with a plain handler on the
-// same server.
+// same PostgreSQL server.
 func (b *bench) endCallPostgres(ctx context.Context) error {
 	server, err := b.postgres(ctx)
 	if err != nil {
@@ -132,57 +132,58 @@ func (b *bench) endCallPostgres(ctx context.Context) error {
 	return b.endCall(ctx, "PostgreSQL", pgxBaseline, addresses[0], addresses[1], 1.5)
 }
 
-// endCallSQLite compares calltracker on SQLite with a plain handler on a file of
-// its own; both wait for the disk at every commit.
+// endCallSQLite compares calltracker on SQLite with a plain handler on another
+// database file. Both wait for the disk at every commit.
 func (b *bench) endCallSQLite(ctx context.Context) error {
 	return b.endCall(ctx, "SQLite", sqliteBaseline, "", filepath.Join(b.dir, "plain.db"), 2.5)
 }
 
-func (b *bench) endCall(ctx context.Context, database, plain, ours, theirs string, goal float64) error {
+func (b *bench) endCall(ctx context.Context, database, plainHandler, trackerDatabase, plainDatabase string, goal float64) error {
 	requests, err := endRequests(fewTrackers, endPool)
 	if err != nil {
 		return err
 	}
-	clients := share(requests, endConnections)
-	tracker, err := b.loadedOn(ctx, ours, fewTrackers, routesForGrowth)
+	clients := distribute(requests, endConnections)
+	server, err := b.startConfiguredOn(ctx, trackerDatabase, fewTrackers, routesForGrowth)
 	if err != nil {
 		return err
 	}
-	defer tracker.stop()
-	baseline, err := b.baseline(ctx, plain, databaseVariable+"="+theirs)
+	defer server.stop()
+	baseline, err := b.baseline(ctx, plainHandler, databaseVariable+"="+plainDatabase)
 	if err != nil {
 		return err
 	}
 	defer baseline.stop()
-	results, err := b.compete(ctx, []contender{
-		{name: "calltracker on " + database, process: tracker, clients: clients, check: checkSaved},
+	results, err := b.runRounds(ctx, []contender{
+		{name: "calltracker on " + database, process: server, clients: clients, check: checkSaved},
 		{name: "plain handler on " + database, process: baseline, clients: clients, check: checkSaved},
 	})
 	if err != nil {
 		return err
 	}
-	rate := median(results, func(r []result) float64 { return r[0].rate() / r[1].rate() })
-	slow := median(results, func(r []result) float64 { return float64(r[0].latency(99)) / float64(r[1].latency(99)) })
+	rate := medianOfRounds(results, func(r []result) float64 { return r[0].rate() / r[1].rate() })
+	p99 := medianOfRounds(results, func(r []result) float64 { return float64(r[0].latency(99)) / float64(r[1].latency(99)) })
 	b.add(fmt.Sprintf("endCall on %s, %d connections, requests/s against a plain handler", database, endConnections),
 		fmt.Sprintf("%.2f", rate), fmt.Sprintf(">= %.2f", goal), rate >= goal)
-	b.add(fmt.Sprintf("endCall on %s, p99 against its", database), fmt.Sprintf("%.2f", slow), "<= 1.00", slow <= 1)
+	b.add(fmt.Sprintf("endCall on %s, p99 against a plain handler", database), fmt.Sprintf("%.2f", p99), "<= 1.00", p99 <= 1)
 	return nil
 }
 
-// postgres starts a PostgreSQL server, which may use every core, unlike those
-// that are compared.
+// postgres starts a PostgreSQL server. Unlike the contenders, it may use every
+// core.
 func (b *bench) postgres(ctx context.Context, settings ...string) (*postgrestest.Server, error) {
 	if taskset, err := exec.LookPath("taskset"); err == nil {
 		all := exec.CommandContext(ctx, taskset, "--all-tasks", "--cpu-list", "--pid", fmt.Sprintf("0-%d", runtime.NumCPU()-1), strconv.Itoa(os.Getpid()))
-		if said, err := all.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("taskset: %w: %s", err, said)
+		if output, err := all.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("taskset: %w: %s", err, output)
 		}
-		defer func() { _ = leaveFirstProcessor(ctx) }()
+		defer func() { _ = leaveFirstCore(ctx) }()
 	}
 	return postgrestest.New(settings...)
 }
 
-// migrated makes a database with calltracker's schema.
+// migrated creates a database with the schema of calltracker and returns its
+// address.
 func (b *bench) migrated(ctx context.Context, server *postgrestest.Server) (string, error) {
 	name := "bench_" + strings.ToLower(rand.Text())
 	if err := execute(ctx, server.URL(), "CREATE DATABASE "+name); err != nil {
@@ -199,8 +200,8 @@ func (b *bench) migrated(ctx context.Context, server *postgrestest.Server) (stri
 func (b *bench) migrate(ctx context.Context, environment ...string) error {
 	command := exec.CommandContext(ctx, b.binary, "migrate")
 	command.Env = environment
-	if said, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("calltracker migrate: %w: %s", err, said)
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("calltracker migrate: %w: %s", err, output)
 	}
 	return nil
 }

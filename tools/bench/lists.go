@@ -14,19 +14,19 @@ import (
 
 // Sizes of the measurement of lists.
 const (
-	listDIDs        = 60        // so that each has a page 1,000 among five million calls
-	listCallers     = 1_000_000 // one of them makes every fiftieth call
+	listDIDs        = 60 // few, so that each has 1,000 pages in five million calls
+	listCallers     = 1_000_000
 	listMonths      = 13
 	listRequests    = 200
 	listPage        = 50
 	farPage         = 1000
 	listLimit       = 50 * time.Millisecond
 	frequentCaller  = "+971501112233"
-	frequentEvery   = 50
-	longestListPage = 1000 // by which it walks to the far page
+	frequentEvery   = 50   // calls; one of them is from frequentCaller
+	longestListPage = 1000 // page size for reaching farPage
 )
 
-// lists measures GET /api/v1/calls on many calls in PostgreSQL, of a year.
+// lists measures GET /api/v1/calls on a year of calls in PostgreSQL.
 func (b *bench) lists(ctx context.Context) error {
 	server, err := b.postgres(ctx, loadSettings...)
 	if err != nil {
@@ -41,8 +41,8 @@ func (b *bench) lists(ctx context.Context) error {
 	if err := loadCalls(ctx, address, b.calls, begin); err != nil {
 		return fmt.Errorf("load calls: %w", err)
 	}
-	fmt.Fprintf(b.out, "%d calls of %d months were loaded in %v.\n\n", b.calls, listMonths, time.Since(begin).Round(time.Second))
-	p, err := b.loadedOn(ctx, address, fewTrackers, routesForGrowth)
+	fmt.Fprintf(b.out, "Loaded %d calls of %d months in %v.\n\n", b.calls, listMonths, time.Since(begin).Round(time.Second))
+	p, err := b.startConfiguredOn(ctx, address, fewTrackers, routesForGrowth)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (b *bench) lists(ctx context.Context) error {
 		value func(n int) string
 	}{
 		{"did", listDID},
-		{"caller", func(n int) string { return callerOf(n*frequentEvery + 1) }},
+		{"caller", func(n int) string { return listCaller(n*frequentEvery + 1) }},
 	} {
 		first, err := p.timePages(ctx, func(n int) url.Values { return url.Values{filter.name: {filter.value(n)}} })
 		if err != nil {
@@ -85,7 +85,7 @@ func (b *bench) addPages(filter string, page int, r result) {
 	b.add(fmt.Sprintf("GET /api/v1/calls by %s, page %d, %d calls, p95", filter, page, b.calls), p95.String(), "< "+listLimit.String(), p95 < listLimit)
 }
 
-// timePages asks for pages, one after another, and measures.
+// timePages requests pages one after another and returns their latencies.
 func (p *process) timePages(ctx context.Context, query func(n int) url.Values) (result, error) {
 	r := result{latencies: newHistogram()}
 	for n := range listRequests {
@@ -102,8 +102,8 @@ func (p *process) timePages(ctx context.Context, query func(n int) url.Values) (
 	return r, nil
 }
 
-// walk follows the cursors of a list to its far page, or to its last if there
-// are fewer.
+// walk follows the cursors of a list to farPage, or to its last page if it is
+// shorter. It returns the cursor and the number of that page.
 func (p *process) walk(ctx context.Context, filter url.Values) (cursor string, page int, err error) {
 	page = 1
 	for page < farPage {
@@ -125,7 +125,7 @@ func (p *process) walk(ctx context.Context, filter url.Values) (cursor string, p
 	return cursor, page, nil
 }
 
-// page reads one page of calls.
+// page requests one page of calls. It returns their number and the next cursor.
 func (p *process) page(ctx context.Context, q url.Values) (calls int, next string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+"/api/v1/calls?"+q.Encode(), nil)
 	if err != nil {
@@ -149,15 +149,16 @@ func (p *process) page(ctx context.Context, q url.Values) (calls int, next strin
 		return 0, "", fmt.Errorf("list calls: %s: %.200s", res.Status, body)
 	}
 	if len(list.Calls) == 0 {
-		return 0, "", errors.New("list calls: none")
+		return 0, "", errors.New("list calls: empty page")
 	}
 	return len(list.Calls), list.Next, nil
 }
 
+// listDID returns the DID of the n-th group of calls.
 func listDID(n int) string { return fmt.Sprintf("+97143%06d", n%listDIDs) }
 
-// callerOf is who makes the n-th call.
-func callerOf(n int) string {
+// listCaller returns the caller of the n-th call.
+func listCaller(n int) string {
 	if n%frequentEvery == 0 {
 		return frequentCaller
 	}

@@ -16,16 +16,16 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// client is one keep-alive connection's share of the requests. It sends one
-// after the other, each as soon as the last is answered.
+// client sends its share of the requests over one keep-alive connection, each as
+// soon as the previous one is answered.
 type client struct {
 	requests []request
 	next     int
-	calls    uint64 // numbers the call ids
+	calls    uint64 // requests sent so far, plus an offset that makes callIDs unique
 }
 
-// share deals the requests out to n clients.
-func share(requests []request, n int) []*client {
+// distribute distributes the requests over n clients.
+func distribute(requests []request, n int) []*client {
 	clients := make([]*client, n)
 	for i := range clients {
 		clients[i] = &client{calls: uint64(i) * 1e9}
@@ -37,65 +37,65 @@ func share(requests []request, n int) []*client {
 	return clients
 }
 
-// result is what one contender did in one round.
+// result is the measurement of one contender in one round.
 type result struct {
 	requests  int64
-	took      time.Duration
+	elapsed   time.Duration
 	latencies *hdrhistogram.Histogram // microseconds
-	processor time.Duration           // time of the server's; 0 when the system does not tell
+	cpuTime   time.Duration           // used by the server; 0 if unknown
 }
 
-func (r result) rate() float64 { return float64(r.requests) / r.took.Seconds() }
+func (r result) rate() float64 { return float64(r.requests) / r.elapsed.Seconds() }
 
 func (r result) latency(percentile float64) time.Duration {
 	return time.Duration(r.latencies.ValueAtPercentile(percentile)) * time.Microsecond
 }
 
-// longestOver is how long a connection may take beyond the time that it was
-// given, before the run fails.
+// longestOver is how long a connection may exceed its duration before the run
+// fails.
 const longestOver = time.Minute
 
-// checkEvery is how many answers there are to one whose body is looked at.
+// checkEvery is the number of answers for each one whose body is checked.
 const checkEvery = 64
 
-// load has the clients send for a duration, or every request once when it is 0,
-// and measures. A status other than 200 and 304, or a body that check refuses, ends it
-// with an error.
-func load(ctx context.Context, address string, clients []*client, during time.Duration, check func(request, []byte) error) (result, error) {
+// load makes the clients send for a duration, or send every request once if the
+// duration is 0, and measures. It fails on a status other than 200 and 304, and on
+// a body for which check returns an error.
+func load(ctx context.Context, address string, clients []*client, duration time.Duration, check func(request, []byte) error) (result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var (
-		over    atomic.Bool
-		all     sync.WaitGroup
+		stopped atomic.Bool
+		running sync.WaitGroup
 		results = make([]result, len(clients))
 	)
 	start := time.Now()
 	for i, c := range clients {
-		all.Go(func() {
-			stop := over.Load
-			if during == 0 {
+		running.Go(func() {
+			stop := stopped.Load
+			if duration == 0 {
 				last := c.next + len(c.requests)
-				stop = func() bool { return c.next == last || over.Load() }
+				stop = func() bool { return c.next == last || stopped.Load() }
 			}
 			var err error
-			if results[i], err = c.run(ctx, address, during, stop, check); err != nil {
+			if results[i], err = c.run(ctx, address, duration, stop, check); err != nil {
 				cancel(err)
-				over.Store(true)
+				stopped.Store(true)
 			}
 		})
 	}
-	if during > 0 {
+	if duration > 0 {
 		select {
-		case <-time.After(during):
+		case <-time.After(duration):
 		case <-ctx.Done():
 		}
-		over.Store(true)
+		stopped.Store(true)
 	}
-	all.Wait()
+	running.Wait()
 	if err := context.Cause(ctx); err != nil {
 		return result{}, err
 	}
-	sum := result{took: time.Since(start), latencies: newHistogram()}
+	sum := result{elapsed: time.Since(start), latencies: newHistogram()}
 	for _, r := range results {
 		sum.requests += r.requests
 		sum.latencies.Merge(r.latencies)
@@ -107,14 +107,15 @@ func newHistogram() *hdrhistogram.Histogram {
 	return hdrhistogram.New(1, time.Hour.Microseconds(), 3)
 }
 
-func (c *client) run(ctx context.Context, address string, during time.Duration, stop func() bool, check func(request, []byte) error) (result, error) {
+// run sends requests over a new connection until stop returns true.
+func (c *client) run(ctx context.Context, address string, duration time.Duration, stop func() bool, check func(request, []byte) error) (result, error) {
 	r := result{latencies: newHistogram()}
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return r, err
 	}
 	defer func() { _ = conn.Close() }()
-	if err := conn.SetDeadline(time.Now().Add(during + longestOver)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(duration + longestOver)); err != nil {
 		return r, err
 	}
 	answers := bufio.NewReader(conn)
@@ -122,7 +123,7 @@ func (c *client) run(ctx context.Context, address string, during time.Duration, 
 	for ; !stop(); c.next++ {
 		q := c.requests[c.next%len(c.requests)]
 		c.calls++
-		number(q.callID, c.calls)
+		writeDecimal(q.callID, c.calls)
 		sent := time.Now()
 		if _, err := conn.Write(q.wire); err != nil {
 			return r, fmt.Errorf("send: %w", err)
@@ -143,28 +144,28 @@ func (c *client) run(ctx context.Context, address string, during time.Duration, 
 	return r, nil
 }
 
-// number writes n in decimal over all of digits.
-func number(digits []byte, n uint64) {
+// writeDecimal fills digits with the decimal form of n.
+func writeDecimal(digits []byte, n uint64) {
 	for i := len(digits) - 1; i >= 0; i-- {
 		digits[i] = '0' + byte(n%10)
 		n /= 10
 	}
 }
 
-// readAnswer reads one answer of HTTP/1.1 that says its length, and appends its
-// body to dst.
+// readAnswer reads one HTTP/1.1 answer with a Content-Length and appends its body to
+// dst.
 func readAnswer(from *bufio.Reader, dst []byte) ([]byte, error) {
 	status, err := from.ReadSlice('\n')
 	if err != nil {
 		return dst, err
 	}
-	refused, length := "", -1
+	failure, length := "", -1
 	switch {
 	case bytes.HasPrefix(status, []byte("HTTP/1.1 200 ")):
 	case bytes.HasPrefix(status, []byte("HTTP/1.1 304 ")):
-		length = 0 // it never has a body, and need not say so
+		length = 0 // never has a body; the header is optional
 	default:
-		refused = string(bytes.TrimSpace(status))
+		failure = string(bytes.TrimSpace(status))
 	}
 	for {
 		line, err := from.ReadSlice('\n')
@@ -183,7 +184,7 @@ func readAnswer(from *bufio.Reader, dst []byte) ([]byte, error) {
 		}
 	}
 	if length < 0 {
-		return dst, errors.New("it does not say its length")
+		return dst, errors.New("answer without Content-Length")
 	}
 	start := len(dst)
 	for len(dst) < start+length {
@@ -192,8 +193,8 @@ func readAnswer(from *bufio.Reader, dst []byte) ([]byte, error) {
 	if _, err := io.ReadFull(from, dst[start:]); err != nil {
 		return dst, err
 	}
-	if refused != "" {
-		return dst, fmt.Errorf("%s: %.200q", refused, dst[start:])
+	if failure != "" {
+		return dst, fmt.Errorf("%s: %.200q", failure, dst[start:])
 	}
 	return dst, nil
 }

@@ -10,20 +10,20 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// loadSettings let a server be filled fast: what is written to a table in the
-// transaction that made it needs no log
-// (https://www.postgresql.org/docs/current/populate.html). They change nothing
-// of how it reads; its memory is that of a small server.
+// loadSettings speed up loading: rows that are written in the transaction that
+// creates their table need no WAL
+// (https://www.postgresql.org/docs/current/populate.html). They do not change how
+// queries run. The memory is that of a small server.
 var loadSettings = []string{
 	"wal_level=minimal", "max_wal_senders=0", "max_wal_size=8GB", "checkpoint_timeout=30min", "shared_buffers=256MB", "maintenance_work_mem=256MB",
 }
 
-// loaders work at the same time.
-const loaders = 3
+// loadWorkers is the number of connections that load calls concurrently.
+const loadWorkers = 3
 
-// aCall is the n-th call, at an instant of at: what Go has of it is in listDID
-// and callerOf. Ids begin with the time, as those of the server do.
-const aCall = `SELECT
+// callSQL selects the calls with the numbers $3 to $4. listDID and listCaller return
+// the same DIDs and callers. Ids start with the time, like those of the server.
+const callSQL = `SELECT
 	substr(ms, 1, 8) || '-' || substr(ms, 9) || '-7' || lpad(to_hex(n & 4095), 3, '0') || '-8' || lpad(to_hex(n >> 12 & 4095), 3, '0') || '-' || digits AS id,
 	lpad(to_hex(n * 2654435761 & 4294967295), 8, '0') || '-4b1d-4a3c-8f00-' || digits AS key,
 	'line-' || lpad((n %% %[1]d)::text, 5, '0') AS tracker,
@@ -33,34 +33,34 @@ const aCall = `SELECT
 	FROM (SELECT n, at, lpad(to_hex(at / 1000), 12, '0') AS ms, lpad(to_hex(n), 12, '0') AS digits
 		FROM (SELECT n, $1::bigint + n * $2::bigint AS at FROM generate_series($3::bigint, $4::bigint) AS n) AS times) AS texts`
 
-func someCalls() string {
-	return fmt.Sprintf(aCall, fewTrackers, listDIDs, frequentEvery, frequentCaller, listCallers)
+func selectCalls() string {
+	return fmt.Sprintf(callSQL, fewTrackers, listDIDs, frequentEvery, frequentCaller, listCallers)
 }
 
-// months is n calls, evenly over the last months until now: the instant of the
-// first, and the microseconds between two.
-type months struct {
-	n     int64
-	first time.Time
-	step  int64
+// callSpan describes calls that are evenly distributed over the last months.
+type callSpan struct {
+	n     int64     // number of calls
+	first time.Time // time of the first call
+	step  int64     // microseconds between two calls
 }
 
-// month is the calls of one: those from the first to the last, if there are any.
-func (m months) month(start time.Time) (first, last int64) {
-	before := func(at time.Time) int64 { // how many calls are
+// month returns the numbers of the first and the last call of a month. last is less
+// than first if the month has no calls.
+func (m callSpan) month(start time.Time) (first, last int64) {
+	before := func(at time.Time) int64 { // number of calls before
 		us := at.Sub(m.first).Microseconds()
 		return min(max((us+m.step-1)/m.step, 0), m.n)
 	}
 	return before(start), before(start.AddDate(0, 1, 0)) - 1
 }
 
-// loadCalls fills an empty database with n calls, within itself: a table for each
-// month, which becomes a partition when it is full. Its indexes are made then,
-// since sorting is faster than inserting.
+// loadCalls generates n calls inside an empty database. It fills a table for each
+// month and then attaches it as a partition, which creates the indexes: sorting is
+// faster than inserting.
 func loadCalls(ctx context.Context, address string, n int, now time.Time) error {
 	now = now.UTC()
 	this := time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC)
-	m := months{n: int64(n), first: this.AddDate(0, -listMonths+1, 0)}
+	m := callSpan{n: int64(n), first: this.AddDate(0, -listMonths+1, 0)}
 	m.step = max(now.Sub(m.first).Microseconds()/m.n, 1)
 	var starts []time.Time
 	var drop []string
@@ -79,7 +79,7 @@ func loadCalls(ctx context.Context, address string, n int, now time.Time) error 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var loading sync.WaitGroup
-	for range loaders {
+	for range loadWorkers {
 		loading.Go(func() {
 			for load := range work {
 				if err := onConnection(ctx, address, load); err != nil {
@@ -106,13 +106,13 @@ func onConnection(ctx context.Context, address string, work func(context.Context
 
 func partition(month time.Time) string { return "calls_" + month.Format("200601") }
 
-// loadedColumns are those of calls; what stands for the body of a call is in
-// another table, which lists do not read.
+// loadedColumns are the columns of calls. Bodies are in another table, which lists
+// do not read.
 const loadedColumns = `id, contact_center, call_key, tracker, call_id, direction, did, raw_did, caller, raw_caller, caller_name,
 	started_us, answered_us, ended_us, duration, ring_time, talk_time, hold_time, result, hangup_cause, hangup_by, agent, position,
 	recording_file, campaign, route, decision_id, flags, revised_us, received_us, at_us, began_us, heard_us, revisions`
 
-func (m months) loadMonth(ctx context.Context, c *pgx.Conn, start time.Time) error {
+func (m callSpan) loadMonth(ctx context.Context, c *pgx.Conn, start time.Time) error {
 	name := partition(start)
 	first, last := m.month(start)
 	err := pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
@@ -121,7 +121,7 @@ func (m months) loadMonth(ctx context.Context, c *pgx.Conn, start time.Time) err
 		}
 		_, err := tx.Exec(ctx, "INSERT INTO "+name+" ("+loadedColumns+`) SELECT id, '', key, tracker, key, 'inbound', did, did, caller, caller, '',
 			at, at + 9000000, at + 75000000, 75, 9, 66, 0, result, 'NORMAL_CLEARING', 'originator', '', '0505874603', key || '.mp3', '', '', 'd', '[]',
-			at + 76000000, at + 77000000, at, at, 0, 1 FROM (`+someCalls()+") AS calls", m.first.UnixMicro(), m.step, first, last)
+			at + 76000000, at + 77000000, at, at, 0, 1 FROM (`+selectCalls()+") AS calls", m.first.UnixMicro(), m.step, first, last)
 		if err != nil {
 			return fmt.Errorf("calls of %s: %w", name, err)
 		}
@@ -130,18 +130,18 @@ func (m months) loadMonth(ctx context.Context, c *pgx.Conn, start time.Time) err
 		return err
 	})
 	if err == nil {
-		_, err = c.Exec(ctx, "VACUUM ANALYZE "+name) // while it is in memory
+		_, err = c.Exec(ctx, "VACUUM ANALYZE "+name) // while the table is in memory
 	}
 	return err
 }
 
-// loadKeys fills the table by which calls are unique.
-func (m months) loadKeys(ctx context.Context, c *pgx.Conn) error {
+// loadKeys fills the table that makes calls unique.
+func (m callSpan) loadKeys(ctx context.Context, c *pgx.Conn) error {
 	return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "TRUNCATE call_keys; ALTER TABLE call_keys DROP CONSTRAINT call_keys_pkey"); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "INSERT INTO call_keys (call_key, contact_center, id, at_us) SELECT key, '', id, at FROM ("+someCalls()+") AS calls",
+		if _, err := tx.Exec(ctx, "INSERT INTO call_keys (call_key, contact_center, id, at_us) SELECT key, '', id, at FROM ("+selectCalls()+") AS calls",
 			m.first.UnixMicro(), m.step, int64(0), m.n-1); err != nil {
 			return fmt.Errorf("keys: %w", err)
 		}

@@ -11,8 +11,8 @@ import (
 	"calltracker/storage/storetest/postgrestest"
 )
 
-// The calls that the database makes by itself are those that the lists are asked
-// for, each in the partition of its month.
+// The generated calls have the DIDs and callers that the lists are filtered by, and
+// are in the partition of their month.
 func TestLoadCalls(t *testing.T) {
 	address := postgrestest.Database(t, postgrestest.Address(t))
 	store, err := sqlstore.New(sqlstore.Options{URL: address})
@@ -41,25 +41,25 @@ func TestLoadCalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	if calls != n || known != n || elsewhere != 0 || indexes < 5 {
-		t.Errorf("%d calls, %d of them with a key, %d in the wrong partition; %d indexes on a partition", calls, known, elsewhere, indexes)
+		t.Errorf("%d calls, %d with a key, %d in the wrong partition, %d indexes on a partition", calls, known, elsewhere, indexes)
 	}
 	i := n - 1 // the newest
 	err = store.EachCall(t.Context(), storage.CallFilter{}, func(c storage.Call) error {
-		if c.DID != listDID(i/3) || c.Caller != callerOf(i) {
-			t.Errorf("call %d is from %s to %s, want %s to %s", i, c.Caller, c.DID, callerOf(i), listDID(i/3))
+		if c.DID != listDID(i/3) || c.Caller != listCaller(i) {
+			t.Errorf("call %d is from %s to %s, want from %s to %s", i, c.Caller, c.DID, listCaller(i), listDID(i/3))
 		}
 		i--
 		return nil
 	})
 	if err != nil || i != -1 {
-		t.Errorf("%d calls were not listed, %v", i+1, err)
+		t.Errorf("%d calls not listed, error %v", i+1, err)
 	}
-	// What the server does now goes on.
+	// The server can use the database.
 	if err := store.EnsurePartitions(t.Context(), now); err != nil {
 		t.Error(err)
 	}
 	r := storage.Report{Source: storage.FromEndCall, Raw: []byte("x"), Call: storage.Call{Key: "x", CallID: "x", Result: storage.Missed, StartedAt: now}}
 	if saved, err := store.SaveCall(t.Context(), r); err != nil || !saved.Created {
-		t.Errorf("saved %+v, %v", saved, err)
+		t.Errorf("saved %+v, error %v", saved, err)
 	}
 }

@@ -17,48 +17,48 @@ import (
 	"calltracker/rules"
 )
 
-// startCall compares calltracker with both baselines.
+// startCall compares start calls of calltracker with both baselines.
 func (b *bench) startCall(ctx context.Context) error {
 	requests, err := startRequests(b.trackers, callerPool)
 	if err != nil {
 		return err
 	}
-	clients := share(requests, connections)
-	ours, err := b.loaded(ctx, b.trackers, routesPerTracker)
+	clients := distribute(requests, connections)
+	server, err := b.startConfigured(ctx, b.trackers, routesPerTracker)
 	if err != nil {
 		return err
 	}
-	defer ours.stop()
-	ordinary, err := b.baseline(ctx, echoBaseline)
+	defer server.stop()
+	echoServer, err := b.baseline(ctx, echoBaseline)
 	if err != nil {
 		return err
 	}
-	defer ordinary.stop()
-	constant, err := b.baseline(ctx, constantBaseline)
+	defer echoServer.stop()
+	constantServer, err := b.baseline(ctx, constantBaseline)
 	if err != nil {
 		return err
 	}
-	defer constant.stop()
+	defer constantServer.stop()
 
-	results, err := b.compete(ctx, []contender{
-		{name: fmt.Sprintf("calltracker, %d trackers of %d routes", b.trackers, routesPerTracker), process: ours, clients: clients, check: checkAnswer, records: true},
-		{name: "echo, FormValue and c.JSON", process: ordinary, clients: clients, check: checkAnswer},
-		{name: "net/http, a constant", process: constant, clients: clients, check: checkConstant},
+	results, err := b.runRounds(ctx, []contender{
+		{name: fmt.Sprintf("calltracker, %d trackers of %d routes", b.trackers, routesPerTracker), process: server, clients: clients, check: checkAnswer, records: true},
+		{name: "echo, FormValue and c.JSON", process: echoServer, clients: clients, check: checkAnswer},
+		{name: "net/http, constant answer", process: constantServer, clients: clients, check: checkConstant},
 	})
 	if err != nil {
 		return err
 	}
-	rate := func(other int) float64 {
-		return median(results, func(r []result) float64 { return r[0].rate() / r[other].rate() })
+	rateAgainst := func(other int) float64 {
+		return medianOfRounds(results, func(r []result) float64 { return r[0].rate() / r[other].rate() })
 	}
-	slow := median(results, func(r []result) float64 { return float64(r[0].latency(99)) / float64(r[1].latency(99)) })
-	b.add("startCall, requests/s against echo", fmt.Sprintf("%.2f", rate(1)), ">= 1.10", rate(1) >= 1.1)
-	b.add("startCall, requests/s against net/http", fmt.Sprintf("%.2f", rate(2)), ">= 0.50", rate(2) >= 0.5)
-	b.add("startCall, p99 against echo's", fmt.Sprintf("%.2f", slow), "<= 1.00", slow <= 1)
+	p99 := medianOfRounds(results, func(r []result) float64 { return float64(r[0].latency(99)) / float64(r[1].latency(99)) })
+	b.add("startCall, requests/s against echo", fmt.Sprintf("%.2f", rateAgainst(1)), ">= 1.10", rateAgainst(1) >= 1.1)
+	b.add("startCall, requests/s against net/http", fmt.Sprintf("%.2f", rateAgainst(2)), ">= 0.50", rateAgainst(2) >= 0.5)
+	b.add("startCall, p99 against echo", fmt.Sprintf("%.2f", p99), "<= 1.00", p99 <= 1)
 	return nil
 }
 
-// growth compares few trackers with many.
+// growth compares start calls with few trackers and with many.
 func (b *bench) growth(ctx context.Context) error {
 	var contenders []contender
 	defer func() {
@@ -67,7 +67,7 @@ func (b *bench) growth(ctx context.Context) error {
 		}
 	}()
 	for _, trackers := range []int{fewTrackers, manyTrackers} {
-		p, err := b.loaded(ctx, trackers, routesForGrowth)
+		p, err := b.startConfigured(ctx, trackers, routesForGrowth)
 		if err != nil {
 			return err
 		}
@@ -78,22 +78,22 @@ func (b *bench) growth(ctx context.Context) error {
 		}
 		contenders = append(contenders, contender{
 			name: fmt.Sprintf("calltracker, %d trackers of %d routes", trackers, routesForGrowth), process: p,
-			clients: share(requests, connections), check: checkAnswer, records: true,
+			clients: distribute(requests, connections), check: checkAnswer, records: true,
 		})
 	}
-	results, err := b.compete(ctx, contenders)
+	results, err := b.runRounds(ctx, contenders)
 	if err != nil {
 		return err
 	}
-	growth := median(results, func(r []result) float64 { return r[0].rate()/r[1].rate() - 1 })
-	b.add(fmt.Sprintf("startCall, cost at %d trackers over that at %d", manyTrackers, fewTrackers), fmt.Sprintf("%+.1f %%", 100*growth), "< +10 %", growth < 0.1)
+	growth := medianOfRounds(results, func(r []result) float64 { return r[0].rate()/r[1].rate() - 1 })
+	b.add(fmt.Sprintf("startCall, added cost with %d trackers instead of %d", manyTrackers, fewTrackers), fmt.Sprintf("%+.1f%%", 100*growth), "< +10%", growth < 0.1)
 	return nil
 }
 
-// decide measures the engine alone.
+// decide measures the routing engine alone.
 func (b *bench) decide(context.Context) error {
 	const routes = 1000
-	router, facts, err := unmatched(routes)
+	router, facts, err := unmatchedCall(routes)
 	if err != nil {
 		return err
 	}
@@ -103,26 +103,26 @@ func (b *bench) decide(context.Context) error {
 			router.Decide(facts)
 		}
 	})
-	took := time.Duration(r.NsPerOp())
-	b.add(fmt.Sprintf("Decide, %d routes that do not match", routes), took.String(), "< 20µs", took < 20*time.Microsecond)
+	perCall := time.Duration(r.NsPerOp())
+	b.add(fmt.Sprintf("Decide, %d routes that do not match", routes), perCall.String(), "< 20µs", perCall < 20*time.Microsecond)
 	b.add("Decide, allocations", strconv.FormatInt(r.AllocsPerOp(), 10), "0", r.AllocsPerOp() == 0)
 	return nil
 }
 
-// unmatched is a tracker with so many routes that do not take the call, and one
-// after them that does.
-func unmatched(routes int) (*rules.Router, rules.Facts, error) {
+// unmatchedCall returns a router and the facts of a call that only its last route
+// matches, after the given number of routes.
+func unmatchedCall(routes int) (*rules.Router, rules.Facts, error) {
 	text, err := document(1, routes+1)
 	if err != nil {
 		return nil, rules.Facts{}, err
 	}
 	set, problems := rules.Load(text, rules.JSON, func(string, string) (string, error) { return startKey, nil })
 	if set == nil {
-		return nil, rules.Facts{}, fmt.Errorf("the generated document: %v", problems.Errors())
+		return nil, rules.Facts{}, fmt.Errorf("generated document: %v", problems.Errors())
 	}
 	router, ok := set.Router(trackerID(0))
 	if !ok {
-		return nil, rules.Facts{}, errors.New("the generated document lacks its tracker")
+		return nil, rules.Facts{}, errors.New("generated document: no tracker")
 	}
 	at, err := time.Parse(time.RFC3339, unmatchedAt)
 	if err != nil {
@@ -130,24 +130,24 @@ func unmatched(routes int) (*rules.Router, rules.Facts, error) {
 	}
 	facts := rules.Facts{At: at, DID: phone.Parse(unmatchedDID, "AE"), Caller: phone.Parse(unmatchedCaller, "AE")}
 	if _, trace := router.Explain(facts); len(trace) != routes+1 {
-		return nil, rules.Facts{}, fmt.Errorf("%v takes the call that only the last route should", trace[len(trace)-1])
+		return nil, rules.Facts{}, fmt.Errorf("route %v matches; only the last route may", trace[len(trace)-1])
 	}
 	return router, facts, nil
 }
 
-// start measures how long a new process takes to its first answer, and the
-// memory that it has then.
+// start measures the time from the start of a process to its first answer, and its
+// memory at that time.
 func (b *bench) start(ctx context.Context) error {
 	const file = "examples/quickstart.yaml"
-	var took, memory []float64
+	var seconds, memory []float64
 	for range starts {
 		begin := time.Now()
-		p, err := b.server(ctx, "--apply", file)
+		p, err := b.startServer(ctx, nil, "--apply", file)
 		if err != nil {
 			return err
 		}
 		err = firstAnswer(ctx, p.address)
-		took = append(took, time.Since(begin).Seconds())
+		seconds = append(seconds, time.Since(begin).Seconds())
 		resident, memoryErr := p.residentMemory()
 		p.stop()
 		if err != nil {
@@ -157,11 +157,11 @@ func (b *bench) start(ctx context.Context) error {
 			memory = append(memory, float64(resident))
 		}
 	}
-	first := time.Duration(middle(took) * float64(time.Second)).Round(time.Millisecond)
-	b.add("start to the first answer", first.String(), "< 300ms", first < 300*time.Millisecond)
+	first := time.Duration(median(seconds) * float64(time.Second)).Round(time.Millisecond)
+	b.add("startup to first answer", first.String(), "< 300ms", first < 300*time.Millisecond)
 	if len(memory) > 0 {
-		resident := middle(memory) / (1 << 20)
-		b.add("resident memory after it", fmt.Sprintf("%.1f MB", resident), "< 60 MB", resident < 60)
+		resident := median(memory) / (1 << 20)
+		b.add("resident memory after first answer", fmt.Sprintf("%.1f MB", resident), "< 60 MB", resident < 60)
 	}
 	return nil
 }
@@ -181,26 +181,26 @@ func firstAnswer(ctx context.Context, address string) error {
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(res.Body)
 	if err == nil && res.StatusCode != http.StatusOK {
-		err = fmt.Errorf("the first start call: %s: %s", res.Status, body)
+		err = fmt.Errorf("first start call: %s: %s", res.Status, body)
 	}
 	return err
 }
 
-// checkAnswer tells whether a body answers the request.
+// checkAnswer returns an error unless a body answers the request.
 func checkAnswer(q request, body []byte) error {
 	var a startAnswer
 	if err := json.Unmarshal(body, &a); err != nil {
 		return err
 	}
 	if !a.Result || a.Content.DIDCalled != q.didCalled || len(a.Content.Rules) != 2 || !a.Content.Voicemail {
-		return errors.New("not the answer to this request")
+		return errors.New("answer does not match the request")
 	}
 	return nil
 }
 
 func checkConstant(_ request, body []byte) error {
 	if !bytes.HasPrefix(body, []byte(`{"result":true,`)) {
-		return errors.New("not the constant")
+		return errors.New("unexpected answer")
 	}
 	return nil
 }

@@ -17,16 +17,16 @@ const (
 	simulatedCalls   = 20_000
 	simulatedGoal    = 2_000 // calls a second
 	dayCalls         = 50_000
-	missingCalls     = 10_000 // of them
+	missingCalls     = 10_000 // of dayCalls
 	presentLimit     = time.Minute
 	missingLimit     = 3 * time.Minute
-	requestsLimit    = 100 // to Ziwo
+	requestsLimit    = 100 // requests to Ziwo
 	reconcileTimeout = 10 * time.Minute
 	benchCenter      = "aldebaran"
 )
 
-// simulate measures how many calls the simulated Ziwo makes, each a start call
-// and an end call, with a server that does as little as it can.
+// simulate measures how many calls per second the simulated Ziwo makes with a server
+// that does almost nothing. Each call is a start call and an end call.
 func (b *bench) simulate(ctx context.Context) error {
 	constant, err := b.baseline(ctx, constantBaseline)
 	if err != nil {
@@ -35,22 +35,22 @@ func (b *bench) simulate(ctx context.Context) error {
 	defer constant.stop()
 	z := ziwotest.New(ziwotest.Options{Seed: 1})
 	defer z.Close()
-	leadTo(z, constant.address, 1)
+	addTrackers(z, constant.address, 1)
 	report, err := z.Simulate(ctx, ziwotest.Simulation{From: yesterday(), Length: 24 * time.Hour, Calls: simulatedCalls})
 	if err != nil {
 		return err
 	}
 	if len(report.Violations) > 0 || report.Ends[http.StatusOK] != simulatedCalls {
-		return fmt.Errorf("not every call could be made: ends %v, violations %v", report.Ends, report.Violations)
+		return fmt.Errorf("simulate calls: ends %v, violations %v", report.Ends, report.Violations)
 	}
 	rate := float64(simulatedCalls) / report.Took.Seconds()
 	b.add("simulated Ziwo, calls/s", fmt.Sprintf("%.0f", rate), fmt.Sprintf(">= %d", simulatedGoal), rate >= simulatedGoal)
 	return nil
 }
 
-// leadTo has a number of each of so many trackers of the generated document lead
-// to a server.
-func leadTo(z *ziwotest.Ziwo, address string, trackers int) {
+// addTrackers adds trackers of the generated document to Ziwo, each with one number.
+// Their requests go to the server at the address.
+func addTrackers(z *ziwotest.Ziwo, address string, trackers int) {
 	for t := range trackers {
 		name := trackerID(t)
 		base := "http://" + address + "/callTrackers/" + name
@@ -64,7 +64,7 @@ func leadTo(z *ziwotest.Ziwo, address string, trackers int) {
 
 func yesterday() time.Time { return time.Now().UTC().Add(-25 * time.Hour).Truncate(time.Second) }
 
-// reconcilePostgres compares a day of calls with Ziwo's history on PostgreSQL.
+// reconcilePostgres measures the reconciliation of a day of calls on PostgreSQL.
 func (b *bench) reconcilePostgres(ctx context.Context) error {
 	server, err := b.postgres(ctx)
 	if err != nil {
@@ -78,7 +78,7 @@ func (b *bench) reconcilePostgres(ctx context.Context) error {
 	return b.reconcile(ctx, "PostgreSQL", address)
 }
 
-// reconcileSQLite does so on SQLite.
+// reconcileSQLite measures the reconciliation of a day of calls on SQLite.
 func (b *bench) reconcileSQLite(ctx context.Context) error { return b.reconcile(ctx, "SQLite", "") }
 
 func (b *bench) reconcile(ctx context.Context, database, address string) error {
@@ -89,11 +89,11 @@ func (b *bench) reconcile(ctx context.Context, database, address string) error {
 		return err
 	}
 	web := &http.Server{Handler: z, ReadHeaderTimeout: time.Minute}
-	go func() { _ = web.Serve(listener) }() // ends with Close
+	go func() { _ = web.Serve(listener) }() // returns when Close is called
 	defer func() { _ = web.Close() }()
 
 	username, password, key := z.Credentials()
-	p, err := b.loadedOn(ctx, address, fewTrackers, routesForGrowth, func(doc *configuration) {
+	p, err := b.startConfiguredOn(ctx, address, fewTrackers, routesForGrowth, func(doc *configuration) {
 		doc.ContactCenters = map[string]map[string]string{
 			benchCenter: {"api": "http://" + listener.Addr().String(), "username": username, "password": password, "api_key": key},
 		}
@@ -102,47 +102,47 @@ func (b *bench) reconcile(ctx context.Context, database, address string) error {
 		return err
 	}
 	defer p.stop()
-	leadTo(z, p.address, fewTrackers)
+	addTrackers(z, p.address, fewTrackers)
 	for _, round := range []struct {
-		more    int // calls that Ziwo has and nobody has heard of
+		missing int // calls that Ziwo has and the server does not
 		measure string
 		limit   time.Duration
 	}{
-		{more: dayCalls - missingCalls},
+		{missing: dayCalls - missingCalls},
 		{missingCalls, fmt.Sprintf("%d calls missing of %d", missingCalls, dayCalls), missingLimit},
 		{0, fmt.Sprintf("%d calls present", dayCalls), presentLimit},
 	} {
-		if round.more > 0 {
-			_, err := z.Simulate(ctx, ziwotest.Simulation{From: yesterday(), Length: 24 * time.Hour, Calls: round.more, Profile: ziwotest.BusinessDay(), Silent: true})
+		if round.missing > 0 {
+			_, err := z.Simulate(ctx, ziwotest.Simulation{From: yesterday(), Length: 24 * time.Hour, Calls: round.missing, Profile: ziwotest.BusinessDay(), Silent: true})
 			if err != nil {
 				return err
 			}
 		}
 		z.SetNow(time.Time{})
-		run, took, err := p.reconcile(ctx)
+		run, elapsed, err := p.reconcile(ctx)
 		if err != nil {
 			return err
 		}
-		if run.Backfilled != round.more {
-			return fmt.Errorf("reconcile: %d of %d calls were stored", run.Backfilled, round.more)
+		if run.Backfilled != round.missing {
+			return fmt.Errorf("reconcile: backfilled %d of %d calls", run.Backfilled, round.missing)
 		}
 		if round.measure == "" {
 			continue
 		}
-		b.add(fmt.Sprintf("reconcile on %s, %s", database, round.measure), fmt.Sprintf("%.1fs, %d requests", took.Seconds(), run.Requests),
-			fmt.Sprintf("< %s, < %d", round.limit, requestsLimit), took < round.limit && run.Requests < requestsLimit)
+		b.add(fmt.Sprintf("reconcile on %s, %s", database, round.measure), fmt.Sprintf("%.1fs, %d requests", elapsed.Seconds(), run.Requests),
+			fmt.Sprintf("< %s, < %d", round.limit, requestsLimit), elapsed < round.limit && run.Requests < requestsLimit)
 	}
 	return nil
 }
 
-// reconciliation is what a run of it tells.
+// reconciliation is the result of one reconciliation, from the API.
 type reconciliation struct {
 	State, Error                string
 	Found, Backfilled, Requests int
 }
 
-// reconcile has the server compare the last days, and measures.
-func (p *process) reconcile(ctx context.Context) (run reconciliation, took time.Duration, err error) {
+// reconcile makes the server reconcile the last 26 hours and measures the time.
+func (p *process) reconcile(ctx context.Context) (run reconciliation, elapsed time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
 	defer cancel()
 	now := time.Now().UTC()

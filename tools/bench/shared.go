@@ -7,9 +7,9 @@ import (
 	"calltracker/storage/storetest/redistest"
 )
 
-// shared compares start calls of calltracker on PostgreSQL and Redis with those
-// of calltracker on its own, while both are there and while neither answers: the
-// way of a start call must not touch them.
+// shared compares calltracker with PostgreSQL and Redis with calltracker on SQLite,
+// first while both are running and then while neither answers. A start call must
+// not wait for them.
 func (b *bench) shared(ctx context.Context) error {
 	const goal = 0.95
 	database, err := b.postgres(ctx)
@@ -22,31 +22,31 @@ func (b *bench) shared(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = redis.Close() }()
-	alone, err := b.loaded(ctx, b.trackers, routesPerTracker)
+	standalone, err := b.startConfigured(ctx, b.trackers, routesPerTracker)
 	if err != nil {
 		return err
 	}
-	defer alone.stop()
-	both, err := b.loadedWith(ctx, []string{"CALLTRACKER_DATABASE_URL=" + database.URL(), "CALLTRACKER_REDIS_URL=" + redis.URL()}, b.trackers, routesPerTracker)
+	defer standalone.stop()
+	scaledOut, err := b.startConfiguredWith(ctx, []string{"CALLTRACKER_DATABASE_URL=" + database.URL(), "CALLTRACKER_REDIS_URL=" + redis.URL()}, b.trackers, routesPerTracker)
 	if err != nil {
 		return err
 	}
-	defer both.stop()
+	defer scaledOut.stop()
 	requests, err := startRequests(b.trackers, callerPool)
 	if err != nil {
 		return err
 	}
-	clients := share(requests, connections)
-	compare := func(when, what string) error {
-		results, err := b.compete(ctx, []contender{ // a start call that fails is an error of all
-			{name: "calltracker with PostgreSQL and Redis" + when, process: both, clients: clients, check: checkAnswer, records: true},
-			{name: "calltracker on its own", process: alone, clients: clients, check: checkAnswer, records: true},
+	clients := distribute(requests, connections)
+	compare := func(condition, description string) error {
+		results, err := b.runRounds(ctx, []contender{ // fails if a start call fails
+			{name: "calltracker with PostgreSQL and Redis" + condition, process: scaledOut, clients: clients, check: checkAnswer, records: true},
+			{name: "calltracker with SQLite", process: standalone, clients: clients, check: checkAnswer, records: true},
 		})
 		if err != nil {
-			return fmt.Errorf("start calls%s: %w", when, err)
+			return fmt.Errorf("start calls%s: %w", condition, err)
 		}
-		rate := median(results, func(r []result) float64 { return r[0].rate() / r[1].rate() })
-		b.add("startCall, requests/s "+what+" against without them", fmt.Sprintf("%.2f", rate), fmt.Sprintf(">= %.2f", goal), rate >= goal)
+		rate := medianOfRounds(results, func(r []result) float64 { return r[0].rate() / r[1].rate() })
+		b.add("startCall, requests/s "+description+" against SQLite", fmt.Sprintf("%.2f", rate), fmt.Sprintf(">= %.2f", goal), rate >= goal)
 		return nil
 	}
 	if err := compare("", "with PostgreSQL and Redis"); err != nil {
@@ -59,5 +59,5 @@ func (b *bench) shared(ctx context.Context) error {
 	if err := redis.Stop(); err != nil {
 		return err
 	}
-	return compare(", neither answers", "with PostgreSQL paused and Redis stopped")
+	return compare(", neither of which answers", "with PostgreSQL paused and Redis stopped")
 }
