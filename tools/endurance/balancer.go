@@ -11,9 +11,9 @@ import (
 	"syscall"
 )
 
-// balancer spreads requests evenly over two replicas, as a load balancer in front of
-// them does: one that refuses a connection gets no more of them, and what was on
-// its way there is answered with 502.
+// balancer is a load balancer that distributes requests evenly over two replicas. It
+// removes a replica that refuses a connection and answers a request that fails with
+// 502.
 type balancer struct {
 	replicas [2]atomic.Pointer[url.URL]
 	turn     atomic.Uint64
@@ -28,7 +28,7 @@ func newBalancer() *balancer {
 	b.proxy = httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(b.next()) },
-		ErrorLog:  log.New(io.Discard, "", 0), // broken requests are what a trial wants
+		ErrorLog:  log.New(io.Discard, "", 0), // failing requests are part of the trial
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if errors.Is(err, syscall.ECONNREFUSED) {
 				b.remove(r.URL)
@@ -39,10 +39,10 @@ func newBalancer() *balancer {
 	return b
 }
 
-// nowhere refuses connections.
-var nowhere = &url.URL{Scheme: "http", Host: "127.0.0.1:1"}
+// unreachable is an address that refuses connections.
+var unreachable = &url.URL{Scheme: "http", Host: "127.0.0.1:1"}
 
-// next is the replica whose turn it is.
+// next returns the replica that gets the next request.
 func (b *balancer) next() *url.URL {
 	turn := int(b.turn.Add(1) % uint64(len(b.replicas)))
 	for i := range b.replicas {
@@ -50,12 +50,12 @@ func (b *balancer) next() *url.URL {
 			return target
 		}
 	}
-	return nowhere
+	return unreachable
 }
 
-// put gives a replica its share; base is how its addresses begin.
-func (b *balancer) put(replica int, base string) error {
-	target, err := url.Parse(base)
+// add adds a replica with the given base URL.
+func (b *balancer) add(replica int, baseURL string) error {
+	target, err := url.Parse(baseURL)
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (b *balancer) put(replica int, base string) error {
 	return nil
 }
 
-// remove takes the replica away that a request was sent to.
+// remove removes the replica that a request was sent to.
 func (b *balancer) remove(sent *url.URL) {
 	for i := range b.replicas {
 		if target := b.replicas[i].Load(); target != nil && target.Host == sent.Host {
@@ -72,7 +72,7 @@ func (b *balancer) remove(sent *url.URL) {
 	}
 }
 
-// ServeHTTP passes a request on.
+// ServeHTTP forwards a request to the next replica.
 func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) { b.proxy.ServeHTTP(w, r) }
 
 func (b *balancer) close() { b.proxy.Transport.(*http.Transport).CloseIdleConnections() }

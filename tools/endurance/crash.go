@@ -18,85 +18,86 @@ import (
 	"calltracker/storage/storetest/redistest"
 )
 
-// CrashOptions say what Crash does. Program is mandatory.
+// CrashOptions are the options of Crash. Program is required.
 type CrashOptions struct {
 	Program  Program
-	Duration time.Duration // of the cycles; putting right and counting come on top
-	Seed     uint64        // decides on the faults, not on what they meet
+	Duration time.Duration // of the fault cycles, without the final verification
+	Seed     uint64        // selects the faults; the timing of requests is not deterministic
 	Database string        // one of Databases
-	Dir      string        // for everything that is written
-	Writers  int           // 0 is 6
-	Log      io.Writer     // what happens, for people
+	Dir      string        // directory for all files
+	Writers  int           // concurrent clients; 0 means 6
+	Log      io.Writer     // human-readable progress; may be nil
 }
 
-// Verdict is the outcome of Crash.
-type Verdict struct {
+// CrashVerdict is the outcome of Crash.
+type CrashVerdict struct {
 	Database     string
-	Disk         string // what "full" means here
+	Disk         string // how the data disk was filled
 	Cycles       int
 	Kills        int
 	Stops        int
 	Faults       map[string]int
-	Acknowledged int // different callIDs
-	Found        int // of those
-	Lost         int
-	Doubled      int
-	Damaged      int // bodies
-	Refused      int // answers of 503
-	Unanswered   int
-	Spooled      int // at least: what killed servers spooled last is not counted
-	Set          int // aside: files of the quarantine that hold a whole record
-	Odd          map[string]int
+	Acknowledged int // distinct callIDs
+	Found        int // acknowledged callIDs that are stored
+	Lost         int // acknowledged callIDs that are not stored
+	Duplicated   int // callIDs that are stored more than once, or one of their bodies
+	Damaged      int // acknowledged bodies that are not stored
+	Unavailable  int // 503 answers
+	Unanswered   int // requests without an answer
+	Spooled      int // spooled CDRs, without those since the last metrics of a killed server
+	Quarantined  int // files in quarantine that contain a whole CDR
+	Unexpected   map[string]int
 	Complaints   []string // the first few
 }
 
-const mostComplaints = 20
+const maxComplaints = 20
 
-func (v *Verdict) complain(format string, arguments ...any) {
-	if len(v.Complaints) < mostComplaints {
+func (v *CrashVerdict) complain(format string, arguments ...any) {
+	if len(v.Complaints) < maxComplaints {
 		v.Complaints = append(v.Complaints, fmt.Sprintf(format, arguments...))
 	}
 }
 
-// OK tells whether everything that was acknowledged is there once and intact.
-func (v Verdict) OK() bool {
-	return v.Lost+v.Doubled+v.Damaged+v.Set+len(v.Odd) == 0 && v.Found == v.Acknowledged && v.Acknowledged > 0
+// OK reports whether everything that was acknowledged is stored exactly as it was
+// sent, without duplicates.
+func (v CrashVerdict) OK() bool {
+	return v.Lost+v.Duplicated+v.Damaged+v.Quarantined+len(v.Unexpected) == 0 && v.Found == v.Acknowledged && v.Acknowledged > 0
 }
 
-func (v Verdict) String() string {
+func (v CrashVerdict) String() string {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s: cycles %d (kills %d, stops %d), faults %v, full disk by %s\n", v.Database, v.Cycles, v.Kills, v.Stops, v.Faults, v.Disk)
-	fmt.Fprintf(&b, "%s: acknowledged %d, found %d, lost %d, doubled %d, damaged %d\n", v.Database, v.Acknowledged, v.Found, v.Lost, v.Doubled, v.Damaged)
-	fmt.Fprintf(&b, "%s: spooled %d or more, set aside %d, refused with 503 %d, unanswered %d, other answers %v\n",
-		v.Database, v.Spooled, v.Set, v.Refused, v.Unanswered, v.Odd)
+	fmt.Fprintf(&b, "%s: acknowledged %d, found %d, lost %d, duplicated %d, damaged %d\n", v.Database, v.Acknowledged, v.Found, v.Lost, v.Duplicated, v.Damaged)
+	fmt.Fprintf(&b, "%s: spooled at least %d, quarantined %d, 503 answers %d, unanswered %d, unexpected answers %v\n",
+		v.Database, v.Spooled, v.Quarantined, v.Unavailable, v.Unanswered, v.Unexpected)
 	for _, c := range v.Complaints {
 		fmt.Fprintln(&b, " ", c)
 	}
 	return b.String()
 }
 
-// crash is one run.
+// crash is one run of Crash.
 type crash struct {
 	CrashOptions
-	dice    *rand.Rand
+	random  *rand.Rand
 	ledger  *ledger
 	data    *disk // of the server
 	redis   *redistest.Server
-	base    database
+	db      database
 	server  *process // nil while it is down
-	address atomic.Pointer[string]
-	verdict Verdict
+	baseURL atomic.Pointer[string]
+	verdict CrashVerdict
 }
 
-// Crash has clients post records while the server is killed, and the database,
-// Redis and the disk fail; then it puts everything right and looks for what was
-// acknowledged. An error means that the trial itself failed.
-func Crash(ctx context.Context, o CrashOptions) (verdict Verdict, err error) {
+// Crash runs clients that post CDRs while the server is killed and the database,
+// Redis and the disk fail. Then it repairs everything and verifies that every
+// acknowledged CDR is stored. An error means that the trial itself failed.
+func Crash(ctx context.Context, o CrashOptions) (verdict CrashVerdict, err error) {
 	if o.Writers == 0 {
 		o.Writers = 6
 	}
-	c := &crash{CrashOptions: o, dice: rand.New(rand.NewPCG(o.Seed, 1)), ledger: newLedger()} //nolint:gosec // the same seed must give the same faults
-	c.verdict = Verdict{Faults: map[string]int{}}
+	c := &crash{CrashOptions: o, random: rand.New(rand.NewPCG(o.Seed, 1)), ledger: newLedger()} //nolint:gosec // deterministic: a seed selects the faults
+	c.verdict = CrashVerdict{Faults: map[string]int{}}
 	closeLater := func(closing func() error) func() {
 		return func() { err = errors.Join(err, closing()) }
 	}
@@ -109,10 +110,10 @@ func Crash(ctx context.Context, o CrashOptions) (verdict Verdict, err error) {
 		return c.verdict, err
 	}
 	defer closeLater(c.redis.Close)()
-	if c.base, err = c.openDatabase(ctx); err != nil {
+	if c.db, err = c.openDatabase(ctx); err != nil {
 		return c.verdict, err
 	}
-	defer closeLater(c.base.close)()
+	defer closeLater(c.db.close)()
 	c.verdict.Database = o.Database
 	defer func() {
 		if c.server != nil {
@@ -132,22 +133,22 @@ func Crash(ctx context.Context, o CrashOptions) (verdict Verdict, err error) {
 	if err != nil {
 		return c.verdict, err
 	}
-	return c.count(ctx)
+	return c.verify(ctx)
 }
 
-func (c *crash) note(format string, arguments ...any) {
+func (c *crash) logf(format string, arguments ...any) {
 	if c.Log != nil {
 		fmt.Fprintf(c.Log, format+"\n", arguments...)
 	}
 }
 
-// between is a random time.
-func (c *crash) between(least, most time.Duration) time.Duration {
-	return least + time.Duration(c.dice.Int64N(int64(most-least)))
+// randomDuration returns a duration of at least shortest and less than longest.
+func (c *crash) randomDuration() time.Duration {
+	return shortest + time.Duration(c.random.Int64N(int64(longest-shortest)))
 }
 
-// during waits for a while, unless ctx ends.
-func during(ctx context.Context, d time.Duration) error {
+// wait waits for a duration or until ctx is done.
+func wait(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
 		return nil
@@ -156,91 +157,93 @@ func during(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Lengths of the parts of a cycle.
+// Lengths of the parts of a cycle, and of the time that a trial may exceed its
+// duration.
 const (
 	shortest = 20 * time.Millisecond
 	longest  = 900 * time.Millisecond
 
-	mostExtra = 2 * time.Minute
+	maxOvertime = 2 * time.Minute
 )
 
+// cycles injects one fault after another until the trial is finished.
 func (c *crash) cycles(ctx context.Context) error {
-	if err := c.up(); err != nil {
+	if err := c.startServer(); err != nil {
 		return err
 	}
 	faults := c.faults()
-	for end := time.Now().Add(c.Duration); !c.enough(end); c.verdict.Cycles++ {
-		f := faults[c.dice.IntN(len(faults))]
-		if c.verdict.Cycles < len(faults) { // each at least once, if there is time
+	for end := time.Now().Add(c.Duration); !c.finished(end); c.verdict.Cycles++ {
+		f := faults[c.random.IntN(len(faults))]
+		if c.verdict.Cycles < len(faults) { // every fault once, if there is time
 			f = faults[c.verdict.Cycles]
 		}
 		c.verdict.Faults[f.name]++
-		if err := f.strike(ctx); err != nil {
+		if err := f.inject(ctx); err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
-		lasts := c.between(shortest, longest)
-		if f.lasts > 0 && c.dice.IntN(2) == 0 {
-			lasts = f.lasts
+		duration := c.randomDuration()
+		if f.long > 0 && c.random.IntN(2) == 0 {
+			duration = f.long
 		}
-		if err := during(ctx, lasts); err != nil {
+		if err := wait(ctx, duration); err != nil {
 			return err
 		}
-		// The server ends during the fault, after it, or not at all.
-		early := c.dice.IntN(2) == 0
+		// The server stops during the fault, after it, or not at all.
+		early := c.random.IntN(2) == 0
 		if early {
-			if err := c.end(ctx); err != nil {
+			if err := c.stopServer(ctx); err != nil {
 				return err
 			}
 		}
-		if err := f.mend(ctx); err != nil {
-			return fmt.Errorf("mend %s: %w", f.name, err)
+		if err := f.repair(ctx); err != nil {
+			return fmt.Errorf("repair %s: %w", f.name, err)
 		}
-		if err := c.up(); err != nil {
+		if err := c.startServer(); err != nil {
 			return err
 		}
-		if err := during(ctx, c.between(shortest, longest)); err != nil {
+		if err := wait(ctx, c.randomDuration()); err != nil {
 			return err
 		}
-		if !early && c.dice.IntN(3) > 0 {
-			if err := c.end(ctx); err != nil {
+		if !early && c.random.IntN(3) > 0 {
+			if err := c.stopServer(ctx); err != nil {
 				return err
 			}
 		}
-		if err := c.up(); err != nil {
+		if err := c.startServer(); err != nil {
 			return err
 		}
-		c.note("cycle %d: %s, %d answers of 200", c.verdict.Cycles, f.name, c.ledger.answers())
+		c.logf("cycle %d: %s, %d CDRs acknowledged", c.verdict.Cycles, f.name, c.ledger.answers())
 	}
 	return nil
 }
 
-// enough tells whether the cycles may end. On a slow machine a short trial might
-// spool nothing, and show little; it goes on until it has.
-func (c *crash) enough(end time.Time) bool {
+// finished reports whether the cycles may end. A short trial on a slow machine
+// continues until a CDR was spooled, for at most maxOvertime.
+func (c *crash) finished(end time.Time) bool {
 	over := time.Since(end)
-	return over > mostExtra || over > 0 && c.verdict.Spooled > 0
+	return over > maxOvertime || over > 0 && c.verdict.Spooled > 0
 }
 
-// up starts the server if it is down.
-func (c *crash) up() error {
+// startServer starts the server if it is down.
+func (c *crash) startServer() error {
 	if c.server != nil {
 		return nil
 	}
-	s, err := c.Program.launch(c.Dir, filepath.Join(c.data.dir, "data"), trialDocument, "CALLTRACKER_REDIS_URL="+c.redis.URL(), "CALLTRACKER_DATABASE_URL="+c.base.url())
+	s, err := c.Program.launch(c.Dir, filepath.Join(c.data.dir, "data"), trialDocument, "CALLTRACKER_REDIS_URL="+c.redis.URL(), "CALLTRACKER_DATABASE_URL="+c.db.url())
 	if err != nil {
 		return err
 	}
 	c.server = s
-	c.address.Store(&s.base)
+	c.baseURL.Store(&s.baseURL)
 	return nil
 }
 
-// end kills the server, or stops it.
-func (c *crash) end(ctx context.Context) error {
-	c.tally(ctx)
+// stopServer kills the server, or terminates it in one of four cases.
+func (c *crash) stopServer(ctx context.Context) error {
+	c.countSpooled(ctx)
 	s := c.server
 	c.server = nil
-	if c.dice.IntN(4) == 0 {
+	if c.random.IntN(4) == 0 {
 		c.verdict.Stops++
 		return s.terminate()
 	}
@@ -248,53 +251,52 @@ func (c *crash) end(ctx context.Context) error {
 	return s.kill()
 }
 
-// tally adds up what the server spooled. Should it not answer, it is not counted.
-func (c *crash) tally(ctx context.Context) {
+// countSpooled adds the number of CDRs that the server has spooled, if it answers.
+func (c *crash) countSpooled(ctx context.Context) {
 	if m, err := c.server.metrics(ctx); err == nil {
 		c.verdict.Spooled += int(m["calltracker_spool_spooled_total"])
 	}
 }
 
-// Of the records that were acknowledged, one in so many is sent again, as it was
-// or with more.
+// What the clients send: one CDR in repeatEvery is repeated, one in enrichEvery is
+// followed by a revision, and one in largeEvery is large.
 const (
-	oneRepeats  = 10
-	oneEnriched = 10
-	oneLarge    = 50
+	repeatEvery = 10
+	enrichEvery = 10
+	largeEvery  = 50
 	largeBody   = 200 << 10
 )
 
-// write posts records until ctx ends. The dice of the writers are their own: what
-// they meet depends on the moment in any case.
+// write posts CDRs until ctx is done. Each writer has its own random numbers.
 func (c *crash) write(ctx context.Context, writer int) {
-	dice := rand.New(rand.NewPCG(c.Seed, uint64(writer)+2)) //nolint:gosec // see above; it is not negative either
-	client := &http.Client{Timeout: askLimit, Transport: &http.Transport{}}
+	random := rand.New(rand.NewPCG(c.Seed, uint64(writer)+2)) //nolint:gosec // deterministic, and not negative
+	client := &http.Client{Timeout: requestTimeout, Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	for n := 0; ctx.Err() == nil; n++ {
 		callID := fmt.Sprintf("%016x-%d-%d", c.Seed, writer, n)
-		padding := 10 + dice.IntN(2000)
-		if dice.IntN(oneLarge) == 0 {
+		padding := 10 + random.IntN(2000)
+		if random.IntN(largeEvery) == 0 {
 			padding = largeBody
 		}
-		body := record(callID, padding, "")
+		body := cdrBody(callID, padding, "")
 		for try := 0; !c.post(ctx, client, callID, body) && ctx.Err() == nil; try++ {
-			_ = during(ctx, time.Duration(5+dice.IntN(30))*time.Millisecond)
-			if try > 5 && dice.IntN(2) == 0 { // Ziwo does not try for ever either
+			_ = wait(ctx, time.Duration(5+random.IntN(30))*time.Millisecond)
+			if try > 5 && random.IntN(2) == 0 { // like Ziwo, it gives up
 				break
 			}
 		}
-		if dice.IntN(oneRepeats) == 0 {
+		if random.IntN(repeatEvery) == 0 {
 			c.post(ctx, client, callID, body)
 		}
-		if dice.IntN(oneEnriched) == 0 {
-			c.post(ctx, client, callID, record(callID, padding, callID+".mp3"))
+		if random.IntN(enrichEvery) == 0 {
+			c.post(ctx, client, callID, cdrBody(callID, padding, callID+".mp3"))
 		}
-		_ = during(ctx, time.Duration(dice.IntN(10))*time.Millisecond)
+		_ = wait(ctx, time.Duration(random.IntN(10))*time.Millisecond)
 	}
 }
 
-// record is the body of an end call, in the one form that JSON is compacted to.
-func record(callID string, padding int, recording string) []byte {
+// cdrBody returns the body of an end call as compact JSON.
+func cdrBody(callID string, padding int, recording string) []byte {
 	body := fmt.Appendf(nil, `{"callID":%q,"didCalled":"+97142345678","callerIDNumber":"0501234567","direction":"inbound","startedAt":"%s","duration":31`,
 		callID, time.Now().UTC().Truncate(time.Minute).Format(time.RFC3339))
 	if recording != "" {
@@ -303,14 +305,14 @@ func record(callID string, padding int, recording string) []byte {
 	return fmt.Appendf(body, `,"padding":"%s"}`, bytes.Repeat([]byte("x"), padding))
 }
 
-// post sends a record and tells whether it was acknowledged.
+// post sends a CDR and reports whether it was acknowledged.
 func (c *crash) post(ctx context.Context, client *http.Client, callID string, body []byte) bool {
-	base := c.address.Load()
-	if base == nil {
+	baseURL := c.baseURL.Load()
+	if baseURL == nil {
 		return false
 	}
-	// A request is not broken off when the trial ends: its answer counts.
-	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodPost, *base+"/callTrackers/"+trackerID+"/endCall", bytes.NewReader(body))
+	// The end of the trial does not cancel a request: its answer counts.
+	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodPost, *baseURL+"/callTrackers/"+trackerID+"/endCall", bytes.NewReader(body))
 	if err != nil {
 		return false
 	}
@@ -327,40 +329,41 @@ func (c *crash) post(ctx context.Context, client *http.Client, callID string, bo
 		c.ledger.unanswered()
 		return false
 	}
-	c.ledger.enter(callID, body, res.StatusCode, string(text))
+	c.ledger.record(callID, body, res.StatusCode, string(text))
 	return res.StatusCode == http.StatusOK
 }
 
 const (
-	settleLimit = 3 * time.Minute
-	readers     = 4
+	drainTimeout = 3 * time.Minute
+	readers      = 4
 )
 
-// count brings everything up and compares.
-func (c *crash) count(ctx context.Context) (Verdict, error) {
-	if err := c.up(); err != nil {
+// verify starts the server, waits until the spool is empty, and compares the stored
+// calls with the ledger.
+func (c *crash) verify(ctx context.Context) (CrashVerdict, error) {
+	if err := c.startServer(); err != nil {
 		return c.verdict, err
 	}
-	if err := c.server.settled(ctx, settleLimit); err != nil {
+	if err := c.server.waitDrained(ctx, drainTimeout); err != nil {
 		return c.verdict, err
 	}
-	c.tally(ctx)
-	all, err := c.read(ctx)
+	c.countSpooled(ctx)
+	all, err := c.storedCalls(ctx)
 	if err != nil {
 		return c.verdict, err
 	}
 	v := c.ledger.verdict(all)
 	v.Database, v.Disk, v.Cycles, v.Kills, v.Stops, v.Faults, v.Spooled =
 		c.verdict.Database, c.verdict.Disk, c.verdict.Cycles, c.verdict.Kills, c.verdict.Stops, c.verdict.Faults, c.verdict.Spooled
-	aside, err := filepath.Glob(filepath.Join(c.data.dir, "data", "spool", "quarantine", "*"))
+	quarantined, err := filepath.Glob(filepath.Join(c.data.dir, "data", "spool", "quarantine", "*"))
 	if err != nil {
 		return v, err
 	}
-	for _, path := range aside {
-		// A part of a record is what a kill in the middle of a write leaves.
+	for _, path := range quarantined {
+		// A kill during a write leaves a part of a record, which is not a loss.
 		if filepath.Ext(path) != ".broken" {
-			v.Set++
-			v.complain("set aside: %s", filepath.Base(path))
+			v.Quarantined++
+			v.complain("quarantined: %s", filepath.Base(path))
 		}
 	}
 	stopped := c.server
@@ -368,8 +371,8 @@ func (c *crash) count(ctx context.Context) (Verdict, error) {
 	return v, stopped.terminate()
 }
 
-// read gets all calls with their bodies over the API.
-func (c *crash) read(ctx context.Context) (map[string]*found, error) {
+// storedCalls reads all calls with their bodies from the API.
+func (c *crash) storedCalls(ctx context.Context) (map[string]*storedCopies, error) {
 	type call struct{ ID, CallID string }
 	var calls []call
 	for next := ""; ; {
@@ -377,7 +380,7 @@ func (c *crash) read(ctx context.Context) (map[string]*found, error) {
 			Calls []call
 			Next  string
 		}
-		if err := c.server.ask(ctx, "/api/v1/calls?limit=1000&cursor="+next, &page); err != nil {
+		if err := c.server.get(ctx, "/api/v1/calls?limit=1000&cursor="+next, &page); err != nil {
 			return nil, err
 		}
 		calls = append(calls, page.Calls...)
@@ -386,7 +389,7 @@ func (c *crash) read(ctx context.Context) (map[string]*found, error) {
 		}
 	}
 	var mu sync.Mutex
-	all := map[string]*found{}
+	all := map[string]*storedCopies{}
 	var failed error
 	var reading sync.WaitGroup
 	for part := range slices.Chunk(calls, len(calls)/readers+1) {
@@ -395,21 +398,21 @@ func (c *crash) read(ctx context.Context) (map[string]*found, error) {
 				var detail struct {
 					Revisions []struct{ Raw json.RawMessage }
 				}
-				err := c.server.ask(ctx, "/api/v1/calls/"+one.ID, &detail)
+				err := c.server.get(ctx, "/api/v1/calls/"+one.ID, &detail)
 				mu.Lock()
 				if err != nil {
 					failed = err
 					mu.Unlock()
 					return
 				}
-				f := all[one.CallID]
-				if f == nil {
-					f = &found{bodies: map[digest]int{}}
-					all[one.CallID] = f
+				copies := all[one.CallID]
+				if copies == nil {
+					copies = &storedCopies{bodies: map[digest]int{}}
+					all[one.CallID] = copies
 				}
-				f.calls++
+				copies.calls++
 				for _, r := range detail.Revisions {
-					f.bodies[digestOf(r.Raw)]++
+					copies.bodies[digestOf(r.Raw)]++
 				}
 				mu.Unlock()
 			}

@@ -18,47 +18,47 @@ import (
 	"calltracker/ziwo/ziwotest"
 )
 
-// DayOptions say what Day does. Program is mandatory.
+// DayOptions are the options of Day. Program is required.
 type DayOptions struct {
 	Program Program
-	Calls   int     // of the day; 0 is 1000
-	Share   float64 // of the calls that each fault happens to; 0 is 0.06
+	Calls   int     // calls in the day; 0 means 1000
+	Share   float64 // share of the calls that each fault affects; 0 means 0.06
 	Seed    uint64
-	Dir     string    // for everything that is written
-	Log     io.Writer // what happens, for people
+	Dir     string    // directory for all files
+	Log     io.Writer // human-readable progress; may be nil
 }
 
 // DayVerdict is the outcome of Day.
 type DayVerdict struct {
-	Calls        int            // that happened
-	Faults       map[string]int // of Ziwo
-	Broken       int            // requests that the killed replica left unanswered
-	Acknowledged int            // calls with an end call that was whole and answered with 200
-	Dropped      int            // calls of which Ziwo sent nothing
-	Backfilled   int            // calls that were heard of first by reconciliation
-	Runs         int            // of reconciliation, over all replicas
-	Equal        int            // calls stored as they happened, in every field
-	Differing    int
-	Doubled      int
-	Missing      int
-	Invented     int // stored calls that never happened
-	Lost         int // acknowledged, and not there when the day was over
-	Restless     int // what another reconciliation still found to do
+	Calls        int            // simulated calls
+	Faults       map[string]int // simulated faults of Ziwo
+	Broken       int            // requests that failed because a replica was killed
+	Acknowledged int            // calls with a complete end call that was answered with 200
+	Dropped      int            // calls without an end call
+	Backfilled   int            // calls that reconciliation stored first
+	Runs         int            // reconciliation runs of all replicas
+	Equal        int            // calls whose stored fields all equal the simulated ones
+	Differing    int            // calls with a stored field that differs
+	Duplicated   int            // calls that are stored twice
+	Missing      int            // calls that are not stored
+	Invented     int            // stored calls that were not simulated
+	Lost         int            // acknowledged calls that were not stored before reconciliation
+	Unreconciled int            // changes that a second reconciliation made
 	Complaints   []string
 }
 
-// OK tells whether what is stored is what happened, and whether there was
-// anything to it.
+// OK reports whether the stored calls equal the simulated ones and the trial included
+// acknowledged, dropped and backfilled calls.
 func (v DayVerdict) OK() bool {
-	return v.Differing+v.Doubled+v.Missing+v.Invented+v.Lost+v.Restless+len(v.Complaints) == 0 &&
+	return v.Differing+v.Duplicated+v.Missing+v.Invented+v.Lost+v.Unreconciled+len(v.Complaints) == 0 &&
 		v.Equal == v.Calls && v.Acknowledged > 0 && v.Dropped > 0 && v.Backfilled >= v.Dropped
 }
 
 func (v DayVerdict) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "faults of Ziwo %v, requests broken by the kill %d, reconciliations %d\n", v.Faults, v.Broken, v.Runs)
-	fmt.Fprintf(&b, "calls %d, acknowledged %d, dropped by the platform %d, backfilled %d, equal %d, differing=%d, doubled=%d, missing=%d, invented=%d, lost=%d\n",
-		v.Calls, v.Acknowledged, v.Dropped, v.Backfilled, v.Equal, v.Differing, v.Doubled, v.Missing, v.Invented, v.Lost)
+	fmt.Fprintf(&b, "faults of Ziwo %v, requests failed because of the kill %d, reconciliations %d\n", v.Faults, v.Broken, v.Runs)
+	fmt.Fprintf(&b, "calls %d, acknowledged %d, dropped by Ziwo %d, backfilled %d, equal %d, differing=%d, duplicated=%d, missing=%d, invented=%d, lost=%d\n",
+		v.Calls, v.Acknowledged, v.Dropped, v.Backfilled, v.Equal, v.Differing, v.Duplicated, v.Missing, v.Invented, v.Lost)
 	for _, c := range v.Complaints {
 		fmt.Fprintln(&b, " ", c)
 	}
@@ -66,12 +66,13 @@ func (v DayVerdict) String() string {
 }
 
 func (v *DayVerdict) complain(format string, arguments ...any) {
-	if len(v.Complaints) < mostComplaints {
+	if len(v.Complaints) < maxComplaints {
 		v.Complaints = append(v.Complaints, fmt.Sprintf(format, arguments...))
 	}
 }
 
-// dayDocument is what the replicas serve; the verbs are for the contact center.
+// dayDocument is the configuration of the replicas. Its verbs stand for the address
+// and the credentials of the contact center.
 const dayDocument = `
 contact_centers:
   aldebaran: {api: %q, username: %q, password: %q, api_key: %q}
@@ -99,22 +100,21 @@ trackers:
         voicemail: true
 `
 
-// day is one run.
+// day is one run of Day.
 type day struct {
 	DayOptions
-	from     time.Time
-	ziwo     *ziwotest.Ziwo
-	balancer *balancer
-	shared   []string // environment of every replica
-	document string
-	replicas [2]*process // nil while one is down
-	verdict  DayVerdict
+	from        time.Time
+	ziwo        *ziwotest.Ziwo
+	balancer    *balancer
+	environment []string // of every replica
+	document    string
+	replicas    [2]*process // nil while one is down
+	verdict     DayVerdict
 }
 
-// Day lives through a day of calls with everything going wrong that Ziwo can do
-// wrong, on two replicas, one of which is killed in the middle and started again;
-// then it has what is missing fetched, and compares the stored calls with what
-// happened. An error means that the trial itself failed.
+// Day simulates a day of calls with every fault of Ziwo on two replicas. It kills one
+// replica in the middle and restarts it. Then it reconciles the day and compares the
+// stored calls with the simulated ones. An error means that the trial itself failed.
 func Day(ctx context.Context, o DayOptions) (verdict DayVerdict, err error) {
 	if o.Calls == 0 {
 		o.Calls = 1000
@@ -123,7 +123,7 @@ func Day(ctx context.Context, o DayOptions) (verdict DayVerdict, err error) {
 		o.Share = 0.06
 	}
 	d := &day{DayOptions: o, ziwo: ziwotest.New(ziwotest.Options{Seed: o.Seed}), balancer: newBalancer()}
-	// It must be over now, and not too long ago to be looked through at once.
+	// The day is in the past, but recent enough for one reconciliation run.
 	d.from = time.Now().UTC().Add(-25 * time.Hour).Truncate(time.Second)
 	defer d.ziwo.Close()
 	api, front := httptest.NewServer(d.ziwo), httptest.NewServer(d.balancer)
@@ -132,11 +132,11 @@ func Day(ctx context.Context, o DayOptions) (verdict DayVerdict, err error) {
 		d.balancer.close()
 		api.Close()
 	}()
-	base, err := postgrestest.New()
+	database, err := postgrestest.New()
 	if err != nil {
 		return d.verdict, err
 	}
-	defer func() { err = errors.Join(err, base.Close()) }()
+	defer func() { err = errors.Join(err, database.Close()) }()
 	redis, err := redistest.New()
 	if err != nil {
 		return d.verdict, err
@@ -144,7 +144,7 @@ func Day(ctx context.Context, o DayOptions) (verdict DayVerdict, err error) {
 	defer func() { err = errors.Join(err, redis.Close()) }()
 	username, password, key := d.ziwo.Credentials()
 	d.document = fmt.Sprintf(dayDocument, api.URL, username, password, key)
-	d.shared = []string{"CALLTRACKER_DATABASE_URL=" + base.URL(), "CALLTRACKER_REDIS_URL=" + redis.URL(), "CALLTRACKER_RECONCILE_EVERY=10s"}
+	d.environment = []string{"CALLTRACKER_DATABASE_URL=" + database.URL(), "CALLTRACKER_REDIS_URL=" + redis.URL(), "CALLTRACKER_RECONCILE_EVERY=10s"}
 	for tracker, numbers := range map[string][]string{"sales": {"042345678", "042345679"}, "support": {"042345680"}} {
 		address := front.URL + "/callTrackers/" + tracker
 		d.ziwo.AddTracker(ziwotest.Tracker{
@@ -157,71 +157,73 @@ func Day(ctx context.Context, o DayOptions) (verdict DayVerdict, err error) {
 	err = d.run(ctx)
 	for n := range d.replicas {
 		if d.replicas[n] != nil {
-			err = errors.Join(err, d.kill(n))
+			err = errors.Join(err, d.killReplica(n))
 		}
 	}
 	return d.verdict, err
 }
 
-func (d *day) note(format string, arguments ...any) {
+func (d *day) logf(format string, arguments ...any) {
 	if d.Log != nil {
 		fmt.Fprintf(d.Log, format+"\n", arguments...)
 	}
 }
 
-// up starts a replica; the first to do so brings the document.
-func (d *day) up(n int) error {
+// startReplica starts a replica. The first one applies the document.
+func (d *day) startReplica(n int) error {
 	dir := filepath.Join(d.Dir, fmt.Sprintf("replica-%d", n+1))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	s, err := d.Program.launch(dir, filepath.Join(dir, "data"), d.document, d.shared...)
+	s, err := d.Program.launch(dir, filepath.Join(dir, "data"), d.document, d.environment...)
 	if err != nil {
 		return err
 	}
 	d.document = ""
 	d.replicas[n] = s
-	return d.balancer.put(n, s.base)
+	return d.balancer.add(n, s.baseURL)
 }
 
-func (d *day) kill(n int) error {
+// killReplica kills a replica.
+func (d *day) killReplica(n int) error {
 	s := d.replicas[n]
 	d.replicas[n] = nil
 	return s.kill()
 }
 
+// run runs the trial on two new replicas.
 func (d *day) run(ctx context.Context) error {
 	for n := range d.replicas {
-		if err := d.up(n); err != nil {
+		if err := d.startReplica(n); err != nil {
 			return err
 		}
 	}
-	d.note("seed %d", d.Seed)
+	d.logf("seed %d", d.Seed)
 	began := time.Now()
-	if err := d.live(ctx); err != nil {
+	if err := d.simulate(ctx); err != nil {
 		return err
 	}
-	d.note("the day was over after %.1f s", time.Since(began).Seconds())
+	d.logf("simulated the day in %.1f s", time.Since(began).Seconds())
 	for _, s := range d.replicas {
-		if err := s.settled(ctx, settleLimit); err != nil {
+		if err := s.waitDrained(ctx, drainTimeout); err != nil {
 			return err
 		}
 	}
-	if err := d.acknowledged(ctx); err != nil {
+	if err := d.checkAcknowledged(ctx); err != nil {
 		return err
 	}
-	// Late recordings are there by now. Both replicas look at once.
+	// An hour later, Ziwo has the late recordings. Both replicas reconcile concurrently.
 	d.ziwo.SetNow(time.Now().Add(time.Hour))
 	began = time.Now()
 	if _, err := d.reconcile(ctx, 0, 1); err != nil {
 		return err
 	}
-	d.note("it was reconciled in %.1f s", time.Since(began).Seconds())
+	d.logf("reconciled in %.1f s", time.Since(began).Seconds())
 	runs, err := d.reconcile(ctx, 1)
 	if err != nil {
 		return err
 	}
-	d.verdict.Restless = runs[0].Backfilled + runs[0].Enriched + runs[0].Differing
+	d.verdict.Unreconciled = runs[0].Backfilled + runs[0].Enriched + runs[0].Differing
 	if err := d.compare(ctx); err != nil {
 		return err
 	}
@@ -234,49 +236,49 @@ func (d *day) run(ctx context.Context) error {
 	return nil
 }
 
-// live is the day itself.
-func (d *day) live(ctx context.Context) error {
+// simulate simulates the calls of the day and restarts a replica meanwhile.
+func (d *day) simulate(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	marks := newMilestones(d.Calls*2/5, d.Calls*3/5)
 	var (
 		report ziwotest.Report
 		failed error
-		all    sync.WaitGroup
-		over   = make(chan struct{})
+		tasks  sync.WaitGroup
+		done   = make(chan struct{})
 	)
-	all.Go(func() {
-		defer close(over)
+	tasks.Go(func() {
+		defer close(done)
 		report, failed = d.ziwo.Simulate(ctx, ziwotest.Simulation{
 			From: d.from, Length: 24 * time.Hour, Calls: d.Calls, Profile: ziwotest.BusinessDay(), Faults: ziwotest.EveryFault(d.Share),
 			OnEnd: func(ziwotest.Call) { marks.pass() },
 		})
 	})
-	err := d.strike(ctx, marks, over)
+	err := d.restartReplica(ctx, marks, done)
 	if err != nil {
 		stop()
 	}
-	all.Wait()
+	tasks.Wait()
 	if err := errors.Join(err, failed); err != nil {
 		return err
 	}
 	d.verdict.Faults = report.Faults
 	for _, violation := range report.Violations {
-		d.verdict.complain("Ziwo could not follow: %s", violation)
+		d.verdict.complain("protocol violation: %s", violation)
 	}
 	if report.Calls != d.Calls {
-		return fmt.Errorf("%d calls ended of %d", report.Calls, d.Calls)
+		return fmt.Errorf("%d of %d calls ended", report.Calls, d.Calls)
 	}
 	return nil
 }
 
-// strike kills the second replica, starts it again and has it look for what is
-// missing while calls go on.
-func (d *day) strike(ctx context.Context, marks *milestones, over <-chan struct{}) error {
+// restartReplica kills the second replica at the first milestone. At the second one,
+// it starts the replica and makes it reconcile while calls continue.
+func (d *day) restartReplica(ctx context.Context, marks *milestones, done <-chan struct{}) error {
 	for n, act := range []func() error{
-		func() error { return d.kill(1) },
+		func() error { return d.killReplica(1) },
 		func() error {
-			if err := d.up(1); err != nil {
+			if err := d.startReplica(1); err != nil {
 				return err
 			}
 			_, err := d.reconcile(ctx, 1)
@@ -285,8 +287,8 @@ func (d *day) strike(ctx context.Context, marks *milestones, over <-chan struct{
 	} {
 		select {
 		case <-marks.reached[n]:
-		case <-over:
-			return errors.New("the day was over too early")
+		case <-done:
+			return errors.New("the simulation ended before the replica was restarted")
 		}
 		if err := act(); err != nil {
 			return err
@@ -295,38 +297,38 @@ func (d *day) strike(ctx context.Context, marks *milestones, over <-chan struct{
 	return nil
 }
 
-// reconciliation is one run of it, as it is told.
+// reconciliation is one reconciliation run, from the API.
 type reconciliation struct {
 	State, Error                    string
 	Backfilled, Enriched, Differing int
 }
 
-// reconcile has replicas compare the whole day, at the same time.
+// reconcile makes replicas reconcile the whole day concurrently.
 func (d *day) reconcile(ctx context.Context, replicas ...int) ([]reconciliation, error) {
 	body := fmt.Sprintf(`{"from":%q,"to":%q}`, d.from.Add(-time.Hour).Format(time.RFC3339), time.Now().UTC().Add(time.Hour).Format(time.RFC3339))
 	var (
-		runs   = make([]reconciliation, len(replicas))
-		errs   = make([]error, len(replicas))
-		asking sync.WaitGroup
+		runs  = make([]reconciliation, len(replicas))
+		errs  = make([]error, len(replicas))
+		tasks sync.WaitGroup
 	)
 	for i, n := range replicas {
-		asking.Go(func() {
+		tasks.Go(func() {
 			var list struct{ Runs []reconciliation }
-			if errs[i] = d.replicas[n].request(ctx, settleLimit, http.MethodPost, "/api/v1/reconciliation", body, &list); errs[i] != nil {
+			if errs[i] = d.replicas[n].request(ctx, drainTimeout, http.MethodPost, "/api/v1/reconciliation", body, &list); errs[i] != nil {
 				return
 			}
 			if len(list.Runs) != 1 || list.Runs[0].State != "done" {
-				errs[i] = fmt.Errorf("reconciliation by replica %d: %+v", n+1, list.Runs)
+				errs[i] = fmt.Errorf("reconcile with replica %d: %+v", n+1, list.Runs)
 				return
 			}
 			runs[i] = list.Runs[0]
 		})
 	}
-	asking.Wait()
+	tasks.Wait()
 	return runs, errors.Join(errs...)
 }
 
-// milestones are told when so many calls have ended.
+// milestones counts calls and closes a channel when it reaches a mark.
 type milestones struct {
 	mu      sync.Mutex
 	passed  int
@@ -334,7 +336,7 @@ type milestones struct {
 	reached []chan struct{}
 }
 
-// newMilestones makes reached[n] close after marks[n] calls.
+// newMilestones returns milestones that close reached[n] after marks[n] calls.
 func newMilestones(marks ...int) *milestones {
 	m := &milestones{marks: marks}
 	for range marks {
@@ -343,6 +345,7 @@ func newMilestones(marks ...int) *milestones {
 	return m
 }
 
+// pass counts one call.
 func (m *milestones) pass() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 	"calltracker/ziwo/ziwotest"
 )
 
-// dummyCall is the callID of Ziwo's own test of a tracker.
+// dummyCall is the callID that Ziwo sends when it tests a tracker.
 const dummyCall = "dummy-call-id"
 
 // storedCall is a stored call as the API shows it.
@@ -25,16 +25,16 @@ func (r storedCall) text(name string) string {
 	return text
 }
 
-// stored reads the calls that are calls: not what could not be read, and not
-// those of Ziwo's own test.
-func (d *day) stored(ctx context.Context) ([]storedCall, error) {
+// storedCalls reads the stored calls, without unreadable CDRs and without those of
+// Ziwo's tracker test.
+func (d *day) storedCalls(ctx context.Context) ([]storedCall, error) {
 	var all []storedCall
 	for cursor := ""; ; {
 		var page struct {
 			Calls []storedCall
 			Next  string
 		}
-		if err := d.replicas[0].ask(ctx, "/api/v1/calls?limit=1000&cursor="+url.QueryEscape(cursor), &page); err != nil {
+		if err := d.replicas[0].get(ctx, "/api/v1/calls?limit=1000&cursor="+url.QueryEscape(cursor), &page); err != nil {
 			return nil, err
 		}
 		for _, r := range page.Calls {
@@ -48,10 +48,10 @@ func (d *day) stored(ctx context.Context) ([]storedCall, error) {
 	}
 }
 
-// acknowledged looks for the calls whose records were taken, before anything is
-// fetched.
-func (d *day) acknowledged(ctx context.Context) error {
-	calls, err := d.stored(ctx)
+// checkAcknowledged verifies that every acknowledged call is stored. It runs before
+// the final reconciliation.
+func (d *day) checkAcknowledged(ctx context.Context) error {
+	calls, err := d.storedCalls(ctx)
 	if err != nil {
 		return err
 	}
@@ -75,38 +75,38 @@ func (d *day) acknowledged(ctx context.Context) error {
 			d.verdict.Acknowledged++
 			if !known[c.CallID] {
 				d.verdict.Lost++
-				d.verdict.complain("call %s was acknowledged and is lost: %+v", c.CallID, c.Ends)
+				d.verdict.complain("call %s was acknowledged but is not stored: %+v", c.CallID, c.Ends)
 			}
 		}
 	}
 	return nil
 }
 
-// compare holds what is stored against what happened.
+// compare compares the stored calls with the simulated ones.
 func (d *day) compare(ctx context.Context) error {
-	calls, err := d.stored(ctx)
+	calls, err := d.storedCalls(ctx)
 	if err != nil {
 		return err
 	}
-	if err := d.verdict.judge(d.ziwo.Truth(), calls); err != nil {
+	if err := d.verdict.compareCalls(d.ziwo.Truth(), calls); err != nil {
 		return err
 	}
 	var runs struct{ Runs []reconciliation }
-	if err := d.replicas[0].ask(ctx, "/api/v1/reconciliation?limit=1000", &runs); err != nil {
+	if err := d.replicas[0].get(ctx, "/api/v1/reconciliation?limit=1000", &runs); err != nil {
 		return err
 	}
 	d.verdict.Runs = len(runs.Runs)
-	d.verdict.Backfilled, err = d.backfilled(ctx, calls)
+	d.verdict.Backfilled, err = d.countBackfilled(ctx, calls)
 	return err
 }
 
-// judge holds stored calls against those that happened.
-func (v *DayVerdict) judge(truth []ziwotest.Call, stored []storedCall) error {
+// compareCalls compares the stored calls with the simulated ones.
+func (v *DayVerdict) compareCalls(truth []ziwotest.Call, stored []storedCall) error {
 	known := map[string]storedCall{}
 	for _, r := range stored {
 		id := r.text("callID")
 		if known[id] != nil {
-			v.Doubled++
+			v.Duplicated++
 			v.complain("call %s is stored twice", id)
 		}
 		known[id] = r
@@ -133,15 +133,16 @@ func (v *DayVerdict) judge(truth []ziwotest.Call, stored []storedCall) error {
 	}
 	v.Invented = len(known)
 	for id := range known {
-		v.complain("call %s never happened", id)
+		v.complain("call %s was not simulated", id)
 	}
 	return nil
 }
 
-// compareFields names the fields of a call in which the stored one is another. An
-// instant that never was is the zero time in one and null in the other.
-func compareFields(happened ziwotest.Call, stored storedCall) ([]string, error) {
-	text, err := json.Marshal(happened)
+// compareFields returns the fields in which a stored call differs from the simulated
+// one. A missing time is the zero time in the simulated call and null in the stored
+// one.
+func compareFields(simulated ziwotest.Call, stored storedCall) ([]string, error) {
+	text, err := json.Marshal(simulated)
 	if err != nil {
 		return nil, err
 	}
@@ -149,21 +150,21 @@ func compareFields(happened ziwotest.Call, stored storedCall) ([]string, error) 
 	if err := json.Unmarshal(text, &want); err != nil {
 		return nil, err
 	}
-	if happened.AnsweredAt.IsZero() {
+	if simulated.AnsweredAt.IsZero() {
 		want["answeredAt"] = nil
 	}
 	var out []string
 	for name, value := range want {
 		if got, ok := stored[name]; !ok || !reflect.DeepEqual(got, value) {
-			out = append(out, fmt.Sprintf("%s is %v, not %v", name, got, value))
+			out = append(out, fmt.Sprintf("%s is %v, want %v", name, got, value))
 		}
 	}
 	slices.Sort(out)
 	return out, nil
 }
 
-// backfilled counts the calls whose first report came from reconciliation.
-func (d *day) backfilled(ctx context.Context, calls []storedCall) (int, error) {
+// countBackfilled returns the number of calls that reconciliation stored first.
+func (d *day) countBackfilled(ctx context.Context, calls []storedCall) (int, error) {
 	var (
 		mu      sync.Mutex
 		n       int
@@ -174,9 +175,9 @@ func (d *day) backfilled(ctx context.Context, calls []storedCall) (int, error) {
 		reading.Go(func() {
 			for _, r := range part {
 				var detail struct{ Revisions []struct{ Source string } }
-				err := d.replicas[0].ask(ctx, "/api/v1/calls/"+r.text("id"), &detail)
+				err := d.replicas[0].get(ctx, "/api/v1/calls/"+r.text("id"), &detail)
 				if err == nil && len(detail.Revisions) == 0 {
-					err = fmt.Errorf("call %s has no body", r.text("callID"))
+					err = fmt.Errorf("call %s has no revision", r.text("callID"))
 				}
 				mu.Lock()
 				if err != nil {

@@ -12,55 +12,55 @@ import (
 	"calltracker/ziwo/ziwotest"
 )
 
-func TestTheVerdictIsNotBlind(t *testing.T) {
+func TestCrashVerdict(t *testing.T) {
 	body, more := []byte(`{"callID":"a"}`), []byte(`{"callID":"a","recordingFile":"a.mp3"}`)
-	all := func(calls int, bodies map[digest]int) map[string]*found {
-		return map[string]*found{"a": {calls: calls, bodies: bodies}, "unanswered": {calls: 1, bodies: map[digest]int{}}}
+	all := func(calls int, bodies map[digest]int) map[string]*storedCopies {
+		return map[string]*storedCopies{"a": {calls: calls, bodies: bodies}, "unanswered": {calls: 1, bodies: map[digest]int{}}}
 	}
 	whole := map[digest]int{digestOf(body): 1, digestOf(more): 1}
 	tests := []struct {
-		name                            string
-		found                           map[string]*found
-		status                          int
-		ok                              bool
-		isFound, lost, doubled, damaged int
+		name                             string
+		stored                           map[string]*storedCopies
+		status                           int
+		ok                               bool
+		found, lost, duplicated, damaged int
 	}{
-		{name: "all there", found: all(1, whole), ok: true, isFound: 1},
-		{name: "lost", found: map[string]*found{}, lost: 1},
-		{name: "two calls", found: all(2, whole), isFound: 1, doubled: 1},
-		{name: "one body twice", found: all(1, map[digest]int{digestOf(body): 2, digestOf(more): 1}), isFound: 1, doubled: 1},
-		{name: "a body is missing", found: all(1, map[digest]int{digestOf(body): 1}), isFound: 1, damaged: 1},
-		{name: "a body is not what was sent", found: all(1, map[digest]int{digestOf(body): 1, digestOf(nil): 1}), isFound: 1, damaged: 1},
-		{name: "an answer that should not come", found: all(1, whole), status: 500, isFound: 1},
-		{name: "refused for want of room", found: all(1, whole), status: 503, ok: true, isFound: 1},
+		{name: "complete", stored: all(1, whole), ok: true, found: 1},
+		{name: "lost", stored: map[string]*storedCopies{}, lost: 1},
+		{name: "two calls", stored: all(2, whole), found: 1, duplicated: 1},
+		{name: "duplicate body", stored: all(1, map[digest]int{digestOf(body): 2, digestOf(more): 1}), found: 1, duplicated: 1},
+		{name: "missing body", stored: all(1, map[digest]int{digestOf(body): 1}), found: 1, damaged: 1},
+		{name: "changed body", stored: all(1, map[digest]int{digestOf(body): 1, digestOf(nil): 1}), found: 1, damaged: 1},
+		{name: "unexpected status", stored: all(1, whole), status: 500, found: 1},
+		{name: "server unavailable", stored: all(1, whole), status: 503, ok: true, found: 1},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			l := newLedger()
-			l.enter("a", body, 200, "")
-			l.enter("a", body, 200, "")
-			l.enter("a", more, 200, "")
+			l.record("a", body, 200, "")
+			l.record("a", body, 200, "")
+			l.record("a", more, 200, "")
 			if test.status != 0 {
-				l.enter("b", body, test.status, "what it said")
+				l.record("b", body, test.status, "body")
 			}
-			v := l.verdict(test.found)
-			if v.OK() != test.ok || v.Acknowledged != 1 || v.Found != test.isFound || v.Lost != test.lost || v.Doubled != test.doubled || v.Damaged != test.damaged {
-				t.Errorf("%+v", v)
+			v := l.verdict(test.stored)
+			if v.OK() != test.ok || v.Acknowledged != 1 || v.Found != test.found || v.Lost != test.lost || v.Duplicated != test.duplicated || v.Damaged != test.damaged {
+				t.Errorf("verdict %+v, want %+v", v, test)
 			}
 		})
 	}
 	if v := newLedger().verdict(nil); v.OK() {
-		t.Error("nothing was acknowledged, and that is fine?")
+		t.Error("OK without an acknowledged CDR")
 	}
 }
 
-func TestTheVerdictOfADayIsNotBlind(t *testing.T) {
+func TestDayVerdict(t *testing.T) {
 	at := time.Date(2026, time.March, 3, 9, 0, 0, 0, time.UTC)
 	truth := []ziwotest.Call{
 		{CallID: "a", Result: "answered", StartedAt: at, AnsweredAt: at.Add(time.Second), EndedAt: at.Add(time.Minute), Duration: 60},
 		{CallID: "b", Result: "missed", StartedAt: at, EndedAt: at.Add(time.Minute), Duration: 60},
 	}
-	// shown is what the API would show of the calls, but for what edit does.
+	// shown returns the calls as the API shows them, after an edit.
 	shown := func(edit func(calls []storedCall) []storedCall) []storedCall {
 		text, err := json.Marshal(truth)
 		if err != nil {
@@ -77,39 +77,39 @@ func TestTheVerdictOfADayIsNotBlind(t *testing.T) {
 		edit func([]storedCall) []storedCall
 		want DayVerdict
 	}{
-		"as it was":   {func(c []storedCall) []storedCall { return c }, DayVerdict{Equal: 2}},
-		"missing":     {func(c []storedCall) []storedCall { return c[:1] }, DayVerdict{Equal: 1, Missing: 1}},
-		"doubled":     {func(c []storedCall) []storedCall { return append(c, c[0]) }, DayVerdict{Equal: 2, Doubled: 1}},
-		"invented":    {func(c []storedCall) []storedCall { return append(c, storedCall{"callID": "c"}) }, DayVerdict{Equal: 2, Invented: 1}},
-		"another":     {func(c []storedCall) []storedCall { c[0]["duration"] = 61.0; return c }, DayVerdict{Equal: 1, Differing: 1}},
-		"less":        {func(c []storedCall) []storedCall { delete(c[1], "result"); return c }, DayVerdict{Equal: 1, Differing: 1}},
-		"an answer":   {func(c []storedCall) []storedCall { c[1]["answeredAt"] = at; return c }, DayVerdict{Equal: 1, Differing: 1}},
-		"more of one": {func(c []storedCall) []storedCall { c[0]["route"] = "all"; return c }, DayVerdict{Equal: 2}},
+		"equal":         {func(c []storedCall) []storedCall { return c }, DayVerdict{Equal: 2}},
+		"missing":       {func(c []storedCall) []storedCall { return c[:1] }, DayVerdict{Equal: 1, Missing: 1}},
+		"duplicated":    {func(c []storedCall) []storedCall { return append(c, c[0]) }, DayVerdict{Equal: 2, Duplicated: 1}},
+		"invented":      {func(c []storedCall) []storedCall { return append(c, storedCall{"callID": "c"}) }, DayVerdict{Equal: 2, Invented: 1}},
+		"other value":   {func(c []storedCall) []storedCall { c[0]["duration"] = 61.0; return c }, DayVerdict{Equal: 1, Differing: 1}},
+		"missing field": {func(c []storedCall) []storedCall { delete(c[1], "result"); return c }, DayVerdict{Equal: 1, Differing: 1}},
+		"other instant": {func(c []storedCall) []storedCall { c[1]["answeredAt"] = at; return c }, DayVerdict{Equal: 1, Differing: 1}},
+		"extra field":   {func(c []storedCall) []storedCall { c[0]["route"] = "all"; return c }, DayVerdict{Equal: 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got DayVerdict
-			if err := got.judge(truth, shown(test.edit)); err != nil {
+			if err := got.compareCalls(truth, shown(test.edit)); err != nil {
 				t.Fatal(err)
 			}
 			test.want.Calls = 2
 			if diff := cmp.Diff(test.want, got, cmpopts.IgnoreFields(DayVerdict{}, "Complaints")); diff != "" {
-				t.Errorf("the verdict differs (-want +got):\n%s", diff)
+				t.Errorf("verdict (-want +got):\n%s", diff)
 			}
-			bad := got.Equal < 2 || got.Doubled+got.Invented > 0
+			bad := got.Equal < 2 || got.Duplicated+got.Invented > 0
 			got.Acknowledged, got.Dropped, got.Backfilled = 1, 1, 1
 			if got.OK() == bad || bad == (len(got.Complaints) == 0) {
-				t.Errorf("%+v is said to be fine: %t", got, got.OK())
+				t.Errorf("OK() = %t for %+v", got.OK(), got)
 			}
 		})
 	}
 	if (DayVerdict{}).OK() {
-		t.Error("nothing happened, and that is fine?")
+		t.Error("OK without calls")
 	}
 }
 
-func TestASoakSeesGrowth(t *testing.T) {
+func TestSoakReport(t *testing.T) {
 	const duration = 40 * time.Second
-	conclude := func(grown func(*sample, float64)) Report {
+	conclude := func(grown func(*sample, float64)) SoakReport {
 		s := &soak{SoakOptions: SoakOptions{Duration: duration}, starts: newHistogram()}
 		for i := range s.ends {
 			s.ends[i] = newHistogram()
@@ -120,7 +120,7 @@ func TestASoakSeesGrowth(t *testing.T) {
 			grown(&one, float64(second))
 			samples = append(samples, one)
 		}
-		r := Report{Calls: 1}
+		r := SoakReport{Calls: 1}
 		s.conclude(&r, samples)
 		return r
 	}
@@ -134,7 +134,7 @@ func TestASoakSeesGrowth(t *testing.T) {
 		"open files":      func(s *sample, at float64) { s.files += at * 10 },
 	} {
 		if r := conclude(grown); r.OK() || len(r.Growths) != 1 || !strings.HasPrefix(r.Growths[0], what) {
-			t.Errorf("%s: %v", what, r.Growths)
+			t.Errorf("%s: growths %v", what, r.Growths)
 		}
 	}
 }

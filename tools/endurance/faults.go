@@ -13,33 +13,36 @@ import (
 	"time"
 )
 
-// fault is something that goes wrong around the server, and is put right again.
+// fault is a failure of something that the server depends on.
 type fault struct {
 	name   string
-	lasts  time.Duration // when it lasts long; 0 is never
-	strike func(context.Context) error
-	mend   func(context.Context) error
+	long   time.Duration // duration of every second occurrence; 0 means always short
+	inject func(context.Context) error
+	repair func(context.Context) error
 }
 
-// long is enough for saves to be given up.
-const long = 4 * time.Second
+// longFault exceeds the time after which the server stops waiting for a save.
+const longFault = 4 * time.Second
 
-func nothing(context.Context) error { return nil }
+// noop is an action that does nothing.
+func noop(context.Context) error { return nil }
 
-// faults lists what may happen to a server, whatever its database.
+// faults returns the faults of the database, and those that are the same for every
+// database.
 func (c *crash) faults() []fault {
 	plain := func(act func() error) func(context.Context) error {
 		return func(context.Context) error { return act() }
 	}
-	return append(c.base.faults(c),
-		fault{name: "data disk full", strike: c.fill, mend: c.makeRoom},
-		fault{name: "Redis stopped", strike: plain(c.redis.Stop), mend: plain(c.redis.Start)},
-		fault{name: "Redis paused", strike: plain(c.redis.Pause), mend: plain(c.redis.Resume)},
-		fault{name: "none", strike: nothing, mend: nothing},
+	return append(c.db.faults(c),
+		fault{name: "data disk full", inject: c.fill, repair: c.free},
+		fault{name: "Redis stopped", inject: plain(c.redis.Stop), repair: plain(c.redis.Start)},
+		fault{name: "Redis paused", inject: plain(c.redis.Pause), repair: plain(c.redis.Resume)},
+		fault{name: "none", inject: noop, repair: noop},
 	)
 }
 
-// fill makes the data disk full, for the server at least.
+// fill fills the data disk. If it is not a file system, fill limits the size of the
+// server's files.
 func (c *crash) fill(ctx context.Context) error {
 	if c.data.mounted {
 		return c.data.fill(ctx)
@@ -47,14 +50,15 @@ func (c *crash) fill(ctx context.Context) error {
 	return limitFiles(ctx, c.server, 0)
 }
 
-func (c *crash) makeRoom(ctx context.Context) error {
+// free ends what fill started.
+func (c *crash) free(ctx context.Context) error {
 	if c.data.mounted {
 		return c.data.grow(ctx)
 	}
 	return c.unlimitFiles(ctx)
 }
 
-// unlimitFiles ends what limitFiles began, if the process is still there.
+// unlimitFiles removes the limit that limitFiles set, if the server is running.
 func (c *crash) unlimitFiles(ctx context.Context) error {
 	if c.server == nil {
 		return nil
@@ -62,34 +66,34 @@ func (c *crash) unlimitFiles(ctx context.Context) error {
 	return limitFiles(ctx, c.server, -1)
 }
 
-// limitFiles bounds how large the files of a process may grow, for as long as it
-// lives or until the limit is unlimited (-1).
+// limitFiles limits the size of the files that a process writes. -1 removes the
+// limit.
 func limitFiles(ctx context.Context, s *process, most int64) error {
 	limit := "unlimited"
 	if most >= 0 {
 		limit = strconv.FormatInt(most, 10)
 	}
-	said, err := exec.CommandContext(ctx, "prlimit", "--pid", strconv.Itoa(s.command.Process.Pid), "--fsize="+limit+":unlimited").CombinedOutput()
+	output, err := exec.CommandContext(ctx, "prlimit", "--pid", strconv.Itoa(s.command.Process.Pid), "--fsize="+limit+":unlimited").CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("prlimit: %w: %s", err, said)
+		return fmt.Errorf("prlimit: %w: %s", err, output)
 	}
 	return nil
 }
 
-// database is what the server keeps its records in.
+// database is the database of the server.
 type database interface {
 	url() string
 	faults(c *crash) []fault
 	close() error
 }
 
-// The databases; SQLite is that of those who configure none.
+// The databases. SQLite is the default of the server.
 const (
 	SQLite   = "sqlite"
 	Postgres = "postgres"
 )
 
-// Databases lists what Crash can be told to use.
+// Databases returns the valid values of CrashOptions.Database.
 func Databases() []string { return []string{SQLite, Postgres} }
 
 func (c *crash) openDatabase(ctx context.Context) (database, error) {
@@ -99,42 +103,42 @@ func (c *crash) openDatabase(ctx context.Context) (database, error) {
 	case SQLite:
 		return sqlite{}, nil
 	default:
-		return nil, fmt.Errorf("%q is none of %v", c.Database, Databases())
+		return nil, fmt.Errorf("unknown database %q: use one of %v", c.Database, Databases())
 	}
 }
 
-// sqlite is the file in the server's data directory.
+// sqlite is the SQLite database in the server's data directory.
 type sqlite struct{}
 
 func (sqlite) url() string  { return "" }
 func (sqlite) close() error { return nil }
 
-// largestWAL is as far as SQLite's log may grow when its disk is "full": it has
-// outgrown that by then, while files of the spool have room below.
+// largestWAL is the file size limit when the disk of SQLite is "full". The WAL is
+// larger by then, and segments of the spool are smaller.
 const largestWAL = 64 << 10
 
 func (sqlite) faults(c *crash) []fault {
-	var held *os.File
+	var lock *os.File
 	return []fault{
 		{
-			name: "database locked", lasts: long,
-			strike: func(context.Context) (err error) {
-				held, err = lockWriters(filepath.Join(c.data.dir, "data", "calltracker.db-shm"))
+			name: "database locked", long: longFault,
+			inject: func(context.Context) (err error) {
+				lock, err = lockWriters(filepath.Join(c.data.dir, "data", "calltracker.db-shm"))
 				return err
 			},
-			mend: func(context.Context) error { return held.Close() },
+			repair: func(context.Context) error { return lock.Close() },
 		},
 		{
 			name:   "database full",
-			strike: func(ctx context.Context) error { return limitFiles(ctx, c.server, largestWAL) },
-			mend:   c.unlimitFiles,
+			inject: func(ctx context.Context) error { return limitFiles(ctx, c.server, largestWAL) },
+			repair: c.unlimitFiles,
 		},
 	}
 }
 
-// lockWriters takes the lock that a writer of SQLite holds in its log's index
-// (https://www.sqlite.org/walformat.html, 2.3), as another program would that
-// does not let go of it. Closing the file gives it back.
+// lockWriters acquires the lock that a writer of SQLite holds in the WAL index
+// (https://www.sqlite.org/walformat.html, 2.3), like another program that never
+// releases it. Closing the file releases the lock.
 func lockWriters(path string) (*os.File, error) {
 	const writeLock = 120
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -148,17 +152,17 @@ func lockWriters(path string) (*os.File, error) {
 	return file, nil
 }
 
-// disk is a small file system in memory, so that it can be full; a plain folder
-// where we may not mount one.
+// disk is a small file system in memory that can be filled, or a plain directory if
+// mounting is not permitted.
 type disk struct {
 	dir     string
 	mounted bool
 }
 
-const diskSize = "2g" // taken up only as far as it is used
+const diskSize = "2g" // allocated only when used
 
 func newDisk(ctx context.Context, dir string) (*disk, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // PostgreSQL runs as somebody else
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // PostgreSQL runs as another user
 		return nil, err
 	}
 	d := &disk{dir: dir}
@@ -168,16 +172,16 @@ func newDisk(ctx context.Context, dir string) (*disk, error) {
 
 func (d *disk) kind() string {
 	if d.mounted {
-		return "a tmpfs that shrinks to what is used"
+		return "a tmpfs that shrinks to its used size"
 	}
-	return "a limit on the size of files, since no tmpfs could be mounted"
+	return "a limit on the size of files, because a tmpfs cannot be mounted"
 }
 
-// fillStep is what each try of filling a disk leaves free beyond the last.
+// fillStep is the additional free space of each attempt to fill a disk.
 const fillStep = 64 << 10
 
-// fill leaves hardly any room: the file system shrinks to what is used. Files
-// that grow fast may have to be given a little more.
+// fill shrinks the file system to its used size. If files grow while it does so, it
+// tries a slightly larger size.
 func (d *disk) fill(ctx context.Context) (err error) {
 	for free := int64(0); free < 100*fillStep; free += fillStep {
 		var used syscall.Statfs_t
@@ -194,9 +198,9 @@ func (d *disk) fill(ctx context.Context) (err error) {
 func (d *disk) grow(ctx context.Context) error { return d.resize(ctx, diskSize) }
 
 func (d *disk) resize(ctx context.Context, size string) error {
-	said, err := exec.CommandContext(ctx, "mount", "-o", "remount,size="+size, d.dir).CombinedOutput()
+	output, err := exec.CommandContext(ctx, "mount", "-o", "remount,size="+size, d.dir).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("remount %s with %s: %w: %s", d.dir, size, err, strings.TrimSpace(string(said)))
+		return fmt.Errorf("remount %s with %s: %w: %s", d.dir, size, err, strings.TrimSpace(string(output)))
 	}
 	return nil
 }

@@ -6,27 +6,27 @@ import (
 	"sync"
 )
 
-// digest is that of a body.
+// digest is the SHA-256 digest of a body.
 type digest [sha256.Size]byte
 
-// ledger is what was acknowledged: the bodies of each callID. It is safe for
+// ledger records which bodies of each callID were acknowledged. It is safe for
 // concurrent use.
 type ledger struct {
 	mu     sync.Mutex
 	bodies map[string]map[digest]bool
 
-	acknowledged int            // answers of 200
-	statuses     map[int]int    // of all answers
+	acknowledged int            // 200 answers
+	statuses     map[int]int    // number of answers by status
 	broken       int            // requests without an answer
-	odd          map[string]int // answers that should not come, each with its count
+	unexpected   map[string]int // number of answers other than 200 and 503
 }
 
 func newLedger() *ledger {
-	return &ledger{bodies: map[string]map[digest]bool{}, statuses: map[int]int{}, odd: map[string]int{}}
+	return &ledger{bodies: map[string]map[digest]bool{}, statuses: map[int]int{}, unexpected: map[string]int{}}
 }
 
-// enter notes an answer.
-func (l *ledger) enter(callID string, body []byte, status int, text string) {
+// record records an answer.
+func (l *ledger) record(callID string, body []byte, status int, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.statuses[status]++
@@ -39,58 +39,60 @@ func (l *ledger) enter(callID string, body []byte, status int, text string) {
 		l.bodies[callID][sha256.Sum256(body)] = true
 	case 503:
 	default:
-		l.odd[fmt.Sprintf("%d %.200s", status, text)]++
+		l.unexpected[fmt.Sprintf("%d %.200s", status, text)]++
 	}
 }
 
+// unanswered records a request without an answer.
 func (l *ledger) unanswered() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.broken++
 }
 
+// answers returns the number of 200 answers.
 func (l *ledger) answers() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.acknowledged
 }
 
-// found is what the server has: of each callID, how many calls, and how often
-// each body.
-type found struct {
+// storedCopies has the number of stored calls with one callID, and of each of their
+// bodies.
+type storedCopies struct {
 	calls  int
 	bodies map[digest]int
 }
 
-// verdict compares the ledger with what was found. What is there without an
-// acknowledgement is fine: the answer may have been cut off.
-func (l *ledger) verdict(all map[string]*found) (v Verdict) {
+// verdict compares the ledger with the stored calls. A stored call without an
+// acknowledgment is not an error: the answer may have been lost.
+func (l *ledger) verdict(all map[string]*storedCopies) (v CrashVerdict) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	v.Acknowledged, v.Unanswered, v.Refused, v.Odd = len(l.bodies), l.broken, l.statuses[503], l.odd
+	v.Acknowledged, v.Unanswered, v.Unavailable, v.Unexpected = len(l.bodies), l.broken, l.statuses[503], l.unexpected
 	for callID, bodies := range l.bodies {
 		call := all[callID]
 		if call == nil {
 			v.Lost++
-			v.complain("%s was acknowledged and is not there", callID)
+			v.complain("call %s was acknowledged but is not stored", callID)
 			continue
 		}
 		v.Found++
 		for body := range bodies {
 			if call.bodies[body] == 0 {
 				v.Damaged++
-				v.complain("%s: a body that was acknowledged is not there", callID)
+				v.complain("call %s: an acknowledged body is not stored", callID)
 			}
 		}
 	}
 	for callID, call := range all {
-		doubled := call.calls > 1
+		duplicated := call.calls > 1
 		for _, n := range call.bodies {
-			doubled = doubled || n > 1
+			duplicated = duplicated || n > 1
 		}
-		if doubled {
-			v.Doubled++
-			v.complain("%s is there %d times, or one of its bodies is", callID, call.calls)
+		if duplicated {
+			v.Duplicated++
+			v.complain("call %s is stored %d times, or one of its bodies is stored more than once", callID, call.calls)
 		}
 	}
 	return v

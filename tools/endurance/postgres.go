@@ -9,7 +9,7 @@ import (
 	"calltracker/storage/storetest/postgrestest"
 )
 
-// postgres is a server on a disk of its own.
+// postgres is a PostgreSQL server with its own disk.
 type postgres struct {
 	dir    string
 	disk   *disk
@@ -23,11 +23,11 @@ func newPostgres(ctx context.Context) (_ *postgres, err error) {
 			err = errors.Join(err, p.close())
 		}
 	}()
-	// As root, PostgreSQL runs as a user of its own, who has to pass here.
+	// If this program runs as root, PostgreSQL runs as another user, who needs access.
 	if p.dir, err = os.MkdirTemp("", "calltracker-postgres-"); err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(p.dir, 0o755); err != nil { //nolint:gosec // see above
+	if err := os.Chmod(p.dir, 0o755); err != nil { //nolint:gosec // PostgreSQL runs as another user
 		return nil, err
 	}
 	if p.disk, err = newDisk(ctx, filepath.Join(p.dir, "disk")); err != nil {
@@ -55,19 +55,19 @@ func (p *postgres) faults(c *crash) []fault {
 	stop := func(context.Context) error { return p.server.Stop() }
 	start := func(context.Context) error { return p.server.Start() }
 	all := []fault{
-		{name: "database paused", lasts: long, strike: func(context.Context) error { return p.server.Pause() }, mend: func(context.Context) error { return p.server.Resume() }},
-		{name: "database stopped", lasts: long, strike: stop, mend: start},
-		{name: "database restarted", mend: nothing, strike: func(ctx context.Context) error { return errors.Join(stop(ctx), start(ctx)) }},
+		{name: "database paused", long: longFault, inject: func(context.Context) error { return p.server.Pause() }, repair: func(context.Context) error { return p.server.Resume() }},
+		{name: "database stopped", long: longFault, inject: stop, repair: start},
+		{name: "database restarted", repair: noop, inject: func(ctx context.Context) error { return errors.Join(stop(ctx), start(ctx)) }},
 		{
 			name:   "database stopped and data disk full",
-			strike: func(ctx context.Context) error { return errors.Join(stop(ctx), c.fill(ctx)) },
-			mend:   func(ctx context.Context) error { return errors.Join(c.makeRoom(ctx), start(ctx)) },
+			inject: func(ctx context.Context) error { return errors.Join(stop(ctx), c.fill(ctx)) },
+			repair: func(ctx context.Context) error { return errors.Join(c.free(ctx), start(ctx)) },
 		},
 	}
 	if p.disk.mounted {
 		all = append(all, fault{
-			name: "database full", lasts: long, strike: p.disk.fill,
-			mend: func(ctx context.Context) error { // PostgreSQL ends when it has no room for its log
+			name: "database full", long: longFault, inject: p.disk.fill,
+			repair: func(ctx context.Context) error { // PostgreSQL exits if it cannot write its WAL
 				return errors.Join(p.disk.grow(ctx), stop(ctx), start(ctx))
 			},
 		})

@@ -1,8 +1,12 @@
-// Package endurance puts the real program under load for longer than a test
-// would, and reports whether it kept what it promised: Crash breaks everything
-// around it and looks for what was acknowledged, Day compares what is stored with
-// what happened, Soak watches what it takes up. It works from outside, over HTTP,
-// and with the means of Linux.
+// Package endurance runs long trials of the real program and reports whether it meets
+// its guarantees. Crash kills the server, makes its dependencies fail, and verifies that
+// acknowledged CDRs are stored. Day compares the stored calls of a
+// simulated day with the simulation. Soak measures resource usage under load. The
+// trials use HTTP and, for faults, Linux.
+//
+// crash.go, faults.go, ledger.go and postgres.go implement Crash; day.go,
+// daytruth.go and balancer.go implement Day; soak.go implements Soak. program.go
+// starts the server for all of them.
 package endurance
 
 import (
@@ -22,13 +26,13 @@ import (
 	"time"
 )
 
-// Program is how to start calltracker.
+// Program describes how to start calltracker.
 type Program struct {
-	Command     []string // what stands before the flags of serve
-	Environment []string // beside our own
+	Command     []string // program and arguments before the flags of serve
+	Environment []string // in addition to the environment of this process
 }
 
-// The document that is served, and the secrets of it and of the server.
+// The secrets of the server and its configuration document.
 const (
 	trackerID  = "sales"
 	startKey   = "5f1d2c9a7be04c6e8f3390d1a4b7c2e6"
@@ -52,23 +56,23 @@ trackers:
 `
 )
 
-// Limits of waiting, generous since the machine may be busy.
+// Timeouts, generous because the machine may be busy.
 const (
-	startLimit = time.Minute
-	stopLimit  = 30 * time.Second
-	askLimit   = 15 * time.Second
+	startTimeout   = time.Minute
+	stopTimeout    = 30 * time.Second
+	requestTimeout = 15 * time.Second
 )
 
 // process is a running server.
 type process struct {
 	command *exec.Cmd
-	base    string // of its URLs
+	baseURL string
 	log     *os.File
-	ended   chan struct{} // closed when it has ended
+	ended   chan struct{} // closed when the process has exited
 }
 
-// launch starts the program in a folder and waits until it listens. What it logs
-// is appended to a file there. A document is applied where none is in force yet.
+// launch starts the program and waits until it listens. It appends the log to a file
+// in dir. It applies the document unless the data directory already has one.
 func (p Program) launch(dir, data, document string, environment ...string) (*process, error) {
 	arguments := append(p.Command[1:len(p.Command):len(p.Command)], "--listen", "127.0.0.1:0", "--data-dir", data, "--log-format", "json")
 	if _, err := os.Stat(filepath.Join(data, "last-good.json")); err != nil && document != "" {
@@ -78,12 +82,12 @@ func (p Program) launch(dir, data, document string, environment ...string) (*pro
 		}
 		arguments = append(arguments, "--apply", file)
 	}
-	// It must outlive whatever context there is: how it ends is what matters.
+	// The process must outlive the context of the caller, who stops it explicitly.
 	command := exec.CommandContext(context.Background(), p.Command[0], arguments...)
 	command.Env = append(append(os.Environ(), p.Environment...),
 		"CALLTRACKER_ADMIN_TOKEN="+adminToken, "CALLTRACKER_SECRET_KEY="+secretKey)
 	command.Env = append(command.Env, environment...)
-	said, err := command.StderrPipe()
+	stderr, err := command.StderrPipe()
 	if err != nil {
 		return nil, err
 	}
@@ -95,63 +99,63 @@ func (p Program) launch(dir, data, document string, environment ...string) (*pro
 		return nil, errors.Join(err, log.Close())
 	}
 	s := &process{command: command, log: log, ended: make(chan struct{})}
-	limit := time.AfterFunc(startLimit, func() { _ = command.Process.Kill() })
-	lines := bufio.NewReader(io.TeeReader(said, log))
-	for s.base == "" {
+	limit := time.AfterFunc(startTimeout, func() { _ = command.Process.Kill() })
+	lines := bufio.NewReader(io.TeeReader(stderr, log))
+	for s.baseURL == "" {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
 			limit.Stop()
 			_ = command.Wait()
-			return nil, errors.Join(fmt.Errorf("the server ended before it listened; see %s", log.Name()), log.Close())
+			return nil, errors.Join(fmt.Errorf("server exited before it listened; see %s", log.Name()), log.Close())
 		}
 		var entry struct{ Msg, Address string }
 		if json.Unmarshal(line, &entry) == nil && entry.Msg == "listening" {
-			s.base = "http://" + entry.Address
+			s.baseURL = "http://" + entry.Address
 		}
 	}
 	limit.Stop()
 	go func() {
 		defer close(s.ended)
-		_, _ = io.Copy(io.Discard, lines) // ends with the process
+		_, _ = io.Copy(io.Discard, lines) // returns when the process exits
 		_ = command.Wait()
 	}()
 	return s, nil
 }
 
-// kill ends the process as a power failure would, for the process.
+// kill kills the process with SIGKILL.
 func (s *process) kill() error {
 	err := s.command.Process.Kill()
 	<-s.ended
 	return errors.Join(err, s.log.Close())
 }
 
-// terminate asks the process to stop, and is an error when it does not do so
-// well and in time.
+// terminate stops the process with SIGTERM. It returns an error if the process does
+// not exit with status 0 in time.
 func (s *process) terminate() error {
 	if err := s.command.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
 	select {
 	case <-s.ended:
-	case <-time.After(stopLimit):
-		return errors.Join(fmt.Errorf("the server did not stop within %s", stopLimit), s.kill())
+	case <-time.After(stopTimeout):
+		return errors.Join(fmt.Errorf("server did not stop within %s", stopTimeout), s.kill())
 	}
 	if code := s.command.ProcessState.ExitCode(); code != 0 {
-		return errors.Join(fmt.Errorf("the server stopped with %s", s.command.ProcessState), s.log.Close())
+		return errors.Join(fmt.Errorf("server stopped with %s", s.command.ProcessState), s.log.Close())
 	}
 	return s.log.Close()
 }
 
-// ask reads JSON from the admin API.
-func (s *process) ask(ctx context.Context, path string, into any) error {
-	return s.request(ctx, askLimit, http.MethodGet, path, "", into)
+// get reads JSON from the admin API.
+func (s *process) get(ctx context.Context, path string, into any) error {
+	return s.request(ctx, requestTimeout, http.MethodGet, path, "", into)
 }
 
-// request asks the admin API for something that may take as long as limit.
-func (s *process) request(ctx context.Context, limit time.Duration, method, path, body string, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+// request sends a request to the admin API and decodes the answer.
+func (s *process) request(ctx context.Context, timeout time.Duration, method, path, body string, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, s.base+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, s.baseURL+path, strings.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -170,11 +174,11 @@ func (s *process) request(ctx context.Context, limit time.Duration, method, path
 	return json.NewDecoder(res.Body).Decode(into)
 }
 
-// metrics are the values of /metrics by their names with labels.
+// metrics returns the values of /metrics by name and labels.
 func (s *process) metrics(ctx context.Context) (map[string]float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+"/metrics", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.baseURL+"/metrics", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -194,26 +198,26 @@ func (s *process) metrics(ctx context.Context) (map[string]float64, error) {
 	return values, lines.Err()
 }
 
-// settled waits until the database is in use and nothing waits in the spool.
-func (s *process) settled(ctx context.Context, limit time.Duration) error {
+// waitDrained waits until the database is available and the spool is empty.
+func (s *process) waitDrained(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	again := time.NewTicker(100 * time.Millisecond)
-	defer again.Stop()
+	poll := time.NewTicker(100 * time.Millisecond)
+	defer poll.Stop()
 	var state struct {
 		Status   string
 		Database struct{ State string }
 		Spool    struct{ Records int }
 	}
 	for {
-		err := s.ask(ctx, "/readyz", &state)
+		err := s.get(ctx, "/readyz", &state)
 		if err == nil && state.Status == "ready" && state.Database.State == "ok" && state.Spool.Records == 0 {
 			return nil
 		}
 		select {
-		case <-again.C:
+		case <-poll.C:
 		case <-ctx.Done():
-			return fmt.Errorf("not settled within %s: %+v, %w", limit, state, err)
+			return fmt.Errorf("spool not empty within %s: %+v, %w", limit, state, err)
 		}
 	}
 }

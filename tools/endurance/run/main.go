@@ -1,6 +1,5 @@
-// Command run puts calltracker through the trials of package endurance: `make
-// crash-test`, `make e2e` and `make soak` run it, from the root of the source
-// tree.
+// Command run runs the trials of package endurance. `make crash-test`, `make e2e` and
+// `make soak` run it from the root of the source tree.
 package main
 
 import (
@@ -19,9 +18,8 @@ import (
 	"calltracker/tools/endurance"
 )
 
-// errFailed is said when a trial went as it should and showed that calltracker
-// did not.
-var errFailed = errors.New("calltracker did not keep its promises")
+// errFailed is the error of a trial that ran and found a defect of calltracker.
+var errFailed = errors.New("trial failed: calltracker violated its guarantees")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -35,7 +33,7 @@ func main() {
 
 func run(ctx context.Context, arguments []string, out io.Writer) error {
 	if len(arguments) == 0 {
-		return errors.New("say crash, day or soak, with -h for their flags")
+		return errors.New("missing trial: use crash, day or soak; add -h for its flags")
 	}
 	dir, err := os.MkdirTemp("", "calltracker-endurance-")
 	if err != nil {
@@ -49,43 +47,44 @@ func run(ctx context.Context, arguments []string, out io.Writer) error {
 	case "soak":
 		err = soak(ctx, dir, arguments[1:], out)
 	default:
-		err = fmt.Errorf("%q is none of crash, day and soak", arguments[0])
+		err = fmt.Errorf("unknown trial %q: use crash, day or soak", arguments[0])
 	}
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		return fmt.Errorf("%w; what the server said is in %s", err, dir)
+		return fmt.Errorf("%w; the server logs are in %s", err, dir)
 	}
 	return os.RemoveAll(dir)
 }
 
-// program is the one that was given, or the one of this source tree, built.
-func program(ctx context.Context, given, dir string) (endurance.Program, error) {
-	if given != "" {
-		return endurance.Program{Command: []string{given}}, nil
+// program returns the program at a path. If the path is empty, it builds the one of
+// this source tree.
+func program(ctx context.Context, path, dir string) (endurance.Program, error) {
+	if path != "" {
+		return endurance.Program{Command: []string{path}}, nil
 	}
 	binary := filepath.Join(dir, "calltracker")
 	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./server")
-	if said, err := build.CombinedOutput(); err != nil {
-		return endurance.Program{}, fmt.Errorf("build calltracker, from the root of its source: %w\n%s", err, said)
+	if output, err := build.CombinedOutput(); err != nil {
+		return endurance.Program{}, fmt.Errorf("build calltracker (run this from the root of the source tree): %w\n%s", err, output)
 	}
 	return endurance.Program{Command: []string{binary}}, nil
 }
 
 func crash(ctx context.Context, dir string, arguments []string, out io.Writer) error {
 	flags := flag.NewFlagSet("crash", flag.ContinueOnError)
-	duration := flags.Duration("duration", 90*time.Second, "how long things go wrong, for each database")
-	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "which faults follow each other")
-	database := flags.String("database", "all", fmt.Sprintf("one of %v; all is each of them", endurance.Databases()))
-	writers := flags.Int("writers", 6, "clients that post at the same time")
-	given := flags.String("program", "", "the calltracker to try; empty builds the one of this source tree")
-	verbose := flags.Bool("v", false, "tell of each cycle")
+	duration := flags.Duration("duration", 90*time.Second, "duration of the fault injection for each database")
+	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "random seed that selects the faults")
+	database := flags.String("database", "all", fmt.Sprintf("one of %v, or all", endurance.Databases()))
+	writers := flags.Int("writers", 6, "number of concurrent clients")
+	path := flags.String("program", "", "path of the calltracker binary; empty builds this source tree")
+	verbose := flags.Bool("v", false, "print every cycle")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 || *duration <= 0 || *writers < 1 {
 		flags.Usage()
-		return errors.New("bad flags")
+		return errors.New("invalid flags")
 	}
-	p, err := program(ctx, *given, dir)
+	p, err := program(ctx, *path, dir)
 	if err != nil {
 		return err
 	}
@@ -112,25 +111,25 @@ func crash(ctx context.Context, dir string, arguments []string, out io.Writer) e
 	if !good {
 		return errFailed
 	}
-	fmt.Fprintln(out, "ok: everything that was acknowledged is there, once and whole")
+	fmt.Fprintln(out, "ok: every acknowledged CDR is stored once and complete")
 	return nil
 }
 
 func day(ctx context.Context, dir string, arguments []string, out io.Writer) error {
 	flags := flag.NewFlagSet("day", flag.ContinueOnError)
-	calls := flags.Int("calls", 10_000, "calls of the day")
-	share := flags.Float64("share", 0.06, "of the calls that each fault happens to")
-	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "another seed is another day")
-	given := flags.String("program", "", "the calltracker to try; empty builds the one of this source tree")
+	calls := flags.Int("calls", 10_000, "number of calls")
+	share := flags.Float64("share", 0.06, "share of the calls that each fault affects")
+	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "random seed of the simulation")
+	path := flags.String("program", "", "path of the calltracker binary; empty builds this source tree")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
-	const fewest = 50 // for a kill, a start and something between
+	const fewest = 50 // enough for a kill, a restart, and calls in between
 	if flags.NArg() > 0 || *calls < fewest || *share <= 0 || *share > 0.5 {
 		flags.Usage()
-		return errors.New("bad flags")
+		return errors.New("invalid flags")
 	}
-	p, err := program(ctx, *given, dir)
+	p, err := program(ctx, *path, dir)
 	if err != nil {
 		return err
 	}
@@ -142,24 +141,24 @@ func day(ctx context.Context, dir string, arguments []string, out io.Writer) err
 	if !verdict.OK() {
 		return errFailed
 	}
-	fmt.Fprintln(out, "ok: what is stored is what happened")
+	fmt.Fprintln(out, "ok: the stored calls equal the simulated ones")
 	return nil
 }
 
 func soak(ctx context.Context, dir string, arguments []string, out io.Writer) error {
 	flags := flag.NewFlagSet("soak", flag.ContinueOnError)
-	minutes := flags.Float64("minutes", 10, "how long")
-	rate := flags.Float64("rate", 100, "calls a second, each a start call and an end call")
-	given := flags.String("program", "", "the calltracker to try; empty builds the one of this source tree")
-	database := flags.String("database-url", "", "as of the server; empty is SQLite")
+	minutes := flags.Float64("minutes", 10, "duration in minutes")
+	rate := flags.Float64("rate", 100, "calls per second, each with a start call and an end call")
+	path := flags.String("program", "", "path of the calltracker binary; empty builds this source tree")
+	database := flags.String("database-url", "", "PostgreSQL database URL of the server; empty means SQLite")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 || *minutes <= 0 || *rate <= 0 {
 		flags.Usage()
-		return errors.New("bad flags")
+		return errors.New("invalid flags")
 	}
-	p, err := program(ctx, *given, dir)
+	p, err := program(ctx, *path, dir)
 	if err != nil {
 		return err
 	}
