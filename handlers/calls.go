@@ -21,9 +21,9 @@ type callReader interface {
 
 // Calls reads the stored calls.
 type Calls struct {
-	Store  callReader
-	Config *Config
-	Soon   func(storage.Call) bool // whether a call that nobody has looked up will be; nil: none will
+	Store          callReader
+	Config         *ConfigController
+	LookupExpected func(storage.Call) bool // whether a call that nobody has looked up will be; nil: none will
 }
 
 // CallView is a stored call as it is shown. Absent instants are null.
@@ -223,15 +223,15 @@ func (h *Calls) filter(q CallQuery) (f storage.CallFilter, err error) {
 
 // spellings is every number that somebody who types this can mean: as it
 // stands, and as each region of the configuration reads it.
-func (h *Calls) spellings(number string) []string { return spellings(h.Config, number) }
+func (h *Calls) spellings(number string) []string { return numberSpellings(h.Config, number) }
 
-func spellings(config *Config, number string) []string {
+func numberSpellings(config *ConfigController, number string) []string {
 	if number == "" {
 		return nil
 	}
 	out := []string{phone.Parse(number, "").Key()}
-	if live := config.Live(); live != nil {
-		for _, region := range live.Set.Regions() {
+	if snapshot := config.Current(); snapshot != nil {
+		for _, region := range snapshot.Set.Regions() {
 			if key := phone.Parse(number, region).Key(); !slices.Contains(out, key) {
 				out = append(out, key)
 			}
@@ -254,7 +254,7 @@ func (h *Calls) view(c storage.Call) CallView {
 	for i, customer := range c.Customers {
 		out.Customers[i] = CustomerView(customer)
 	}
-	if c.Enrichment.State == "" && h.Soon != nil && h.Soon(c) {
+	if c.Enrichment.State == "" && h.LookupExpected != nil && h.LookupExpected(c) {
 		out.Enrichment.State = string(storage.EnrichmentPending)
 	}
 	return out

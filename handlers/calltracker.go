@@ -20,7 +20,7 @@ import (
 )
 
 // callStore is what CallTracker needs of a store.
-type callStore interface {
+type decisionStore interface {
 	RecordDecisions(ctx context.Context, decisions []storage.Decision) error
 }
 
@@ -33,13 +33,13 @@ type counter interface {
 // CallTracker answers what Ziwo asks: where a call goes, and whether its record
 // is safe. It is safe for concurrent use.
 type CallTracker struct {
-	Config     *Config
-	Store      callStore
-	Keeper     *Keeper
+	Config     *ConfigController
+	Store      decisionStore
+	Intake     *Intake
 	Counter    counter
 	Customers  directory // nil: nobody is looked up
 	Numbers    *Numbers
-	Decisions  *Queue[Decided]
+	Decisions  *Queue[DecisionRecord]
 	Rejections *Rejections
 	Metrics    *Metrics
 	Jobs       func(storage.Call) []storage.NewJob // that a call causes; nil: none
@@ -48,58 +48,58 @@ type CallTracker struct {
 }
 
 // Side is one of the two endpoints of a tracker; they have their own keys.
-type Side string
+type Endpoint string
 
 // The endpoints of a tracker.
 const (
-	StartSide Side = "start"
-	EndSide   Side = "end"
+	EndpointStartCall Endpoint = "start"
+	EndpointEndCall   Endpoint = "end"
 )
 
 // Wrong keys that one address may send before it has to wait.
 const (
-	wrongKeys      = 30
+	maxWrongKeys   = 30
 	wrongKeyWindow = time.Minute
 )
 
 // Line is a tracker whose key was right, in the configuration of that moment.
-type Line struct {
-	live *Live
+type AuthorizedTracker struct {
+	snapshot *Snapshot
 	lane
 }
 
 // Blocked tells whether the tracker takes no start calls.
-func (l Line) Blocked() bool { return l.router.Blocked() }
+func (l AuthorizedTracker) Blocked() bool { return l.router.Blocked() }
 
 // Admit finds the tracker and checks the key. Errors: *UnknownTracker,
 // ErrUnauthorized, *TooManyWrongKeys. A right key is never refused for another's
 // wrong ones.
-func (h *CallTracker) Admit(tracker string, side Side, key, address string) (Line, error) {
-	live := h.Config.Live()
-	if live == nil {
-		return Line{}, &UnknownTracker{ID: tracker}
+func (h *CallTracker) Authorize(tracker string, endpoint Endpoint, key, address string) (AuthorizedTracker, error) {
+	snapshot := h.Config.Current()
+	if snapshot == nil {
+		return AuthorizedTracker{}, &UnknownTracker{ID: tracker}
 	}
-	tracked, ok := live.lanes.find(tracker)
+	found, ok := snapshot.lanes.find(tracker)
 	if !ok {
-		return Line{}, &UnknownTracker{ID: tracker}
+		return AuthorizedTracker{}, &UnknownTracker{ID: tracker}
 	}
-	keys := tracked.router.StartKeys()
-	if side == EndSide {
-		keys = tracked.router.EndKeys()
+	keys := found.router.StartKeys()
+	if endpoint == EndpointEndCall {
+		keys = found.router.EndKeys()
 	}
 	if !keys.Admits(key) {
-		return Line{}, wrongKey(h.Counter, key, address)
+		return AuthorizedTracker{}, rejectKey(h.Counter, key, address)
 	}
-	return Line{live: live, lane: tracked}, nil
+	return AuthorizedTracker{snapshot: snapshot, lane: found}, nil
 }
 
 // wrongKey is the error for a key that was wrong or missing. Only wrong ones
 // count: nobody guesses by sending none.
-func wrongKey(c counter, key, address string) error {
+func rejectKey(c counter, key, address string) error {
 	if key == "" {
 		return ErrUnauthorized
 	}
-	if hits, closes := c.Hit(address, wrongKeyWindow); hits > wrongKeys {
+	if hits, closes := c.Hit(address, wrongKeyWindow); hits > maxWrongKeys {
 		return &TooManyWrongKeys{RetryAfter: closes}
 	}
 	return ErrUnauthorized
@@ -141,25 +141,25 @@ type StartAnswer struct {
 //	@Security	TrackerBasic
 //	@x-any-body	true
 //	@Router			/callTrackers/{tracker}/startCall [post]
-func (h *CallTracker) Start(ctx context.Context, line Line, in ziwo.Start) StartAnswer {
-	facts := factsOf(in, line.router, h.Numbers, h.Now())
-	if wait, reads := line.router.CustomerWait(); reads {
-		facts.Caller = h.Numbers.Parse(in.Caller, line.router.Region())
-		facts.Customer = customerOf(ctx, h.Customers, facts.Caller, wait)
+func (h *CallTracker) Start(ctx context.Context, tracker AuthorizedTracker, in ziwo.Start) StartAnswer {
+	facts := startFacts(in, tracker.router, h.Numbers, h.Now())
+	if wait, reads := tracker.router.CustomerWait(); reads {
+		facts.Caller = h.Numbers.Parse(in.Caller, tracker.router.Region())
+		facts.Customer = lookUpCustomer(ctx, h.Customers, facts.Caller, wait)
 	}
-	decision := line.router.Decide(facts)
+	decision := tracker.router.Decide(facts)
 	if decision.Rotating {
-		decision = decision.Turn(h.Counter.Next(line.router.ID() + "/" + decision.Route))
+		decision = decision.Turn(h.Counter.Next(tracker.router.ID() + "/" + decision.Route))
 	}
 	id := newID()
-	h.Decisions.Offer(Decided{id: id, line: line, facts: facts, rules: decision.Rules, notes: in.Notes})
-	line.decided[decision.Index].Add(1)
+	h.Decisions.Add(DecisionRecord{id: id, tracker: tracker, facts: facts, rules: decision.Rules, notes: in.Notes})
+	tracker.decided[decision.Index].Add(1)
 	return StartAnswer{DIDCalled: in.DIDCalled, Decision: decision, ID: id}
 }
 
 // factsOf is what a start request tells the engine. The caller is parsed only
 // when a condition looks at it.
-func factsOf(in ziwo.Start, router *rules.Router, numbers *Numbers, now time.Time) rules.Facts {
+func startFacts(in ziwo.Start, router *rules.Router, numbers *Numbers, now time.Time) rules.Facts {
 	facts := rules.Facts{At: now, CallID: in.CallID, Request: in.Fields}
 	did, listed := router.Listed(in.DIDCalled)
 	if !listed {
@@ -174,22 +174,22 @@ func factsOf(in ziwo.Start, router *rules.Router, numbers *Numbers, now time.Tim
 }
 
 // Decided is a decision on its way into the store.
-type Decided struct {
-	id    string
-	line  Line
-	facts rules.Facts
-	rules []rules.Rule // after a rotation
-	notes []string
+type DecisionRecord struct {
+	id      string
+	tracker AuthorizedTracker
+	facts   rules.Facts
+	rules   []rules.Rule // after a rotation
+	notes   []string
 }
 
 // RecordDecisions stores decisions with their traces. A decision is a pure
 // function of its facts, so the trace is made here and not while the caller
 // waits.
-func (h *CallTracker) RecordDecisions(ctx context.Context, batch []Decided) error {
+func (h *CallTracker) RecordDecisions(ctx context.Context, batch []DecisionRecord) error {
 	records := make([]storage.Decision, len(batch))
 	for i, d := range batch {
 		runtime.Gosched() // calls that wait go first
-		router := d.line.router
+		router := d.tracker.router
 		decision, trace := router.Explain(d.facts)
 		caller := d.facts.Caller
 		if !router.ReadsCaller() { // it was not parsed yet
@@ -199,7 +199,7 @@ func (h *CallTracker) RecordDecisions(ctx context.Context, batch []Decided) erro
 			ID: d.id, Tracker: router.ID(), At: d.facts.At.UTC().Truncate(time.Microsecond),
 			DID: d.facts.DID.Key(), RawDID: d.facts.DID.Raw, Caller: caller.Key(), RawCaller: caller.Raw,
 			CallID: d.facts.CallID, Route: decision.Route, Voicemail: decision.Voicemail, Rules: d.rules,
-			Flags: slices.Concat(decision.Flags, d.notes), Trace: trace, ConfigVersion: d.line.live.Version.Version,
+			Flags: slices.Concat(decision.Flags, d.notes), Trace: trace, ConfigVersion: d.tracker.snapshot.Version.Version,
 		}
 	}
 	if err := h.Store.RecordDecisions(ctx, records); err != nil {
@@ -209,14 +209,14 @@ func (h *CallTracker) RecordDecisions(ctx context.Context, batch []Decided) erro
 }
 
 // Record is a body that reports a call, as it came.
-type Record struct {
+type RawReport struct {
 	ContentType string
 	Query       string
 	Body        []byte
 }
 
 // Kept tells what became of a Record.
-type Kept struct {
+type Receipt struct {
 	Saved    storage.Saved // zero when it was spooled
 	Warnings []string      // for the sender
 }
@@ -249,26 +249,26 @@ type Kept struct {
 //	@Security	TrackerBasic
 //	@x-any-body	true
 //	@Router			/callTrackers/{tracker}/endCall [post]
-func (h *CallTracker) End(ctx context.Context, line Line, in Record) (Kept, error) {
-	return h.keep(ctx, in, storage.FromEndCall, origin{
-		tracker: line.router.ID(), contactCenter: line.router.ContactCenter(), region: line.router.Region(), campaign: line.router.Campaign,
+func (h *CallTracker) End(ctx context.Context, tracker AuthorizedTracker, in RawReport) (Receipt, error) {
+	return h.saveReport(ctx, in, storage.FromEndCall, origin{
+		tracker: tracker.router.ID(), contactCenter: tracker.router.ContactCenter(), region: tracker.router.Region(), campaign: tracker.router.Campaign,
 	})
 }
 
 // AdmitWebhook finds the contact centre that a webhook's key belongs to. Errors:
 // ErrUnauthorized, *TooManyWrongKeys.
-func (h *CallTracker) AdmitWebhook(key, address string) (WebhookLine, error) {
-	if live := h.Config.Live(); live != nil {
-		if contactCenter, ok := live.Set.Webhook(key); ok {
-			return WebhookLine{live: live, contactCenter: contactCenter}, nil
+func (h *CallTracker) AuthorizeWebhook(key, address string) (AuthorizedWebhook, error) {
+	if snapshot := h.Config.Current(); snapshot != nil {
+		if contactCenter, ok := snapshot.Set.Webhook(key); ok {
+			return AuthorizedWebhook{snapshot: snapshot, contactCenter: contactCenter}, nil
 		}
 	}
-	return WebhookLine{}, wrongKey(h.Counter, key, address)
+	return AuthorizedWebhook{}, rejectKey(h.Counter, key, address)
 }
 
 // WebhookLine is a contact centre whose webhook key was right.
-type WebhookLine struct {
-	live          *Live
+type AuthorizedWebhook struct {
+	snapshot      *Snapshot
 	contactCenter string
 }
 
@@ -295,11 +295,11 @@ type WebhookLine struct {
 //	@Security	TrackerBasic
 //	@x-any-body	true
 //	@Router			/webhooks/ziwo/callHistory [post]
-func (h *CallTracker) History(ctx context.Context, line WebhookLine, in Record) (Kept, error) {
-	set := line.live.Set
-	return h.keep(ctx, in, storage.FromCallHistory, origin{
-		contactCenter: line.contactCenter, region: set.Region(line.contactCenter),
-		campaign: func(did phone.Number) string { return set.Campaign(line.contactCenter, did) },
+func (h *CallTracker) History(ctx context.Context, webhook AuthorizedWebhook, in RawReport) (Receipt, error) {
+	set := webhook.snapshot.Set
+	return h.saveReport(ctx, in, storage.FromCallHistory, origin{
+		contactCenter: webhook.contactCenter, region: set.Region(webhook.contactCenter),
+		campaign: func(did phone.Number) string { return set.Campaign(webhook.contactCenter, did) },
 	})
 }
 
@@ -309,17 +309,17 @@ type origin struct {
 	campaign                       func(did phone.Number) string
 }
 
-func (h *CallTracker) keep(ctx context.Context, in Record, source storage.Source, from origin) (Kept, error) {
+func (h *CallTracker) saveReport(ctx context.Context, in RawReport, source storage.Source, from origin) (Receipt, error) {
 	raw := in.Body
 	if len(raw) == 0 {
 		raw = []byte(in.Query)
 	}
 	cdr, err := ziwo.ReadCDR(in.ContentType, in.Query, in.Body)
 	if errors.Is(err, ziwo.ErrEmpty) {
-		return Kept{}, ErrEmptyBody
+		return Receipt{}, ErrEmptyBody
 	}
-	var out Kept
-	call := h.callOf(cdr, from)
+	var out Receipt
+	call := h.callFromCDR(cdr, from)
 	if err != nil {
 		out.Warnings = []string{fmt.Sprintf("the body was kept, but it is no call record: %v", err)}
 		call = storage.Call{Tracker: from.tracker, ContactCenter: from.contactCenter, Result: storage.Unreadable}
@@ -332,9 +332,9 @@ func (h *CallTracker) keep(ctx context.Context, in Record, source storage.Source
 	if h.Jobs != nil {
 		report.Jobs = h.Jobs(call)
 	}
-	out.Saved, _, err = h.Keeper.Keep(ctx, report)
+	out.Saved, _, err = h.Intake.Accept(ctx, report)
 	if err != nil {
-		return Kept{}, fmt.Errorf("keep call: %w", err)
+		return Receipt{}, fmt.Errorf("keep call: %w", err)
 	}
 	return out, nil
 }
@@ -345,7 +345,7 @@ func digest(raw []byte) string {
 }
 
 // callOf is the call that a CDR tells of.
-func (h *CallTracker) callOf(cdr ziwo.CDR, from origin) storage.Call {
+func (h *CallTracker) callFromCDR(cdr ziwo.CDR, from origin) storage.Call {
 	did := h.Numbers.Parse(cdr.DIDCalled, from.region)
 	caller := h.Numbers.Parse(cdr.CallerNumber, from.region)
 	return storage.Call{

@@ -20,11 +20,11 @@ func (l *checklist) add(state web.CheckState, format string, args ...any) {
 }
 
 // either adds one text when a thing is there, and the other, in its state, when not.
-func (l *checklist) either(there bool, good string, state web.CheckState, lacking string) {
-	if there {
-		state, lacking = web.CheckDone, good
+func (l *checklist) check(ok bool, text string, state web.CheckState, missingText string) {
+	if ok {
+		state, missingText = web.CheckDone, text
 	}
-	l.add(state, "%s", lacking)
+	l.add(state, "%s", missingText)
 }
 
 // checks are what the site has and lacks, as far as its configuration tells.
@@ -36,10 +36,10 @@ func (e *Embeds) checks(set *rules.Set, site rules.Site) []web.SiteCheck {
 		e.checkButton(&list, set, site)
 	}
 	if site.Jorel != nil {
-		list.phone(site)
+		list.webPhone(site)
 	}
 	if site.Popup != nil {
-		list.either(len(site.Keys) == 0, "The pop-up opens with a token from the API; there is no key that could stand in a page.",
+		list.check(len(site.Keys) == 0, "The pop-up opens with a token from the API; there is no key that could stand in a page.",
 			web.CheckDone, "The pop-up opens with a token from the API, or with a key: that one only on pages that agents alone can open.")
 		list.texts("popup.texts", site.Popup.Texts, web.CardTexts())
 	}
@@ -53,7 +53,7 @@ func (e *Embeds) checks(set *rules.Set, site rules.Site) []web.SiteCheck {
 func (l *checklist) address(public string) {
 	u, err := url.Parse(public)
 	switch {
-	case err == nil && isThisMachine(u.Hostname()):
+	case err == nil && isLoopbackHost(u.Hostname()):
 		l.add(web.CheckMissing, "CALLTRACKER_PUBLIC_URL is %s: it leads browsers to their own machine. Set it to how they reach this server.", public)
 	case err != nil || u.Scheme != "https":
 		l.add(web.CheckMissing, "CALLTRACKER_PUBLIC_URL is %s: browsers load scripts into https pages by https only.", public)
@@ -62,7 +62,7 @@ func (l *checklist) address(public string) {
 	}
 }
 
-func isThisMachine(host string) bool {
+func isLoopbackHost(host string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || net.ParseIP(host).IsLoopback()
 }
 
@@ -80,7 +80,7 @@ func (l *checklist) origins(site rules.Site) {
 func (e *Embeds) checkButton(list *checklist, set *rules.Set, site rules.Site) {
 	doc, now := site.WebCallback, e.Now()
 	hours := set.Hours(site.OfflineOutside)
-	_, changes := hours.Change(now, now.Add(nextAhead))
+	_, changes := hours.Change(now, now.Add(scheduleHorizon))
 	switch {
 	case doc.Offline != nil && *doc.Offline:
 		list.add(web.CheckMissing, "offline: is true. The button is closed, whatever the hours say.")
@@ -91,22 +91,22 @@ func (e *Embeds) checkButton(list *checklist, set *rules.Set, site rules.Site) {
 	default:
 		list.add(web.CheckDone, "The button shows as closed outside of %s.", strings.Join(site.OfflineOutside, " and "))
 	}
-	list.either(len(doc.Extensions) > 1, fmt.Sprintf("%d extensions are tried in turn.", len(doc.Extensions)),
+	list.check(len(doc.Extensions) > 1, fmt.Sprintf("%d extensions are tried in turn.", len(doc.Extensions)),
 		web.CheckOptional, "There is one extension only: nobody else answers when it is busy.")
-	list.either(doc.CallerIDNumber != "", "People who are called back see "+doc.CallerIDNumber+".",
+	list.check(doc.CallerIDNumber != "", "People who are called back see "+doc.CallerIDNumber+".",
 		web.CheckOptional, "callerIDNumber is not set: people who are called back see whatever number Ziwo chooses.")
-	list.either(len(doc.DefaultCountryFlags) > 0, "The first countries to choose from are "+strings.Join(doc.DefaultCountryFlags, ", ")+".",
+	list.check(len(doc.DefaultCountryFlags) > 0, "The first countries to choose from are "+strings.Join(doc.DefaultCountryFlags, ", ")+".",
 		web.CheckOptional, "defaultCountryFlags is empty: no country stands first in the list.")
 	list.texts("customTexts", doc.CustomTexts, web.Texts())
 }
 
-func (l *checklist) phone(site rules.Site) {
+func (l *checklist) webPhone(site rules.Site) {
 	doc := site.Jorel
-	l.either(doc.ContactCenterName != "" || site.ContactCenter != "", "The web phone knows its contact center.",
+	l.check(doc.ContactCenterName != "" || site.ContactCenter != "", "The web phone knows its contact center.",
 		web.CheckOptional, "contactCenterName is not set: each agent types it at the first login.")
-	l.either(doc.DefaultRegionCode != "", "National numbers are read as those of "+strings.ToUpper(doc.DefaultRegionCode)+".",
+	l.check(doc.DefaultRegionCode != "", "National numbers are read as those of "+strings.ToUpper(doc.DefaultRegionCode)+".",
 		web.CheckMissing, "defaultRegionCode is not set: the phone does not know whose national numbers are meant.")
-	l.either(doc.ClickToCall != nil, "Numbers on the page can be clicked.",
+	l.check(doc.ClickToCall != nil, "Numbers on the page can be clicked.",
 		web.CheckOptional, "clickToCall is not set: numbers on the page cannot be clicked.")
 }
 
@@ -114,34 +114,34 @@ func (l *checklist) phone(site rules.Site) {
 func (l *checklist) texts(key string, custom map[string]rules.Translation, built map[string]map[string]string) {
 	languages := slices.Sorted(maps.Keys(translations(built, custom)))
 	keys := slices.Sorted(maps.Keys(built[fallbackLanguage]))
-	whole := true
+	complete := true
 	for _, language := range languages {
-		if built[language] != nil || completedFrom(language, built) != fallbackLanguage || isFallback(language) {
+		if built[language] != nil || fallbackFor(language, built) != fallbackLanguage || isFallback(language) {
 			continue // what the site did not write comes in the same language
 		}
-		lacking := slices.DeleteFunc(slices.Clone(keys), func(text string) bool {
+		missing := slices.DeleteFunc(slices.Clone(keys), func(text string) bool {
 			_, own := custom[language].Texts[text]
 			return own || custom[text].Text != ""
 		})
-		if len(lacking) > 0 {
-			l.add(web.CheckMissing, "%s: %s lacks %s: these show in English.", key, language, strings.Join(lacking, ", "))
-			whole = false
+		if len(missing) > 0 {
+			l.add(web.CheckMissing, "%s: %s lacks %s: these show in English.", key, language, strings.Join(missing, ", "))
+			complete = false
 		}
 	}
 	for _, text := range slices.Sorted(maps.Keys(custom)) {
 		if custom[text].Texts != nil {
 			continue
 		}
-		same := slices.DeleteFunc(slices.Clone(languages), func(language string) bool {
+		untranslated := slices.DeleteFunc(slices.Clone(languages), func(language string) bool {
 			_, own := custom[language].Texts[text]
 			return own || isFallback(language)
 		})
-		if len(same) > 0 {
-			l.add(web.CheckOptional, "%s: %s is %q in %s as well; write it below a language to translate it.", key, text, shorten(custom[text].Text), strings.Join(same, ", "))
-			whole = false
+		if len(untranslated) > 0 {
+			l.add(web.CheckOptional, "%s: %s is %q in %s as well; write it below a language to translate it.", key, text, shorten(custom[text].Text), strings.Join(untranslated, ", "))
+			complete = false
 		}
 	}
-	if whole {
+	if complete {
 		l.add(web.CheckDone, "%s: every text is there in %s.", key, strings.Join(languages, ", "))
 	}
 }

@@ -26,8 +26,8 @@ var ccLogin = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._@-]{0,63}$`)
 
 // ClickToCall rings an agent and then a customer.
 type ClickToCall struct {
-	Config  *Config
-	Centers *Centers
+	Config  *ConfigController
+	Clients *ZiwoClients
 	Numbers *Numbers
 	Logger  *slog.Logger
 }
@@ -49,16 +49,16 @@ type ClickToCallView struct {
 
 // CenterFailure is something that a contact center did not do, or may not have
 // done. Its text is fit for whoever asked.
-type CenterFailure struct {
-	Center     string
-	Kind       ziwo.ErrorKind
-	Unsure     bool          // it may be done all the same
-	RetryAfter time.Duration // what Ziwo asks to wait; 0 when it does not
-	Message    string
+type ContactCenterError struct {
+	ContactCenter string
+	Kind          ziwo.ErrorKind
+	Uncertain     bool          // it may be done all the same
+	RetryAfter    time.Duration // what Ziwo asks to wait; 0 when it does not
+	Message       string
 }
 
-func (e *CenterFailure) Error() string {
-	return fmt.Sprintf("contact center %s: %s", e.Center, e.Message)
+func (e *ContactCenterError) Error() string {
+	return fmt.Sprintf("contact center %s: %s", e.ContactCenter, e.Message)
 }
 
 // Call has Ziwo ring the agent; once that phone is taken, Ziwo calls the number.
@@ -90,52 +90,52 @@ func (h *ClickToCall) Call(ctx context.Context, in ClickToCallInput) (ClickToCal
 	if err := validateInput(in); err != nil {
 		return ClickToCallView{}, err
 	}
-	live := h.Config.Live()
-	if live == nil {
+	snapshot := h.Config.Current()
+	if snapshot == nil {
 		return ClickToCallView{}, ErrNoConfig
 	}
-	wrong := &Invalid{}
-	complain := func(path, format string, args ...any) {
-		wrong.Errors = append(wrong.Errors, FieldError{Path: path, Message: fmt.Sprintf(format, args...)})
+	problems := &Invalid{}
+	addProblem := func(path, format string, args ...any) {
+		problems.Errors = append(problems.Errors, FieldError{Path: path, Message: fmt.Sprintf(format, args...)})
 	}
 	if !ccLogin.MatchString(in.Agent) {
-		complain("agent", "is no login of an agent; write the ccLogin, such as 0026")
+		addProblem("agent", "is no login of an agent; write the ccLogin, such as 0026")
 	}
-	center, problem := callingCenter(live.Set.Document().ContactCenters, in.ContactCenter)
+	contactCenter, problem := chooseContactCenter(snapshot.Set.Document().ContactCenters, in.ContactCenter)
 	if problem != "" {
-		complain("contactCenter", "%s", problem)
+		addProblem("contactCenter", "%s", problem)
 	}
-	region := live.Set.Region(center)
+	region := snapshot.Set.Region(contactCenter)
 	number := h.Numbers.Parse(in.Number, region)
 	switch {
 	case number.E164 != "":
 	case region == "" && problem == "":
-		complain("number", "cannot be read as a telephone number; write it with + and the country code, since the trackers of %s name no common region", center)
+		addProblem("number", "cannot be read as a telephone number; write it with + and the country code, since the trackers of %s name no common region", contactCenter)
 	default:
-		complain("number", "cannot be read as a telephone number; write it like +971501234567")
+		addProblem("number", "cannot be read as a telephone number; write it like +971501234567")
 	}
-	if len(wrong.Errors) > 0 {
-		return ClickToCallView{}, wrong
+	if len(problems.Errors) > 0 {
+		return ClickToCallView{}, problems
 	}
-	client, err := h.Centers.Client(center)
+	client, err := h.Clients.Client(contactCenter)
 	if err != nil {
 		return ClickToCallView{}, fmt.Errorf("click to call: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, clickToCallWait)
 	defer cancel()
 	callID, err := client.ClickToCall(ctx, in.Agent, "00"+strings.TrimPrefix(number.E164, "+"))
-	log := []slog.Attr{slog.String("contact_center", center), slog.String("agent", in.Agent), slog.Any("number", number)}
+	attrs := []slog.Attr{slog.String("contact_center", contactCenter), slog.String("agent", in.Agent), slog.Any("number", number)}
 	if err != nil {
-		h.Logger.LogAttrs(ctx, slog.LevelWarn, "click to call failed", append(log, slog.String("error", hide(err.Error(), number)))...)
-		return ClickToCallView{}, clickToCallFailure(center, number, err)
+		h.Logger.LogAttrs(ctx, slog.LevelWarn, "click to call failed", append(attrs, slog.String("error", redactNumber(err.Error(), number)))...)
+		return ClickToCallView{}, clickToCallError(contactCenter, number, err)
 	}
-	h.Logger.LogAttrs(ctx, slog.LevelInfo, "click to call", append(log, slog.String("call_id", callID))...)
-	return ClickToCallView{ContactCenter: center, Agent: in.Agent, Number: number.E164, CallID: callID}, nil
+	h.Logger.LogAttrs(ctx, slog.LevelInfo, "click to call", append(attrs, slog.String("call_id", callID))...)
+	return ClickToCallView{ContactCenter: contactCenter, Agent: in.Agent, Number: number.E164, CallID: callID}, nil
 }
 
 // callingCenter is the contact center that is meant, or what is wrong with the
 // name.
-func callingCenter(centers map[string]rules.ContactCenter, name string) (center, problem string) {
+func chooseContactCenter(centers map[string]rules.ContactCenter, name string) (contactCenter, problem string) {
 	var callable []string
 	for _, known := range slices.Sorted(maps.Keys(centers)) {
 		if centers[known].APIKey.Reveal() != "" {
@@ -160,7 +160,7 @@ func callingCenter(centers map[string]rules.ContactCenter, name string) (center,
 }
 
 // clickToCallFailure says what Ziwo's failure means to who clicked.
-func clickToCallFailure(center string, number phone.Number, err error) error {
+func clickToCallError(contactCenter string, number phone.Number, err error) error {
 	var failure *ziwo.APIError
 	if !errors.As(err, &failure) {
 		return err
@@ -168,7 +168,7 @@ func clickToCallFailure(center string, number phone.Number, err error) error {
 	if failure.Kind == ziwo.NotFound {
 		return invalid("agent", "Ziwo knows no agent with this login; write the ccLogin, such as 0026")
 	}
-	out := &CenterFailure{Center: center, Kind: failure.Kind, RetryAfter: failure.RetryAfter}
+	out := &ContactCenterError{ContactCenter: contactCenter, Kind: failure.Kind, RetryAfter: failure.RetryAfter}
 	const mayRing = "; the phone may ring all the same, so look at /api/v1/live before trying again"
 	switch failure.Kind {
 	case ziwo.Rejected:
@@ -178,11 +178,11 @@ func clickToCallFailure(center string, number phone.Number, err error) error {
 	case ziwo.RateLimited:
 		out.Message = "Ziwo was asked too often; try again later"
 	case ziwo.Unreadable:
-		out.Unsure, out.Message = true, "what Ziwo answered cannot be understood"+mayRing
+		out.Uncertain, out.Message = true, "what Ziwo answered cannot be understood"+mayRing
 	default:
-		out.Unsure = failure.Status == 0 && !neverSent(failure)
+		out.Uncertain = failure.Status == 0 && !dialFailed(failure)
 		switch {
-		case out.Unsure:
+		case out.Uncertain:
 			out.Message = "Ziwo gave no answer" + mayRing
 		case failure.Status == 0:
 			out.Message = "Ziwo cannot be reached now; try again later"
@@ -190,21 +190,21 @@ func clickToCallFailure(center string, number phone.Number, err error) error {
 			out.Message = "Ziwo has a failure of its own; try again later"
 		}
 	}
-	if said := hide(failure.Message, number); said != "" {
-		out.Message += fmt.Sprintf(" (it says: %s)", said)
+	if ziwoMessage := redactNumber(failure.Message, number); ziwoMessage != "" {
+		out.Message += fmt.Sprintf(" (it says: %s)", ziwoMessage)
 	}
 	return out
 }
 
 // neverSent tells of a request without an answer that there was no connection
 // to send it on.
-func neverSent(err error) bool {
+func dialFailed(err error) bool {
 	var failed *net.OpError
 	return errors.As(err, &failed) && failed.Op == "dial"
 }
 
 // hide redacts a number in words that come from elsewhere and may be logged.
-func hide(text string, n phone.Number) string {
+func redactNumber(text string, n phone.Number) string {
 	forms := []string{n.E164, "00" + strings.TrimPrefix(n.E164, "+"), strings.TrimPrefix(n.E164, "+"), n.Raw, n.National()}
 	slices.SortFunc(forms, func(a, b string) int { return len(b) - len(a) }) // the longest first: the others are parts of it
 	for _, form := range forms {

@@ -36,13 +36,13 @@ type LastGood struct {
 }
 
 // keeper holds the last good document outside of the database.
-type keeper interface {
-	Keep(l LastGood) error
-	Kept() (LastGood, error) // storage.ErrNotFound when there is none
+type lastGoodStore interface {
+	Save(l LastGood) error
+	Load() (LastGood, error) // storage.ErrNotFound when there is none
 }
 
 // Live is a configuration in force. It is immutable.
-type Live struct {
+type Snapshot struct {
 	Version  storage.ConfigVersion
 	Set      *rules.Set
 	Warnings rules.Problems
@@ -50,33 +50,33 @@ type Live struct {
 	lanes lanes
 }
 
-func (c *Config) newLive(version storage.ConfigVersion, set *rules.Set, warnings rules.Problems) *Live {
-	return &Live{Version: version, Set: set.Serving(), Warnings: warnings, lanes: newLanes(set, c.Metrics)}
+func (c *ConfigController) newSnapshot(version storage.ConfigVersion, set *rules.Set, warnings rules.Problems) *Snapshot {
+	return &Snapshot{Version: version, Set: set.Serving(), Warnings: warnings, lanes: newLanes(set, c.Metrics)}
 }
 
 // Config owns the configuration in force. Reading it never waits; changes come
 // one after the other, and a document that cannot be used changes nothing.
-type Config struct {
-	Store   configStore
-	Vault   *Vault
-	Keeper  keeper
-	Env     func(name string) (string, bool) // os.LookupEnv
-	Now     func() time.Time
-	Metrics *Metrics
-	Logger  *slog.Logger
+type ConfigController struct {
+	Store    configStore
+	Vault    *Vault
+	LastGood lastGoodStore
+	Env      func(name string) (string, bool) // os.LookupEnv
+	Now      func() time.Time
+	Metrics  *Metrics
+	Logger   *slog.Logger
 
-	LookEvery time.Duration // of Follow, when the database does not tell; 0 for its own choice
+	PollInterval time.Duration // of Follow, when the database does not tell; 0 for its own choice
 
 	Connections *Connections // nil: the document's are only data
 
-	changing sync.Mutex
-	live     atomic.Pointer[Live]
-	sealed   map[string][]byte // the secrets that live was compiled with; guarded by changing
-	behind   atomic.Pointer[Behind]
+	mu      sync.Mutex
+	current atomic.Pointer[Snapshot]
+	secrets map[string][]byte // the secrets that live was compiled with; guarded by changing
+	pending atomic.Pointer[PendingVersion]
 }
 
 // Live is the configuration in force; nil before the first one.
-func (c *Config) Live() *Live { return c.live.Load() }
+func (c *ConfigController) Current() *Snapshot { return c.current.Load() }
 
 // ConfigInput is a document to put in force.
 type ConfigInput struct {
@@ -89,7 +89,7 @@ type ConfigInput struct {
 }
 
 // Applied answers a document that was put in force, or could be.
-type Applied struct {
+type ApplyResult struct {
 	Version  int64        `json:"version"` // in force now
 	Warnings []FieldError `json:"warnings"`
 	DryRun   bool         `json:"dryRun,omitempty"`
@@ -111,7 +111,7 @@ type Applied struct {
 //	@Param			comment		query		string	false	"Why, for the history"
 //	@Param			author		query		string	false	"Who, for the history"
 //	@Param			body		body		string	true	"The document"
-//	@Success		200			{object}	Applied
+//	@Success		200			{object}	ApplyResult
 //	@Header			200			{string}	ETag	"The version in force"
 //	@Failure		400			{object}	Problem
 //	@Failure		401			{object}	Problem
@@ -124,30 +124,30 @@ type Applied struct {
 //	@Security		Bearer
 //	@x-any-body	true
 //	@Router			/api/v1/config [put]
-func (c *Config) Apply(ctx context.Context, in ConfigInput) (Applied, error) {
-	c.changing.Lock()
-	defer c.changing.Unlock()
+func (c *ConfigController) Apply(ctx context.Context, in ConfigInput) (ApplyResult, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return c.apply(ctx, in)
 }
 
-func (c *Config) apply(ctx context.Context, in ConfigInput) (Applied, error) {
-	secrets, err := c.sealedSecrets(ctx)
+func (c *ConfigController) apply(ctx context.Context, in ConfigInput) (ApplyResult, error) {
+	secrets, err := c.loadSecrets(ctx)
 	if err != nil {
-		return Applied{}, err
+		return ApplyResult{}, err
 	}
 	set, problems := rules.Load([]byte(in.Document), in.Format, c.resolver(secrets, false), c.Connections.drivers()...)
 	if set == nil {
-		return Applied{}, &Invalid{Errors: fieldErrors(problems.Errors())}
+		return ApplyResult{}, &Invalid{Errors: fieldErrors(problems.Errors())}
 	}
 	if failed := failedTests(set); len(failed) > 0 {
-		return Applied{}, &Invalid{Errors: failed}
+		return ApplyResult{}, &Invalid{Errors: failed}
 	}
 	connections, failed := c.Connections.prepare(set.Document())
 	if len(failed) > 0 {
-		return Applied{}, &Invalid{Errors: failed}
+		return ApplyResult{}, &Invalid{Errors: failed}
 	}
-	out := Applied{Warnings: fieldErrors(problems.Warnings()), DryRun: in.DryRun}
-	current := c.Live()
+	out := ApplyResult{Warnings: fieldErrors(problems.Warnings()), DryRun: in.DryRun}
+	current := c.Current()
 	if current != nil {
 		out.Version = current.Version.Version
 	}
@@ -156,10 +156,10 @@ func (c *Config) apply(ctx context.Context, in ConfigInput) (Applied, error) {
 	}
 	expected, err := expectedVersion(in.IfMatch)
 	if err != nil {
-		return Applied{}, err
+		return ApplyResult{}, err
 	}
 	if expected >= 0 && expected != out.Version {
-		return Applied{}, fmt.Errorf("version %d is in force: %w", out.Version, ErrStale)
+		return ApplyResult{}, fmt.Errorf("version %d is in force: %w", out.Version, ErrStale)
 	}
 	if current != nil && current.Version.Document == in.Document && current.Version.Format == string(in.Format) {
 		return out, nil
@@ -168,12 +168,12 @@ func (c *Config) apply(ctx context.Context, in ConfigInput) (Applied, error) {
 		At: c.Now().UTC(), Author: in.Author, Comment: in.Comment, Format: string(in.Format), Document: in.Document,
 	}, expected)
 	if errors.Is(err, storage.ErrConflict) {
-		return Applied{}, fmt.Errorf("%w (%w)", ErrStale, err)
+		return ApplyResult{}, fmt.Errorf("%w (%w)", ErrStale, err)
 	}
 	if err != nil {
-		return Applied{}, fmt.Errorf("store configuration: %w", err)
+		return ApplyResult{}, fmt.Errorf("store configuration: %w", err)
 	}
-	c.swap(c.newLive(stored, set, problems.Warnings()), secrets)
+	c.swap(c.newSnapshot(stored, set, problems.Warnings()), secrets)
 	c.Connections.use(connections)
 	out.Version = stored.Version
 	return out, nil
@@ -197,65 +197,65 @@ func expectedVersion(ifMatch string) (int64, error) {
 // here, since a server that answers some calls is better than none. Without a
 // database the last good document serves. It returns ErrNoConfig when there is
 // none at all.
-func (c *Config) Load(ctx context.Context) error {
-	c.changing.Lock()
-	defer c.changing.Unlock()
+func (c *ConfigController) Load(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return c.load(ctx)
 }
 
-func (c *Config) load(ctx context.Context) error {
+func (c *ConfigController) load(ctx context.Context) error {
 	version, err := c.Store.ActiveConfig(ctx)
 	var secrets map[string][]byte
 	if err == nil {
-		secrets, err = c.sealedSecrets(ctx)
+		secrets, err = c.loadSecrets(ctx)
 	}
 	switch {
 	case errors.Is(err, storage.ErrUnavailable):
-		kept, keptErr := c.Keeper.Kept()
-		if keptErr != nil {
-			return fmt.Errorf("load configuration: %w; and no last good document: %w", err, keptErr)
+		lastGood, lastGoodErr := c.LastGood.Load()
+		if lastGoodErr != nil {
+			return fmt.Errorf("load configuration: %w; and no last good document: %w", err, lastGoodErr)
 		}
 		c.Logger.LogAttrs(ctx, slog.LevelWarn, "the last good configuration serves", slog.Any("error", err))
-		return c.force(kept.Version, kept.sealed(), false, true)
+		return c.activate(lastGood.Version, lastGood.sealedSecrets(), false, true)
 	case errors.Is(err, storage.ErrNotFound):
-		return c.adoptKept(ctx)
+		return c.storeLastGood(ctx)
 	case err != nil:
 		return fmt.Errorf("load configuration: %w", err)
 	}
-	return c.force(version, secrets, true, true)
+	return c.activate(version, secrets, true, true)
 }
 
 // adoptKept brings the last good document into a database that has none, such
 // as one that the server was just moved to.
-func (c *Config) adoptKept(ctx context.Context) error {
-	kept, err := c.Keeper.Kept()
+func (c *ConfigController) storeLastGood(ctx context.Context) error {
+	lastGood, err := c.LastGood.Load()
 	if errors.Is(err, storage.ErrNotFound) {
 		return ErrNoConfig
 	}
 	if err != nil {
 		return fmt.Errorf("load last good configuration: %w", err)
 	}
-	kept.Version.Comment = strings.TrimSpace("from the data directory, since the database had none. " + kept.Version.Comment)
-	version, err := c.Store.SaveConfig(ctx, kept.Version, 0)
+	lastGood.Version.Comment = strings.TrimSpace("from the data directory, since the database had none. " + lastGood.Version.Comment)
+	version, err := c.Store.SaveConfig(ctx, lastGood.Version, 0)
 	if err != nil {
 		return fmt.Errorf("store last good configuration: %w", err)
 	}
-	return c.force(version, kept.sealed(), true, true)
+	return c.activate(version, lastGood.sealedSecrets(), true, true)
 }
 
 // force compiles a version that was good when it was stored and swaps it in.
 // Lenient makes references that cannot be resolved warnings.
-func (c *Config) force(version storage.ConfigVersion, secrets map[string][]byte, keep, lenient bool) error {
+func (c *ConfigController) activate(version storage.ConfigVersion, secrets map[string][]byte, saveLastGood, lenient bool) error {
 	set, problems := rules.Load([]byte(version.Document), rules.Format(version.Format), c.resolver(secrets, lenient))
 	if set == nil {
 		return fmt.Errorf("configuration version %d cannot be used: %w", version.Version, &Invalid{Errors: fieldErrors(problems.Errors())})
 	}
-	live := c.newLive(version, set, problems.Warnings())
-	if keep {
-		c.swap(live, secrets)
+	snapshot := c.newSnapshot(version, set, problems.Warnings())
+	if saveLastGood {
+		c.swap(snapshot, secrets)
 	} else {
-		c.live.Store(live)
-		c.sealed = secrets
+		c.current.Store(snapshot)
+		c.secrets = secrets
 	}
 	// A CRM that cannot be used is no reason to answer no calls.
 	connections, failed := c.Connections.prepare(set.Document())
@@ -270,23 +270,23 @@ func (c *Config) force(version storage.ConfigVersion, secrets map[string][]byte,
 	return nil
 }
 
-func (c *Config) swap(live *Live, secrets map[string][]byte) {
-	c.live.Store(live)
-	c.sealed = secrets
-	c.behind.Store(nil)
-	kept := LastGood{Version: live.Version, Secrets: map[string]string{}}
+func (c *ConfigController) swap(snapshot *Snapshot, secrets map[string][]byte) {
+	c.current.Store(snapshot)
+	c.secrets = secrets
+	c.pending.Store(nil)
+	lastGood := LastGood{Version: snapshot.Version, Secrets: map[string]string{}}
 	for name, sealed := range secrets {
-		if strings.Contains(live.Version.Document, "${secret:"+name+"}") {
-			kept.Secrets[name] = base64.StdEncoding.EncodeToString(sealed)
+		if strings.Contains(snapshot.Version.Document, "${secret:"+name+"}") {
+			lastGood.Secrets[name] = base64.StdEncoding.EncodeToString(sealed)
 		}
 	}
-	if err := c.Keeper.Keep(kept); err != nil {
+	if err := c.LastGood.Save(lastGood); err != nil {
 		c.Logger.LogAttrs(context.Background(), slog.LevelError,
 			"the last good configuration could not be kept; a start without the database would serve an older one", slog.Any("error", err))
 	}
 	c.Logger.LogAttrs(context.Background(), slog.LevelInfo, "configuration in force",
-		slog.Int64("version", live.Version.Version), slog.Int("trackers", len(live.Set.Trackers())))
-	if len(live.Version.Document) > largeDocument {
+		slog.Int64("version", snapshot.Version.Version), slog.Int("trackers", len(snapshot.Set.Trackers())))
+	if len(snapshot.Version.Document) > largeDocumentBytes {
 		debug.FreeOSMemory()
 	}
 }
@@ -294,9 +294,9 @@ func (c *Config) swap(live *Live, secrets map[string][]byte) {
 // largeDocument is from where what compiling leaves behind is given back to the
 // system at once, in bytes: otherwise the runtime does it little by little, a
 // millisecond at a time, while calls wait.
-const largeDocument = 1 << 20
+const largeDocumentBytes = 1 << 20
 
-func (l LastGood) sealed() map[string][]byte {
+func (l LastGood) sealedSecrets() map[string][]byte {
 	out := map[string][]byte{}
 	for name, text := range l.Secrets {
 		if sealed, err := base64.StdEncoding.DecodeString(text); err == nil {
@@ -306,7 +306,7 @@ func (l LastGood) sealed() map[string][]byte {
 	return out
 }
 
-func (c *Config) sealedSecrets(ctx context.Context) (map[string][]byte, error) {
+func (c *ConfigController) loadSecrets(ctx context.Context) (map[string][]byte, error) {
 	stored, err := c.Store.Secrets(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("load secrets: %w", err)
@@ -319,9 +319,9 @@ func (c *Config) sealedSecrets(ctx context.Context) (map[string][]byte, error) {
 }
 
 // resolver finds references; lenient makes those it cannot find warnings.
-func (c *Config) resolver(secrets map[string][]byte, lenient bool) rules.Resolver {
+func (c *ConfigController) resolver(secrets map[string][]byte, lenient bool) rules.Resolver {
 	return func(kind, name string) (string, error) {
-		value, err := c.lookUp(secrets, kind, name)
+		value, err := c.resolve(secrets, kind, name)
 		if err != nil && lenient {
 			err = fmt.Errorf("%w (%w)", err, rules.ErrUnresolvedHere)
 		}
@@ -329,7 +329,7 @@ func (c *Config) resolver(secrets map[string][]byte, lenient bool) rules.Resolve
 	}
 }
 
-func (c *Config) lookUp(secrets map[string][]byte, kind, name string) (string, error) {
+func (c *ConfigController) resolve(secrets map[string][]byte, kind, name string) (string, error) {
 	if kind == "env" {
 		if value, ok := c.Env(name); ok {
 			return value, nil
@@ -343,9 +343,9 @@ func (c *Config) lookUp(secrets map[string][]byte, kind, name string) (string, e
 	return c.Vault.open(name, sealed)
 }
 
-func (c *Config) refersTo(secret string) bool {
-	live := c.Live()
-	return live != nil && strings.Contains(live.Version.Document, "${secret:"+secret+"}")
+func (c *ConfigController) references(secret string) bool {
+	snapshot := c.Current()
+	return snapshot != nil && strings.Contains(snapshot.Version.Document, "${secret:"+secret+"}")
 }
 
 // ConfigVersionView is one version of the history.
@@ -378,12 +378,12 @@ type ConfigVersionList struct {
 //	@Failure	404	{object}	Problem
 //	@Security	Bearer
 //	@Router		/api/v1/config [get]
-func (c *Config) Document() (storage.ConfigVersion, error) {
-	live := c.Live()
-	if live == nil {
+func (c *ConfigController) Document() (storage.ConfigVersion, error) {
+	snapshot := c.Current()
+	if snapshot == nil {
 		return storage.ConfigVersion{}, ErrNoConfig
 	}
-	return live.Version, nil
+	return snapshot.Version, nil
 }
 
 // Versions lists the history without the documents.
@@ -400,7 +400,7 @@ func (c *Config) Document() (storage.ConfigVersion, error) {
 //	@Failure	503		{object}	Problem
 //	@Security	Bearer
 //	@Router		/api/v1/config/versions [get]
-func (c *Config) Versions(ctx context.Context, page storage.Page) (ConfigVersionList, error) {
+func (c *ConfigController) Versions(ctx context.Context, page storage.Page) (ConfigVersionList, error) {
 	versions, next, err := c.Store.ConfigVersions(ctx, page)
 	if err != nil {
 		return ConfigVersionList{}, fmt.Errorf("list configuration versions: %w", err)
@@ -427,7 +427,7 @@ func (c *Config) Versions(ctx context.Context, page storage.Page) (ConfigVersion
 //	@Failure	503	{object}	Problem
 //	@Security	Bearer
 //	@Router		/api/v1/config/versions/{n} [get]
-func (c *Config) Version(ctx context.Context, n int64) (ConfigVersionView, error) {
+func (c *ConfigController) Version(ctx context.Context, n int64) (ConfigVersionView, error) {
 	v, err := c.Store.ConfigVersion(ctx, n)
 	if err != nil {
 		return ConfigVersionView{}, fmt.Errorf("load configuration version %d: %w", n, err)
@@ -437,11 +437,11 @@ func (c *Config) Version(ctx context.Context, n int64) (ConfigVersionView, error
 	return out, nil
 }
 
-func (c *Config) view(v storage.ConfigVersion) ConfigVersionView {
-	live := c.Live()
+func (c *ConfigController) view(v storage.ConfigVersion) ConfigVersionView {
+	snapshot := c.Current()
 	return ConfigVersionView{
 		Version: v.Version, At: v.At, Author: v.Author, Comment: v.Comment, Format: v.Format,
-		Active: live != nil && live.Version.Version == v.Version,
+		Active: snapshot != nil && snapshot.Version.Version == v.Version,
 	}
 }
 
@@ -454,7 +454,7 @@ func (c *Config) view(v storage.ConfigVersion) ConfigVersionView {
 //	@Produce	json
 //	@Param		n		path		int		true	"Version"
 //	@Param		author	query		string	false	"Who, for the history"
-//	@Success	200		{object}	Applied
+//	@Success	200		{object}	ApplyResult
 //	@Header		200		{string}	ETag	"The version in force"
 //	@Failure	401		{object}	Problem
 //	@Failure	404		{object}	Problem
@@ -462,12 +462,12 @@ func (c *Config) view(v storage.ConfigVersion) ConfigVersionView {
 //	@Failure	503		{object}	Problem
 //	@Security	Bearer
 //	@Router		/api/v1/config/versions/{n}/restore [post]
-func (c *Config) Restore(ctx context.Context, n int64, author string) (Applied, error) {
-	c.changing.Lock()
-	defer c.changing.Unlock()
+func (c *ConfigController) Restore(ctx context.Context, n int64, author string) (ApplyResult, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	v, err := c.Store.ConfigVersion(ctx, n)
 	if err != nil {
-		return Applied{}, fmt.Errorf("load configuration version %d: %w", n, err)
+		return ApplyResult{}, fmt.Errorf("load configuration version %d: %w", n, err)
 	}
 	return c.apply(ctx, ConfigInput{
 		Document: v.Document, Format: rules.Format(v.Format), Author: author,

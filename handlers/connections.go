@@ -24,16 +24,16 @@ type Connections struct {
 	Drivers   []crm.Driver
 	Directory *crm.Directory
 	Transport http.RoundTripper // nil: http.DefaultTransport
-	Config    *Config           // tells how numbers are read
+	Config    *ConfigController // tells how numbers are read
 
-	mutex sync.Mutex
-	inUse connections
+	mu      sync.Mutex
+	current connectionSet
 }
 
 // connections are the accounts of one document.
-type connections struct {
+type connectionSet struct {
 	open   []*crm.Connection
-	broken map[string]ConnectionView // those that cannot be opened
+	failed map[string]ConnectionView // those that cannot be opened
 }
 
 // drivers is what the engine checks settings by.
@@ -67,13 +67,13 @@ func RuleDrivers(drivers []crm.Driver) []rules.Driver {
 
 // prepare opens the accounts of a document and changes nothing yet. Those that
 // cannot be opened are in the errors, too.
-func (h *Connections) prepare(doc *rules.Document) (connections, []FieldError) {
-	out := connections{broken: map[string]ConnectionView{}}
+func (h *Connections) prepare(doc *rules.Document) (connectionSet, []FieldError) {
+	out := connectionSet{failed: map[string]ConnectionView{}}
 	if h == nil || len(h.Drivers) == 0 { // they are only data
 		return out, nil
 	}
-	h.mutex.Lock()
-	defer h.mutex.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	var failed []FieldError
 	for _, name := range slices.Sorted(maps.Keys(doc.Connections)) {
 		c := doc.Connections[name]
@@ -81,10 +81,10 @@ func (h *Connections) prepare(doc *rules.Document) (connections, []FieldError) {
 		for key, value := range c.Settings {
 			settings[key] = value.Reveal()
 		}
-		opened, err := h.openOne(name, c, settings)
+		opened, err := h.openConnection(name, c, settings)
 		if err != nil {
 			failed = append(failed, FieldError{Path: "connections." + name, Message: err.Error()})
-			out.broken[name] = ConnectionView{
+			out.failed[name] = ConnectionView{
 				Name: name, Label: c.Label, Driver: c.Driver, State: "misconfigured", Breaker: "closed", Budgets: []BudgetView{},
 				LastError: &ConnectionError{At: h.Config.Now().UTC(), Kind: "misconfigured", Message: err.Error()},
 			}
@@ -95,7 +95,7 @@ func (h *Connections) prepare(doc *rules.Document) (connections, []FieldError) {
 	return out, failed
 }
 
-func (h *Connections) openOne(name string, c rules.Connection, settings crm.Settings) (*crm.Connection, error) {
+func (h *Connections) openConnection(name string, c rules.Connection, settings crm.Settings) (*crm.Connection, error) {
 	i := slices.IndexFunc(h.Drivers, func(d crm.Driver) bool { return d.Name == c.Driver })
 	if i < 0 {
 		return nil, fmt.Errorf("there is no driver %q", shorten(c.Driver))
@@ -110,7 +110,7 @@ func (h *Connections) openOne(name string, c rules.Connection, settings crm.Sett
 	}
 	sum := sha256.Sum256(text)
 	fingerprint := hex.EncodeToString(sum[:])
-	for _, open := range h.inUse.open {
+	for _, open := range h.current.open {
 		if open.Name == name && open.Fingerprint == fingerprint {
 			return open, nil
 		}
@@ -119,13 +119,13 @@ func (h *Connections) openOne(name string, c rules.Connection, settings crm.Sett
 }
 
 // use puts prepared accounts in the place of those before.
-func (h *Connections) use(prepared connections) {
+func (h *Connections) use(prepared connectionSet) {
 	if h == nil {
 		return
 	}
-	h.mutex.Lock()
-	defer h.mutex.Unlock()
-	h.inUse = prepared
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.current = prepared
 	h.Directory.Use(prepared.open)
 }
 
@@ -176,10 +176,10 @@ type ConnectionList struct {
 //	@Security		Bearer
 //	@Router			/api/v1/connections [get]
 func (h *Connections) List(ctx context.Context) (ConnectionList, error) {
-	h.mutex.Lock()
-	broken := slices.Collect(maps.Values(h.inUse.broken))
-	h.mutex.Unlock()
-	out := ConnectionList{Connections: append([]ConnectionView{}, broken...)}
+	h.mu.Lock()
+	failed := slices.Collect(maps.Values(h.current.failed))
+	h.mu.Unlock()
+	out := ConnectionList{Connections: append([]ConnectionView{}, failed...)}
 	for _, s := range h.Directory.Status(ctx) {
 		out.Connections = append(out.Connections, viewConnection(s))
 	}
@@ -197,10 +197,10 @@ func viewConnection(s crm.Status) ConnectionView {
 		Name: s.Name, Label: s.Label, Driver: s.Driver, State: "ok", Breaker: "closed", Budgets: []BudgetView{},
 		LookupsUnderWay: s.Waiting, LastSuccess: instant(s.LastSuccess.UTC()), LastError: viewFailure(s.LastError),
 	}
-	empty := false
+	exhausted := false
 	for _, b := range s.Budgets {
 		out.Budgets = append(out.Budgets, BudgetView{Name: b.Name, Requests: b.Requests, Seconds: wholeSeconds(b.Per), Left: b.Left, Burst: b.Burst})
-		empty = empty || b.Left == 0
+		exhausted = exhausted || b.Left == 0
 	}
 	failedLast := s.LastError != nil && s.LastError.At.After(s.LastSuccess)
 	switch {
@@ -208,7 +208,7 @@ func viewConnection(s crm.Status) ConnectionView {
 		out.State, out.Breaker, out.RetryAfter = "failing", "open", max(wholeSeconds(s.RetryAfter), 1)
 	case failedLast && s.LastError.Err.Kind != crm.RateLimited:
 		out.State = "failing"
-	case empty:
+	case exhausted:
 		out.State = "limited"
 	case s.LastSuccess.IsZero():
 		out.State = "unused"
@@ -265,15 +265,15 @@ func (h *Connections) Test(ctx context.Context, name string, in ConnectionTestIn
 	if err := validateInput(in); err != nil {
 		return ConnectionTest{}, err
 	}
-	h.mutex.Lock()
-	broken, isBroken := h.inUse.broken[name]
-	h.mutex.Unlock()
+	h.mu.Lock()
+	failed, hasFailed := h.current.failed[name]
+	h.mu.Unlock()
 	out := ConnectionTest{Customers: []CustomerView{}}
-	if isBroken {
-		out.State, out.Check = string(crm.Unknown), broken.LastError
+	if hasFailed {
+		out.State, out.Check = string(crm.Unknown), failed.LastError
 		return out, nil
 	}
-	number := h.number(in.Number)
+	number := h.parseNumber(in.Number)
 	if in.Number != "" && number.E164 == "" {
 		return ConnectionTest{}, invalid("number", "this is no number that could be looked up; write it like +971501234567")
 	}
@@ -298,10 +298,10 @@ func (h *Connections) Test(ctx context.Context, name string, in ConnectionTestIn
 }
 
 // number reads a number as the trackers do, when they agree.
-func (h *Connections) number(text string) phone.Number {
+func (h *Connections) parseNumber(text string) phone.Number {
 	region := ""
-	if live := h.Config.Live(); live != nil {
-		if regions := live.Set.Regions(); len(regions) == 1 {
+	if snapshot := h.Config.Current(); snapshot != nil {
+		if regions := snapshot.Set.Regions(); len(regions) == 1 {
 			region = regions[0]
 		}
 	}

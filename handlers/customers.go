@@ -19,7 +19,7 @@ type directory interface {
 // customerOf is what routes may know of a caller: what is cached, or comes within
 // wait. The look-up goes on behind that, so that the pop-up of the agent who is
 // rung next finds it done.
-func customerOf(ctx context.Context, d directory, caller phone.Number, wait time.Duration) *rules.Customer {
+func lookUpCustomer(ctx context.Context, d directory, caller phone.Number, wait time.Duration) *rules.Customer {
 	if d == nil || len(d.Names()) == 0 {
 		return nil
 	}

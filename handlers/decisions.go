@@ -18,7 +18,7 @@ type decisionReader interface {
 // Decisions reads what was answered to start calls, and why.
 type Decisions struct {
 	Store  decisionReader
-	Config *Config
+	Config *ConfigController
 }
 
 // DecisionView is a decision as it is shown.
@@ -81,7 +81,7 @@ func (h *Decisions) List(ctx context.Context, q DecisionQuery, page storage.Page
 	}
 	decisions, next, err := h.Store.Decisions(ctx, storage.DecisionFilter{
 		From: q.From, To: q.To, Tracker: q.Tracker, Route: q.Route,
-		DIDs: spellings(h.Config, q.DID), Callers: spellings(h.Config, q.Caller),
+		DIDs: numberSpellings(h.Config, q.DID), Callers: numberSpellings(h.Config, q.Caller),
 	}, page)
 	if err != nil {
 		return DecisionList{}, fmt.Errorf("list decisions: %w", err)

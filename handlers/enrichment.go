@@ -25,7 +25,7 @@ type lookupStore interface {
 // Enricher looks up whose the stored calls were. What it has to do follows from
 // the calls in the store, so that nothing is lost: not by a crash, and not by a
 // CRM that is away for hours. Several replicas share the work.
-type Enricher struct {
+type LookupWorker struct {
 	Store     lookupStore
 	Directory directory
 	Now       func() time.Time
@@ -34,28 +34,28 @@ type Enricher struct {
 
 // How the work is done.
 const (
-	enrichers     = 16               // look-ups at a time
-	lookupLease   = 2 * time.Minute  // longer than a look-up may take
-	lookupTimeout = 40 * time.Second // most of it is waiting for budgets
-	enrichEvery   = time.Second      // how soon a call is looked up
-	enrichIdle    = 5 * time.Second  // without connections, or without a database
-	againPartly   = time.Minute      // for connections that did not answer when others did
-	enrichPause   = time.Minute      // at most, while nobody answers
+	maxLookups         = 16               // look-ups at a time
+	lookupLease        = 2 * time.Minute  // longer than a look-up may take
+	lookupTimeout      = 40 * time.Second // most of it is waiting for budgets
+	lookupInterval     = time.Second      // how soon a call is looked up
+	lookupIdleInterval = 5 * time.Second  // without connections, or without a database
+	partialRetryDelay  = time.Minute      // for connections that did not answer when others did
+	maxLookupBackoff   = time.Minute      // at most, while nobody answers
 
 	// How far back calls without a look-up are looked for: at the start for what
 	// another process left, now and then for those that were slow to be committed.
-	lookBackFirst = 24 * time.Hour
-	lookBackOften = 30 * time.Second
-	lookBackSlow  = time.Hour
-	slowEvery     = 5 * time.Minute
+	initialScanWindow = 24 * time.Hour
+	recentScanWindow  = 30 * time.Second
+	slowScanWindow    = time.Hour
+	slowScanInterval  = 5 * time.Minute
 )
 
 // Run works until ctx ends, and then gives back what it has not finished. It
 // always returns nil.
-func (h *Enricher) Run(ctx context.Context) error {
-	sweep := sweep{since: h.Now().Add(-lookBackFirst), slowAt: h.Now().Add(slowEvery)}
+func (h *LookupWorker) Run(ctx context.Context) error {
+	scan := scanState{since: h.Now().Add(-initialScanWindow), nextSlowScan: h.Now().Add(slowScanInterval)}
 	for {
-		wait := h.round(ctx, &sweep)
+		wait := h.processBatch(ctx, &scan)
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
@@ -68,73 +68,73 @@ func (h *Enricher) Run(ctx context.Context) error {
 
 // sweep is how far calls without a look-up were looked for, and how the last
 // round went.
-type sweep struct {
-	since, slowAt time.Time
-	pause         time.Duration // 0: somebody answered
+type scanState struct {
+	since, nextSlowScan time.Time
+	backoff             time.Duration // 0: somebody answered
 }
 
 // round does what is due, and returns how long to wait for the next round.
-func (h *Enricher) round(ctx context.Context, s *sweep) time.Duration {
+func (h *LookupWorker) processBatch(ctx context.Context, scan *scanState) time.Duration {
 	if len(h.Directory.Names()) == 0 {
-		return enrichIdle
+		return lookupIdleInterval
 	}
 	now := h.Now().UTC()
-	queued, err := h.Store.QueueLookups(ctx, s.since, now)
+	queued, err := h.Store.QueueLookups(ctx, scan.since, now)
 	if err != nil {
-		return h.troubled(ctx, err)
+		return h.storeFailed(ctx, err)
 	}
 	if queued == 0 { // all that there were
-		s.since = now.Add(-lookBackOften)
-		if !now.Before(s.slowAt) {
-			s.since, s.slowAt = now.Add(-lookBackSlow), now.Add(slowEvery)
+		scan.since = now.Add(-recentScanWindow)
+		if !now.Before(scan.nextSlowScan) {
+			scan.since, scan.nextSlowScan = now.Add(-slowScanWindow), now.Add(slowScanInterval)
 		}
 	}
-	most := enrichers
-	if s.pause > 0 { // nobody answered: one look-up is enough to see whether they do again
-		most = 1
+	limit := maxLookups
+	if scan.backoff > 0 { // nobody answered: one look-up is enough to see whether they do again
+		limit = 1
 	}
-	claimed, err := h.Store.ClaimLookups(ctx, now, now.Add(lookupLease), most)
+	claimed, err := h.Store.ClaimLookups(ctx, now, now.Add(lookupLease), limit)
 	if err != nil {
-		return h.troubled(ctx, err)
+		return h.storeFailed(ctx, err)
 	}
 	if len(claimed) == 0 {
-		return enrichEvery
+		return lookupInterval
 	}
-	settled, answered := make([]storage.Settled, len(claimed)), make([]bool, len(claimed))
-	var working sync.WaitGroup
+	outcomes, answered := make([]storage.Settled, len(claimed)), make([]bool, len(claimed))
+	var workers sync.WaitGroup
 	for i, l := range claimed {
-		working.Go(func() { settled[i], answered[i] = h.look(ctx, l) })
+		workers.Go(func() { outcomes[i], answered[i] = h.lookUp(ctx, l) })
 	}
-	working.Wait()
+	workers.Wait()
 	// What was looked up is stored even when we stop meanwhile.
-	storing, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	saveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
-	if _, err := h.Store.SettleLookups(storing, settled); err != nil { // their lease ends, and somebody does them again
-		return h.troubled(ctx, err)
+	if _, err := h.Store.SettleLookups(saveCtx, outcomes); err != nil { // their lease ends, and somebody does them again
+		return h.storeFailed(ctx, err)
 	}
 	if slices.Contains(answered, true) {
-		s.pause = 0
+		scan.backoff = 0
 		return 0
 	}
-	s.pause = min(max(2*s.pause, time.Second), enrichPause)
-	return s.pause
+	scan.backoff = min(max(2*scan.backoff, time.Second), maxLookupBackoff)
+	return scan.backoff
 }
 
-func (h *Enricher) troubled(ctx context.Context, err error) time.Duration {
+func (h *LookupWorker) storeFailed(ctx context.Context, err error) time.Duration {
 	if ctx.Err() == nil {
 		h.Logger.LogAttrs(ctx, slog.LevelDebug, "calls are not looked up now", slog.Any("error", err))
 	}
-	return enrichIdle
+	return lookupIdleInterval
 }
 
 // look looks one call's number up. answered tells whether any CRM said anything.
-func (h *Enricher) look(ctx context.Context, l storage.Lookup) (settled storage.Settled, answered bool) {
-	asking, cancel := context.WithTimeout(ctx, lookupTimeout)
+func (h *LookupWorker) lookUp(ctx context.Context, l storage.Lookup) (outcome storage.Settled, answered bool) {
+	findCtx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	result := h.Directory.Find(asking, crm.Query{Number: phone.Parse(l.Number, ""), Priority: crm.Background, Anew: l.Anew})
-	settled.Lookup, settled.Now = l, h.Now().UTC()
+	result := h.Directory.Find(findCtx, crm.Query{Number: phone.Parse(l.Number, ""), Priority: crm.Background, Anew: l.Anew})
+	outcome.Lookup, outcome.Now = l, h.Now().UTC()
 	for _, m := range result.Customers {
-		settled.Found = append(settled.Found, storage.Customer{Connection: m.Connection, ID: m.ID, Name: m.Name, URL: m.URL, MatchedBy: m.MatchedBy})
+		outcome.Found = append(outcome.Found, storage.Customer{Connection: m.Connection, ID: m.ID, Name: m.Name, URL: m.URL, MatchedBy: m.MatchedBy})
 	}
 	var waiting, rejected []crm.Answer
 	for _, a := range result.Answers {
@@ -146,7 +146,7 @@ func (h *Enricher) look(ctx context.Context, l storage.Lookup) (settled storage.
 			waiting = append(waiting, a)
 		}
 	}
-	state := &settled.Enrichment
+	state := &outcome.Enrichment
 	state.Error = ""
 	if missing := slices.Concat(waiting, rejected); len(missing) > 0 {
 		state.Error = missing[0].Connection + ": " + missing[0].Err.Message
@@ -154,23 +154,23 @@ func (h *Enricher) look(ctx context.Context, l storage.Lookup) (settled storage.
 	if len(waiting) > 0 { // no attempt: nobody has said anything final about the call
 		state.State = storage.EnrichmentPending
 		answered = len(waiting) < len(result.Answers)
-		again := max(result.RetryAfter(), time.Second)
+		retryIn := max(result.RetryAfter(), time.Second)
 		if answered {
-			again = max(again, againPartly)
+			retryIn = max(retryIn, partialRetryDelay)
 		}
-		settled.Due = h.Now().UTC().Add(again)
-		return settled, answered
+		outcome.Due = h.Now().UTC().Add(retryIn)
+		return outcome, answered
 	}
 	state.Attempts++
 	switch {
-	case len(settled.Found) > 0:
+	case len(outcome.Found) > 0:
 		state.State = storage.EnrichmentFound
 	case len(rejected) > 0:
 		state.State = storage.EnrichmentFailed
 	default:
 		state.State = storage.EnrichmentNone
 	}
-	return settled, true
+	return outcome, true
 }
 
 // Enrich looks a call's customers up again, soon and whatever is cached, and
@@ -190,7 +190,7 @@ func (h *Enricher) look(ctx context.Context, l storage.Lookup) (settled storage.
 //	@Failure		503	{object}	Problem
 //	@Security		Bearer
 //	@Router			/api/v1/calls/{id}/enrich [post]
-func (h *Enricher) Enrich(ctx context.Context, id string) (Enrichment, error) {
+func (h *LookupWorker) Enrich(ctx context.Context, id string) (Enrichment, error) {
 	state, err := h.Store.RequestLookup(ctx, id, h.Now().UTC())
 	if err != nil {
 		return Enrichment{}, fmt.Errorf("look up call %q: %w", shorten(id), err)
@@ -203,12 +203,12 @@ func (h *Enricher) Enrich(ctx context.Context, id string) (Enrichment, error) {
 
 // Soon tells whether a call that has no look-up yet was stored so recently that
 // it will get one.
-func (h *Enricher) Soon(c storage.Call) bool {
+func (h *LookupWorker) LookupExpected(c storage.Call) bool {
 	number := c.Caller
 	if c.Direction == "outbound" {
 		number = c.DID
 	}
-	return strings.HasPrefix(number, "+") && h.Now().Sub(c.ReceivedAt) < lookBackSlow && len(h.Directory.Names()) > 0
+	return strings.HasPrefix(number, "+") && h.Now().Sub(c.ReceivedAt) < slowScanWindow && len(h.Directory.Names()) > 0
 }
 
 func viewEnrichment(e storage.Enrichment) Enrichment {

@@ -79,13 +79,15 @@ func fieldErrors(problems rules.Problems) []FieldError {
 
 // shorten keeps text from outside short where it is quoted back.
 func shorten(s string) string {
-	const most = 80
-	if r := []rune(s); len(r) > most {
-		return string(r[:most]) + "…"
+	const maxRunes = 80
+	if r := []rune(s); len(r) > maxRunes {
+		return string(r[:maxRunes]) + "…"
 	}
 	return s
 }
 
 // WrongToken is the error for an admin token that was wrong or missing: those
 // who guess are slowed down as they are at the trackers.
-func WrongToken(c counter, token, address string) error { return wrongKey(c, token, "admin "+address) }
+func RejectToken(c counter, token, address string) error {
+	return rejectKey(c, token, "admin "+address)
+}

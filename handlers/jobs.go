@@ -39,14 +39,14 @@ type JobKind struct {
 }
 
 const (
-	jobTimeout  = 30 * time.Second
-	jobAttempts = 10
-	jobPoll     = time.Second      // for jobs of others, and those whose time has come
-	jobReap     = 10 * time.Second // how often jobs of workers that went away are looked for
-	leaseMargin = 30 * time.Second // of a lease beyond the timeout, to say what became of the job
-	settleTime  = 5 * time.Second
-	stopTime    = 3 * time.Second // for jobs under way when the runner is stopped
-	maxJobError = 1000            // characters that are kept of an error
+	jobTimeout      = 30 * time.Second
+	jobAttempts     = 10
+	jobPollInterval = time.Second      // for jobs of others, and those whose time has come
+	jobReapInterval = 10 * time.Second // how often jobs of workers that went away are looked for
+	leaseMargin     = 30 * time.Second // of a lease beyond the timeout, to say what became of the job
+	settleTimeout   = 5 * time.Second
+	stopTimeout     = 3 * time.Second // for jobs under way when the runner is stopped
+	maxJobError     = 1000            // characters that are kept of an error
 )
 
 func (k JobKind) timeout() time.Duration {
@@ -95,12 +95,12 @@ func Delay(wait time.Duration, err error) error {
 }
 
 // errMore is why a job that has not finished goes on later.
-var errMore = errors.New("there is more to do")
+var errContinue = errors.New("there is more to do")
 
 // Continue is for a job that did a part of its work: it goes on after wait, with
 // another payload that says from where.
 func Continue(wait time.Duration, payload []byte) error {
-	return &jobError{error: errMore, wait: wait, uncounted: true, payload: payload}
+	return &jobError{error: errContinue, wait: wait, uncounted: true, payload: payload}
 }
 
 // Runner runs jobs, those of other processes on the same database included.
@@ -118,7 +118,7 @@ type Runner struct {
 	wake chan struct{}
 }
 
-func (r *Runner) bell() chan struct{} {
+func (r *Runner) wakeChan() chan struct{} {
 	r.once.Do(func() { r.wake = make(chan struct{}, 1) })
 	return r.wake
 }
@@ -127,7 +127,7 @@ func (r *Runner) bell() chan struct{} {
 // found within a second.
 func (r *Runner) Wake() {
 	select {
-	case r.bell() <- struct{}{}:
+	case r.wakeChan() <- struct{}{}:
 	default:
 	}
 }
@@ -153,29 +153,29 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 
 	// Jobs under way outlive ctx for a moment.
-	running, cut := context.WithCancel(context.WithoutCancel(ctx))
-	defer cut()
+	running, abort := context.WithCancel(context.WithoutCancel(ctx))
+	defer abort()
 	var (
-		jobs    sync.WaitGroup
-		free    = make(chan struct{}, workers)
-		poll    = time.NewTicker(jobPoll)
-		reaped  time.Time
-		failing bool
+		jobs     sync.WaitGroup
+		free     = make(chan struct{}, workers)
+		poll     = time.NewTicker(jobPollInterval)
+		lastReap time.Time
+		failing  bool
 	)
 	defer poll.Stop()
 	for ctx.Err() == nil {
 		now := r.Now().UTC()
-		if now.Sub(reaped) >= jobReap {
-			reaped = now
+		if now.Sub(lastReap) >= jobReapInterval {
+			lastReap = now
 			if n, err := r.reap(ctx, now); err == nil && n > 0 {
 				r.Logger.LogAttrs(ctx, slog.LevelWarn, "jobs of workers that went away are taken over", slog.Int("jobs", n))
 			}
 		}
-		idle := workers - len(free)
-		claimed, err := r.claim(ctx, storage.JobClaim{Kinds: names, Now: now, Until: now.Add(longest + leaseMargin), Limit: idle})
-		if bad := err != nil && ctx.Err() == nil; bad != failing { // an outage is one message
-			failing = bad
-			if bad {
+		freeWorkers := workers - len(free)
+		claimed, err := r.claim(ctx, storage.JobClaim{Kinds: names, Now: now, Until: now.Add(longest + leaseMargin), Limit: freeWorkers})
+		if claimFailed := err != nil && ctx.Err() == nil; claimFailed != failing { // an outage is one message
+			failing = claimFailed
+			if claimFailed {
 				r.Logger.LogAttrs(ctx, slog.LevelError, "jobs cannot be claimed", slog.Any("error", err))
 			} else {
 				r.Logger.LogAttrs(ctx, slog.LevelInfo, "jobs are claimed again")
@@ -192,17 +192,17 @@ func (r *Runner) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-poll.C:
-		case <-r.bell():
+		case <-r.wakeChan():
 		}
 	}
 	finished := make(chan struct{})
 	go func() { jobs.Wait(); close(finished) }()
-	grace := time.NewTimer(stopTime)
+	grace := time.NewTimer(stopTimeout)
 	defer grace.Stop()
 	select {
 	case <-finished:
 	case <-grace.C:
-		cut()
+		abort()
 		<-finished
 	}
 	return nil
@@ -214,13 +214,13 @@ func (r *Runner) claim(ctx context.Context, c storage.JobClaim) ([]storage.Job, 
 	}
 	// Not cut off by a stop: jobs that were claimed without being heard of would
 	// wait for the end of their lease.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	return r.Store.ClaimJobs(ctx, c)
 }
 
 func (r *Runner) reap(ctx context.Context, now time.Time) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	return r.Store.ReapJobs(ctx, now)
 }
@@ -238,22 +238,22 @@ func (r *Runner) run(ctx context.Context, k JobKind, j storage.Job) {
 	}
 	stopped := err != nil && ctx.Err() != nil
 	with, outcome := r.settlement(k, j, err, stopped)
-	saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	saveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	unsettled := r.Store.SettleJob(saving, j, with)
+	settleErr := r.Store.SettleJob(saveCtx, j, with)
 	r.Metrics.jobs.WithLabelValues(k.Kind, outcome).Inc()
 	attrs := []slog.Attr{
 		slog.String("kind", k.Kind), slog.String("job", j.ID), slog.Int("attempt", j.Attempts),
 		slog.String("outcome", outcome), slog.Duration("took", r.Now().Sub(start)),
 	}
 	switch {
-	case unsettled != nil:
-		r.Logger.LogAttrs(saving, slog.LevelError, "what became of a job could not be stored; it will run again",
-			append(attrs, slog.Any("error", unsettled))...)
+	case settleErr != nil:
+		r.Logger.LogAttrs(saveCtx, slog.LevelError, "what became of a job could not be stored; it will run again",
+			append(attrs, slog.Any("error", settleErr))...)
 	case outcome == "dead":
-		r.Logger.LogAttrs(saving, slog.LevelError, "a job is dead; retry it when its reason is mended", append(attrs, slog.Any("error", err))...)
+		r.Logger.LogAttrs(saveCtx, slog.LevelError, "a job is dead; retry it when its reason is mended", append(attrs, slog.Any("error", err))...)
 	case err != nil:
-		r.Logger.LogAttrs(saving, slog.LevelDebug, "a job will run again", append(attrs, slog.Any("error", err))...)
+		r.Logger.LogAttrs(saveCtx, slog.LevelDebug, "a job will run again", append(attrs, slog.Any("error", err))...)
 	}
 }
 
@@ -274,21 +274,21 @@ func (r *Runner) settlement(k JobKind, j storage.Job, err error, stopped bool) (
 	if err == nil {
 		return with, "done"
 	}
-	with.State, with.Error = storage.JobWaiting, shortest(err.Error())
-	var told *jobError
-	if !errors.As(err, &told) {
-		told = &jobError{}
+	with.State, with.Error = storage.JobWaiting, truncateError(err.Error())
+	var directive *jobError
+	if !errors.As(err, &directive) {
+		directive = &jobError{}
 	}
-	with.Payload = told.payload
+	with.Payload = directive.payload
 	switch {
-	case told.permanent:
+	case directive.permanent:
 		with.State = storage.JobDead
 		return with, "dead"
-	case told.uncounted:
-		if errors.Is(err, errMore) {
+	case directive.uncounted:
+		if errors.Is(err, errContinue) {
 			with.Error = ""
 		}
-		with.Uncounted, with.RunAt = true, now.Add(told.wait)
+		with.Uncounted, with.RunAt = true, now.Add(directive.wait)
 		return with, "delayed"
 	case stopped:
 		with.Uncounted, with.RunAt, with.Error = true, now, ""
@@ -296,8 +296,8 @@ func (r *Runner) settlement(k JobKind, j storage.Job, err error, stopped bool) (
 	case j.Attempts >= k.attempts():
 		with.State = storage.JobDead
 		return with, "dead"
-	case told.wait > 0:
-		with.RunAt = now.Add(told.wait)
+	case directive.wait > 0:
+		with.RunAt = now.Add(directive.wait)
 	default:
 		// Jobs that failed together do not come back together.
 		wait := k.backoff(j.Attempts)
@@ -306,7 +306,7 @@ func (r *Runner) settlement(k JobKind, j storage.Job, err error, stopped bool) (
 	return with, "retry"
 }
 
-func shortest(message string) string {
+func truncateError(message string) string {
 	if runes := []rune(message); len(runes) > maxJobError {
 		return string(runes[:maxJobError]) + "…"
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // leaser is what Tasks needs of a store.
-type leaser interface {
+type leaseStore interface {
 	Lease(ctx context.Context, name, holder string, now, until time.Time) (bool, error)
 	Release(ctx context.Context, name, holder string) error
 }
@@ -26,7 +26,7 @@ type Task struct {
 // lease. Another one takes over within 20 seconds when it is gone, and within 5
 // when it was stopped.
 type Tasks struct {
-	Store  leaser
+	Store  leaseStore
 	Holder string // of this process alone
 	List   []Task
 	Lease  time.Duration // how long one lasts; it is renewed thrice in that time. 0 for 15 seconds
@@ -35,41 +35,41 @@ type Tasks struct {
 }
 
 const (
-	leaderLease = 15 * time.Second
-	leaderWait  = 3 * time.Second // for the database
-	taskTimeout = time.Minute
-	tasksLease  = "tasks"
+	leaderLease    = 15 * time.Second
+	leaseTimeout   = 3 * time.Second // for the database
+	taskTimeout    = time.Minute
+	tasksLeaseName = "tasks"
 )
 
 // Run does the tasks whenever this process leads, until ctx ends. It returns nil.
 func (t *Tasks) Run(ctx context.Context) error {
-	lasts := cmp.Or(t.Lease, leaderLease)
-	every := lasts / 3
-	renew := time.NewTicker(every)
+	duration := cmp.Or(t.Lease, leaderLease)
+	renewInterval := duration / 3
+	renew := time.NewTicker(renewInterval)
 	defer renew.Stop()
 	var (
-		resign = func() {} // stops the tasks and waits for them
-		until  time.Time   // zero while another one leads
+		stopTasks = func() {} // stops the tasks and waits for them
+		until     time.Time   // zero while another one leads
 	)
 	for {
 		now := t.Now().UTC()
-		held, err := t.lease(ctx, now, now.Add(lasts))
+		held, err := t.lease(ctx, now, now.Add(duration))
 		switch {
 		case err == nil && held:
 			if until.IsZero() {
 				t.Logger.LogAttrs(ctx, slog.LevelInfo, "this process does the tasks of all")
-				resign = t.lead(ctx)
+				stopTasks = t.lead(ctx)
 			}
-			until = now.Add(lasts)
-		case !until.IsZero() && (err == nil || t.Now().Add(every).After(until)): // lost, or about to be
+			until = now.Add(duration)
+		case !until.IsZero() && (err == nil || t.Now().Add(renewInterval).After(until)): // lost, or about to be
 			t.Logger.LogAttrs(ctx, slog.LevelWarn, "this process leaves the tasks of all to others", slog.Any("error", err))
-			resign()
+			stopTasks()
 			until = time.Time{}
 		}
 		select {
 		case <-ctx.Done():
 			if !until.IsZero() {
-				resign()
+				stopTasks()
 				t.release(ctx)
 			}
 			return nil
@@ -79,15 +79,15 @@ func (t *Tasks) Run(ctx context.Context) error {
 }
 
 func (t *Tasks) lease(ctx context.Context, now, until time.Time) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, leaderWait)
+	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
-	return t.Store.Lease(ctx, tasksLease, t.Holder, now, until)
+	return t.Store.Lease(ctx, tasksLeaseName, t.Holder, now, until)
 }
 
 func (t *Tasks) release(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaderWait)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseTimeout)
 	defer cancel()
-	if err := t.Store.Release(ctx, tasksLease, t.Holder); err != nil { // then it ends by itself
+	if err := t.Store.Release(ctx, tasksLeaseName, t.Holder); err != nil { // then it ends by itself
 		t.Logger.LogAttrs(ctx, slog.LevelInfo, "the lease was not given back", slog.Any("error", err))
 	}
 }
@@ -106,8 +106,8 @@ func (t *Tasks) lead(ctx context.Context) func() {
 }
 
 func (t *Tasks) repeat(ctx context.Context, task Task) {
-	again := time.NewTicker(task.Every)
-	defer again.Stop()
+	ticker := time.NewTicker(task.Every)
+	defer ticker.Stop()
 	for ctx.Err() == nil {
 		attempt, cancel := context.WithTimeout(ctx, taskTimeout)
 		if err := task.Run(attempt); err != nil && ctx.Err() == nil {
@@ -116,7 +116,7 @@ func (t *Tasks) repeat(ctx context.Context, task Task) {
 		cancel()
 		select {
 		case <-ctx.Done():
-		case <-again.C:
+		case <-ticker.C:
 		}
 	}
 }

@@ -13,36 +13,36 @@ import (
 )
 
 // startReader is what Wallboard needs of a store.
-type startReader interface {
+type openCallReader interface {
 	Decisions(ctx context.Context, f storage.DecisionFilter, p storage.Page) ([]storage.Decision, string, error)
 	CallsOfDecisions(ctx context.Context, ids []string) (map[string]string, error)
 }
 
 // source is how something that is asked again and again answers.
-type source struct {
+type sourceState struct {
 	LiveSource
-	at       time.Time // of the last answer or failure
-	good     time.Time // of the last answer
+	lastPoll time.Time // of the last answer or failure
+	lastOK   time.Time // of the last answer
 	failures int       // in a row
 }
 
 // fresh tells whether what it said is so young that it need not be asked again
 // for a new listener.
-func (s *source) fresh(now time.Time, every time.Duration) bool {
-	return !s.at.IsZero() && now.Sub(s.at) < every
+func (s *sourceState) fresh(now time.Time, every time.Duration) bool {
+	return !s.lastPoll.IsZero() && now.Sub(s.lastPoll) < every
 }
 
 // asked tells whether it has answered, or failed to, since it is being asked.
-func (s *source) asked(now time.Time, every time.Duration, watching bool) bool {
-	return watching && !s.at.IsZero() || s.fresh(now, every)
+func (s *sourceState) polled(now time.Time, every time.Duration, watching bool) bool {
+	return watching && !s.lastPoll.IsZero() || s.fresh(now, every)
 }
 
 // stale tells whether what it said is too old to show.
-func (s *source) stale(now time.Time) bool {
-	return s.State != LiveOK && now.Sub(s.good) > staleAfter
+func (s *sourceState) stale(now time.Time) bool {
+	return s.State != LiveOK && now.Sub(s.lastOK) > staleAfter
 }
 
-func (s *source) shown() LiveSource {
+func (s *sourceState) view() LiveSource {
 	if s.State == "" {
 		return LiveSource{State: LiveWaiting}
 	}
@@ -50,92 +50,92 @@ func (s *source) shown() LiveSource {
 }
 
 // answered notes an answer, or a failure.
-func (s *source) answered(now time.Time, err error) {
+func (s *sourceState) record(now time.Time, err error) {
 	now = now.UTC().Truncate(time.Millisecond)
 	state, message := LiveOK, ""
 	if err != nil {
-		state, message = LiveAway, delay(err)
+		state, message = LiveUnavailable, delayReason(err)
 		s.failures++
 	} else {
-		s.good, s.failures = now, 0
+		s.lastOK, s.failures = now, 0
 	}
 	if s.State != state {
 		s.State, s.Since = state, now
 	}
-	s.Error, s.at = message, now
+	s.Error, s.lastPoll = message, now
 }
 
 // pause is how long not to ask after the last answer: longer with each failure
 // in a row.
-func (s *source) pause(every, longest time.Duration) time.Duration {
+func (s *sourceState) nextPoll(every, longest time.Duration) time.Duration {
 	const doublings = 10
 	return min(every<<min(s.failures, doublings), max(longest, every))
 }
 
 // starts are the calls that were started here and have not ended.
-type starts struct {
-	source
-	open      map[string]LiveCall // by decision
-	looked    time.Time           // when all of the window was read
-	truncated bool
+type startedCalls struct {
+	sourceState
+	open         map[string]LiveCall // by decision
+	lastFullScan time.Time           // when all of the window was read
+	truncated    bool
 }
 
 const (
-	startsOverlap = 15 * time.Second // decisions are recorded in the background
-	startsWhole   = time.Minute      // between two looks at the whole window
+	startedOverlap   = 15 * time.Second // decisions are recorded in the background
+	fullScanInterval = time.Minute      // between two looks at the whole window
 )
 
-func (w *Wallboard) startsDue() time.Duration {
+func (w *Wallboard) startedDue() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return max(0, w.starts.at.Add(startsEvery).Sub(w.Now()))
+	return max(0, w.started.lastPoll.Add(startedInterval).Sub(w.Now()))
 }
 
 // askStarts reads which calls started and which ended. Calls that are known are
 // asked for by id, so that the cost does not grow with the calls of the window.
-func (w *Wallboard) askStarts(ctx context.Context) time.Duration {
-	attempt, cancel := context.WithTimeout(ctx, startsWait)
+func (w *Wallboard) pollStarted(ctx context.Context) time.Duration {
+	queryCtx, cancel := context.WithTimeout(ctx, startedTimeout)
 	defer cancel()
 	w.mu.Lock()
-	known, looked := slices.Sorted(maps.Keys(w.starts.open)), w.starts.looked
+	known, lastFullScan := slices.Sorted(maps.Keys(w.started.open)), w.started.lastFullScan
 	w.mu.Unlock()
 	now := w.Now()
-	whole := now.Sub(looked) >= startsWhole
-	from := now.Add(-startsOverlap)
-	if whole {
+	fullScan := now.Sub(lastFullScan) >= fullScanInterval
+	from := now.Add(-startedOverlap)
+	if fullScan {
 		from = now.Add(-liveWindow)
 	}
-	stored, err := w.Store.CallsOfDecisions(attempt, known)
+	stored, err := w.Store.CallsOfDecisions(queryCtx, known)
 	var found []storage.Decision
 	next := ""
 	if err == nil {
-		found, next, err = w.Store.Decisions(attempt, storage.DecisionFilter{From: from, Open: true}, storage.Page{Limit: mostLive})
+		found, next, err = w.Store.Decisions(queryCtx, storage.DecisionFilter{From: from, Open: true}, storage.Page{Limit: maxStartedCalls})
 	}
 	if ctx.Err() != nil {
-		return startsEvery
+		return startedInterval
 	}
 	calls := make([]LiveCall, len(found))
 	for i, d := range found {
-		calls[i] = w.started(d)
+		calls[i] = w.liveCallOf(d)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.starts.answered(now, err)
+	w.started.record(now, err)
 	if err != nil {
 		w.update(nil)
-		return w.starts.pause(startsEvery, longestStarts)
+		return w.started.nextPoll(startedInterval, maxStartedInterval)
 	}
-	if whole {
-		w.starts.looked, w.starts.truncated = now, next != ""
+	if fullScan {
+		w.started.lastFullScan, w.started.truncated = now, next != ""
 	}
-	w.starts.keep(calls, known, stored, now)
+	w.started.merge(calls, known, stored, now)
 	w.update(stored)
-	return startsEvery
+	return startedInterval
 }
 
 // keep adds calls that started, and takes away those that ended, are forgotten,
 // are older than the window, or are one too many.
-func (s *starts) keep(found []LiveCall, known []string, stored map[string]string, now time.Time) {
+func (s *startedCalls) merge(found []LiveCall, known []string, stored map[string]string, now time.Time) {
 	if s.open == nil {
 		s.open = map[string]LiveCall{}
 	}
@@ -148,22 +148,22 @@ func (s *starts) keep(found []LiveCall, known []string, stored map[string]string
 		s.open[c.Decision] = c
 	}
 	maps.DeleteFunc(s.open, func(_ string, c LiveCall) bool { return now.Sub(c.StartedAt) > liveWindow })
-	if len(s.open) > mostLive {
+	if len(s.open) > maxStartedCalls {
 		s.truncated = true
-		for _, c := range slices.SortedFunc(maps.Values(s.open), newestCallFirst)[mostLive:] {
+		for _, c := range slices.SortedFunc(maps.Values(s.open), newestCallFirst)[maxStartedCalls:] {
 			delete(s.open, c.Decision)
 		}
 	}
 }
 
 // started is a decision as a call under way.
-func (w *Wallboard) started(d storage.Decision) LiveCall {
+func (w *Wallboard) liveCallOf(d storage.Decision) LiveCall {
 	c := LiveCall{
 		CallID: d.CallID, Tracker: d.Tracker, Direction: "inbound", DID: d.DID, Caller: d.Caller, State: CallStarted,
 		StartedAt: d.At, Route: d.Route, Decision: d.ID,
 	}
-	if live := w.Config.Live(); live != nil {
-		if router, ok := live.Set.Router(d.Tracker); ok {
+	if snapshot := w.Config.Current(); snapshot != nil {
+		if router, ok := snapshot.Set.Router(d.Tracker); ok {
 			c.ContactCenter = router.ContactCenter()
 		}
 	}
@@ -171,60 +171,60 @@ func (w *Wallboard) started(d storage.Decision) LiveCall {
 }
 
 // liveCenter is what a contact center says of its agents.
-type liveCenter struct {
-	source
+type contactCenterState struct {
+	sourceState
 	agents []LiveAgent // without the ids of their calls
 	calls  []agentCall
 }
 
-func (w *Wallboard) centerDue(name string) time.Duration {
+func (w *Wallboard) contactCenterDue(name string) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	center := w.centers[name]
-	if center == nil || center.at.IsZero() {
+	state := w.contactCenters[name]
+	if state == nil || state.lastPoll.IsZero() {
 		return 0
 	}
-	return max(0, center.at.Add(w.Every).Sub(w.Now()))
+	return max(0, state.lastPoll.Add(w.PollInterval).Sub(w.Now()))
 }
 
 // askCenter asks a contact center for its agents.
-func (w *Wallboard) askCenter(ctx context.Context, name string) time.Duration {
-	attempt, cancel := context.WithTimeout(ctx, centerWait)
+func (w *Wallboard) pollContactCenter(ctx context.Context, name string) time.Duration {
+	requestCtx, cancel := context.WithTimeout(ctx, contactCenterTimeout)
 	defer cancel()
-	client, err := w.Centers.Client(name)
+	client, err := w.Clients.Client(name)
 	var states []ziwo.AgentState
 	if err == nil {
-		states, err = client.LiveAgents(attempt)
+		states, err = client.LiveAgents(requestCtx)
 	}
 	if ctx.Err() != nil {
-		return w.Every
+		return w.PollInterval
 	}
 	region := ""
-	if live := w.Config.Live(); live != nil {
-		region = live.Set.Region(name)
+	if snapshot := w.Config.Current(); snapshot != nil {
+		region = snapshot.Set.Region(name)
 	}
-	agents, calls := agentsOf(name, states, w.Numbers, region)
+	agents, calls := liveAgents(name, states, w.Numbers, region)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	center := w.centers[name]
-	if center == nil { // it is no longer in the configuration
-		return w.Every
+	state := w.contactCenters[name]
+	if state == nil { // it is no longer in the configuration
+		return w.PollInterval
 	}
-	center.answered(w.Now(), err)
+	state.record(w.Now(), err)
 	if err == nil {
-		center.agents, center.calls = agents, calls
+		state.agents, state.calls = agents, calls
 	}
 	w.update(nil)
 	var failure *ziwo.APIError
 	if errors.As(err, &failure) {
-		return max(center.pause(w.Every, longestCenter), min(failure.RetryAfter, mostPause))
+		return max(state.nextPoll(w.PollInterval, maxContactCenterInterval), min(failure.RetryAfter, maxZiwoRetryAfter))
 	}
-	return center.pause(w.Every, longestCenter)
+	return state.nextPoll(w.PollInterval, maxContactCenterInterval)
 }
 
 // agentsOf are the agents of a contact center and the calls of their phones, in
 // the order of their logins.
-func agentsOf(center string, states []ziwo.AgentState, numbers *Numbers, region string) (agents []LiveAgent, calls []agentCall) {
+func liveAgents(contactCenter string, states []ziwo.AgentState, numbers *Numbers, region string) (agents []LiveAgent, calls []agentCall) {
 	login := func(s ziwo.AgentState) string {
 		if s.CCLogin != "" {
 			return s.CCLogin
@@ -234,13 +234,13 @@ func agentsOf(center string, states []ziwo.AgentState, numbers *Numbers, region 
 	states = slices.DeleteFunc(slices.Clone(states), func(s ziwo.AgentState) bool { return login(s) == "" })
 	slices.SortStableFunc(states, func(a, b ziwo.AgentState) int { return strings.Compare(login(a), login(b)) })
 	states = slices.CompactFunc(states, func(a, b ziwo.AgentState) bool { return login(a) == login(b) })
-	for _, s := range states[:min(len(states), mostAgents)] {
+	for _, s := range states[:min(len(states), maxAgents)] {
 		agent := LiveAgent{
-			ContactCenter: center, Agent: shorten(login(s)), Name: shorten(s.Name), Status: strings.ReplaceAll(s.Status.String(), " ", "_"),
+			ContactCenter: contactCenter, Agent: shorten(login(s)), Name: shorten(s.Name), Status: strings.ReplaceAll(s.Status.String(), " ", "_"),
 			Since: s.Since.UTC(), Position: shorten(s.Position),
 		}
 		if s.Call != nil {
-			calls = append(calls, agentCall{agent: len(agents), LiveCall: phoneCall(center, agent.Agent, *s.Call, numbers, region)})
+			calls = append(calls, agentCall{agent: len(agents), LiveCall: phoneCall(contactCenter, agent.Agent, *s.Call, numbers, region)})
 		}
 		agents = append(agents, agent)
 	}
@@ -249,10 +249,10 @@ func agentsOf(center string, states []ziwo.AgentState, numbers *Numbers, region 
 
 // phoneCall is a call as an agent's phone shows it. Of an outbound one, the DID
 // is the number that was called, as in stored calls.
-func phoneCall(center, agent string, c ziwo.LiveCall, numbers *Numbers, region string) LiveCall {
+func phoneCall(contactCenter, agent string, c ziwo.LiveCall, numbers *Numbers, region string) LiveCall {
 	key := func(text string) string { return shorten(numbers.Parse(text, region).Key()) }
 	out := LiveCall{
-		CallID: shorten(c.CallID), ContactCenter: center, Direction: shorten(c.Direction), DID: key(c.DIDCalled), Caller: key(c.CallerNumber),
+		CallID: shorten(c.CallID), ContactCenter: contactCenter, Direction: shorten(c.Direction), DID: key(c.DIDCalled), Caller: key(c.CallerNumber),
 		State: callState(c), StartedAt: c.CreatedAt.UTC(), AnsweredAt: c.AnsweredAt.UTC(), Agent: agent,
 	}
 	if c.Direction == "outbound" {

@@ -10,12 +10,12 @@ import (
 // LiveView is what happens now: what Ziwo says of agents and their calls, and
 // the calls that were started here and have not ended.
 type LiveView struct {
-	At             time.Time    `json:"at" format:"date-time"`
-	Decisions      LiveSource   `json:"decisions"` // whether the calls that were started here are known
-	ContactCenters []LiveCenter `json:"contactCenters"`
-	Agents         []LiveAgent  `json:"agents"`
-	Calls          []LiveCall   `json:"calls"`     // newest first
-	Truncated      bool         `json:"truncated"` // there are more calls than are shown
+	At             time.Time           `json:"at" format:"date-time"`
+	Decisions      LiveSource          `json:"decisions"` // whether the calls that were started here are known
+	ContactCenters []LiveContactCenter `json:"contactCenters"`
+	Agents         []LiveAgent         `json:"agents"`
+	Calls          []LiveCall          `json:"calls"`     // newest first
+	Truncated      bool                `json:"truncated"` // there are more calls than are shown
 }
 
 // LiveSource tells whether something that is looked at answers.
@@ -30,13 +30,13 @@ type LiveState string
 
 // The states. Of a source that is away, what it said last is shown for a minute.
 const (
-	LiveWaiting LiveState = "waiting" // it was asked and has not answered yet
-	LiveOK      LiveState = "ok"
-	LiveAway    LiveState = "away"
+	LiveWaiting     LiveState = "waiting" // it was asked and has not answered yet
+	LiveOK          LiveState = "ok"
+	LiveUnavailable LiveState = "away"
 )
 
 // LiveCenter is a contact center that is looked at.
-type LiveCenter struct {
+type LiveContactCenter struct {
 	Name string `json:"name" example:"aldebaran"`
 	LiveSource
 }
@@ -105,24 +105,24 @@ type LiveEvent struct {
 }
 
 // change is an event that has no number yet.
-type change struct {
+type liveChange struct {
 	name string
 	data any
 }
 
 // changes are what leads from one view to the next. They are nil, and whole is
 // true, when the other view is better told as a whole.
-func changes(before, after LiveView, stored map[string]string) (out []change, whole bool) {
-	if !slices.EqualFunc(before.ContactCenters, after.ContactCenters, func(a, b LiveCenter) bool { return a.Name == b.Name }) ||
+func diff(before, after LiveView, stored map[string]string) (out []liveChange, full bool) {
+	if !slices.EqualFunc(before.ContactCenters, after.ContactCenters, func(a, b LiveContactCenter) bool { return a.Name == b.Name }) ||
 		before.Truncated != after.Truncated {
 		return nil, true
 	}
 	if before.Decisions != after.Decisions {
-		out = append(out, change{"decisions", after.Decisions})
+		out = append(out, liveChange{"decisions", after.Decisions})
 	}
 	for i, center := range after.ContactCenters {
 		if before.ContactCenters[i] != center {
-			out = append(out, change{"contact-center", center})
+			out = append(out, liveChange{"contact-center", center})
 		}
 	}
 	callsBefore := make(map[string]LiveCall, len(before.Calls))
@@ -131,32 +131,32 @@ func changes(before, after LiveView, stored map[string]string) (out []change, wh
 	}
 	for _, c := range slices.Backward(after.Calls) { // the oldest first, as they happened
 		if callsBefore[c.ID] != c {
-			out = append(out, change{"call", c})
+			out = append(out, liveChange{"call", c})
 		}
 		delete(callsBefore, c.ID)
 	}
 	for _, c := range slices.Backward(before.Calls) {
 		if _, ended := callsBefore[c.ID]; ended {
-			out = append(out, change{"call-ended", LiveCallEnded{ID: c.ID, CallID: c.CallID, Decision: c.Decision, Call: stored[c.Decision]}})
+			out = append(out, liveChange{"call-ended", LiveCallEnded{ID: c.ID, CallID: c.CallID, Decision: c.Decision, Call: stored[c.Decision]}})
 		}
 	}
-	type who struct{ center, agent string }
-	agentsBefore := make(map[who]LiveAgent, len(before.Agents))
+	type agentKey struct{ center, agent string }
+	agentsBefore := make(map[agentKey]LiveAgent, len(before.Agents))
 	for _, a := range before.Agents {
-		agentsBefore[who{a.ContactCenter, a.Agent}] = a
+		agentsBefore[agentKey{a.ContactCenter, a.Agent}] = a
 	}
 	for _, a := range after.Agents {
-		if agentsBefore[who{a.ContactCenter, a.Agent}] != a {
-			out = append(out, change{"agent", a})
+		if agentsBefore[agentKey{a.ContactCenter, a.Agent}] != a {
+			out = append(out, liveChange{"agent", a})
 		}
-		delete(agentsBefore, who{a.ContactCenter, a.Agent})
+		delete(agentsBefore, agentKey{a.ContactCenter, a.Agent})
 	}
 	for _, a := range before.Agents {
-		if _, gone := agentsBefore[who{a.ContactCenter, a.Agent}]; gone {
-			out = append(out, change{"agent-gone", LiveAgentGone{ContactCenter: a.ContactCenter, Agent: a.Agent}})
+		if _, gone := agentsBefore[agentKey{a.ContactCenter, a.Agent}]; gone {
+			out = append(out, liveChange{"agent-gone", LiveAgentGone{ContactCenter: a.ContactCenter, Agent: a.Agent}})
 		}
 	}
-	return out, len(out) > mostChanges
+	return out, len(out) > maxChanges
 }
 
 // agentCall is a call as the phone of an agent sees it.
@@ -173,14 +173,14 @@ func mergeCalls(started []LiveCall, phones []agentCall, agents []LiveAgent, ids 
 	type key struct{ center, callID string }
 	byCallID := make(map[key]int, len(started))
 	calls := make([]LiveCall, 0, len(started)+len(phones))
-	var nameless []int // calls of which Ziwo sent no callID when they started
+	var withoutCallID []int // calls of which Ziwo sent no callID when they started
 	for _, c := range slices.SortedFunc(slices.Values(started), newestCallFirst) {
 		k := key{c.ContactCenter, c.CallID}
 		if _, again := byCallID[k]; again { // Ziwo asked twice about one call: the newest counts
 			continue
 		}
 		if c.CallID == "" {
-			nameless = append(nameless, len(calls))
+			withoutCallID = append(withoutCallID, len(calls))
 		} else {
 			byCallID[k] = len(calls)
 		}
@@ -191,14 +191,14 @@ func mergeCalls(started []LiveCall, phones []agentCall, agents []LiveAgent, ids 
 		k := key{p.ContactCenter, p.CallID}
 		i, known := byCallID[k]
 		if !known {
-			if i, known = nearest(calls, nameless, p.LiveCall); !known {
+			if i, known = closestStart(calls, withoutCallID, p.LiveCall); !known {
 				i = len(calls)
 				calls = append(calls, LiveCall{})
 			}
 			byCallID[k] = i
 		}
 		at[n] = i
-		calls[i] = seenBy(calls[i], p.LiveCall)
+		calls[i] = addPhone(calls[i], p.LiveCall)
 	}
 	for i := range calls {
 		c := &calls[i]
@@ -218,23 +218,23 @@ func newestCallFirst(a, b LiveCall) int {
 // How far the instants of a start call and of Ziwo's record of the call may be
 // apart: those by which stored calls are linked.
 const (
-	meetWithin     = 5 * time.Minute
-	meetCallerless = time.Minute
+	maxMatchGap              = 5 * time.Minute
+	maxMatchGapWithoutCaller = time.Minute
 )
 
 // nearest is the started call without a callID that a phone shows most likely.
-func nearest(calls []LiveCall, nameless []int, seen LiveCall) (int, bool) {
+func closestStart(calls []LiveCall, withoutCallID []int, phone LiveCall) (int, bool) {
 	best, found, bestApart := 0, false, time.Duration(0)
-	if seen.Direction == "outbound" {
+	if phone.Direction == "outbound" {
 		return 0, false
 	}
-	for _, i := range nameless {
+	for _, i := range withoutCallID {
 		c := calls[i]
-		if c.CallID != "" || c.ContactCenter != seen.ContactCenter || c.DID == "" || c.DID != seen.DID { // one that was met has a callID by now
+		if c.CallID != "" || c.ContactCenter != phone.ContactCenter || c.DID == "" || c.DID != phone.DID { // one that was met has a callID by now
 			continue
 		}
-		apart := c.StartedAt.Sub(seen.StartedAt).Abs()
-		fits := c.Caller == seen.Caller && apart <= meetWithin || c.Caller == "" && apart <= meetCallerless
+		apart := c.StartedAt.Sub(phone.StartedAt).Abs()
+		fits := c.Caller == phone.Caller && apart <= maxMatchGap || c.Caller == "" && apart <= maxMatchGapWithoutCaller
 		if fits && (!found || apart < bestApart) {
 			best, found, bestApart = i, true, apart
 		}
@@ -244,15 +244,15 @@ func nearest(calls []LiveCall, nameless []int, seen LiveCall) (int, bool) {
 
 // seenBy completes a call by what a phone shows of it. The first phone names
 // the agent, and one that is answered tells more than one that rings.
-func seenBy(c, seen LiveCall) LiveCall {
-	c.ContactCenter, c.CallID = seen.ContactCenter, cmp.Or(c.CallID, seen.CallID)
-	c.Direction = cmp.Or(c.Direction, seen.Direction)
-	c.DID, c.Caller, c.CallerName = cmp.Or(c.DID, seen.DID), cmp.Or(c.Caller, seen.Caller), cmp.Or(c.CallerName, seen.CallerName)
+func addPhone(c, phone LiveCall) LiveCall {
+	c.ContactCenter, c.CallID = phone.ContactCenter, cmp.Or(c.CallID, phone.CallID)
+	c.Direction = cmp.Or(c.Direction, phone.Direction)
+	c.DID, c.Caller, c.CallerName = cmp.Or(c.DID, phone.DID), cmp.Or(c.Caller, phone.Caller), cmp.Or(c.CallerName, phone.CallerName)
 	if c.StartedAt.IsZero() {
-		c.StartedAt = seen.StartedAt
+		c.StartedAt = phone.StartedAt
 	}
-	if c.Agent == "" || c.AnsweredAt.IsZero() && !seen.AnsweredAt.IsZero() {
-		c.Agent, c.State, c.AnsweredAt = seen.Agent, seen.State, seen.AnsweredAt
+	if c.Agent == "" || c.AnsweredAt.IsZero() && !phone.AnsweredAt.IsZero() {
+		c.Agent, c.State, c.AnsweredAt = phone.Agent, phone.State, phone.AnsweredAt
 	}
 	return c
 }

@@ -22,15 +22,15 @@ import (
 )
 
 // finder is what Popup needs of a directory.
-type finder interface {
+type customerFinder interface {
 	Find(ctx context.Context, q crm.Query) crm.Result
 }
 
 // Popup finds the page that an agent's browser opens for a caller. It is safe for
 // concurrent use.
 type Popup struct {
-	Config    *Config
-	Directory finder
+	Config    *ConfigController
+	Directory customerFinder
 	Counter   counter
 	Numbers   *Numbers
 	Key       []byte // signs tokens; replicas have the same
@@ -48,44 +48,44 @@ func (e *UnknownSite) Error() string {
 
 // Life of a token.
 const (
-	tokenLife    = time.Hour
-	leastLife    = time.Minute
-	longestLife  = 12 * time.Hour
-	longestAsked = 64 // bytes of a number
+	defaultTokenLife = time.Hour
+	minTokenLife     = time.Minute
+	maxTokenLife     = 12 * time.Hour
+	maxNumberBytes   = 64 // bytes of a number
 )
 
 // Pass is what a browser presents: a key of the site, or a token.
-type Pass struct{ Key, Token string }
+type SiteCredentials struct{ Key, Token string }
 
 // SiteLine is a site whose pass was good, in the configuration of that moment.
-type SiteLine struct {
-	name string
-	live *Live
-	site rules.Site
+type AuthorizedSite struct {
+	name     string
+	snapshot *Snapshot
+	site     rules.Site
 }
 
 // Name is the site's.
-func (l SiteLine) Name() string { return l.name }
+func (l AuthorizedSite) Name() string { return l.name }
 
 // Site finds a site that has a pop-up. Errors: *UnknownSite.
-func (h *Popup) Site(name string) (SiteLine, error) {
-	if live := h.Config.Live(); live != nil {
-		if site, ok := live.Set.Document().Sites[name]; ok && site.Popup != nil {
-			return SiteLine{name: name, live: live, site: site}, nil
+func (h *Popup) Site(name string) (AuthorizedSite, error) {
+	if snapshot := h.Config.Current(); snapshot != nil {
+		if site, ok := snapshot.Set.Document().Sites[name]; ok && site.Popup != nil {
+			return AuthorizedSite{name: name, snapshot: snapshot, site: site}, nil
 		}
 	}
-	return SiteLine{}, &UnknownSite{Name: name}
+	return AuthorizedSite{}, &UnknownSite{Name: name}
 }
 
 // Admit checks what a browser presented for a site. Errors: ErrUnauthorized,
 // *TooManyWrongKeys. A good pass is never refused for another's bad ones.
-func (h *Popup) Admit(line SiteLine, pass Pass, address string) error {
-	if pass.Token != "" && h.signed(line.name, pass.Token) {
+func (h *Popup) Authorize(site AuthorizedSite, credentials SiteCredentials, address string) error {
+	if credentials.Token != "" && h.validToken(site.name, credentials.Token) {
 		return nil
 	}
-	if pass.Key != "" {
-		given, admitted := sha256.Sum256([]byte(pass.Key)), 0
-		for _, key := range line.site.Keys {
+	if credentials.Key != "" {
+		given, admitted := sha256.Sum256([]byte(credentials.Key)), 0
+		for _, key := range site.site.Keys {
 			if value := key.Reveal(); value != "" { // an empty one would let everyone in
 				want := sha256.Sum256([]byte(value))
 				admitted |= subtle.ConstantTimeCompare(given[:], want[:])
@@ -95,7 +95,7 @@ func (h *Popup) Admit(line SiteLine, pass Pass, address string) error {
 			return nil
 		}
 	}
-	return wrongKey(h.Counter, cmp.Or(pass.Key, pass.Token), address)
+	return rejectKey(h.Counter, cmp.Or(credentials.Key, credentials.Token), address)
 }
 
 // SiteToken is a signed pass for one site.
@@ -124,9 +124,9 @@ func (h *Popup) Token(site string, life time.Duration) (SiteToken, error) {
 	if _, err := h.Site(site); err != nil {
 		return SiteToken{}, err
 	}
-	life = cmp.Or(life, tokenLife)
-	if life < leastLife || life > longestLife {
-		return SiteToken{}, invalid("ttl", "must be from %d to %d seconds", int(leastLife.Seconds()), int(longestLife.Seconds()))
+	life = cmp.Or(life, defaultTokenLife)
+	if life < minTokenLife || life > maxTokenLife {
+		return SiteToken{}, invalid("ttl", "must be from %d to %d seconds", int(minTokenLife.Seconds()), int(maxTokenLife.Seconds()))
 	}
 	expires := h.Now().Add(life).UTC().Truncate(time.Second)
 	return SiteToken{Token: h.sign(site, expires), ExpiresAt: expires}, nil
@@ -157,7 +157,7 @@ func (h *Popup) signature(site, until string) (sum [sha256.Size]byte) {
 	return sum
 }
 
-func (h *Popup) signed(site, token string) bool {
+func (h *Popup) validToken(site, token string) bool {
 	until, text, _ := strings.Cut(token, ".")
 	seconds, err := strconv.ParseInt(until, 36, 64)
 	if err != nil || len(text) != tokenEncoding.EncodedLen(sha256.Size) {
@@ -243,28 +243,28 @@ func (p CallerPage) pages(of func(crm.Answer) string) (pages []CRMPage) {
 //	@Failure		422			{object}	Problem
 //	@Failure		429			{object}	Problem
 //	@Router			/crm/url [get]
-func (h *Popup) Find(ctx context.Context, line SiteLine, number string) (CallerPage, error) {
+func (h *Popup) Find(ctx context.Context, site AuthorizedSite, number string) (CallerPage, error) {
 	if strings.HasPrefix(number, " ") { // a + that was not encoded
 		number = "+" + number[1:]
 	}
 	switch {
 	case strings.TrimSpace(number) == "":
 		return CallerPage{}, invalid("number", "is missing: whose page is it to be?")
-	case len(number) > longestAsked:
-		return CallerPage{}, invalid("number", "is no number: it has more than %d bytes", longestAsked)
+	case len(number) > maxNumberBytes:
+		return CallerPage{}, invalid("number", "is no number: it has more than %d bytes", maxNumberBytes)
 	}
-	read := h.Numbers.Parse(number, line.region())
-	result := h.Directory.Find(ctx, crm.Query{Number: read, Connections: line.site.Popup.Connections})
-	out := CallerPage{Status: result.State, Number: cmp.Or(read.E164, read.Key()), Customers: make([]CustomerView, len(result.Customers)), answers: result.Answers}
+	parsed := h.Numbers.Parse(number, site.region())
+	result := h.Directory.Find(ctx, crm.Query{Number: parsed, Connections: site.site.Popup.Connections})
+	out := CallerPage{Status: result.State, Number: cmp.Or(parsed.E164, parsed.Key()), Customers: make([]CustomerView, len(result.Customers)), answers: result.Answers}
 	for i, c := range result.Customers {
 		out.Customers[i] = viewCustomer(c.Connection, c.Customer)
 	}
-	out.URL = out.opens(line.site.Popup)
+	out.URL = out.pageToOpen(site.site.Popup)
 	return out, nil
 }
 
 // opens is the page to open, as the site has it.
-func (p CallerPage) opens(popup *rules.Popup) string {
+func (p CallerPage) pageToOpen(popup *rules.Popup) string {
 	first := func(pages []CRMPage) string {
 		if len(pages) == 0 {
 			return ""
@@ -298,20 +298,20 @@ func (p CallerPage) opens(popup *rules.Popup) string {
 
 // region is how the site's numbers are read: as its web phone does, else as all
 // trackers do, when they agree.
-func (l SiteLine) region() string {
+func (l AuthorizedSite) region() string {
 	if l.site.Jorel != nil && l.site.Jorel.DefaultRegionCode != "" {
 		return strings.ToUpper(l.site.Jorel.DefaultRegionCode)
 	}
-	if regions := l.live.Set.Regions(); len(regions) == 1 {
+	if regions := l.snapshot.Set.Regions(); len(regions) == 1 {
 		return regions[0]
 	}
 	return ""
 }
 
 // ErrNoOrigin refuses a preflight of a page that the site does not name.
-var ErrNoOrigin = errors.New("the site does not name this origin")
+var ErrOriginNotAllowed = errors.New("the site does not name this origin")
 
 // Allows tells whether pages of an origin may read the answers.
-func (l SiteLine) Allows(origin string) bool {
+func (l AuthorizedSite) Allows(origin string) bool {
 	return origin != "" && slices.Contains(l.site.Origins, origin)
 }

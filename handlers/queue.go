@@ -28,15 +28,15 @@ type Queue[T any] struct {
 // that records take from them. Otherwise all are written as they come, and pauses
 // only gather a few.
 const (
-	batchSize    = 16
-	flood        = 1000 // records a second
-	floodShare   = 30   // pauses in a flood are so many times as long as the writing before them
-	backlogShare = 4    // and those after it, until everything is written
-	leastPause   = 10 * time.Millisecond
-	longestPause = 500 * time.Millisecond
-	drainSize    = 500 // when nothing else is left to do
-	writeTimeout = 2 * time.Second
-	drainTimeout = 3 * time.Second
+	batchSize           = 16
+	overloadRate        = 1000 // records a second
+	overloadPauseFactor = 30   // pauses in a flood are so many times as long as the writing before them
+	backlogPauseFactor  = 4    // and those after it, until everything is written
+	minPause            = 10 * time.Millisecond
+	maxPause            = 500 * time.Millisecond
+	drainBatchSize      = 500 // when nothing else is left to do
+	writeTimeout        = 2 * time.Second
+	drainTimeout        = 3 * time.Second
 )
 
 // NewQueue makes a queue of at most size records. Nothing is written until Run.
@@ -45,7 +45,7 @@ func NewQueue[T any](name string, size int, logger *slog.Logger, write func(cont
 }
 
 // Offer hands over a record; it never waits.
-func (q *Queue[T]) Offer(item T) {
+func (q *Queue[T]) Add(item T) {
 	select {
 	case q.items <- item:
 	default:
@@ -65,10 +65,10 @@ func (q *Queue[T]) Written() int64 { return q.written.Load() }
 // Run writes until ctx ends, and then what is left, for 5 seconds at most. It
 // returns nil.
 func (q *Queue[T]) Run(ctx context.Context) error {
-	batch := make([]T, 0, drainSize)
-	pause := time.NewTimer(leastPause)
+	batch := make([]T, 0, drainBatchSize)
+	pause := time.NewTimer(minPause)
 	defer pause.Stop()
-	var pace pace
+	var pacer writePacer
 	for {
 		select {
 		case <-ctx.Done():
@@ -80,8 +80,8 @@ func (q *Queue[T]) Run(ctx context.Context) error {
 			q.flush(context.WithoutCancel(ctx), batch)
 			clear(batch)
 			waiting := len(q.items)
-			offered := q.Written() + q.Dropped() + int64(waiting)
-			pause.Reset(pace.pause(start, time.Now(), offered, waiting))
+			added := q.Written() + q.Dropped() + int64(waiting)
+			pause.Reset(pacer.delay(start, time.Now(), added, waiting))
 			select {
 			case <-pause.C:
 			case <-ctx.Done():
@@ -91,24 +91,24 @@ func (q *Queue[T]) Run(ctx context.Context) error {
 }
 
 // pace tells how fast records come. The zero value is that of a quiet start.
-type pace struct {
-	at      time.Time
-	offered int64 // until then
+type writePacer struct {
+	at    time.Time
+	added int64 // until then
 }
 
 // pause is how long to wait after writing from start until now, when so many
 // records were offered since the beginning, of which some wait.
-func (p *pace) pause(start, now time.Time, offered int64, waiting int) time.Duration {
-	came, since := offered-p.offered, now.Sub(p.at)
-	p.at, p.offered = now, offered
+func (p *writePacer) delay(start, now time.Time, added int64, waiting int) time.Duration {
+	newRecords, elapsed := added-p.added, now.Sub(p.at)
+	p.at, p.added = now, added
 	took := now.Sub(start)
 	switch {
-	case float64(came) > flood*since.Seconds():
-		return min(max(floodShare*took, leastPause), longestPause)
+	case float64(newRecords) > overloadRate*elapsed.Seconds():
+		return min(max(overloadPauseFactor*took, minPause), maxPause)
 	case waiting >= batchSize: // the rest of a flood, or what one pause has gathered
-		return backlogShare * took
+		return backlogPauseFactor * took
 	default:
-		return leastPause
+		return minPause
 	}
 }
 
@@ -116,7 +116,7 @@ func (q *Queue[T]) drain(batch []T) {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	for ctx.Err() == nil {
-		if batch = q.collect(batch[:0], drainSize); len(batch) == 0 {
+		if batch = q.collect(batch[:0], drainBatchSize); len(batch) == 0 {
 			return
 		}
 		q.flush(ctx, batch)

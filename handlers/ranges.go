@@ -13,12 +13,12 @@ type byteRange struct {
 	suffix   int64 // instead: the last so many bytes; -1 when it is none
 }
 
-var rangeForm = regexp.MustCompile(`^bytes=([0-9]{0,18})-([0-9]{0,18})$`)
+var rangePattern = regexp.MustCompile(`^bytes=([0-9]{0,18})-([0-9]{0,18})$`)
 
 // parseRange reads one range. What is none, and several at a time, are ignored,
 // as a server may.
 func parseRange(text string) (r byteRange, ok bool) {
-	parts := rangeForm.FindStringSubmatch(text)
+	parts := rangePattern.FindStringSubmatch(text)
 	if len(parts) != 3 || parts[1] == "" && parts[2] == "" {
 		return r, false
 	}

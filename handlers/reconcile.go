@@ -32,8 +32,8 @@ type reconciliationStore interface {
 // however often and from wherever it comes. Make it with NewReconciler; it is
 // safe for concurrent use.
 type Reconciler struct {
-	Centers *Centers
-	Config  *Config
+	Clients *ZiwoClients
+	Config  *ConfigController
 	Calls   *CallTracker
 	Store   reconciliationStore
 	Metrics *Metrics
@@ -41,37 +41,37 @@ type Reconciler struct {
 	Logger  *slog.Logger
 	Every   time.Duration // between scheduled ones
 
-	holder string
-	busy   chan struct{} // held by the one that runs
-	began  time.Time
-	deep   map[string]time.Time // when a contact center was last looked through far back
+	holder    string
+	running   chan struct{} // held by the one that runs
+	startedAt time.Time
+	lastDeep  map[string]time.Time // when a contact center was last looked through far back
 }
 
 // NewReconciler makes a Reconciler out of its exported fields.
 func NewReconciler(r Reconciler) *Reconciler {
-	r.holder, r.busy, r.began, r.deep = newID(), make(chan struct{}, 1), r.Now(), map[string]time.Time{}
+	r.holder, r.running, r.startedAt, r.lastDeep = newID(), make(chan struct{}, 1), r.Now(), map[string]time.Time{}
 	return &r
 }
 
 // The spans of time that reconciliation works with. Calls are found by their
 // start, and Ziwo has them once they have ended.
 const (
-	settle      = 30 * time.Second    // records of calls that just ended are on their way here
-	lookBack    = 4 * time.Hour       // calls that last long, and recordings that come late
-	firstLook   = 24 * time.Hour      // when there was no reconciliation yet
-	deepLook    = 48 * time.Hour      // once a day
-	farthest    = 31 * 24 * time.Hour // whatever happened
-	sliceLength = 24 * time.Hour      // what is compared between two notes of how far it came
-	unendedFor  = time.Hour           // after which a call without a record counts as one that never ended
-	claimLength = 10 * time.Minute    // without a sign of life, another replica goes on
-	shortRetry  = time.Minute         // after a delay
-	longRetry   = time.Hour           // the most that Ziwo can ask for
-	shownOpen   = 20                  // decisions named in the figures
-	saversAtOne = 16                  // calls saved side by side: the store commits them together
-	mostLogs    = 20                  // pages of the trackers' log in one reconciliation
-	logPage     = 1000                // entries
-	recordWait  = 5 * time.Second     // to write down how it ended
-	mostNote    = 300                 // bytes
+	settleDelay   = 30 * time.Second    // records of calls that just ended are on their way here
+	recheckWindow = 4 * time.Hour       // calls that last long, and recordings that come late
+	firstWindow   = 24 * time.Hour      // when there was no reconciliation yet
+	deepWindow    = 48 * time.Hour      // once a day
+	maxWindow     = 31 * 24 * time.Hour // whatever happened
+	sliceLength   = 24 * time.Hour      // what is compared between two notes of how far it came
+	unendedAfter  = time.Hour           // after which a call without a record counts as one that never ended
+	claimLease    = 10 * time.Minute    // without a sign of life, another replica goes on
+	minRetry      = time.Minute         // after a delay
+	maxRetry      = time.Hour           // the most that Ziwo can ask for
+	maxOpenShown  = 20                  // decisions named in the figures
+	maxSavers     = 16                  // calls saved side by side: the store commits them together
+	maxLogPages   = 20                  // pages of the trackers' log in one reconciliation
+	logPageSize   = 1000                // entries
+	recordTimeout = 5 * time.Second     // to write down how it ended
+	maxNoteBytes  = 300                 // bytes
 )
 
 // Run reconciles every contact center now and then, until ctx ends. Whatever
@@ -85,22 +85,22 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
-		timer.Reset(r.round(ctx))
+		timer.Reset(r.reconcileDue(ctx))
 	}
 }
 
 // round reconciles every contact center that is due, and returns how long to
 // wait.
-func (r *Reconciler) round(ctx context.Context) time.Duration {
+func (r *Reconciler) reconcileDue(ctx context.Context) time.Duration {
 	wait := r.Every
-	for _, name := range r.Centers.Names() {
-		retry, err := r.scheduled(ctx, name)
+	for _, name := range r.Clients.Names() {
+		retry, err := r.reconcileScheduled(ctx, name)
 		switch {
 		case ctx.Err() != nil:
 			return wait
 		case err != nil:
 			r.Logger.LogAttrs(ctx, slog.LevelWarn, "reconciliation delayed", slog.String("contact_center", name), slog.Any("error", err))
-			wait = min(wait, max(shortRetry, min(retry, longRetry)))
+			wait = min(wait, max(minRetry, min(retry, maxRetry)))
 		}
 	}
 	return wait
@@ -108,18 +108,18 @@ func (r *Reconciler) round(ctx context.Context) time.Duration {
 
 // scheduled reconciles one contact center, unless another replica does or just
 // did.
-func (r *Reconciler) scheduled(ctx context.Context, name string) (retry time.Duration, err error) {
+func (r *Reconciler) reconcileScheduled(ctx context.Context, name string) (retry time.Duration, err error) {
 	now := r.Now()
-	claimed, err := r.Store.ClaimReconciliation(ctx, name, r.holder, now, now.Add(claimLength))
+	claimed, err := r.Store.ClaimReconciliation(ctx, name, r.holder, now, now.Add(claimLease))
 	if err != nil || !claimed {
 		return 0, err
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordWait)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 		defer cancel()
 		now := r.Now()
-		if _, giveErr := r.Store.ClaimReconciliation(ctx, name, r.holder, now, now); giveErr != nil {
-			r.Logger.LogAttrs(ctx, slog.LevelInfo, "claim of the reconciliation not given back; it ends by itself", slog.Any("error", giveErr))
+		if _, releaseErr := r.Store.ClaimReconciliation(ctx, name, r.holder, now, now); releaseErr != nil {
+			r.Logger.LogAttrs(ctx, slog.LevelInfo, "claim of the reconciliation not given back; it ends by itself", slog.Any("error", releaseErr))
 		}
 	}()
 	reached, done, err := r.Store.LastReconciliation(ctx, name)
@@ -131,8 +131,8 @@ func (r *Reconciler) scheduled(ctx context.Context, name string) (retry time.Dur
 	}
 	from, to := r.span(name, now, reached)
 	_, err = r.run(ctx, name, from, to, storage.Scheduled)
-	if err == nil && from.Before(to.Add(-lookBack)) {
-		r.deep[name] = now
+	if err == nil && from.Before(to.Add(-recheckWindow)) {
+		r.lastDeep[name] = now
 	}
 	var failure *ziwo.APIError
 	if errors.As(err, &failure) {
@@ -144,23 +144,23 @@ func (r *Reconciler) scheduled(ctx context.Context, name string) (retry time.Dur
 // span is what a scheduled reconciliation looks at: from where the last one came
 // to, however long ago that is, and further back for what changed since.
 func (r *Reconciler) span(name string, now, reached time.Time) (from, to time.Time) {
-	to = now.Add(-settle).UTC().Truncate(time.Second)
-	from = to.Add(-lookBack)
-	lastDeep, ok := r.deep[name]
+	to = now.Add(-settleDelay).UTC().Truncate(time.Second)
+	from = to.Add(-recheckWindow)
+	lastDeep, ok := r.lastDeep[name]
 	if !ok {
-		lastDeep = r.began
+		lastDeep = r.startedAt
 	}
 	switch {
 	case reached.IsZero():
-		from = to.Add(-firstLook)
+		from = to.Add(-firstWindow)
 	case reached.Before(to):
-		from = reached.Add(-lookBack)
+		from = reached.Add(-recheckWindow)
 	}
-	if now.Sub(lastDeep) >= sliceLength && from.After(to.Add(-deepLook)) {
-		from = to.Add(-deepLook)
+	if now.Sub(lastDeep) >= sliceLength && from.After(to.Add(-deepWindow)) {
+		from = to.Add(-deepWindow)
 	}
-	if from.Before(to.Add(-farthest)) {
-		from = to.Add(-farthest)
+	if from.Before(to.Add(-maxWindow)) {
+		from = to.Add(-maxWindow)
 	}
 	return from, to
 }
@@ -168,41 +168,41 @@ func (r *Reconciler) span(name string, now, reached time.Time) (from, to time.Ti
 // comparison is one reconciliation under way.
 type comparison struct {
 	*Reconciler
-	set      *rules.Set
-	center   string
-	client   *ziwo.Client
-	routers  []*rules.Router // of the contact center
-	from, to time.Time
-	out      storage.Reconciliation
-	seen     map[string]bool // callIDs
-	prolong  func(context.Context) error
+	set           *rules.Set
+	contactCenter string
+	client        *ziwo.Client
+	routers       []*rules.Router // of the contact center
+	from, to      time.Time
+	out           storage.Reconciliation
+	seen          map[string]bool // callIDs
+	renewClaim    func(context.Context) error
 }
 
 // run reconciles a span of one contact center and writes down how it went. One
 // runs at a time.
 func (r *Reconciler) run(ctx context.Context, name string, from, to time.Time, trigger storage.Trigger) (storage.Reconciliation, error) {
 	select {
-	case r.busy <- struct{}{}:
-		defer func() { <-r.busy }()
+	case r.running <- struct{}{}:
+		defer func() { <-r.running }()
 	case <-ctx.Done():
 		return storage.Reconciliation{}, ctx.Err()
 	}
 	c := comparison{
-		Reconciler: r, center: name, from: from, to: to, seen: map[string]bool{},
+		Reconciler: r, contactCenter: name, from: from, to: to, seen: map[string]bool{},
 		out: storage.Reconciliation{ID: newID(), ContactCenter: name, Trigger: trigger, From: from, To: to, StartedAt: r.Now().UTC().Truncate(time.Microsecond)},
-		prolong: func(ctx context.Context) error {
+		renewClaim: func(ctx context.Context) error {
 			if trigger != storage.Scheduled {
 				return nil
 			}
 			now := r.Now()
-			_, err := r.Store.ClaimReconciliation(ctx, name, r.holder, now, now.Add(claimLength))
+			_, err := r.Store.ClaimReconciliation(ctx, name, r.holder, now, now.Add(claimLease))
 			return err
 		},
 	}
 	err := c.compare(ctx)
 	c.out.State, c.out.EndedAt = storage.ReconciliationDone, r.Now().UTC().Truncate(time.Microsecond)
 	if err != nil {
-		c.out.State, c.out.Error = storage.ReconciliationDelayed, delay(err)
+		c.out.State, c.out.Error = storage.ReconciliationDelayed, delayReason(err)
 	}
 	if ctx.Err() != nil && trigger == storage.Scheduled { // the server stops; the next start goes on
 		return c.out, ctx.Err()
@@ -215,22 +215,22 @@ func (r *Reconciler) run(ctx context.Context, name string, from, to time.Time, t
 	r.Logger.LogAttrs(ctx, level, "reconciled", slog.String("contact_center", name), slog.String("state", string(c.out.State)),
 		slog.Time("from", from), slog.Time("to", to), slog.Int("found", c.out.Figures.Found), slog.Int("backfilled", c.out.Figures.Backfilled),
 		slog.Int("enriched", c.out.Figures.Enriched), slog.Int("differing", c.out.Figures.Differing), slog.Int("unended", c.out.Figures.Unended))
-	record, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordWait)
+	recordCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
-	if recordErr := r.Store.RecordReconciliation(record, c.out); recordErr != nil {
+	if recordErr := r.Store.RecordReconciliation(recordCtx, c.out); recordErr != nil {
 		err = errors.Join(err, recordErr)
 	}
 	return c.out, err
 }
 
 // delay says why a reconciliation is delayed, for people.
-func delay(err error) string {
+func delayReason(err error) string {
 	if errors.Is(err, storage.ErrUnavailable) {
 		return "the database cannot be used now"
 	}
 	text := err.Error()
-	if len(text) > mostNote {
-		text = text[:mostNote]
+	if len(text) > maxNoteBytes {
+		text = text[:maxNoteBytes]
 	}
 	return text
 }
@@ -238,19 +238,19 @@ func delay(err error) string {
 // compare goes through the span slice by slice, oldest first, so that a delay
 // loses only what the last slice did.
 func (c *comparison) compare(ctx context.Context) error {
-	live := c.Config.Live()
-	if live == nil {
+	snapshot := c.Config.Current()
+	if snapshot == nil {
 		return ErrNoConfig
 	}
-	c.set = live.Set
-	client, err := c.Centers.Client(c.center)
+	c.set = snapshot.Set
+	client, err := c.Clients.Client(c.contactCenter)
 	if err != nil {
 		return err
 	}
 	c.client = client
 	var trackers []string
 	for _, id := range c.set.Trackers() {
-		if router, _ := c.set.Router(id); router.ContactCenter() == c.center {
+		if router, _ := c.set.Router(id); router.ContactCenter() == c.contactCenter {
 			c.routers = append(c.routers, router)
 			trackers = append(trackers, id)
 		}
@@ -261,7 +261,7 @@ func (c *comparison) compare(ctx context.Context) error {
 		if next.After(c.to) || c.to.Sub(next) < time.Hour { // no request for a sliver
 			next = c.to
 		}
-		walk, err := client.WalkHistory(ctx, at, next, func(page []ziwo.HistoryRecord) error { return c.page(ctx, page) })
+		walk, err := client.WalkHistory(ctx, at, next, func(page []ziwo.HistoryRecord) error { return c.comparePage(ctx, page) })
 		figures.Requests += walk.Requests
 		figures.Unreadable += walk.Unreadable
 		if err != nil {
@@ -270,7 +270,7 @@ func (c *comparison) compare(ctx context.Context) error {
 		at, c.out.Reached = next, next
 	}
 	open := func() (err error) {
-		figures.Unended, figures.Open, err = c.Store.OpenDecisions(ctx, trackers, c.from, minTime(c.to, c.Now().Add(-unendedFor)), shownOpen)
+		figures.Unended, figures.Open, err = c.Store.OpenDecisions(ctx, trackers, c.from, minTime(c.to, c.Now().Add(-unendedAfter)), maxOpenShown)
 		return err
 	}
 	if err := open(); err != nil {
@@ -280,11 +280,11 @@ func (c *comparison) compare(ctx context.Context) error {
 		return nil
 	}
 	// What the history does not have may be in the trackers' own log.
-	if err := c.logs(ctx); err != nil {
+	if err := c.compareLogs(ctx); err != nil {
 		if ctx.Err() != nil || errors.Is(err, storage.ErrUnavailable) {
 			return err
 		}
-		c.out.Notes = append(c.out.Notes, "the log of the call trackers was not read: "+delay(err))
+		c.out.Notes = append(c.out.Notes, "the log of the call trackers was not read: "+delayReason(err))
 	}
 	return open()
 }
@@ -298,9 +298,9 @@ func minTime(a, b time.Time) time.Time {
 
 // logs looks for records in the log of the call trackers, newest first as far as
 // Ziwo keeps that order, and for not more than some pages.
-func (c *comparison) logs(ctx context.Context) error {
-	for start, pages := 0, 0; pages < mostLogs; pages++ {
-		entries, total, err := c.client.TrackerLogs(ctx, ziwo.LogQuery{From: c.from, To: c.to.AddDate(0, 0, 1), Start: start, Size: logPage})
+func (c *comparison) compareLogs(ctx context.Context) error {
+	for start, pages := 0, 0; pages < maxLogPages; pages++ {
+		entries, total, err := c.client.TrackerLogs(ctx, ziwo.LogQuery{From: c.from, To: c.to.AddDate(0, 0, 1), Start: start, Size: logPageSize})
 		c.out.Figures.Requests++
 		if err != nil {
 			return err
@@ -315,7 +315,7 @@ func (c *comparison) logs(ctx context.Context) error {
 			}
 			records = append(records, ziwo.HistoryRecord{CDR: *e.CDR, Raw: e.Raw})
 		}
-		if err := c.page(ctx, records); err != nil {
+		if err := c.comparePage(ctx, records); err != nil {
 			return err
 		}
 		start += len(entries)
@@ -324,24 +324,24 @@ func (c *comparison) logs(ctx context.Context) error {
 			return nil
 		}
 	}
-	c.out.Notes = append(c.out.Notes, fmt.Sprintf("of the log of the call trackers, the first %d entries were read", mostLogs*logPage))
+	c.out.Notes = append(c.out.Notes, fmt.Sprintf("of the log of the call trackers, the first %d entries were read", maxLogPages*logPageSize))
 	return nil
 }
 
 // told is a call as Ziwo tells of it.
-type told struct {
+type ziwoCall struct {
 	call   storage.Call
 	from   origin
 	record ziwo.HistoryRecord
 }
 
 // page compares some of Ziwo's records with the stored calls.
-func (c *comparison) page(ctx context.Context, records []ziwo.HistoryRecord) error {
-	if err := c.prolong(ctx); err != nil {
+func (c *comparison) comparePage(ctx context.Context, records []ziwo.HistoryRecord) error {
+	if err := c.renewClaim(ctx); err != nil {
 		return err
 	}
 	var (
-		calls []told
+		calls []ziwoCall
 		keys  []string
 	)
 	for _, record := range records {
@@ -355,24 +355,24 @@ func (c *comparison) page(ctx context.Context, records []ziwo.HistoryRecord) err
 		}
 		c.seen[id] = true
 		from := c.origin(record.CDR)
-		calls = append(calls, told{c.Calls.callOf(record.CDR, from), from, record})
+		calls = append(calls, ziwoCall{c.Calls.callFromCDR(record.CDR, from), from, record})
 		keys = append(keys, id)
 	}
 	if len(calls) == 0 {
 		return nil
 	}
-	stored, err := c.Store.CallsByKey(ctx, []string{c.center, ""}, keys)
+	stored, err := c.Store.CallsByKey(ctx, []string{c.contactCenter, ""}, keys)
 	if err != nil {
 		return err
 	}
 	known := make(map[string]storage.Call, len(stored))
 	for _, call := range stored {
-		if other, ok := known[call.Key]; !ok || other.ContactCenter != c.center {
+		if other, ok := known[call.Key]; !ok || other.ContactCenter != c.contactCenter {
 			known[call.Key] = call
 		}
 	}
 	c.out.Figures.Found += len(calls)
-	var missing, better []told
+	var missing, improved []ziwoCall
 	for _, t := range calls {
 		call, ok := known[t.call.Key]
 		if !ok {
@@ -389,7 +389,7 @@ func (c *comparison) page(ctx context.Context, records []ziwo.HistoryRecord) err
 		}
 		if enriches || changes {
 			t.from.contactCenter = call.ContactCenter
-			better = append(better, t)
+			improved = append(improved, t)
 		}
 	}
 	created, err := c.save(ctx, missing)
@@ -398,16 +398,16 @@ func (c *comparison) page(ctx context.Context, records []ziwo.HistoryRecord) err
 		return err
 	}
 	c.out.Figures.Present += len(missing) - created // they came meanwhile
-	_, err = c.save(ctx, better)
+	_, err = c.save(ctx, improved)
 	return err
 }
 
 // save stores calls side by side and counts those that were new.
-func (c *comparison) save(ctx context.Context, calls []told) (created int, err error) {
+func (c *comparison) save(ctx context.Context, calls []ziwoCall) (created int, err error) {
 	var (
-		all   sync.WaitGroup
+		saves sync.WaitGroup
 		mu    sync.Mutex
-		slots = make(chan struct{}, saversAtOne)
+		slots = make(chan struct{}, maxSavers)
 	)
 	for _, t := range calls {
 		slots <- struct{}{}
@@ -418,20 +418,20 @@ func (c *comparison) save(ctx context.Context, calls []told) (created int, err e
 			<-slots
 			break
 		}
-		all.Go(func() {
+		saves.Go(func() {
 			defer func() { <-slots }()
-			kept, saveErr := c.Calls.keep(ctx, Record{ContentType: "application/json", Body: t.record.Raw}, storage.FromReconciliation, t.from)
+			receipt, saveErr := c.Calls.saveReport(ctx, RawReport{ContentType: "application/json", Body: t.record.Raw}, storage.FromReconciliation, t.from)
 			mu.Lock()
 			defer mu.Unlock()
 			if saveErr != nil && err == nil {
 				err = saveErr
 			}
-			if kept.Saved.Created {
+			if receipt.Saved.Created {
 				created++
 			}
 		})
 	}
-	all.Wait()
+	saves.Wait()
 	if err == nil {
 		err = ctx.Err()
 	}
@@ -441,7 +441,7 @@ func (c *comparison) save(ctx context.Context, calls []told) (created int, err e
 // origin is the tracker that a call came by, as endCall would have told, so that
 // the call has the same identity from both.
 func (c *comparison) origin(cdr ziwo.CDR) origin {
-	if router, ok := c.set.Router(cdr.Tracker); ok && (router.ContactCenter() == c.center || router.ContactCenter() == "") {
+	if router, ok := c.set.Router(cdr.Tracker); ok && (router.ContactCenter() == c.contactCenter || router.ContactCenter() == "") {
 		return originOf(router)
 	}
 	if cdr.Direction == "inbound" || cdr.Direction == "" {
@@ -452,8 +452,8 @@ func (c *comparison) origin(cdr ziwo.CDR) origin {
 		}
 	}
 	return origin{
-		contactCenter: c.center, region: c.set.Region(c.center),
-		campaign: func(did phone.Number) string { return c.set.Campaign(c.center, did) },
+		contactCenter: c.contactCenter, region: c.set.Region(c.contactCenter),
+		campaign: func(did phone.Number) string { return c.set.Campaign(c.contactCenter, did) },
 	}
 }
 
@@ -464,16 +464,16 @@ func originOf(router *rules.Router) origin {
 // compareCalls tells what a record of Ziwo adds to a stored call, whether the two
 // contradict each other, and whether saving it would change the call at all. How
 // a number was written and when a record was does not count.
-func compareCalls(known, told storage.Call) (enriches, differs, changes bool) {
-	told.ID, told.Key, told.ContactCenter = known.ID, known.Key, known.ContactCenter
-	told.Decision, told.Route = known.Decision, known.Route
-	before := essence(known)
-	ours, theirs := essence(storage.Complete(known, told)), essence(storage.Complete(told, known))
-	return !reflect.DeepEqual(before, ours), !reflect.DeepEqual(ours, theirs),
-		!reflect.DeepEqual(before, essence(storage.Merge(known, told)))
+func compareCalls(known, reported storage.Call) (enriches, differs, changes bool) {
+	reported.ID, reported.Key, reported.ContactCenter = known.ID, known.Key, known.ContactCenter
+	reported.Decision, reported.Route = known.Decision, known.Route
+	before := comparableFields(known)
+	completed, contradicted := comparableFields(storage.Complete(known, reported)), comparableFields(storage.Complete(reported, known))
+	return !reflect.DeepEqual(before, completed), !reflect.DeepEqual(completed, contradicted),
+		!reflect.DeepEqual(before, comparableFields(storage.Merge(known, reported)))
 }
 
-func essence(c storage.Call) storage.Call {
+func comparableFields(c storage.Call) storage.Call {
 	c.RawDID, c.RawCaller, c.Flags = "", "", nil
 	c.RevisedAt, c.ReceivedAt = time.Time{}, time.Time{}
 	return c
@@ -516,7 +516,7 @@ type ReconciliationList struct {
 	Next string               `json:"next"`
 }
 
-func viewOf(r storage.Reconciliation) ReconciliationView {
+func viewReconciliation(r storage.Reconciliation) ReconciliationView {
 	f := r.Figures
 	return ReconciliationView{
 		ID: r.ID, ContactCenter: r.ContactCenter, Trigger: string(r.Trigger), From: r.From, To: r.To, Reached: instant(r.Reached),
@@ -547,7 +547,7 @@ func (r *Reconciler) List(ctx context.Context, page storage.Page) (Reconciliatio
 	}
 	out := ReconciliationList{Runs: make([]ReconciliationView, len(runs)), Next: next}
 	for i, run := range runs {
-		out.Runs[i] = viewOf(run)
+		out.Runs[i] = viewReconciliation(run)
 	}
 	return out, nil
 }
@@ -576,11 +576,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, in ReconciliationInput) (Rec
 	if err := validateInput(in); err != nil {
 		return ReconciliationList{}, err
 	}
-	names := r.Centers.Names()
+	names := r.Clients.Names()
 	switch {
 	case !in.From.Before(in.To):
 		return ReconciliationList{}, invalid("to", "must be after from")
-	case in.To.Sub(in.From) > farthest:
+	case in.To.Sub(in.From) > maxWindow:
 		return ReconciliationList{}, invalid("from", "is more than 31 days before to; ask for one month after the other")
 	case in.ContactCenter != "" && !slices.Contains(names, in.ContactCenter):
 		return ReconciliationList{}, invalid("contactCenter", "the configuration has no contact center %q with credentials", shorten(in.ContactCenter))
@@ -598,7 +598,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, in ReconciliationInput) (Rec
 		if ctx.Err() != nil {
 			return ReconciliationList{}, ctx.Err()
 		}
-		out.Runs = append(out.Runs, viewOf(run))
+		out.Runs = append(out.Runs, viewReconciliation(run))
 	}
 	return out, nil
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // RecordingPlace keeps copies of recordings.
-type RecordingPlace interface {
+type CopyStore interface {
 	// Name tells the place from others, for good.
 	Name() string
 	// Put keeps content under a name, whole or not at all, in the place of an
@@ -28,17 +28,17 @@ type RecordingPlace interface {
 }
 
 // knownBucket is a bucket of the configuration, and the place that it is.
-type knownBucket struct {
+type openBucket struct {
 	settings rules.Bucket
-	place    RecordingPlace
+	store    CopyStore
 }
 
 // Keeping recordings.
 const (
-	keepKind     = "recording"
-	keepTimeout  = 3 * time.Minute // of one try: 30 MB at 1.4 Mbit/s
-	keepPriority = -1              // after everything else
-	keepLater    = 5 * time.Minute // while a place does not take it
+	copyKind       = "recording"
+	copyTimeout    = 3 * time.Minute // of one try: 30 MB at 1.4 Mbit/s
+	copyPriority   = -1              // after everything else
+	copyRetryDelay = 5 * time.Minute // while a place does not take it
 )
 
 // Jobs are the jobs that a call causes: to keep its recording.
@@ -47,18 +47,18 @@ func (h *Recordings) Jobs(c storage.Call) []storage.NewJob {
 		return nil
 	}
 	// One that is dead because there was no recording has another chance.
-	return []storage.NewJob{{Kind: keepKind, Priority: keepPriority, Again: true}}
+	return []storage.NewJob{{Kind: copyKind, Priority: copyPriority, Again: true}}
 }
 
 // Kind is how its jobs are run. While Ziwo does not have the recording yet, or
 // does not answer, tries do not count; where there never was one, the job dies.
 func (h *Recordings) Kind() JobKind {
-	return JobKind{Kind: keepKind, Run: h.keep, Timeout: keepTimeout, Backoff: func(tries int) time.Duration {
+	return JobKind{Kind: copyKind, Run: h.copyRecording, Timeout: copyTimeout, Backoff: func(tries int) time.Duration {
 		return min(time.Minute<<min(tries-1, 6), time.Hour)
 	}}
 }
 
-func (h *Recordings) keep(ctx context.Context, j storage.Job) error {
+func (h *Recordings) copyRecording(ctx context.Context, j storage.Job) error {
 	call, revisions, err := h.Store.Call(ctx, j.Key)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil
@@ -67,7 +67,7 @@ func (h *Recordings) keep(ctx context.Context, j storage.Job) error {
 		return Delay(time.Minute, err)
 	}
 	settings := h.settings(call.ContactCenter)
-	if settings.Keep == "" || call.At().Before(h.keptSince(call.ContactCenter)) {
+	if settings.Keep == "" || call.At().Before(h.copiesSince(call.ContactCenter)) {
 		return nil
 	}
 	if _, err := h.Store.Recording(ctx, call.ID); !errors.Is(err, storage.ErrNotFound) {
@@ -76,82 +76,82 @@ func (h *Recordings) keep(ctx context.Context, j storage.Job) error {
 		}
 		return nil
 	}
-	place, err := h.place(settings)
+	store, err := h.copyStore(settings)
 	if err != nil {
 		return Permanent(err)
 	}
 	recording, err := h.fetch(ctx, call, revisions, RecordingPart{})
 	if err != nil {
-		return unfetched(err)
+		return fetchJobError(err)
 	}
-	body := &noted{ReadCloser: recording.Body}
-	kept, err := place.Put(ctx, call.ID+extension(recording.ContentType), recording.ContentType, body)
+	body := &readErrorRecorder{ReadCloser: recording.Body}
+	copied, err := store.Put(ctx, call.ID+extension(recording.ContentType), recording.ContentType, body)
 	err = errors.Join(err, body.Close())
 	switch {
 	case errors.Is(err, errTooLong):
 		return Permanent(err)
-	case body.failed != nil || ctx.Err() != nil:
+	case body.err != nil || ctx.Err() != nil:
 		return err
 	case err != nil:
-		return Delay(keepLater, err)
+		return Delay(copyRetryDelay, err)
 	}
-	kept.Call, kept.ContactCenter, kept.At = call.ID, call.ContactCenter, call.At()
-	kept.ContentType, kept.KeptAt = recording.ContentType, h.Now().UTC().Truncate(time.Microsecond)
-	if err := h.Store.KeepRecording(ctx, kept); err != nil {
+	copied.Call, copied.ContactCenter, copied.At = call.ID, call.ContactCenter, call.At()
+	copied.ContentType, copied.KeptAt = recording.ContentType, h.Now().UTC().Truncate(time.Microsecond)
+	if err := h.Store.KeepRecording(ctx, copied); err != nil {
 		return Delay(time.Minute, err)
 	}
 	return nil
 }
 
 // unfetched says what becomes of a job whose recording Ziwo did not give.
-func unfetched(err error) error {
-	var why *RecordingError
-	if !errors.As(err, &why) {
+func fetchJobError(err error) error {
+	var failure *RecordingError
+	if !errors.As(err, &failure) {
 		return err
 	}
 	switch {
-	case why.Code == NoRecording, why.Code == CenterUnknown:
+	case failure.Code == NoRecording, failure.Code == ContactCenterUnknown:
 		return Permanent(err)
-	case why.Code == RecordingNotYet:
-		return Delay(why.RetryAfter, err)
-	case why.Code == CenterAway:
-		return Delay(max(why.RetryAfter, time.Minute), err)
+	case failure.Code == RecordingPending:
+		return Delay(failure.RetryAfter, err)
+	case failure.Code == ContactCenterUnavailable:
+		return Delay(max(failure.RetryAfter, time.Minute), err)
 	case ziwo.KindOf(err) == ziwo.Unauthorized: // somebody has to mend the configuration
-		return Delay(mostAgain, err)
+		return Delay(maxRecordingRetry, err)
 	default:
 		return err
 	}
 }
 
 // noted remembers that reading a body failed: then it was not the place.
-type noted struct {
+type readErrorRecorder struct {
 	io.ReadCloser
-	failed error
+	err error
 }
 
-func (b *noted) Read(p []byte) (int, error) {
+func (b *readErrorRecorder) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
-		b.failed = err
+		b.err = err
 	}
 	return n, err
 }
 
 // settings are those of a contact center in the configuration in force.
-func (h *Recordings) settings(center string) rules.Recordings {
-	live := h.Config.Live()
-	if live == nil {
+func (h *Recordings) settings(contactCenter string) rules.Recordings {
+	snapshot := h.Config.Current()
+	if snapshot == nil {
 		return rules.Recordings{}
 	}
-	return live.Set.Document().ContactCenters[center].Recordings
+	return snapshot.Set.Document().ContactCenters[contactCenter].Recordings
 }
 
 // keptSince is from when on the copies of a contact center's calls are kept: zero
 // means for good. Who called goes with the recording, since it is the voice.
-func (h *Recordings) keptSince(center string) time.Time {
-	since := before(h.Now(), h.settings(center).Days)
-	if live := h.Config.Live(); live != nil && live.Set.Document().Retention != nil {
-		if personal := before(h.Now(), live.Set.Document().Retention.PersonalDays); personal.After(since) {
+func (h *Recordings) copiesSince(contactCenter string) time.Time {
+	since := daysBefore(h.Now(), h.settings(contactCenter).Days)
+	if snapshot := h.Config.Current(); snapshot != nil && snapshot.Set.Document().Retention != nil {
+		if personal := daysBefore(h.Now(), snapshot.Set.Document().Retention.PersonalDays); personal.After(since) {
 			return personal
 		}
 	}
@@ -159,7 +159,7 @@ func (h *Recordings) keptSince(center string) time.Time {
 }
 
 // before is so many days before an instant; zero for no days.
-func before(now time.Time, days int) time.Time {
+func daysBefore(now time.Time, days int) time.Time {
 	if days <= 0 {
 		return time.Time{}
 	}
@@ -167,46 +167,46 @@ func before(now time.Time, days int) time.Time {
 }
 
 // place is where recordings are kept.
-func (h *Recordings) place(settings rules.Recordings) (RecordingPlace, error) {
+func (h *Recordings) copyStore(settings rules.Recordings) (CopyStore, error) {
 	if settings.Keep != rules.InS3 {
-		return h.Folder, nil
+		return h.Local, nil
 	}
 	if settings.S3 == nil {
 		return nil, errors.New("the configuration names no bucket")
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, known := range h.buckets {
+	for _, known := range h.openBuckets {
 		if known.settings == *settings.S3 {
-			return known.place, nil
+			return known.store, nil
 		}
 	}
-	place, err := h.OpenBucket(*settings.S3)
+	store, err := h.OpenBucket(*settings.S3)
 	if err != nil {
 		return nil, err
 	}
-	const most = 100 // changes of a configuration that buckets are remembered for
-	if len(h.buckets) >= most {
-		h.buckets = nil
+	const maxOpenBuckets = 100 // changes of a configuration that buckets are remembered for
+	if len(h.openBuckets) >= maxOpenBuckets {
+		h.openBuckets = nil
 	}
-	h.buckets = append(h.buckets, knownBucket{*settings.S3, place})
-	return place, nil
+	h.openBuckets = append(h.openBuckets, openBucket{*settings.S3, store})
+	return store, nil
 }
 
 // placeOf is where a copy is; an error when that is another server's folder, or a
 // bucket that the configuration does not name any more.
-func (h *Recordings) placeOf(r storage.Recording) (RecordingPlace, error) {
-	if r.Place == h.Folder.Name() {
-		return h.Folder, nil
+func (h *Recordings) copyStoreOf(r storage.Recording) (CopyStore, error) {
+	if r.Place == h.Local.Name() {
+		return h.Local, nil
 	}
-	if live := h.Config.Live(); live != nil {
-		for _, center := range live.Set.Document().ContactCenters {
+	if snapshot := h.Config.Current(); snapshot != nil {
+		for _, center := range snapshot.Set.Document().ContactCenters {
 			if center.Recordings.S3 == nil {
 				continue
 			}
-			place, err := h.place(rules.Recordings{Keep: rules.InS3, S3: center.Recordings.S3})
-			if err == nil && place.Name() == r.Place {
-				return place, nil
+			store, err := h.copyStore(rules.Recordings{Keep: rules.InS3, S3: center.Recordings.S3})
+			if err == nil && store.Name() == r.Place {
+				return store, nil
 			}
 		}
 	}
@@ -214,27 +214,27 @@ func (h *Recordings) placeOf(r storage.Recording) (RecordingPlace, error) {
 }
 
 // copied opens the copy of a recording; storage.ErrNotFound when there is none.
-func (h *Recordings) copied(ctx context.Context, call storage.Call, part RecordingPart) (*Recording, error) {
-	kept, err := h.Store.Recording(ctx, call.ID)
+func (h *Recordings) openCopy(ctx context.Context, call storage.Call, part RecordingPart) (*Recording, error) {
+	copied, err := h.Store.Recording(ctx, call.ID)
 	if err != nil {
 		return nil, err
 	}
-	place, err := h.placeOf(kept)
+	store, err := h.copyStoreOf(copied)
 	if err != nil {
 		return nil, err
 	}
 	out := &Recording{
-		Size: kept.Bytes, ContentType: kept.ContentType, ETag: `"` + kept.SHA256 + `"`,
-		LastModified: kept.KeptAt.UTC().Format(http.TimeFormat), FileName: fileName(call, kept.ContentType),
+		Size: copied.Bytes, ContentType: copied.ContentType, ETag: `"` + copied.SHA256 + `"`,
+		LastModified: copied.KeptAt.UTC().Format(http.TimeFormat), FileName: fileName(call, copied.ContentType),
 	}
 	from := int64(0)
 	if wanted, ok := parseRange(part.Range); ok && (part.IfRange == "" || part.IfRange == out.ETag || part.IfRange == out.LastModified) {
-		if from, out.Size, out.Partial = wanted.within(kept.Bytes); !out.Partial {
-			return nil, &RecordingError{Code: NoSuchRange, Message: "the recording does not have this range", Size: kept.Bytes}
+		if from, out.Size, out.Partial = wanted.within(copied.Bytes); !out.Partial {
+			return nil, &RecordingError{Code: RangeNotSatisfiable, Message: "the recording does not have this range", Size: copied.Bytes}
 		}
-		out.ContentRange = contentRange(from, out.Size, kept.Bytes)
+		out.ContentRange = contentRange(from, out.Size, copied.Bytes)
 	}
-	if out.Body, err = place.Open(ctx, kept, from, out.Size); err != nil {
+	if out.Body, err = store.Open(ctx, copied, from, out.Size); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -242,66 +242,66 @@ func (h *Recordings) copied(ctx context.Context, call storage.Call, part Recordi
 
 // Deleting copies.
 const (
-	uncopyKind = "forget_recordings"
-	uncopyStep = 100
-	uncopyTry  = 30 * time.Second // of working; then it goes on as a try of its own
+	deleteCopiesKind = "forget_recordings"
+	deleteBatch      = 100
+	deleteBudget     = 30 * time.Second // of working; then it goes on as a try of its own
 )
 
 // RetentionKind is how the jobs are run that delete old copies.
 func (h *Recordings) RetentionKind() JobKind {
-	return JobKind{Kind: uncopyKind, Run: h.forget, Timeout: 2 * time.Minute}
+	return JobKind{Kind: deleteCopiesKind, Run: h.deleteOldCopies, Timeout: 2 * time.Minute}
 }
 
 // Schedule asks for the job of the day that deletes old copies, unless the
 // configuration keeps all or none. Asking again changes nothing.
 func (h *Recordings) Schedule(ctx context.Context) error {
 	now, deletes := h.Now().UTC(), false
-	if live := h.Config.Live(); live != nil {
-		for name, center := range live.Set.Document().ContactCenters {
-			deletes = deletes || center.Recordings.Keep != "" || !h.keptSince(name).IsZero()
+	if snapshot := h.Config.Current(); snapshot != nil {
+		for name, center := range snapshot.Set.Document().ContactCenters {
+			deletes = deletes || center.Recordings.Keep != "" || !h.copiesSince(name).IsZero()
 		}
 	}
 	if !deletes {
 		return nil
 	}
-	return h.Store.AddJobs(ctx, now, []storage.NewJob{{Kind: uncopyKind, Key: now.Format(time.DateOnly)}})
+	return h.Store.AddJobs(ctx, now, []storage.NewJob{{Kind: deleteCopiesKind, Key: now.Format(time.DateOnly)}})
 }
 
 // forget deletes the copies that are older than the configuration keeps them, and
 // what downloads have left that were broken off.
-func (h *Recordings) forget(ctx context.Context, _ storage.Job) error {
+func (h *Recordings) deleteOldCopies(ctx context.Context, _ storage.Job) error {
 	start := h.Now()
-	live := h.Config.Live()
-	if live == nil {
+	snapshot := h.Config.Current()
+	if snapshot == nil {
 		return nil
 	}
 	var old []storage.OldRecordings
-	doc := live.Set.Document()
+	doc := snapshot.Set.Document()
 	if doc.Retention != nil {
-		old = append(old, storage.OldRecordings{Before: before(start, doc.Retention.PersonalDays)})
+		old = append(old, storage.OldRecordings{Before: daysBefore(start, doc.Retention.PersonalDays)})
 	}
 	for name, center := range doc.ContactCenters {
-		old = append(old, storage.OldRecordings{ContactCenter: name, Before: before(start, center.Recordings.Days)})
+		old = append(old, storage.OldRecordings{ContactCenter: name, Before: daysBefore(start, center.Recordings.Days)})
 	}
 	deleted, failure := 0, h.Tidy(start)
 	for _, f := range old {
-		f.Limit = uncopyStep
+		f.Limit = deleteBatch
 		for more := !f.Before.IsZero(); more; {
-			step, err := h.Store.OldRecordings(ctx, f)
+			batch, err := h.Store.OldRecordings(ctx, f)
 			if err != nil {
 				return Delay(time.Minute, err)
 			}
-			for _, r := range step {
-				if err := h.uncopy(ctx, r); err != nil {
+			for _, r := range batch {
+				if err := h.deleteCopy(ctx, r); err != nil {
 					failure = err // the others are deleted all the same
 					continue
 				}
 				deleted++
 			}
-			if more = len(step) == uncopyStep; more {
-				f.After = step[len(step)-1]
+			if more = len(batch) == deleteBatch; more {
+				f.After = batch[len(batch)-1]
 			}
-			if h.Now().Sub(start) >= uncopyTry || ctx.Err() != nil {
+			if h.Now().Sub(start) >= deleteBudget || ctx.Err() != nil {
 				return Continue(time.Second, nil)
 			}
 		}
@@ -313,12 +313,12 @@ func (h *Recordings) forget(ctx context.Context, _ storage.Job) error {
 }
 
 // uncopy deletes the copy first, so that none is left that nobody knows of.
-func (h *Recordings) uncopy(ctx context.Context, r storage.Recording) error {
-	place, err := h.placeOf(r)
+func (h *Recordings) deleteCopy(ctx context.Context, r storage.Recording) error {
+	store, err := h.copyStoreOf(r)
 	if err != nil {
 		return err
 	}
-	if err := place.Delete(ctx, r); err != nil {
+	if err := store.Delete(ctx, r); err != nil {
 		return err
 	}
 	return h.Store.ForgetRecording(ctx, r.Call)

@@ -23,12 +23,12 @@ type RecordingCode string
 // The reasons. The first two are both "not found", and mean different things:
 // come again, or do not.
 const (
-	RecordingNotYet RecordingCode = "recording_not_yet"
-	NoRecording     RecordingCode = "no_recording"
-	NoSuchRange     RecordingCode = "range_not_satisfiable"
-	CenterAway      RecordingCode = "contact_center_away"
-	CenterFails     RecordingCode = "contact_center_fails"
-	CenterUnknown   RecordingCode = "contact_center_unknown"
+	RecordingPending         RecordingCode = "recording_not_yet"
+	NoRecording              RecordingCode = "no_recording"
+	RangeNotSatisfiable      RecordingCode = "range_not_satisfiable"
+	ContactCenterUnavailable RecordingCode = "contact_center_away"
+	ContactCenterFailed      RecordingCode = "contact_center_fails"
+	ContactCenterUnknown     RecordingCode = "contact_center_unknown"
 )
 
 // RecordingError is why there is no recording to give. Its text is fit for
@@ -55,15 +55,15 @@ func (e *RecordingError) Unwrap() error { return e.Err }
 const (
 	// Integrators report recordings that come up to half an hour late; longer
 	// than this nobody needs to wait for one that the record does not name.
-	unnamedFor = time.Hour
+	maxUnnamedDelay = time.Hour
 	// What the record names may take a day, such as after an outage at Ziwo.
-	namedFor = 24 * time.Hour
+	maxNamedDelay = 24 * time.Hour
 
-	leastAgain = 15 * time.Second
-	mostAgain  = 30 * time.Minute
+	minRecordingRetry = 15 * time.Second
+	maxRecordingRetry = 30 * time.Minute
 
-	openTimeout   = 25 * time.Second // for logging in and finding it
-	mostRecording = 512 << 20        // bytes: 8 hours of a call at 128 kbit/s
+	recordingOpenTimeout = 25 * time.Second // for logging in and finding it
+	maxRecordingBytes    = 512 << 20        // bytes: 8 hours of a call at 128 kbit/s
 )
 
 // recordingStore is what Recordings needs of a store.
@@ -81,16 +81,16 @@ type recordingStore interface {
 // sees nothing of how: no address, no token.
 type Recordings struct {
 	Store      recordingStore
-	Centers    *Centers
-	Config     *Config
-	Folder     RecordingPlace // of the data directory
-	OpenBucket func(rules.Bucket) (RecordingPlace, error)
+	Clients    *ZiwoClients
+	Config     *ConfigController
+	Local      CopyStore // of the data directory
+	OpenBucket func(rules.Bucket) (CopyStore, error)
 	Tidy       func(now time.Time) error // removes what broken downloads have left
 	Now        func() time.Time
 	Logger     *slog.Logger
 
-	mu      sync.Mutex
-	buckets []knownBucket // that were used
+	mu          sync.Mutex
+	openBuckets []openBucket // that were used
 }
 
 // RecordingPart is the part of a recording that is wanted, as in HTTP.
@@ -141,10 +141,10 @@ func (h *Recordings) Open(ctx context.Context, id string, part RecordingPart) (*
 	if err != nil {
 		return nil, fmt.Errorf("load call %q: %w", shorten(id), err)
 	}
-	kept, err := h.copied(ctx, call, part)
-	var refused *RecordingError
-	if err == nil || errors.As(err, &refused) {
-		return kept, err
+	recording, err := h.openCopy(ctx, call, part)
+	var unavailable *RecordingError
+	if err == nil || errors.As(err, &unavailable) {
+		return recording, err
 	}
 	if !errors.Is(err, storage.ErrNotFound) {
 		h.Logger.LogAttrs(ctx, slog.LevelWarn, "the copy of a recording cannot be read, so Ziwo is asked", slog.String("call", call.ID), slog.Any("error", err))
@@ -154,12 +154,12 @@ func (h *Recordings) Open(ctx context.Context, id string, part RecordingPart) (*
 
 // fetch opens a recording at Ziwo. The context is for the body, too.
 func (h *Recordings) fetch(ctx context.Context, call storage.Call, revisions []storage.Revision, part RecordingPart) (*Recording, error) {
-	if why := never(call, h.Now()); why != "" {
-		return nil, &RecordingError{Code: NoRecording, Message: why}
+	if reason := noRecordingReason(call, h.Now()); reason != "" {
+		return nil, &RecordingError{Code: NoRecording, Message: reason}
 	}
-	client, err := h.Centers.Client(call.ContactCenter)
+	client, err := h.Clients.Client(call.ContactCenter)
 	if err != nil {
-		return nil, &RecordingError{Code: CenterUnknown, Err: err,
+		return nil, &RecordingError{Code: ContactCenterUnknown, Err: err,
 			Message: fmt.Sprintf("the recording is at the contact center %q, for which the configuration has no credentials", call.ContactCenter)}
 	}
 	query := ziwo.RecordingQuery{CallID: call.CallID}
@@ -171,30 +171,30 @@ func (h *Recordings) fetch(ctx context.Context, call storage.Call, revisions []s
 	if _, ok := parseRange(part.Range); ok {
 		query.Range, query.IfRange = part.Range, part.IfRange
 	}
-	opening, cancel := context.WithCancelCause(ctx)
-	late := time.AfterFunc(openTimeout, func() { cancel(context.DeadlineExceeded) })
-	found, err := client.Recording(opening, query)
-	if !late.Stop() && err == nil { // it came in the same moment
+	openCtx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(recordingOpenTimeout, func() { cancel(context.DeadlineExceeded) })
+	found, err := client.Recording(openCtx, query)
+	if !timer.Stop() && err == nil { // it came in the same moment
 		_ = found.Body.Close()
 		err = &ziwo.APIError{Op: "fetch recording", Kind: ziwo.Unavailable, Err: context.DeadlineExceeded}
 	}
 	if err != nil {
 		cancel(nil)
-		return nil, h.missed(call, err)
+		return nil, h.fetchError(call, err)
 	}
-	if found.ContentLength > mostRecording {
+	if found.ContentLength > maxRecordingBytes {
 		_ = found.Body.Close()
 		cancel(nil)
-		return nil, &RecordingError{Code: CenterFails, Message: fmt.Sprintf("the recording has %d bytes, and at most %d are passed on", found.ContentLength, mostRecording)}
+		return nil, &RecordingError{Code: ContactCenterFailed, Message: fmt.Sprintf("the recording has %d bytes, and at most %d are passed on", found.ContentLength, maxRecordingBytes)}
 	}
 	return &Recording{
-		Body: &bounded{body: found.Body, left: mostRecording, done: func() { cancel(nil) }}, Size: found.ContentLength, Partial: found.Partial,
+		Body: &limitedBody{body: found.Body, left: maxRecordingBytes, done: func() { cancel(nil) }}, Size: found.ContentLength, Partial: found.Partial,
 		ContentType: found.ContentType, ContentRange: found.ContentRange, ETag: found.ETag, LastModified: found.LastModified, FileName: fileName(call, found.ContentType),
 	}, nil
 }
 
 // never is why a call has no recording, and will not have one; empty when it may.
-func never(c storage.Call, now time.Time) string {
+func noRecordingReason(c storage.Call, now time.Time) string {
 	switch {
 	case c.CallID == "":
 		return "the call has no callID, by which Ziwo would know its recording"
@@ -202,7 +202,7 @@ func never(c storage.Call, now time.Time) string {
 		return ""
 	case c.Result != storage.Answered && c.Result != storage.Voicemail:
 		return "the call was not recorded: nobody answered it, and no voicemail was left"
-	case age(c, now) > unnamedFor:
+	case callAge(c, now) > maxUnnamedDelay:
 		return "the call was not recorded: its record names no recording"
 	default:
 		return ""
@@ -210,7 +210,7 @@ func never(c storage.Call, now time.Time) string {
 }
 
 // age is for how long the call is over.
-func age(c storage.Call, now time.Time) time.Duration {
+func callAge(c storage.Call, now time.Time) time.Duration {
 	for _, at := range []time.Time{c.EndedAt, c.StartedAt, c.ReceivedAt} {
 		if !at.IsZero() {
 			return max(0, now.Sub(at))
@@ -221,38 +221,40 @@ func age(c storage.Call, now time.Time) time.Duration {
 
 // again is when to look for a late recording next: soon after the call, and the
 // later the longer.
-func again(old time.Duration) time.Duration { return min(max(old/2, leastAgain), mostAgain) }
+func recordingRetryDelay(old time.Duration) time.Duration {
+	return min(max(old/2, minRecordingRetry), maxRecordingRetry)
+}
 
 // missed says what it means that Ziwo did not give a recording.
-func (h *Recordings) missed(call storage.Call, err error) error {
+func (h *Recordings) fetchError(call storage.Call, err error) error {
 	out := &RecordingError{Err: err}
 	var failure *ziwo.APIError
 	if !errors.As(err, &failure) {
 		return err
 	}
-	old := age(call, h.Now())
+	old := callAge(call, h.Now())
 	switch {
 	case failure.Status == http.StatusRequestedRangeNotSatisfiable:
-		out.Code, out.Message = NoSuchRange, "the recording does not have this range"
-	case failure.Kind == ziwo.NotFound && old > namedFor:
+		out.Code, out.Message = RangeNotSatisfiable, "the recording does not have this range"
+	case failure.Kind == ziwo.NotFound && old > maxNamedDelay:
 		out.Code, out.Message = NoRecording, "Ziwo has no recording of this call, and it is too late for one to come"
 	case failure.Kind == ziwo.NotFound:
-		out.Code, out.Message, out.RetryAfter = RecordingNotYet, "the recording is not there yet; Ziwo takes a while to store it", again(old)
+		out.Code, out.Message, out.RetryAfter = RecordingPending, "the recording is not there yet; Ziwo takes a while to store it", recordingRetryDelay(old)
 	case failure.Kind == ziwo.Unavailable, failure.Kind == ziwo.RateLimited:
-		out.Code, out.Message, out.RetryAfter = CenterAway, "Ziwo does not give the recording now; try again", max(failure.RetryAfter, 5*time.Second)
+		out.Code, out.Message, out.RetryAfter = ContactCenterUnavailable, "Ziwo does not give the recording now; try again", max(failure.RetryAfter, 5*time.Second)
 	case failure.Kind == ziwo.Unauthorized:
-		out.Code, out.Message = CenterFails, "Ziwo does not take the credentials of the configuration, or they may not fetch recordings"
+		out.Code, out.Message = ContactCenterFailed, "Ziwo does not take the credentials of the configuration, or they may not fetch recordings"
 	default:
-		out.Code, out.Message = CenterFails, "what Ziwo answered is no recording; recordings.styles of the contact center may name another address"
+		out.Code, out.Message = ContactCenterFailed, "what Ziwo answered is no recording; recordings.styles of the contact center may name another address"
 	}
 	return out
 }
 
-var unfitForFiles = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
+var unsafeFileChars = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
 
 // fileName is what a recording is called when it is saved.
 func fileName(c storage.Call, contentType string) string {
-	return unfitForFiles.ReplaceAllString(c.CallID, "_") + extension(contentType)
+	return unsafeFileChars.ReplaceAllString(c.CallID, "_") + extension(contentType)
 }
 
 // extension is how the names of files of a type end.
@@ -270,7 +272,7 @@ func extension(contentType string) string {
 }
 
 // bounded is a body that ends with an error where it is longer than allowed.
-type bounded struct {
+type limitedBody struct {
 	body io.ReadCloser
 	left int64
 	done func()
@@ -278,7 +280,7 @@ type bounded struct {
 
 var errTooLong = errors.New("the recording is longer than allowed")
 
-func (b *bounded) Read(p []byte) (int, error) {
+func (b *limitedBody) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
 	if b.left -= int64(n); b.left < 0 {
 		return 0, errTooLong
@@ -286,7 +288,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *bounded) Close() error {
+func (b *limitedBody) Close() error {
 	err := b.body.Close()
 	b.done()
 	return err

@@ -35,14 +35,14 @@ const (
 )
 
 // Planned is one call tracker of a plan.
-type Planned struct {
-	Action  PlanAction
-	Tracker string // its id in the document; empty when it is unmanaged
-	Want    ziwo.Tracker
-	Have    ziwo.Tracker // zero when it is to be created
-	Changes []Change
-	Stale   bool // unmanaged, and its addresses are ours
-	block   bool // its blocking has to change
+type PlannedTracker struct {
+	Action       PlanAction
+	Tracker      string // its id in the document; empty when it is unmanaged
+	Want         ziwo.Tracker
+	Have         ziwo.Tracker // zero when it is to be created
+	Changes      []Change
+	Stale        bool // unmanaged, and its addresses are ours
+	blockChanges bool // its blocking has to change
 }
 
 // Change is one field that differs. Of keys no value is told.
@@ -52,11 +52,11 @@ type Change struct{ Field, From, To string }
 // has. A tracker of Ziwo belongs to one of the document by its name, or else by
 // its start address. Where a list has several keys, Ziwo is given the first. A
 // tracker that cannot be registered is an error.
-func (r Registration) Plan(set *rules.Set, contactCenter string, have []ziwo.Tracker) ([]Planned, error) {
+func (r Registration) Plan(set *rules.Set, contactCenter string, have []ziwo.Tracker) ([]PlannedTracker, error) {
 	var (
-		plan  []Planned
-		taken = map[string]bool{}
-		errs  []error
+		plan    []PlannedTracker
+		matched = map[string]bool{}
+		errs    []error
 	)
 	doc := set.Document()
 	for _, id := range set.Trackers() {
@@ -64,31 +64,31 @@ func (r Registration) Plan(set *rules.Set, contactCenter string, have []ziwo.Tra
 		if router.ContactCenter() != contactCenter {
 			continue
 		}
-		want, err := r.wanted(id, doc.Trackers[id])
+		want, err := r.desired(id, doc.Trackers[id])
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		at := slices.IndexFunc(have, func(t ziwo.Tracker) bool { return t.Name == id })
 		if at < 0 {
-			at = slices.IndexFunc(have, func(t ziwo.Tracker) bool { return t.StartRequestURL == want.StartRequestURL && !taken[t.ID] })
+			at = slices.IndexFunc(have, func(t ziwo.Tracker) bool { return t.StartRequestURL == want.StartRequestURL && !matched[t.ID] })
 		}
 		if at < 0 {
-			plan = append(plan, Planned{Action: PlanCreate, Tracker: id, Want: want, block: *want.Blocked})
+			plan = append(plan, PlannedTracker{Action: PlanCreate, Tracker: id, Want: want, blockChanges: *want.Blocked})
 			continue
 		}
-		taken[have[at].ID] = true
-		plan = append(plan, compare(id, want, have[at]))
+		matched[have[at].ID] = true
+		plan = append(plan, compareTracker(id, want, have[at]))
 	}
 	for _, t := range have {
-		if !taken[t.ID] {
-			plan = append(plan, Planned{Action: PlanUnmanaged, Have: t, Stale: strings.HasPrefix(t.StartRequestURL, r.PublicURL+"/callTrackers/")})
+		if !matched[t.ID] {
+			plan = append(plan, PlannedTracker{Action: PlanUnmanaged, Have: t, Stale: strings.HasPrefix(t.StartRequestURL, r.PublicURL+"/callTrackers/")})
 		}
 	}
 	return plan, errors.Join(errs...)
 }
 
-func (r Registration) wanted(id string, doc rules.Tracker) (ziwo.Tracker, error) {
+func (r Registration) desired(id string, doc rules.Tracker) (ziwo.Tracker, error) {
 	base := r.PublicURL + "/callTrackers/" + url.PathEscape(id)
 	blocked := doc.Blocked
 	t := ziwo.Tracker{
@@ -114,8 +114,8 @@ func (r Registration) wanted(id string, doc rules.Tracker) (ziwo.Tracker, error)
 	return t, err
 }
 
-func compare(id string, want, have ziwo.Tracker) Planned {
-	p := Planned{Action: PlanUnchanged, Tracker: id, Want: want, Have: have}
+func compareTracker(id string, want, have ziwo.Tracker) PlannedTracker {
+	p := PlannedTracker{Action: PlanUnchanged, Tracker: id, Want: want, Have: have}
 	// What the document does not say stays as it is.
 	p.Want.ID, p.Want.Name = have.ID, have.Name
 	p.Want.WelcomePlayback, p.Want.ErrorPlayback = have.WelcomePlayback, have.ErrorPlayback
@@ -131,7 +131,7 @@ func compare(id string, want, have ziwo.Tracker) Planned {
 	changedKey(&p, "endRequestAPIKey", have.EndRequestKey, want.EndRequestKey)
 	changed("endRequestTimeout", milliseconds(have.EndTimeout), milliseconds(want.EndTimeout))
 	if have.Blocked != nil && *have.Blocked != *want.Blocked {
-		p.block = true
+		p.blockChanges = true
 		changed("blocked", fmt.Sprint(*have.Blocked), fmt.Sprint(*want.Blocked))
 	}
 	if len(p.Changes) > 0 {
@@ -140,17 +140,17 @@ func compare(id string, want, have ziwo.Tracker) Planned {
 	return p
 }
 
-func changedKey(p *Planned, field, have, want string) {
+func changedKey(p *PlannedTracker, field, have, want string) {
 	if have == want {
 		return
 	}
-	say := func(key string, otherwise string) string {
+	describe := func(key string, otherwise string) string {
 		if key == "" {
 			return "none"
 		}
 		return otherwise
 	}
-	p.Changes = append(p.Changes, Change{field, say(have, "another"), say(want, "that of the document")})
+	p.Changes = append(p.Changes, Change{field, describe(have, "another"), describe(want, "that of the document")})
 }
 
 func milliseconds(d time.Duration) string {
@@ -169,20 +169,20 @@ type trackerAdmin interface {
 }
 
 // Apply does what the plan says of one tracker. Doing it again does no harm.
-func (p Planned) Apply(ctx context.Context, c trackerAdmin) error {
+func (p PlannedTracker) Apply(ctx context.Context, c trackerAdmin) error {
 	var err error
 	switch p.Action {
 	case PlanCreate:
 		err = c.CreateTracker(ctx, p.Want)
 	case PlanUpdate:
-		only := len(p.Changes) == 1 && p.block
-		if !only {
+		onlyBlocking := len(p.Changes) == 1 && p.blockChanges
+		if !onlyBlocking {
 			err = c.UpdateTracker(ctx, p.Want)
 		}
 	default:
 		return nil
 	}
-	if err != nil || !p.block {
+	if err != nil || !p.blockChanges {
 		return err
 	}
 	if name := cmp.Or(p.Want.ID, p.Want.Name); *p.Want.Blocked {

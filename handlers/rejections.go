@@ -26,7 +26,7 @@ type Rejections struct {
 // Add records a rejection in the background; its ID and At are filled in.
 func (h *Rejections) Add(r storage.Rejection) {
 	r.ID, r.At = newID(), h.Now().UTC().Truncate(time.Microsecond)
-	h.Queue.Offer(r)
+	h.Queue.Add(r)
 	h.Metrics.rejections.WithLabelValues(r.Reason).Inc()
 }
 

@@ -20,16 +20,16 @@ type retentionStore interface {
 // at a time does it, and another one goes on where it was stopped.
 type Retention struct {
 	Store  retentionStore
-	Config *Config
+	Config *ConfigController
 	Now    func() time.Time
 	Logger *slog.Logger
 }
 
 const (
 	retentionKind    = "retention"
-	retentionStep    = 200                   // calls in a transaction, for which end calls may wait
+	retentionBatch   = 200                   // calls in a transaction, for which end calls may wait
 	retentionPause   = 20 * time.Millisecond // between the steps that changed something
-	retentionTry     = 30 * time.Second      // of working; then it goes on as a try of its own
+	retentionBudget  = 30 * time.Second      // of working; then it goes on as a try of its own
 	retentionTimeout = time.Minute
 )
 
@@ -42,33 +42,33 @@ func (h *Retention) Kind() JobKind {
 // changes nothing.
 func (h *Retention) Schedule(ctx context.Context) error {
 	now := h.Now().UTC()
-	if f := h.forget(now); f.Raw.IsZero() && f.Personal.IsZero() {
+	if f := h.cutoffs(now); f.Raw.IsZero() && f.Personal.IsZero() {
 		return nil
 	}
 	return h.Store.AddJobs(ctx, now, []storage.NewJob{{Kind: retentionKind, Key: now.Format(time.DateOnly)}})
 }
 
 // forget is what is older than the configuration in force keeps it.
-func (h *Retention) forget(now time.Time) (f storage.Forget) {
-	live := h.Config.Live()
-	if live == nil || live.Set.Document().Retention == nil {
+func (h *Retention) cutoffs(now time.Time) (f storage.Forget) {
+	snapshot := h.Config.Current()
+	if snapshot == nil || snapshot.Set.Document().Retention == nil {
 		return f
 	}
-	keep := live.Set.Document().Retention
-	before := func(days int) time.Time {
+	keep := snapshot.Set.Document().Retention
+	cutoff := func(days int) time.Time {
 		if days <= 0 {
 			return time.Time{}
 		}
 		return now.AddDate(0, 0, -days)
 	}
-	f.Raw, f.Personal = before(keep.RawDays), before(keep.PersonalDays)
+	f.Raw, f.Personal = cutoff(keep.RawDays), cutoff(keep.PersonalDays)
 	return f
 }
 
 func (h *Retention) run(ctx context.Context, j storage.Job) error {
 	start := h.Now().UTC()
-	f := h.forget(start)
-	f.After, f.Limit = string(j.Payload), retentionStep
+	f := h.cutoffs(start)
+	f.After, f.Limit = string(j.Payload), retentionBatch
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	var calls, decisions int
@@ -87,7 +87,7 @@ func (h *Retention) run(ctx context.Context, j storage.Job) error {
 		if f.After == "" {
 			break
 		}
-		if h.Now().Sub(start) >= retentionTry {
+		if h.Now().Sub(start) >= retentionBudget {
 			return Continue(0, []byte(f.After))
 		}
 		if done.Calls+done.Decisions > 0 {

@@ -57,7 +57,7 @@ type secretStore interface {
 type Secrets struct {
 	Store  secretStore
 	Vault  *Vault
-	Config *Config
+	Config *ConfigController
 	Now    func() time.Time
 }
 
@@ -130,7 +130,7 @@ func (h *Secrets) Get(ctx context.Context, name string) (SecretView, error) {
 }
 
 func (h *Secrets) view(s storage.Secret) SecretView {
-	return SecretView{Name: s.Name, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt, InUse: h.Config.refersTo(s.Name)}
+	return SecretView{Name: s.Name, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt, InUse: h.Config.references(s.Name)}
 }
 
 // Put stores a secret, sealed, and puts it in force where the configuration
@@ -184,7 +184,7 @@ func (h *Secrets) Put(ctx context.Context, name string, in SecretInput) (SecretV
 //	@Security	Bearer
 //	@Router		/api/v1/secrets/{name} [delete]
 func (h *Secrets) Delete(ctx context.Context, name string) error {
-	if h.Config.refersTo(name) {
+	if h.Config.references(name) {
 		return fmt.Errorf("secret %q: the configuration refers to it: %w", shorten(name), storage.ErrConflict)
 	}
 	if err := h.Store.DeleteSecret(ctx, name); err != nil {
@@ -196,7 +196,7 @@ func (h *Secrets) Delete(ctx context.Context, name string) error {
 // Secret opens a secret that the last good document refers to; storage.ErrNotFound
 // when it refers to none of that name.
 func (l LastGood) Secret(v *Vault, name string) (string, error) {
-	sealed, ok := l.sealed()[name]
+	sealed, ok := l.sealedSecrets()[name]
 	if !ok {
 		return "", fmt.Errorf("secret %q: %w", shorten(name), storage.ErrNotFound)
 	}

@@ -14,7 +14,7 @@ import (
 
 // Simulator answers what would happen to a call.
 type Simulator struct {
-	Config         *Config
+	Config         *ConfigController
 	Numbers        *Numbers
 	VoicemailField string // of the answer; empty leaves the flag out
 	Now            func() time.Time
@@ -88,7 +88,7 @@ func (h *Simulator) SimulateIn(set *rules.Set, in SimulateInput) (Simulation, er
 	if !ok {
 		return Simulation{}, invalid("tracker", "there is no tracker %q", shorten(in.Tracker))
 	}
-	start, err := startOf(in.Call)
+	start, err := parseStart(in.Call)
 	if err != nil {
 		return Simulation{}, err
 	}
@@ -101,11 +101,11 @@ func (h *Simulator) SimulateIn(set *rules.Set, in SimulateInput) (Simulation, er
 
 func (h *Simulator) set(document string) (*rules.Set, error) {
 	if document == "" {
-		live := h.Config.Live()
-		if live == nil {
+		snapshot := h.Config.Current()
+		if snapshot == nil {
 			return nil, ErrNoConfig
 		}
-		return live.Set, nil
+		return snapshot.Set, nil
 	}
 	format := rules.YAML
 	if bytes.HasPrefix(bytes.TrimSpace([]byte(document)), []byte("{")) {
@@ -121,7 +121,7 @@ func (h *Simulator) set(document string) (*rules.Set, error) {
 
 // startOf reads a call as a start request is read, so that a simulation knows
 // the same names.
-func startOf(call map[string]any) (ziwo.Start, error) {
+func parseStart(call map[string]any) (ziwo.Start, error) {
 	body, err := json.Marshal(call)
 	if err != nil {
 		return ziwo.Start{}, invalid("call", "%v", err)
@@ -137,7 +137,7 @@ func startOf(call map[string]any) (ziwo.Start, error) {
 }
 
 func simulate(router *rules.Router, start ziwo.Start, numbers *Numbers, at time.Time, customer *rules.Customer, voicemailField string) Simulation {
-	facts := factsOf(start, router, numbers, at)
+	facts := startFacts(start, router, numbers, at)
 	facts.Customer = customer
 	decision, trace := router.Explain(facts)
 	return Simulation{
@@ -175,7 +175,7 @@ func RunTests(set *rules.Set) []TestResult {
 		for name, value := range test.Call {
 			call[name] = value.Text
 		}
-		start, err := startOf(call)
+		start, err := parseStart(call)
 		if err != nil {
 			results[i].Failures = []string{err.Error()}
 			continue
@@ -183,12 +183,12 @@ func RunTests(set *rules.Set) []TestResult {
 		router, _ := set.Router(test.Tracker) // compile has checked that it exists
 		got := simulate(router, start, numbers, test.At, (*CustomerFacts)(test.Customer).facts(), "")
 		results[i].Trace = got.Trace
-		results[i].Failures = unmet(test.Expect, got)
+		results[i].Failures = unmetExpectations(test.Expect, got)
 	}
 	return results
 }
 
-func unmet(want rules.Expectation, got Simulation) []string {
+func unmetExpectations(want rules.Expectation, got Simulation) []string {
 	var out []string
 	if want.Route != nil && *want.Route != got.Route {
 		out = append(out, fmt.Sprintf("expected route %q, got %q", *want.Route, got.Route))

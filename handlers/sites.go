@@ -11,25 +11,25 @@ import (
 )
 
 // nextAhead is how far ahead the page of a site looks for a change of its hours.
-const nextAhead = 366 * 24 * time.Hour
+const scheduleHorizon = 366 * 24 * time.Hour
 
 // Page is what the page for a site's owner shows: the lines to paste, the button
 // as it is now, and what is missing. It holds nothing that the site's scripts do
 // not tell everyone. Errors: *UnknownEmbed.
 func (e *Embeds) Page(site string) (web.SitePage, error) {
-	live := e.Config.Live()
-	if live == nil {
+	snapshot := e.Config.Current()
+	if snapshot == nil {
 		return web.SitePage{}, &UnknownEmbed{"no configuration is in force on this server yet"}
 	}
-	doc, ok := live.Set.Document().Sites[site]
+	doc, ok := snapshot.Set.Document().Sites[site]
 	if !ok {
 		return web.SitePage{}, &UnknownEmbed{fmt.Sprintf("there is no site %q on this server; look at sites: in the configuration", shorten(site))}
 	}
 	page := web.SitePage{Site: site}
 	if doc.WebCallback != nil {
-		page.Embeds = append(page.Embeds, e.line(web.WebCallback, site, "Call-me-back button",
+		page.Embeds = append(page.Embeds, e.snippet(web.WebCallback, site, "Call-me-back button",
 			"Paste this line once, anywhere in the page.", "", "https://webcallback.ziwo.io"))
-		button := e.button(live.Set, doc)
+		button := e.button(snapshot.Set, doc)
 		page.Button = &button
 	}
 	attribute := ""
@@ -41,17 +41,17 @@ func (e *Embeds) Page(site string) (web.SitePage, error) {
 		if doc.Popup != nil {
 			about += " It also opens the caller’s page. Your page puts a fresh token in place of the dots, from POST /api/v1/sites/" + site + "/token; on pages that only agents can open, data-key with the site’s key does as well."
 		}
-		page.Embeds = append(page.Embeds, e.line(web.Jorel, site, "Web phone", about, attribute, "https://jorel.ziwo.io"))
+		page.Embeds = append(page.Embeds, e.snippet(web.Jorel, site, "Web phone", about, attribute, "https://jorel.ziwo.io"))
 	}
 	if doc.Popup != nil {
 		about := "For pages that have Ziwo’s phone already."
-		page.Embeds = append(page.Embeds, e.line(web.Popup, site, "Pop-up alone", about, attribute, ""))
+		page.Embeds = append(page.Embeds, e.snippet(web.Popup, site, "Pop-up alone", about, attribute, ""))
 	}
-	page.Checks = e.checks(live.Set, doc)
+	page.Checks = e.checks(snapshot.Set, doc)
 	return page, nil
 }
 
-func (e *Embeds) line(kind web.Kind, site, title, about, attributes, host string) web.SiteEmbed {
+func (e *Embeds) snippet(kind web.Kind, site, title, about, attributes, host string) web.SiteEmbed {
 	release := kind.Release()
 	hosts := strings.TrimSpace(e.PublicURL + " " + host)
 	policy := fmt.Sprintf("script-src %s; connect-src %s", hosts, e.PublicURL)
@@ -65,9 +65,9 @@ func (e *Embeds) line(kind web.Kind, site, title, about, attributes, host string
 
 func (e *Embeds) button(set *rules.Set, site rules.Site) web.SiteButton {
 	doc, now := site.WebCallback, e.Now()
-	always := doc.Offline != nil && *doc.Offline
+	alwaysOffline := doc.Offline != nil && *doc.Offline
 	hours := set.Hours(site.OfflineOutside)
-	b := web.SiteButton{Offline: always || !hours.Open(now), Extensions: doc.Extensions}
+	b := web.SiteButton{Offline: alwaysOffline || !hours.Open(now), Extensions: doc.Extensions}
 
 	class := positionClass(doc)
 	corners := []string{"top-left", "top-middle", "top-right", "bottom-left", "bottom-middle", "bottom-right"}
@@ -82,13 +82,13 @@ func (e *Embeds) button(set *rules.Set, site rules.Site) web.SiteButton {
 
 	names := strings.Join(site.OfflineOutside, " or ")
 	switch {
-	case always:
+	case alwaysOffline:
 		b.Why = "always: the configuration says offline"
 	case hours.Always():
 		b.Why = "always: no schedule closes it"
 	default:
 		b.Why = "by the schedule " + names
-		if at, ok := hours.Change(now, now.Add(nextAhead)); ok {
+		if at, ok := hours.Change(now, now.Add(scheduleHorizon)); ok {
 			zone := hours.Zone()
 			b.Next, b.NextText = at.UTC().Format(time.RFC3339), at.In(zone).Format("Monday 2 January 2006, 15:04")+" ("+zone.String()+")"
 			b.NextState = "Opens"

@@ -11,7 +11,7 @@ import (
 )
 
 // inputs checks the validate tags of inputs; errors name JSON fields.
-var inputs = sync.OnceValue(func() *validator.Validate {
+var inputValidator = sync.OnceValue(func() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())
 	v.RegisterTagNameFunc(func(f reflect.StructField) string {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -22,20 +22,20 @@ var inputs = sync.OnceValue(func() *validator.Validate {
 
 // validateInput returns an *Invalid that names every field that is wrong.
 func validateInput(in any) error {
-	err := inputs().Struct(in)
-	var wrong validator.ValidationErrors
-	if !errors.As(err, &wrong) {
+	err := inputValidator().Struct(in)
+	var fieldErrs validator.ValidationErrors
+	if !errors.As(err, &fieldErrs) {
 		return err
 	}
 	out := &Invalid{}
-	for _, f := range wrong {
+	for _, f := range fieldErrs {
 		_, path, _ := strings.Cut(f.Namespace(), ".")
-		out.Errors = append(out.Errors, FieldError{Path: path, Message: complaint(f)})
+		out.Errors = append(out.Errors, FieldError{Path: path, Message: fieldMessage(f)})
 	}
 	return out
 }
 
-func complaint(f validator.FieldError) string {
+func fieldMessage(f validator.FieldError) string {
 	switch f.Tag() {
 	case "required":
 		return "is missing"

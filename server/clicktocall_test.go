@@ -139,7 +139,7 @@ func TestClickToCallWhenZiwoFails(t *testing.T) {
 
 func TestClickToCallAsksWhichContactCenterIsMeant(t *testing.T) {
 	r := withZiwo(t, ziwotest.Options{})
-	api := r.s.config.Live().Set.Document().ContactCenters["aldebaran"].API
+	api := r.s.config.Current().Set.Document().ContactCenters["aldebaran"].API
 	_, _, key := r.ziwo.Credentials()
 	h := serve(t, `
 contact_centers:

@@ -57,8 +57,8 @@ func (m *requestMetrics) observe(method, route string, next echo.HandlerFunc) ec
 }
 
 // registerState exposes what is read at the time of a scrape.
-func registerState(registry prometheus.Registerer, config *handlers.Config,
-	decisions *handlers.Queue[handlers.Decided], rejections *handlers.Queue[storage.Rejection], ready func() bool,
+func registerState(registry prometheus.Registerer, config *handlers.ConfigController,
+	decisions *handlers.Queue[handlers.DecisionRecord], rejections *handlers.Queue[storage.Rejection], ready func() bool,
 ) {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -74,7 +74,7 @@ func registerState(registry prometheus.Registerer, config *handlers.Config,
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, read))
 	}
 	gauge("calltracker_config_version", "Version of the configuration in force; 0 when there is none.", nil, func() float64 {
-		if live := config.Live(); live != nil {
+		if live := config.Current(); live != nil {
 			return float64(live.Version.Version)
 		}
 		return 0

@@ -205,7 +205,7 @@ func TestOldCopiesAreDeleted(t *testing.T) {
 	r.servesCopy(young, youngCall)
 
 	// The voice goes with who called.
-	api := r.s.config.Live().Set.Document().ContactCenters["aldebaran"].API
+	api := r.s.config.Current().Set.Document().ContactCenters["aldebaran"].API
 	document := strings.Replace(documentFor(r.ziwo, api), "webhook_keys: [hook-key-1]}", "webhook_keys: [hook-key-1], recordings: {keep: data_directory}}", 1)
 	gone, _ := r.heard("gone", 9*24*time.Hour, nil)
 	r.jobOf("recording", gone, "done", "")

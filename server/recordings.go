@@ -18,8 +18,8 @@ import (
 
 func newRecordings(s *server) *handlers.Recordings {
 	return &handlers.Recordings{
-		Store: s.store, Centers: s.centers, Config: s.config, Folder: s.folder, Tidy: s.folder.Tidy, Now: time.Now, Logger: s.logger,
-		OpenBucket: func(b rules.Bucket) (handlers.RecordingPlace, error) {
+		Store: s.store, Clients: s.centers, Config: s.config, Local: s.folder, Tidy: s.folder.Tidy, Now: time.Now, Logger: s.logger,
+		OpenBucket: func(b rules.Bucket) (handlers.CopyStore, error) {
 			return recordings.NewBucket(recordings.BucketOptions{
 				Endpoint: b.Endpoint, Region: b.Region, Bucket: b.Bucket, Prefix: b.Prefix, AccessKey: b.AccessKey.Reveal(), SecretKey: b.SecretKey.Reveal(),
 			}, s.folder)
@@ -130,13 +130,13 @@ func (s *server) headRecording(c echo.Context) error { return s.getRecording(c) 
 // recordingStatus is status for recordings.
 func recordingStatus(err *handlers.RecordingError) int {
 	switch err.Code {
-	case handlers.RecordingNotYet, handlers.NoRecording:
+	case handlers.RecordingPending, handlers.NoRecording:
 		return http.StatusNotFound
-	case handlers.NoSuchRange:
+	case handlers.RangeNotSatisfiable:
 		return http.StatusRequestedRangeNotSatisfiable
-	case handlers.CenterAway:
+	case handlers.ContactCenterUnavailable:
 		return http.StatusServiceUnavailable
-	case handlers.CenterUnknown:
+	case handlers.ContactCenterUnknown:
 		return http.StatusConflict
 	default:
 		return http.StatusBadGateway

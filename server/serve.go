@@ -49,24 +49,24 @@ type server struct {
 	store    *sqlstore.Store
 	cache    shared
 	redis    *cache.Redis // nil without one
-	config   *handlers.Config
+	config   *handlers.ConfigController
 	requests *requestMetrics
 	registry *prometheus.Registry
 
 	applyLater *handlers.ConfigInput // nil unless the database was away when it was to be applied
 
 	outbox *outbox
-	keeper *handlers.Keeper
+	keeper *handlers.Intake
 
 	calls        *handlers.CallTracker
-	decisions    *handlers.Queue[handlers.Decided]
+	decisions    *handlers.Queue[handlers.DecisionRecord]
 	refused      *handlers.Queue[storage.Rejection]
 	rejections   *handlers.Rejections
 	stored       *handlers.Calls
 	decided      *handlers.Decisions
 	secrets      *handlers.Secrets
 	directory    *crm.Directory
-	enricher     *handlers.Enricher
+	enricher     *handlers.LookupWorker
 	connections  *handlers.Connections
 	crmTransport *http.Transport
 	simulator    *handlers.Simulator
@@ -75,7 +75,7 @@ type server struct {
 	runner       *handlers.Runner
 	jobs         *handlers.Jobs
 	tasks        *handlers.Tasks
-	centers      *handlers.Centers
+	centers      *handlers.ZiwoClients
 	clicker      *handlers.ClickToCall
 	recordings   *handlers.Recordings
 	folder       *recordings.Folder
@@ -154,9 +154,9 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 		return nil, fmt.Errorf("schema: %w", err)
 	}
 	counts := handlers.NewMetrics(s.registry)
-	s.config = &handlers.Config{
-		Store: store, Vault: vault, Keeper: lastGood{path: set.path(lastGoodFile)}, Env: os.LookupEnv, Now: time.Now,
-		Metrics: counts, Logger: logger, LookEvery: set.lookEvery,
+	s.config = &handlers.ConfigController{
+		Store: store, Vault: vault, LastGood: lastGood{path: set.path(lastGoodFile)}, Env: os.LookupEnv, Now: time.Now,
+		Metrics: counts, Logger: logger, PollInterval: set.lookEvery,
 	}
 	s.crmTransport = crmTransport()
 	s.directory = crm.NewDirectory(crm.Options{
@@ -172,25 +172,25 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 		}
 	}()
 	s.outbox = spooled
-	s.keeper = &handlers.Keeper{Store: store, Spool: s.outbox, Metrics: counts, Now: time.Now, Logger: logger}
+	s.keeper = &handlers.Intake{Store: store, Spool: s.outbox, Metrics: counts, Now: time.Now, Logger: logger}
 	numbers := handlers.NewNumbers()
 	s.refused = handlers.NewQueue("rejections", rejectionQueue, logger, store.RecordRejections)
 	s.rejections = &handlers.Rejections{Store: store, Queue: s.refused, Metrics: counts, Now: time.Now}
 	s.calls = &handlers.CallTracker{
-		Config: s.config, Store: store, Keeper: s.keeper, Counter: s.cache, Customers: s.directory,
+		Config: s.config, Store: store, Intake: s.keeper, Counter: s.cache, Customers: s.directory,
 		Numbers: numbers, Metrics: counts, Now: time.Now,
 	}
 	s.decisions = handlers.NewQueue("decisions", decisionQueue, logger, s.calls.RecordDecisions)
 	s.calls.Decisions = s.decisions
-	s.enricher = &handlers.Enricher{Store: store, Directory: s.directory, Now: time.Now, Logger: logger}
-	s.stored = &handlers.Calls{Store: store, Config: s.config, Soon: s.enricher.Soon}
+	s.enricher = &handlers.LookupWorker{Store: store, Directory: s.directory, Now: time.Now, Logger: logger}
+	s.stored = &handlers.Calls{Store: store, Config: s.config, LookupExpected: s.enricher.LookupExpected}
 	s.decided = &handlers.Decisions{Store: store, Config: s.config}
 	s.secrets = &handlers.Secrets{Store: store, Vault: vault, Config: s.config, Now: time.Now}
 	s.simulator = &handlers.Simulator{Config: s.config, Numbers: numbers, VoicemailField: set.voicemailField, Now: time.Now}
 	s.embeds = &handlers.Embeds{Config: s.config, PublicURL: set.publicURL, Now: time.Now}
 	s.popups = &handlers.Popup{Config: s.config, Directory: s.directory, Counter: s.cache, Numbers: numbers, Key: tokenKey(set.secretKey), Now: time.Now}
-	s.centers = &handlers.Centers{Config: s.config}
-	s.clicker = &handlers.ClickToCall{Config: s.config, Centers: s.centers, Numbers: numbers, Logger: logger}
+	s.centers = &handlers.ZiwoClients{Config: s.config}
+	s.clicker = &handlers.ClickToCall{Config: s.config, Clients: s.centers, Numbers: numbers, Logger: logger}
 	if s.folder, err = recordings.OpenFolder(set.path(recordingsFolder)); err != nil {
 		return nil, err
 	}
@@ -203,15 +203,15 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	s.recordings = newRecordings(s)
 	s.calls.Jobs = s.recordings.Jobs
 	s.wallboard = handlers.NewWallboard(handlers.WallboardOptions{
-		Store: store, Config: s.config, Centers: s.centers, Numbers: numbers, Now: time.Now, Logger: logger, Every: set.liveEvery,
+		Store: store, Config: s.config, Clients: s.centers, Numbers: numbers, Now: time.Now, Logger: logger, PollInterval: set.liveEvery,
 	})
 	s.reconciler = handlers.NewReconciler(handlers.Reconciler{
-		Centers: s.centers, Config: s.config, Calls: s.calls, Store: store, Metrics: counts, Now: time.Now, Logger: logger,
+		Clients: s.centers, Config: s.config, Calls: s.calls, Store: store, Metrics: counts, Now: time.Now, Logger: logger,
 		Every: set.reconcileEvery,
 	})
 	s.prepareJobs(counts)
 	s.requests = newRequestMetrics(s.registry)
-	registerState(s.registry, s.config, s.decisions, s.refused, func() bool { return store.Ready() && !s.keeper.Away() })
+	registerState(s.registry, s.config, s.decisions, s.refused, func() bool { return store.Ready() && !s.keeper.Spooling() })
 	registerSpool(s.registry, s.outbox.Stats, s.keeper.Spooled)
 	registerWallboard(s.registry, s.wallboard)
 	if s.redis != nil {
@@ -231,7 +231,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 // last good document can answer do not wait for a database that hangs.
 func (s *server) load(ctx context.Context, apply *handlers.ConfigInput) error {
 	limit := prepareTimeout
-	if _, err := s.config.Keeper.Kept(); err == nil {
+	if _, err := s.config.LastGood.Load(); err == nil {
 		limit = prepareQuickly
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -246,7 +246,7 @@ func (s *server) load(ctx context.Context, apply *handlers.ConfigInput) error {
 	loaded := s.config.Load(ctx)
 	if apply != nil { // whatever was in force, or could not be, makes way
 		_, err := s.config.Apply(ctx, *apply)
-		if errors.Is(err, storage.ErrUnavailable) && s.config.Live() != nil {
+		if errors.Is(err, storage.ErrUnavailable) && s.config.Current() != nil {
 			s.applyLater = apply
 			s.logger.Error("the file cannot be stored yet; the last good configuration serves until then", slog.Any("error", err))
 			return nil
@@ -410,10 +410,10 @@ func (s *server) readiness(c echo.Context) readiness {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), pingTimeout)
 	defer cancel()
 	r := readiness{Status: "ready", Database: part{State: "ok"}, Configuration: part{State: "empty"}, StartCalls: true, EndCalls: true}
-	if live := s.config.Live(); live != nil {
+	if live := s.config.Current(); live != nil {
 		r.Configuration = part{State: "ok", Version: live.Version.Version}
 	}
-	if behind := s.config.Behind(); behind != nil && s.config.Live() != nil {
+	if behind := s.config.Pending(); behind != nil && s.config.Current() != nil {
 		r.Configuration.State = "behind"
 		r.Configuration.Error = fmt.Sprintf("version %d cannot be used here, the log says why; the one before serves", behind.Version)
 	}
@@ -439,7 +439,7 @@ func (s *server) readiness(c echo.Context) readiness {
 	err := s.store.Ping(ctx)
 	switch {
 	case err != nil:
-	case s.keeper.Away():
+	case s.keeper.Spooling():
 		err = errTakesNothing
 	case s.settings.databaseURL == "" && errors.Is(unspooled, spool.ErrFull):
 		err = unspooled // SQLite answers, but its file is on the same disk
@@ -450,7 +450,7 @@ func (s *server) readiness(c echo.Context) readiness {
 		// Without the database an empty configuration may be one that could not be read.
 		r.StartCalls = r.Configuration.State != "empty"
 	}
-	r.EndCalls = (err == nil || unspooled == nil) && !s.keeper.Refusing()
+	r.EndCalls = (err == nil || unspooled == nil) && !s.keeper.Failing()
 	if !r.StartCalls || !r.EndCalls {
 		r.Status = "failing"
 	}

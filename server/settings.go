@@ -48,7 +48,7 @@ type settings struct {
 	publicURL      string        // without a slash at the end
 	voicemailField string
 	reconcileEvery time.Duration // 0: never
-	lookEvery      time.Duration // handlers.Config.LookEvery; only tests set it
+	lookEvery      time.Duration // handlers.ConfigController.PollInterval; only tests set it
 	liveEvery      time.Duration // between two looks at a contact center; only tests have another than the default
 	trustedProxies []netip.Prefix
 	drivers        []crm.Driver // the CRMs that connections may name

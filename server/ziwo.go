@@ -24,7 +24,7 @@ const largestPooled = 64 << 10
 // request itself.
 func (s *server) startCall(c echo.Context) error {
 	req := c.Request()
-	line, err := s.calls.Admit(c.Param("tracker"), handlers.StartSide, presentedKey(req), address(c))
+	line, err := s.calls.Authorize(c.Param("tracker"), handlers.EndpointStartCall, presentedKey(req), address(c))
 	if err == nil && line.Blocked() {
 		err = handlers.ErrBlocked
 	}
@@ -59,24 +59,24 @@ func (s *server) startCall(c echo.Context) error {
 // endCall keeps the record of a call. The answer comes after the record is on
 // disk.
 func (s *server) endCall(c echo.Context) error {
-	line, err := s.calls.Admit(c.Param("tracker"), handlers.EndSide, presentedKey(c.Request()), address(c))
+	line, err := s.calls.Authorize(c.Param("tracker"), handlers.EndpointEndCall, presentedKey(c.Request()), address(c))
 	if err != nil {
 		s.answerZiwoError(c, err, 0)
 		return nil
 	}
-	return s.keepRecord(c, line.Blocked(), func(r handlers.Record) (handlers.Kept, error) {
+	return s.keepRecord(c, line.Blocked(), func(r handlers.RawReport) (handlers.Receipt, error) {
 		return s.calls.End(detached(c), line, r)
 	})
 }
 
 // callHistory keeps a record that comes by Ziwo's webhook.
 func (s *server) callHistory(c echo.Context) error {
-	line, err := s.calls.AdmitWebhook(presentedKey(c.Request()), address(c))
+	line, err := s.calls.AuthorizeWebhook(presentedKey(c.Request()), address(c))
 	if err != nil {
 		s.answerZiwoError(c, err, 0)
 		return nil
 	}
-	return s.keepRecord(c, false, func(r handlers.Record) (handlers.Kept, error) {
+	return s.keepRecord(c, false, func(r handlers.RawReport) (handlers.Receipt, error) {
 		return s.calls.History(detached(c), line, r)
 	})
 }
@@ -84,14 +84,14 @@ func (s *server) callHistory(c echo.Context) error {
 // keepRecord reads a record and answers for it. Of a body that breaks off, what
 // came is kept: Ziwo does not promise to send it again. So is the record of a
 // tracker that was blocked during the call, although it is refused.
-func (s *server) keepRecord(c echo.Context, blocked bool, keep func(handlers.Record) (handlers.Kept, error)) error {
+func (s *server) keepRecord(c echo.Context, blocked bool, keep func(handlers.RawReport) (handlers.Receipt, error)) error {
 	req := c.Request()
 	body, readErr := readBody(nil, req, maxZiwoBody)
 	if errors.Is(readErr, errTooLarge) || readErr != nil && len(body) == 0 {
 		s.answerZiwoError(c, readErr, int64(len(body)))
 		return nil
 	}
-	kept, err := keep(handlers.Record{ContentType: req.Header.Get(echo.HeaderContentType), Query: req.URL.RawQuery, Body: body})
+	kept, err := keep(handlers.RawReport{ContentType: req.Header.Get(echo.HeaderContentType), Query: req.URL.RawQuery, Body: body})
 	switch {
 	case err != nil:
 	case readErr != nil:
