@@ -12,21 +12,21 @@ import (
 	"calltracker/ziwo"
 )
 
-// callReader is what Calls needs of a store.
+// callReader is the part of a store that Calls uses.
 type callReader interface {
 	Calls(ctx context.Context, f storage.CallFilter, p storage.Page) ([]storage.Call, string, error)
 	Call(ctx context.Context, id string) (storage.Call, []storage.Revision, error)
 	EachCall(ctx context.Context, f storage.CallFilter, visit func(storage.Call) error) error
 }
 
-// Calls reads the stored calls.
+// Calls reads stored calls.
 type Calls struct {
 	Store          callReader
 	Config         *ConfigController
-	LookupExpected func(storage.Call) bool // whether a call that nobody has looked up will be; nil: none will
+	LookupExpected func(storage.Call) bool // reports whether a call without a lookup will get one; nil means never
 }
 
-// CallView is a stored call as it is shown. Absent instants are null.
+// CallView is a stored call. Unknown times are null.
 type CallView struct {
 	ID            string         `json:"id"`
 	ContactCenter string         `json:"contactCenter"`
@@ -41,7 +41,7 @@ type CallView struct {
 	StartedAt     *time.Time     `json:"startedAt" format:"date-time" extensions:"x-nullable"`
 	AnsweredAt    *time.Time     `json:"answeredAt" format:"date-time" extensions:"x-nullable"`
 	EndedAt       *time.Time     `json:"endedAt" format:"date-time" extensions:"x-nullable"`
-	Duration      int            `json:"duration"` // seconds, ringing included
+	Duration      int            `json:"duration"` // seconds, including ringing
 	RingTime      int            `json:"ringTime"` // seconds
 	TalkTime      int            `json:"talkTime"` // seconds
 	HoldTime      int            `json:"holdTime"` // seconds
@@ -53,14 +53,14 @@ type CallView struct {
 	RecordingFile string         `json:"recordingFile"`
 	Campaign      string         `json:"campaign"`
 	Route         string         `json:"route"`
-	Decision      string         `json:"decision"` // id of the decision that the call followed
-	Flags         []string       `json:"flags"`    // what was odd about the record
+	Decision      string         `json:"decision"` // ID of the decision that the call followed
+	Flags         []string       `json:"flags"`    // irregularities in the record
 	ReceivedAt    time.Time      `json:"receivedAt" format:"date-time"`
 	Customers     []CustomerView `json:"customers"`
 	Enrichment    Enrichment     `json:"enrichment"`
 }
 
-// CustomerView is a customer whose call it was.
+// CustomerView is a customer who matches the call.
 type CustomerView struct {
 	Connection string `json:"connection"`
 	ID         string `json:"id"`
@@ -69,7 +69,7 @@ type CustomerView struct {
 	MatchedBy  string `json:"matchedBy"`
 }
 
-// Enrichment tells how far the search for the customer is.
+// Enrichment is the state of the customer lookup for a call.
 type Enrichment struct {
 	State    string `json:"state" enums:"pending,found,none,failed"`
 	Attempts int    `json:"attempts"`
@@ -82,14 +82,14 @@ type CallList struct {
 	Next  string     `json:"next"`
 }
 
-// CallDetail is one call with the bodies that reported it.
+// CallDetail is a call with the bodies that reported it.
 type CallDetail struct {
 	CallView
-	Raw       json.RawMessage `json:"raw" swaggertype:"object"` // the newest body, secrets masked
+	Raw       json.RawMessage `json:"raw" swaggertype:"object"` // newest body, with secrets masked
 	Revisions []RevisionView  `json:"revisions"`
 }
 
-// RevisionView is one body that reported a call, secrets masked.
+// RevisionView is a body that reported a call, with secrets masked.
 type RevisionView struct {
 	Number     int             `json:"number"`
 	ReceivedAt time.Time       `json:"receivedAt" format:"date-time"`
@@ -97,12 +97,12 @@ type RevisionView struct {
 	Raw        json.RawMessage `json:"raw" swaggertype:"object"`
 }
 
-// CallQuery narrows a list of calls; empty fields do not.
+// CallQuery filters a list of calls. Empty fields match everything.
 type CallQuery struct {
 	From, To time.Time
 	Tracker  string
-	DID      string // in any spelling
-	Caller   string // in any spelling
+	DID      string // in any format
+	Caller   string // in any format
 	Result   string
 	Campaign string
 	Customer string
@@ -110,7 +110,8 @@ type CallQuery struct {
 
 // List returns a page of calls. Errors: *Invalid, storage.ErrBadCursor.
 //
-//	@Summary	Stored calls, newest first
+//	@Summary	List calls
+//	@Description	Returns stored calls that match the filters, newest first.
 //	@ID		listCalls
 //	@Tags		calls
 //	@Produce	json
@@ -146,10 +147,11 @@ func (h *Calls) List(ctx context.Context, q CallQuery, page storage.Page) (CallL
 	return out, nil
 }
 
-// Each visits all calls of a query, newest first. Errors: *Invalid, and those
-// of visit.
+// Each calls visit for every call of a query, newest first. Errors: *Invalid, and
+// those of visit.
 //
-//	@Summary	Stored calls as CSV, newest first, all of them
+//	@Summary	Export calls as CSV
+//	@Description	Returns all stored calls that match the filters, newest first, as CSV.
 //	@ID		exportCalls
 //	@Tags		calls
 //	@Produce	text/csv
@@ -161,7 +163,7 @@ func (h *Calls) List(ctx context.Context, q CallQuery, page storage.Page) (CallL
 //	@Param		result		query		string	false	"Result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
 //	@Param		campaign	query		string	false	"Campaign of the number"
 //	@Param		customer	query		string	false	"Id of a customer"
-//	@Success	200			{string}	string	"CSV with a header line"
+//	@Success	200			{string}	string	"CSV with a header row"
 //	@Failure	401			{object}	Problem
 //	@Failure	422			{object}	Problem
 //	@Failure	503			{object}	Problem
@@ -178,9 +180,10 @@ func (h *Calls) Each(ctx context.Context, q CallQuery, visit func(CallView) erro
 	return nil
 }
 
-// Get returns one call; storage.ErrNotFound when there is none.
+// Get returns a call. It returns storage.ErrNotFound if the call does not exist.
 //
-//	@Summary	One call, with the bodies that reported it
+//	@Summary	Get a call
+//	@Description	Returns a call with every body that reported it. Secrets in the bodies are masked.
 //	@ID		getCall
 //	@Tags		calls
 //	@Produce	json
@@ -206,10 +209,10 @@ func (h *Calls) Get(ctx context.Context, id string) (CallDetail, error) {
 	return out, nil
 }
 
-// filter turns a query into the store's terms.
+// filter converts a query to a store filter.
 func (h *Calls) filter(q CallQuery) (f storage.CallFilter, err error) {
 	if q.Result != "" && !slices.Contains(storage.Results(), storage.Result(q.Result)) {
-		return f, invalid("result", "%q is none of %v", shorten(q.Result), storage.Results())
+		return f, invalid("result", "invalid result %q: use one of %v", shorten(q.Result), storage.Results())
 	}
 	if !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To) {
 		return f, invalid("to", "must be after from")
@@ -221,8 +224,8 @@ func (h *Calls) filter(q CallQuery) (f storage.CallFilter, err error) {
 	return f, nil
 }
 
-// spellings is every number that somebody who types this can mean: as it
-// stands, and as each region of the configuration reads it.
+// spellings returns the stored forms that the text of a number can mean: the form
+// without a region, and the form for each region of the active configuration.
 func (h *Calls) spellings(number string) []string { return numberSpellings(h.Config, number) }
 
 func numberSpellings(config *ConfigController, number string) []string {

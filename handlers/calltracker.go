@@ -19,61 +19,62 @@ import (
 	"calltracker/ziwo"
 )
 
-// callStore is what CallTracker needs of a store.
+// decisionStore is the part of a store that CallTracker uses.
 type decisionStore interface {
 	RecordDecisions(ctx context.Context, decisions []storage.Decision) error
 }
 
-// counter counts what is good to share and safe to lose.
+// counter counts events. Replicas may share it. Losing a count is acceptable.
 type counter interface {
 	Next(key string) uint64
 	Hit(key string, window time.Duration) (hits int, closes time.Duration)
 }
 
-// CallTracker answers what Ziwo asks: where a call goes, and whether its record
-// is safe. It is safe for concurrent use.
+// CallTracker answers Ziwo's start calls and stores the records of finished
+// calls. It is safe for concurrent use.
 type CallTracker struct {
 	Config     *ConfigController
 	Store      decisionStore
 	Intake     *Intake
 	Counter    counter
-	Customers  directory // nil: nobody is looked up
+	Customers  directory // nil disables customer lookups
 	Numbers    *Numbers
 	Decisions  *Queue[DecisionRecord]
 	Rejections *Rejections
 	Metrics    *Metrics
-	Jobs       func(storage.Call) []storage.NewJob // that a call causes; nil: none
+	Jobs       func(storage.Call) []storage.NewJob // jobs caused by a stored call; nil means none
 	Now        func() time.Time
 	Logger     *slog.Logger
 }
 
-// Side is one of the two endpoints of a tracker; they have their own keys.
+// Endpoint is one of the two endpoints of a tracker. Each has its own keys.
 type Endpoint string
 
-// The endpoints of a tracker.
+// Endpoints of a tracker.
 const (
 	EndpointStartCall Endpoint = "start"
 	EndpointEndCall   Endpoint = "end"
 )
 
-// Wrong keys that one address may send before it has to wait.
+// Number of wrong keys that an address may send within the window.
 const (
 	maxWrongKeys   = 30
 	wrongKeyWindow = time.Minute
 )
 
-// Line is a tracker whose key was right, in the configuration of that moment.
+// AuthorizedTracker is a tracker whose key was accepted, together with the
+// configuration snapshot that was active at the time.
 type AuthorizedTracker struct {
 	snapshot *Snapshot
 	lane
 }
 
-// Blocked tells whether the tracker takes no start calls.
+// Blocked reports whether the tracker rejects start calls.
 func (l AuthorizedTracker) Blocked() bool { return l.router.Blocked() }
 
-// Admit finds the tracker and checks the key. Errors: *UnknownTracker,
-// ErrUnauthorized, *TooManyWrongKeys. A right key is never refused for another's
-// wrong ones.
+// Authorize finds the tracker and checks the key. Errors: *UnknownTracker,
+// ErrUnauthorized, *TooManyWrongKeys. A correct key is always accepted, even from
+// an address that has sent too many wrong keys.
 func (h *CallTracker) Authorize(tracker string, endpoint Endpoint, key, address string) (AuthorizedTracker, error) {
 	snapshot := h.Config.Current()
 	if snapshot == nil {
@@ -93,8 +94,8 @@ func (h *CallTracker) Authorize(tracker string, endpoint Endpoint, key, address 
 	return AuthorizedTracker{snapshot: snapshot, lane: found}, nil
 }
 
-// wrongKey is the error for a key that was wrong or missing. Only wrong ones
-// count: nobody guesses by sending none.
+// rejectKey returns the error for a wrong or missing key. Only wrong keys count
+// toward the limit, because a missing key is not a guess.
 func rejectKey(c counter, key, address string) error {
 	if key == "" {
 		return ErrUnauthorized
@@ -105,28 +106,28 @@ func rejectKey(c counter, key, address string) error {
 	return ErrUnauthorized
 }
 
-// StartAnswer is where a call goes.
+// StartAnswer is the answer to a start call.
 type StartAnswer struct {
-	DIDCalled string // byte for byte as it came
+	DIDCalled string // dialed DID, exactly as received
 	Decision  rules.Decision
-	ID        string // of the decision
+	ID        string // decision ID
 }
 
-// Start answers a start call. It never waits for a database, and for a CRM only
-// when a route of the tracker looks at the customer, for as long as the tracker
-// allows. A DID that the tracker does not list is answered like any other, and
-// flagged. The decision is recorded in the background.
+// Start answers a start call. It never waits for a database. It waits for a CRM
+// only if a route of the tracker depends on the customer, and no longer than the
+// tracker allows. A DID that the tracker does not list is answered like any other
+// and flagged. The decision is recorded in the background.
 //
-//	@Summary		Ziwo asks where a call goes
-//	@Description	Also takes application/json, x-www-form-urlencoded and query parameters. The key goes into X-API-Key or is the password of HTTP Basic.
+//	@Summary		Answer where a call goes
+//	@Description	Ziwo calls this endpoint when a call arrives. The body may be multipart/form-data, application/json, or application/x-www-form-urlencoded, and the fields may also be query parameters. Send the key in X-API-Key or as the HTTP Basic password.
 //	@ID		startCall
 //	@Tags			Ziwo
 //	@Accept			mpfd,json,x-www-form-urlencoded
 //	@Produce		json
-//	@Param			tracker			path		string	true	"Tracker"
-//	@Param			didCalled		formData	string	true	"The number that was dialled"
-//	@Param			callerIDNumber	formData	string	false	"The caller"
-//	@Param			callID			formData	string	false	"Ziwo's id of the call"
+//	@Param			tracker			path		string	true	"Tracker ID"
+//	@Param			didCalled		formData	string	true	"Dialed number"
+//	@Param			callerIDNumber	formData	string	false	"Caller number"
+//	@Param			callID			formData	string	false	"Call ID assigned by Ziwo"
 //	@Success		200				{object}	StartEnvelope
 //	@Failure		400				{object}	ErrorEnvelope
 //	@Failure		401				{object}	ErrorEnvelope
@@ -136,7 +137,7 @@ type StartAnswer struct {
 //	@Failure		413				{object}	ErrorEnvelope
 //	@Failure		429				{object}	ErrorEnvelope
 //	@Failure		500				{object}	ErrorEnvelope
-//	@Header			429				{integer}	Retry-After	"Seconds"
+//	@Header			429				{integer}	Retry-After	"Seconds to wait before retrying"
 //	@Security	TrackerKey
 //	@Security	TrackerBasic
 //	@x-any-body	true
@@ -157,8 +158,8 @@ func (h *CallTracker) Start(ctx context.Context, tracker AuthorizedTracker, in z
 	return StartAnswer{DIDCalled: in.DIDCalled, Decision: decision, ID: id}
 }
 
-// factsOf is what a start request tells the engine. The caller is parsed only
-// when a condition looks at it.
+// startFacts returns the facts of a start request for the routing engine. It
+// parses the caller only if a condition depends on it.
 func startFacts(in ziwo.Start, router *rules.Router, numbers *Numbers, now time.Time) rules.Facts {
 	facts := rules.Facts{At: now, CallID: in.CallID, Request: in.Fields}
 	did, listed := router.Listed(in.DIDCalled)
@@ -173,26 +174,25 @@ func startFacts(in ziwo.Start, router *rules.Router, numbers *Numbers, now time.
 	return facts
 }
 
-// Decided is a decision on its way into the store.
+// DecisionRecord is a decision that is queued for the store.
 type DecisionRecord struct {
 	id      string
 	tracker AuthorizedTracker
 	facts   rules.Facts
-	rules   []rules.Rule // after a rotation
+	rules   []rules.Rule // after rotation
 	notes   []string
 }
 
 // RecordDecisions stores decisions with their traces. A decision is a pure
-// function of its facts, so the trace is made here and not while the caller
-// waits.
+// function of its facts, so the trace is built here instead of while Ziwo waits.
 func (h *CallTracker) RecordDecisions(ctx context.Context, batch []DecisionRecord) error {
 	records := make([]storage.Decision, len(batch))
 	for i, d := range batch {
-		runtime.Gosched() // calls that wait go first
+		runtime.Gosched() // let waiting calls run first
 		router := d.tracker.router
 		decision, trace := router.Explain(d.facts)
 		caller := d.facts.Caller
-		if !router.ReadsCaller() { // it was not parsed yet
+		if !router.ReadsCaller() { // not parsed yet
 			caller = h.Numbers.Parse(caller.Raw, router.Region())
 		}
 		records[i] = storage.Decision{
@@ -208,31 +208,32 @@ func (h *CallTracker) RecordDecisions(ctx context.Context, batch []DecisionRecor
 	return nil
 }
 
-// Record is a body that reports a call, as it came.
+// RawReport is the unparsed body of a request that reports a call.
 type RawReport struct {
 	ContentType string
 	Query       string
 	Body        []byte
 }
 
-// Kept tells what became of a Record.
+// Receipt describes a stored report.
 type Receipt struct {
-	Saved    storage.Saved // zero when it was spooled
+	Saved    storage.Saved // zero if the report was spooled
 	Warnings []string      // for the sender
 }
 
-// End keeps the record of a finished call; when it returns without an error,
-// the record is safe on disk: in the database, or in the spool. A body that is no
-// record is kept as well and warned of. Errors: ErrEmptyBody, ErrNotKept.
+// End stores the record of a finished call. When it returns nil, the record is
+// on disk, in the database or in the spool. A body that is not a call detail
+// record is stored too, and the receipt has a warning. Errors: ErrEmptyBody,
+// ErrNotStored.
 //
-//	@Summary		Ziwo reports a finished call
-//	@Description	200 means that the record is safe on disk. A body that is no call record is kept as well, with a warning in info.
+//	@Summary		Report a finished call
+//	@Description	Ziwo sends the call detail record (CDR) here when a call ends. Status 200 means that the record is on disk. A body that is not a CDR is stored too, and info contains a warning.
 //	@ID		endCall
 //	@Tags			Ziwo
 //	@Accept			json,mpfd,x-www-form-urlencoded
 //	@Produce		json
-//	@Param			tracker		path		string	true	"Tracker"
-//	@Param			body		body		object	true	"Call detail record, bare or under content"
+//	@Param			tracker		path		string	true	"Tracker ID"
+//	@Param			body		body		object	true	"Call detail record, at the top level or under content"
 //	@Success		200			{object}	Envelope
 //	@Failure		400			{object}	ErrorEnvelope
 //	@Failure		401			{object}	ErrorEnvelope
@@ -243,8 +244,8 @@ type Receipt struct {
 //	@Failure		429			{object}	ErrorEnvelope
 //	@Failure		500			{object}	ErrorEnvelope
 //	@Failure		503			{object}	ErrorEnvelope
-//	@Header			429			{integer}	Retry-After	"Seconds"
-//	@Header			503			{integer}	Retry-After	"Seconds"
+//	@Header			429			{integer}	Retry-After	"Seconds to wait before retrying"
+//	@Header			503			{integer}	Retry-After	"Seconds to wait before retrying"
 //	@Security	TrackerKey
 //	@Security	TrackerBasic
 //	@x-any-body	true
@@ -255,8 +256,8 @@ func (h *CallTracker) End(ctx context.Context, tracker AuthorizedTracker, in Raw
 	})
 }
 
-// AdmitWebhook finds the contact centre that a webhook's key belongs to. Errors:
-// ErrUnauthorized, *TooManyWrongKeys.
+// AuthorizeWebhook finds the contact center that a webhook key belongs to.
+// Errors: ErrUnauthorized, *TooManyWrongKeys.
 func (h *CallTracker) AuthorizeWebhook(key, address string) (AuthorizedWebhook, error) {
 	if snapshot := h.Config.Current(); snapshot != nil {
 		if contactCenter, ok := snapshot.Set.Webhook(key); ok {
@@ -266,21 +267,21 @@ func (h *CallTracker) AuthorizeWebhook(key, address string) (AuthorizedWebhook, 
 	return AuthorizedWebhook{}, rejectKey(h.Counter, key, address)
 }
 
-// WebhookLine is a contact centre whose webhook key was right.
+// AuthorizedWebhook is a contact center whose webhook key was accepted.
 type AuthorizedWebhook struct {
 	snapshot      *Snapshot
 	contactCenter string
 }
 
-// History keeps a record that came by Ziwo's call-history webhook, as End does.
+// History stores a record from Ziwo's call-history webhook in the same way as End.
 //
-//	@Summary		Ziwo's call-history webhook
-//	@Description	For calls that no tracker saw; stored like those of endCall. The key tells the contact center.
+//	@Summary		Receive a call-history record
+//	@Description	Ziwo's call-history webhook sends calls here that no tracker handled. They are stored like those of endCall. The key identifies the contact center.
 //	@ID		callHistory
 //	@Tags			Ziwo
 //	@Accept			json
 //	@Produce		json
-//	@Param			body		body		object	true	"Action and content"
+//	@Param			body		body		object	true	"Webhook action and content"
 //	@Success		200			{object}	Envelope
 //	@Failure		400			{object}	ErrorEnvelope
 //	@Failure		401			{object}	ErrorEnvelope
@@ -289,8 +290,8 @@ type AuthorizedWebhook struct {
 //	@Failure		429			{object}	ErrorEnvelope
 //	@Failure		500			{object}	ErrorEnvelope
 //	@Failure		503			{object}	ErrorEnvelope
-//	@Header			429			{integer}	Retry-After	"Seconds"
-//	@Header			503			{integer}	Retry-After	"Seconds"
+//	@Header			429			{integer}	Retry-After	"Seconds to wait before retrying"
+//	@Header			503			{integer}	Retry-After	"Seconds to wait before retrying"
 //	@Security	TrackerKey
 //	@Security	TrackerBasic
 //	@x-any-body	true
@@ -303,7 +304,7 @@ func (h *CallTracker) History(ctx context.Context, webhook AuthorizedWebhook, in
 	})
 }
 
-// origin is what the sender of a record tells about its call.
+// origin holds what the sender of a record implies about its call.
 type origin struct {
 	tracker, contactCenter, region string
 	campaign                       func(did phone.Number) string
@@ -321,7 +322,7 @@ func (h *CallTracker) saveReport(ctx context.Context, in RawReport, source stora
 	var out Receipt
 	call := h.callFromCDR(cdr, from)
 	if err != nil {
-		out.Warnings = []string{fmt.Sprintf("the body was kept, but it is no call record: %v", err)}
+		out.Warnings = []string{fmt.Sprintf("the body was stored, but it is not a call detail record: %v", err)}
 		call = storage.Call{Tracker: from.tracker, ContactCenter: from.contactCenter, Result: storage.Unreadable}
 	}
 	if call.CallID == "" {
@@ -334,7 +335,7 @@ func (h *CallTracker) saveReport(ctx context.Context, in RawReport, source stora
 	}
 	out.Saved, _, err = h.Intake.Accept(ctx, report)
 	if err != nil {
-		return Receipt{}, fmt.Errorf("keep call: %w", err)
+		return Receipt{}, fmt.Errorf("store call report: %w", err)
 	}
 	return out, nil
 }
@@ -344,7 +345,7 @@ func digest(raw []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// callOf is the call that a CDR tells of.
+// callFromCDR returns the call that a CDR describes.
 func (h *CallTracker) callFromCDR(cdr ziwo.CDR, from origin) storage.Call {
 	did := h.Numbers.Parse(cdr.DIDCalled, from.region)
 	caller := h.Numbers.Parse(cdr.CallerNumber, from.region)
@@ -359,5 +360,5 @@ func (h *CallTracker) callFromCDR(cdr ziwo.CDR, from origin) storage.Call {
 	}
 }
 
-// newID is a UUIDv7: sortable by time, made without asking anyone.
+// newID returns a UUIDv7, which sorts by creation time.
 func newID() string { return uuid.Must(uuid.NewV7()).String() }

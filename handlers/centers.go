@@ -11,14 +11,13 @@ import (
 	"calltracker/ziwo"
 )
 
-// ErrNoCenter says that the configuration has no such contact center, or no
-// credentials for it.
-var ErrNoContactCenter = errors.New("the configuration has no contact center of that name with credentials")
+// ErrNoContactCenter means that the active configuration has no contact center of
+// that name, or no credentials for it.
+var ErrNoContactCenter = errors.New("unknown contact center, or no credentials configured for it")
 
-// Centers gives clients of the contact centers in the configuration in force. A
-// client lives as long as its settings, so that its token, its rate and its
-// connections are shared by everything that asks Ziwo. It is safe for concurrent
-// use.
+// ZiwoClients provides API clients for the contact centers of the active
+// configuration. A client is reused until its settings change, so that all callers
+// share its token, rate limit, and connections. It is safe for concurrent use.
 type ZiwoClients struct {
 	Config *ConfigController
 
@@ -31,7 +30,7 @@ type ziwoClient struct {
 	client  *ziwo.Client
 }
 
-// CenterOptions are the options of a client of a contact center of a document.
+// ZiwoClientOptions returns the client options for a configured contact center.
 func ZiwoClientOptions(name string, c rules.ContactCenter) ziwo.ClientOptions {
 	o := ziwo.ClientOptions{Name: name, BaseURL: c.API, Credentials: ziwo.Credentials{
 		Username: c.Username.Reveal(), Password: c.Password.Reveal(), AccessToken: c.AccessToken.Reveal(), APIKey: c.APIKey.Reveal(),
@@ -42,12 +41,12 @@ func ZiwoClientOptions(name string, c rules.ContactCenter) ziwo.ClientOptions {
 	return o
 }
 
-// canLogIn tells whether there is anything to log in with.
+// hasLogin reports whether the contact center has credentials to log in with.
 func hasLogin(c rules.ContactCenter) bool {
 	return c.AccessToken.Reveal() != "" || c.Username.Reveal() != "" && c.Password.Reveal() != ""
 }
 
-// Names lists the contact centers that can be asked, sorted.
+// Names returns the sorted names of the contact centers that have credentials.
 func (c *ZiwoClients) Names() []string {
 	snapshot := c.Config.Current()
 	if snapshot == nil {
@@ -63,7 +62,8 @@ func (c *ZiwoClients) Names() []string {
 	return names
 }
 
-// Client is the client of a contact center; ErrNoCenter when it cannot be asked.
+// Client returns the client of a contact center. Errors: ErrNoConfig,
+// ErrNoContactCenter.
 func (c *ZiwoClients) Client(name string) (*ziwo.Client, error) {
 	snapshot := c.Config.Current()
 	if snapshot == nil {
@@ -95,7 +95,7 @@ func (c *ZiwoClients) Client(name string) (*ziwo.Client, error) {
 	return client, nil
 }
 
-// Close lets go of the connections.
+// Close closes the idle connections of all clients.
 func (c *ZiwoClients) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -14,31 +14,31 @@ import (
 	"calltracker/storage"
 )
 
-// Times of following what other replicas put in force. While the database tells
-// of changes, looking by itself is for what it could not tell.
+// Intervals and timeouts of Follow. While the database sends notifications, polling
+// only covers missed ones.
 const (
 	pollInterval          = time.Second
 	pollIntervalListening = 4 * time.Second
 	followTimeout         = 10 * time.Second
-	minListenBackoff      = 250 * time.Millisecond // and twice as long after each failure
+	minListenBackoff      = 250 * time.Millisecond // doubled after each failure
 	maxListenBackoff      = 15 * time.Second
 )
 
-// Behind says why this process serves an older configuration than the newest.
+// PendingVersion is the newest stored version if this process cannot activate it.
 type PendingVersion struct {
-	Version int64 // that it cannot use
+	Version int64 // version that could not be activated
 	Err     error
 }
 
-// Behind is nil while the newest configuration that this process knows of is in
-// force.
+// Pending returns the version that this process failed to activate, or nil if the
+// newest known configuration is active.
 func (c *ConfigController) Pending() *PendingVersion { return c.pending.Load() }
 
-// Follow puts in force what other replicas have stored, documents and secrets,
-// until ctx ends: at once where the database tells of it, and within five seconds
-// where it does not. A document that this process cannot use (the environment of
-// another one may have what this one's lacks) changes nothing, and is told by
-// Behind and in the log. It returns nil.
+// Follow activates the documents and secrets that other replicas store, until ctx
+// ends. It reacts at once if the database sends notifications, and otherwise within
+// five seconds. A document that this process cannot activate, for example because an
+// environment variable is missing here, changes nothing; it is logged and reported
+// by Pending. Follow returns nil.
 func (c *ConfigController) Follow(ctx context.Context) error {
 	var (
 		changed   = make(chan struct{}, 1)
@@ -59,9 +59,9 @@ func (c *ConfigController) Follow(ctx context.Context) error {
 		}
 		mark, err := c.follow(ctx, seen)
 		switch {
-		case errors.Is(err, storage.ErrUnavailable) || ctx.Err() != nil: // the next look is soon
+		case errors.Is(err, storage.ErrUnavailable) || ctx.Err() != nil: // poll again soon
 		case err != nil:
-			c.Logger.LogAttrs(ctx, slog.LevelError, "a newer configuration cannot be used here; the one before serves", slog.Any("error", err))
+			c.Logger.LogAttrs(ctx, slog.LevelError, "newer configuration not activated; previous one stays active", slog.Any("error", err))
 			seen = mark
 		default:
 			seen = mark
@@ -81,8 +81,8 @@ func (c *ConfigController) pollDelay(listening bool) time.Duration {
 	}
 }
 
-// listen sends to told when the database tells of a change, and begins anew when
-// the connection breaks, until ctx ends. listening is true meanwhile.
+// listen sends to changed when the database reports a change, and reconnects when the
+// connection breaks, until ctx ends. listening is true while it is connected.
 func (c *ConfigController) listen(ctx context.Context, changed chan<- struct{}, listening *atomic.Bool) {
 	pause := minListenBackoff
 	for {
@@ -95,9 +95,9 @@ func (c *ConfigController) listen(ctx context.Context, changed chan<- struct{}, 
 			return
 		}
 		if listening.Swap(false) {
-			notify(changed) // what happened while it broke was not told
+			notify(changed) // changes during the interruption were not reported
 		}
-		c.Logger.LogAttrs(ctx, slog.LevelDebug, "the database does not tell of changes now", slog.Any("error", err))
+		c.Logger.LogAttrs(ctx, slog.LevelDebug, "change notifications lost; polling", slog.Any("error", err))
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
@@ -109,7 +109,7 @@ func (c *ConfigController) listen(ctx context.Context, changed chan<- struct{}, 
 	}
 }
 
-// notify leaves a message, unless there is one already.
+// notify sends a message unless one is already pending.
 func notify(message chan<- struct{}) {
 	select {
 	case message <- struct{}{}:
@@ -117,8 +117,7 @@ func notify(message chan<- struct{}) {
 	}
 }
 
-// follow looks whether what is stored has changed since the mark seen, and takes
-// it over.
+// follow activates the stored configuration if its mark differs from seen.
 func (c *ConfigController) follow(ctx context.Context, seen string) (mark string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, followTimeout)
 	defer cancel()

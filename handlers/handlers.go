@@ -1,6 +1,7 @@
-// Package handlers is what the server does when it is asked, by a request or by
-// a job: one file for each thing asked. It speaks neither HTTP nor SQL; package
-// server maps its errors to statuses, and passes in what it needs.
+// Package handlers implements the use cases of the server, one file per use
+// case. A use case is started by a request or by a job. The package contains no
+// HTTP and no SQL: package server maps its errors to HTTP statuses and passes in
+// the dependencies.
 package handlers
 
 import (
@@ -12,31 +13,31 @@ import (
 	"calltracker/rules"
 )
 
-// Why a request is refused. The messages are for whoever sent it.
+// Errors that reject a request. Their messages are written for the sender.
 var (
-	ErrUnauthorized = errors.New("the key is missing or wrong; send it in the X-API-Key header, or as the password of HTTP Basic")
+	ErrUnauthorized = errors.New("the key is missing or wrong; send it in the X-API-Key header or as the HTTP Basic password")
 	ErrBlocked      = errors.New("this tracker is blocked")
-	ErrEmptyBody    = errors.New("the body is empty; send the call's record")
-	ErrNoConfig     = errors.New("no configuration has been applied yet; PUT one to /api/v1/config")
-	ErrStale        = errors.New("the configuration has changed since that version; read it again")
+	ErrEmptyBody    = errors.New("the body is empty; send the call detail record")
+	ErrNoConfig     = errors.New("no configuration is active; apply one with PUT /api/v1/config")
+	ErrStale        = errors.New("the configuration has changed since that version; fetch it again")
 )
 
-// UnknownTracker is a start or end call for a tracker that the configuration
-// does not have.
+// UnknownTracker reports a start or end call for a tracker that is not in the
+// active configuration.
 type UnknownTracker struct{ ID string }
 
 func (e *UnknownTracker) Error() string {
-	return fmt.Sprintf("there is no tracker %q; look at the URL that Ziwo was given", shorten(e.ID))
+	return fmt.Sprintf("unknown tracker %q; check the URL configured in Ziwo", shorten(e.ID))
 }
 
-// TooManyWrongKeys refuses an address that guesses.
+// TooManyWrongKeys reports that an address has sent too many wrong keys.
 type TooManyWrongKeys struct{ RetryAfter time.Duration }
 
 func (e *TooManyWrongKeys) Error() string {
 	return fmt.Sprintf("too many wrong keys from this address; try again in %d s", int(e.RetryAfter.Seconds())+1)
 }
 
-// FieldError is one thing wrong with an input, and where.
+// FieldError describes one problem in an input and its position.
 type FieldError struct {
 	Line    int    `json:"line,omitempty"`
 	Column  int    `json:"column,omitempty"`
@@ -44,7 +45,7 @@ type FieldError struct {
 	Message string `json:"message"`
 }
 
-// Invalid lists everything that is wrong with an input.
+// Invalid lists every problem in an input.
 type Invalid struct{ Errors []FieldError }
 
 func (e *Invalid) Error() string {
@@ -55,8 +56,8 @@ func (e *Invalid) Error() string {
 	return strings.Join(messages, "; ")
 }
 
-// Paths are the places of the errors, without the messages, which quote what
-// was sent.
+// Paths returns the paths of the errors without their messages. The messages may
+// quote the input.
 func (e *Invalid) Paths() []string {
 	paths := make([]string, len(e.Errors))
 	for i, f := range e.Errors {
@@ -77,7 +78,7 @@ func fieldErrors(problems rules.Problems) []FieldError {
 	return out
 }
 
-// shorten keeps text from outside short where it is quoted back.
+// shorten truncates external text before it is quoted in a message.
 func shorten(s string) string {
 	const maxRunes = 80
 	if r := []rune(s); len(r) > maxRunes {
@@ -86,8 +87,8 @@ func shorten(s string) string {
 	return s
 }
 
-// WrongToken is the error for an admin token that was wrong or missing: those
-// who guess are slowed down as they are at the trackers.
+// RejectToken returns the error for a wrong or missing admin token. It applies
+// the same limit on wrong tokens as trackers apply to wrong keys.
 func RejectToken(c counter, token, address string) error {
 	return rejectKey(c, token, "admin "+address)
 }

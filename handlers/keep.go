@@ -15,67 +15,69 @@ import (
 	"calltracker/storage"
 )
 
-// What a Keeper says of a record.
+// Errors of an Intake.
 var (
-	// ErrNotKept means that a record is in no safe place: whoever sent it must
-	// send it again.
-	ErrNotStored = errors.New("neither the database nor the spool could keep the record")
-	// ErrRefused means that a spooled record will never be accepted.
-	ErrUnstorable = errors.New("the record cannot be stored")
+	// ErrNotStored means that a report is stored nowhere. The sender must send it
+	// again.
+	ErrNotStored = errors.New("neither the database nor the spool could store the report")
+	// ErrUnstorable means that the database will never accept a spooled report.
+	ErrUnstorable = errors.New("the database rejects the report")
 
-	errCircuitOpen = errors.New("the database did not answer lately and was not asked")
+	errCircuitOpen = errors.New("circuit breaker open: the database timed out repeatedly")
 )
 
-// recordStore is what Keeper needs of a store. Saving a report twice must be as
-// good as saving it once.
+// reportStore is the part of a store that Intake uses. Saving a report twice must
+// have the same effect as saving it once.
 type reportStore interface {
 	SaveCall(ctx context.Context, r storage.Report) (storage.Saved, error)
 	Ping(ctx context.Context) error
 }
 
-// spooler keeps records on the local disk: when Append returns nil, the record
-// is flushed.
+// reportSpool stores records on the local disk. When Append returns nil, the
+// record is flushed to disk.
 type reportSpool interface {
 	Append(ctx context.Context, record []byte) error
 }
 
-// Keeper puts reports of calls into a safe place: the database, or the spool
-// while the database does not take them. Later Drain brings them from there into
-// the database. It is safe for concurrent use.
+// Intake stores reports of calls in the database, or in the spool while the
+// database is unavailable. Drain later moves spooled reports into the database.
+// It is safe for concurrent use.
 type Intake struct {
 	Store   reportStore
 	Spool   reportSpool
 	Metrics *Metrics
 	Now     func() time.Time
 	Logger  *slog.Logger
-	Wake    func() // told when a record that caused jobs was saved; nil: nobody is
+	Wake    func() // called after a report that caused jobs is saved; may be nil
 
 	circuit     circuit
 	spooled     atomic.Int64
-	spooling    atomic.Bool  // records go to the spool
-	lastFailure atomic.Int64 // when a report was kept nowhere, if none was kept since; microseconds
+	spooling    atomic.Bool  // whether reports go to the spool
+	lastFailure atomic.Int64 // Unix microseconds of the last failed Accept; 0 after a success
 
-	// Of Drain alone: what the database refused last, and how many times in a row.
+	// State of Drain: the digest of the report that the database rejected last,
+	// and its consecutive attempts.
 	attemptedSum [sha256.Size]byte
 	attempts     int
 }
 
-// Times of keeping a record.
+// Timeouts.
 const (
 	saveTimeout      = 2 * time.Second  // for the database, while Ziwo waits
 	spoolTimeout     = 5 * time.Second  // for the disk, while Ziwo waits
-	drainSaveTimeout = 10 * time.Second // for the database, when nobody waits: one that is slow gets everything in the end
+	drainSaveTimeout = 10 * time.Second // for the database while draining; longer, so that a slow database still receives every report
 	pingTimeout      = 2 * time.Second
 )
 
 const (
-	drainWorkers     = 16 // saves of a drained batch at the same time
-	maxDrainAttempts = 5  // after which a record is taken to be refused for good
+	drainWorkers     = 16 // concurrent saves while draining a batch
+	maxDrainAttempts = 5  // attempts after which a rejected report is unstorable
 )
 
-// Keep returns once the report is in a safe place; spooled tells that this is
-// the spool. The error is ErrNotKept with its causes. A save that took too long
-// may have been done all the same: then Drain repeats it, which does no harm.
+// Accept stores a report and returns when it is in the database or in the spool;
+// spooled is true for the spool. The error is ErrNotStored with its causes. A save
+// that timed out may still have been committed. Drain then repeats it, which is
+// harmless.
 func (k *Intake) Accept(ctx context.Context, r storage.Report) (saved storage.Saved, spooled bool, err error) {
 	saveErr := errCircuitOpen
 	allowed := k.circuit.allow(k.Now())
@@ -88,7 +90,7 @@ func (k *Intake) Accept(ctx context.Context, r storage.Report) (saved storage.Sa
 	if spoolErr == nil {
 		return storage.Saved{}, true, nil
 	}
-	if !allowed { // there is nothing better left
+	if !allowed { // the database is the only option left
 		if saved, saveErr = k.save(ctx, r, saveTimeout); saveErr == nil {
 			return saved, false, nil
 		}
@@ -117,7 +119,7 @@ func (k *Intake) save(ctx context.Context, r storage.Report, timeout time.Durati
 	if took < saveTimeout {
 		k.circuit.reset()
 		if k.spooling.CompareAndSwap(true, false) {
-			k.Logger.LogAttrs(ctx, slog.LevelInfo, "the database takes records again")
+			k.Logger.LogAttrs(ctx, slog.LevelInfo, "database accepts reports again")
 		}
 	}
 	return saved, nil
@@ -137,33 +139,35 @@ func (k *Intake) spool(ctx context.Context, r storage.Report, cause error) error
 	k.lastFailure.Store(0)
 	switch {
 	case !errors.Is(cause, storage.ErrUnavailable) && !errors.Is(cause, errCircuitOpen):
-		k.Logger.LogAttrs(ctx, slog.LevelError, "the database does not take a record, it went to the spool", slog.Any("error", cause))
-	case k.spooling.CompareAndSwap(false, true): // an outage is one message
-		k.Logger.LogAttrs(ctx, slog.LevelWarn, "the database takes no records, they go to the spool", slog.Any("error", cause))
+		k.Logger.LogAttrs(ctx, slog.LevelError, "database rejected a report; report spooled", slog.Any("error", cause))
+	case k.spooling.CompareAndSwap(false, true): // log an outage once
+		k.Logger.LogAttrs(ctx, slog.LevelWarn, "database unavailable; spooling reports", slog.Any("error", cause))
 	}
 	return nil
 }
 
-// Spooled is how many records went to the spool since the start.
+// Spooled returns the number of reports spooled since the start.
 func (k *Intake) Spooled() int64 { return k.spooled.Load() }
 
-// Away tells whether the database takes no records now. What is in the spool is
-// tried again and again, so that it does not stay so.
+// Spooling reports whether the database is unavailable and reports go to the
+// spool. Drain retries the spooled reports, so the state ends when the database
+// is available again.
 func (k *Intake) Spooling() bool { return k.spooling.Load() }
 
-// refusalCounts is how long one refusal tells that the next record would be
-// refused, too: nobody may send one to find out.
+// failureWindow is how long Failing reports true after a failure. The state must
+// expire, because clients that see it may send no further reports.
 const failureWindow = 10 * time.Second
 
-// Refusing tells whether a record could be kept nowhere lately.
+// Failing reports whether a report could be stored nowhere within failureWindow.
 func (k *Intake) Failing() bool {
 	at := k.lastFailure.Load()
 	return at != 0 && k.Now().Sub(time.UnixMicro(at)) < failureWindow
 }
 
-// Drain saves spooled records, in the order of each call. An error means that
-// they should come again, one by one and after a pause; ErrRefused that the one
-// record that was given never should. It is for one goroutine at a time.
+// Drain saves spooled records in the order of each call. If it returns an error,
+// the caller must pass the records again one by one after a pause. ErrUnstorable
+// means that the single record passed will never be accepted. Drain must not be
+// called concurrently.
 func (k *Intake) Drain(ctx context.Context, records [][]byte) error {
 	reports := make([]storage.Report, len(records))
 	for i, record := range records {
@@ -183,8 +187,8 @@ func (k *Intake) Drain(ctx context.Context, records [][]byte) error {
 	return k.retryOrReject(ctx, records[0], err)
 }
 
-// drainTogether saves different calls at the same time, since the store shares
-// a transaction among those that come together.
+// drainBatch saves the reports of different calls concurrently, because the store
+// commits concurrent saves in one transaction.
 func (k *Intake) drainBatch(ctx context.Context, reports []storage.Report) error {
 	type call struct{ contactCenter, key string }
 	var order []call
@@ -219,8 +223,9 @@ func (k *Intake) drainBatch(ctx context.Context, reports []storage.Report) error
 	return context.Cause(ctx)
 }
 
-// refuse decides on a record that a database which answers does not take. One
-// that fails for a reason that passes gets a few more tries.
+// retryOrReject decides what happens to a record that the database rejects
+// although it is available. A record gets a few attempts, because the cause may be
+// temporary.
 func (k *Intake) retryOrReject(ctx context.Context, record []byte, cause error) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
@@ -237,12 +242,12 @@ func (k *Intake) retryOrReject(ctx context.Context, record []byte, cause error) 
 	return fmt.Errorf("%w: %w", ErrUnstorable, cause)
 }
 
-// circuit keeps records from waiting for a database that did not answer in time.
-// The zero value is closed.
+// circuit is a circuit breaker: it keeps requests from waiting for a database that
+// has timed out repeatedly. The zero value is closed.
 type circuit struct {
 	mu        sync.Mutex
-	timeouts  int       // in a row
-	nextProbe time.Time // while open: when somebody may ask again
+	timeouts  int       // consecutive timeouts
+	nextProbe time.Time // time of the next attempt while open
 }
 
 const (
@@ -250,8 +255,8 @@ const (
 	probeInterval  = time.Second
 )
 
-// closed tells whether to ask the database. While the circuit is open, one a
-// second may, to find out.
+// allow reports whether to use the database. While the circuit is open, it allows
+// one probe per second.
 func (c *circuit) allow(now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -278,16 +283,16 @@ func (c *circuit) reset() {
 	c.timeouts = 0
 }
 
-// A spooled record is a line of JSON, and after it the body as it came: so a
-// person can read it, and cut the body out to send it again.
+// A spooled record is a line of JSON followed by the body as received. An operator
+// can read it, and can cut out the body and send it again.
 //
-// Version 1 has the fields of storage.Report by their names. A program that
-// changes what one of them means, or removes one, needs another version.
+// Version 1 encodes storage.Report by field name. Changing the meaning of a field,
+// or removing a field, requires a new version.
 const spooledVersion = 1
 
 type spooledHeader struct {
 	Version int
-	Report  storage.Report // without Raw
+	Report  storage.Report // Raw is nil
 }
 
 func encodeSpooled(r storage.Report) ([]byte, error) {
@@ -300,19 +305,19 @@ func encodeSpooled(r storage.Report) ([]byte, error) {
 	return append(append(header, '\n'), raw...), nil
 }
 
-// readSpooled takes a record apart. Fields that it does not know are an error:
-// a newer program has put something there that must not be dropped.
+// decodeSpooled decodes a spooled record. Unknown fields are an error, because a
+// newer version of the program wrote them and dropping them would lose data.
 func decodeSpooled(record []byte) (storage.Report, error) {
 	header, raw, found := bytes.Cut(record, []byte("\n"))
 	if !found {
-		return storage.Report{}, errors.New("decode record: it has no body")
+		return storage.Report{}, errors.New("decode record: missing body")
 	}
 	var version struct{ Version int }
 	if err := json.Unmarshal(header, &version); err != nil {
 		return storage.Report{}, fmt.Errorf("decode record: %w", err)
 	}
 	if version.Version != spooledVersion {
-		return storage.Report{}, fmt.Errorf("decode record: version %d is not known, only %d is", version.Version, spooledVersion)
+		return storage.Report{}, fmt.Errorf("decode record: unsupported version %d; want %d", version.Version, spooledVersion)
 	}
 	var decoded spooledHeader
 	decoder := json.NewDecoder(bytes.NewReader(header))
