@@ -18,25 +18,25 @@ import (
 	"calltracker/storage"
 )
 
-// Connections opens the CRM accounts of the configuration in force. An account
-// whose settings stay the same stays open over a change of the rest.
+// Connections opens the CRM accounts of the active configuration. An account stays
+// open across configuration changes that do not change its settings.
 type Connections struct {
 	Drivers   []crm.Driver
 	Directory *crm.Directory
-	Transport http.RoundTripper // nil: http.DefaultTransport
-	Config    *ConfigController // tells how numbers are read
+	Transport http.RoundTripper // nil means http.DefaultTransport
+	Config    *ConfigController // provides the region for parsing numbers
 
 	mu      sync.Mutex
 	current connectionSet
 }
 
-// connections are the accounts of one document.
+// connectionSet holds the accounts of one document.
 type connectionSet struct {
 	open   []*crm.Connection
-	failed map[string]ConnectionView // those that cannot be opened
+	failed map[string]ConnectionView // accounts that cannot be opened
 }
 
-// drivers is what the engine checks settings by.
+// drivers returns the drivers that the configuration is validated against.
 func (h *Connections) drivers() []rules.Driver {
 	if h == nil {
 		return nil
@@ -44,7 +44,8 @@ func (h *Connections) drivers() []rules.Driver {
 	return RuleDrivers(h.Drivers)
 }
 
-// RuleDrivers is what the engine checks the settings of connections by.
+// RuleDrivers converts CRM drivers to the form that package rules validates the
+// settings of connections against.
 func RuleDrivers(drivers []crm.Driver) []rules.Driver {
 	out := make([]rules.Driver, len(drivers))
 	for i, d := range drivers {
@@ -65,11 +66,11 @@ func RuleDrivers(drivers []crm.Driver) []rules.Driver {
 	return out
 }
 
-// prepare opens the accounts of a document and changes nothing yet. Those that
-// cannot be opened are in the errors, too.
+// prepare opens the accounts of a document without using them yet. It returns an
+// error for each account that cannot be opened.
 func (h *Connections) prepare(doc *rules.Document) (connectionSet, []FieldError) {
 	out := connectionSet{failed: map[string]ConnectionView{}}
-	if h == nil || len(h.Drivers) == 0 { // they are only data
+	if h == nil || len(h.Drivers) == 0 { // connections are not opened
 		return out, nil
 	}
 	h.mu.Lock()
@@ -98,11 +99,11 @@ func (h *Connections) prepare(doc *rules.Document) (connectionSet, []FieldError)
 func (h *Connections) openConnection(name string, c rules.Connection, settings crm.Settings) (*crm.Connection, error) {
 	i := slices.IndexFunc(h.Drivers, func(d crm.Driver) bool { return d.Name == c.Driver })
 	if i < 0 {
-		return nil, fmt.Errorf("there is no driver %q", shorten(c.Driver))
+		return nil, fmt.Errorf("unknown driver %q", shorten(c.Driver))
 	}
 	complete, problems := h.Drivers[i].Check(settings)
 	if len(problems) > 0 {
-		return nil, fmt.Errorf("%s", problems[0].Message) // the engine has told them all, with their places
+		return nil, fmt.Errorf("%s", problems[0].Message) // package rules has already reported all problems with their positions
 	}
 	text, err := json.Marshal([]any{c.Driver, c.Label, complete})
 	if err != nil {
@@ -118,7 +119,7 @@ func (h *Connections) openConnection(name string, c rules.Connection, settings c
 	return crm.Open(name, c.Label, fingerprint, h.Drivers[i], complete, h.Transport)
 }
 
-// use puts prepared accounts in the place of those before.
+// use replaces the accounts in use with prepared ones.
 func (h *Connections) use(prepared connectionSet) {
 	if h == nil {
 		return
@@ -129,45 +130,46 @@ func (h *Connections) use(prepared connectionSet) {
 	h.Directory.Use(prepared.open)
 }
 
-// ConnectionView is a CRM account and how it does.
+// ConnectionView is a CRM account and its state.
 type ConnectionView struct {
 	Name            string           `json:"name" example:"kustomer"`
 	Label           string           `json:"label"`
 	Driver          string           `json:"driver" example:"kustomer"`
 	State           string           `json:"state" enums:"ok,unused,limited,failing,misconfigured"`
-	Breaker         string           `json:"breaker" enums:"closed,open"` // open: it is left alone until a probe finds it well
-	RetryAfter      int              `json:"retryAfter"`                  // seconds until the probe; 0 while the breaker is closed
+	Breaker         string           `json:"breaker" enums:"closed,open"` // open: requests are paused until a probe succeeds
+	RetryAfter      int              `json:"retryAfter"`                  // seconds until the next probe; 0 while the breaker is closed
 	Budgets         []BudgetView     `json:"budgets"`
 	LookupsUnderWay int              `json:"lookupsUnderWay"`
 	LastSuccess     *time.Time       `json:"lastSuccess" format:"date-time" extensions:"x-nullable"`
 	LastError       *ConnectionError `json:"lastError" extensions:"x-nullable"`
 }
 
-// BudgetView is what is left of a budget of requests.
+// BudgetView is the state of a request budget.
 type BudgetView struct {
 	Name     string `json:"name" example:"search"`
-	Requests int    `json:"requests" example:"100"` // at most, in any span of so many seconds
+	Requests int    `json:"requests" example:"100"` // maximum number of requests in any period of the given seconds
 	Seconds  int    `json:"seconds" example:"60"`
-	Left     int    `json:"left"`  // that can be sent at once
-	Burst    int    `json:"burst"` // the most that left can be
+	Left     int    `json:"left"`  // requests that can be sent now
+	Burst    int    `json:"burst"` // maximum value of left
 }
 
-// ConnectionError is why an account last failed.
+// ConnectionError is the last error of an account.
 type ConnectionError struct {
 	At      time.Time `json:"at" format:"date-time"`
 	Kind    string    `json:"kind" enums:"unavailable,rate_limited,unauthorized,rejected,misconfigured"`
-	Status  int       `json:"status"` // of HTTP; 0 when there was no answer
+	Status  int       `json:"status"` // HTTP status; 0 if there was no response
 	Message string    `json:"message"`
 }
 
-// ConnectionList is all accounts, by name.
+// ConnectionList lists the accounts by name.
 type ConnectionList struct {
 	Connections []ConnectionView `json:"connections"`
 }
 
-// List tells how each connection does, sorted by name.
+// List returns the state of each connection, sorted by name.
 //
-//	@Summary		CRM accounts: state, budget left, circuit breaker, last error
+//	@Summary		List the CRM connections
+//	@Description	Returns the state, remaining request budgets, circuit breaker, and last error of each connection.
 //	@ID		listConnections
 //	@Tags			connections
 //	@Produce		json
@@ -227,30 +229,30 @@ func wholeSeconds(d time.Duration) int { return int((d + time.Second - 1) / time
 
 // ConnectionTestInput is the body of POST /api/v1/connections/{name}/test.
 type ConnectionTestInput struct {
-	Number string `json:"number,omitempty" validate:"max=64" example:"+971501234567"` // to look up; none asks only for the self-check
+	Number string `json:"number,omitempty" validate:"max=64" example:"+971501234567"` // number to look up; if empty, only the credentials are checked
 }
 
-// ConnectionTest is what a test of a connection found.
+// ConnectionTest is the result of testing a connection.
 type ConnectionTest struct {
 	OK           bool             `json:"ok"`
-	Check        *ConnectionError `json:"check" extensions:"x-nullable"`                     // why the self-check failed; null when it did not, or there is none
-	State        string           `json:"state" enums:"found,many,none,skipped,unavailable"` // of the look-up
+	Check        *ConnectionError `json:"check" extensions:"x-nullable"`                     // error of the credentials check; null if it succeeded or the driver has none
+	State        string           `json:"state" enums:"found,many,none,skipped,unavailable"` // result of the lookup
 	Customers    []CustomerView   `json:"customers"`
 	SearchURL    string           `json:"searchUrl"`
-	Error        *ConnectionError `json:"error" extensions:"x-nullable"` // why the look-up failed
+	Error        *ConnectionError `json:"error" extensions:"x-nullable"` // error of the lookup
 	Milliseconds int              `json:"milliseconds"`
 }
 
-// Test asks one account now, whatever is known of it. It returns
-// storage.ErrNotFound when there is no such connection.
+// Test sends requests to an account, regardless of its cached results and state. It
+// returns storage.ErrNotFound if the connection does not exist.
 //
-//	@Summary		Check the credentials of a CRM account and look a number up in it
-//	@Description	Nothing is answered from the cache; a success closes the circuit breaker.
+//	@Summary		Test a CRM connection
+//	@Description	Checks the credentials of the account and looks up a number without using the cache. A success closes the circuit breaker.
 //	@ID		testConnection
 //	@Tags			connections
 //	@Accept			json
 //	@Produce		json
-//	@Param			name	path		string				true	"Connection"
+//	@Param			name	path		string				true	"Connection name"
 //	@Param			body	body		ConnectionTestInput	true	"Number to look up"
 //	@Success		200		{object}	ConnectionTest
 //	@Failure		400		{object}	Problem
@@ -275,7 +277,7 @@ func (h *Connections) Test(ctx context.Context, name string, in ConnectionTestIn
 	}
 	number := h.parseNumber(in.Number)
 	if in.Number != "" && number.E164 == "" {
-		return ConnectionTest{}, invalid("number", "this is no number that could be looked up; write it like +971501234567")
+		return ConnectionTest{}, invalid("number", "is not a valid phone number; use a format such as +971501234567")
 	}
 	start := h.Config.Now()
 	check, answer, ok := h.Directory.Test(ctx, name, number)
@@ -297,7 +299,7 @@ func (h *Connections) Test(ctx context.Context, name string, in ConnectionTestIn
 	return out, nil
 }
 
-// number reads a number as the trackers do, when they agree.
+// parseNumber parses a number for the region of the trackers, if they share one.
 func (h *Connections) parseNumber(text string) phone.Number {
 	region := ""
 	if snapshot := h.Config.Current(); snapshot != nil {

@@ -23,35 +23,34 @@ import (
 	"calltracker/web"
 )
 
-// UnknownEmbed is a script or configuration that no site has.
+// UnknownEmbed reports a script or configuration that does not exist.
 type UnknownEmbed struct{ message string }
 
 func (e *UnknownEmbed) Error() string { return e.message }
 
-// How far ahead a configuration tells when the hours change: a page that stays
-// open longer than that shows its last state.
+// Limits on the schedule changes in a configuration. A page that stays open beyond
+// them shows its last state.
 const (
 	maxHoursAhead   = 60 * 24 * time.Hour
 	maxHoursChanges = 40
 )
 
-// Embeds are the scripts and configurations that sites embed. They are made and
-// compressed once for each site and version of the configuration, and again when
-// its hours change; from then on they come from memory. It is safe for
-// concurrent use.
+// Embeds provides the scripts and configurations that sites embed. Each is built and
+// compressed once per configuration version and once per schedule change, and is
+// then served from memory. Embeds is safe for concurrent use.
 type Embeds struct {
 	Config    *ConfigController
-	PublicURL string // for scripts that cannot tell where they came from
+	PublicURL string // base URL for scripts that cannot determine their origin
 	Now       func() time.Time
 
 	cache atomic.Pointer[embedCache]
 }
 
-// embedded is what was made of one configuration.
+// embedCache holds the assets built from a snapshot.
 type embedCache struct {
 	snapshot *Snapshot
 	mu       sync.Mutex
-	assets   sync.Map // assetKey to *Asset
+	assets   sync.Map // *Asset by assetKey
 }
 
 type assetKey struct {
@@ -60,31 +59,31 @@ type assetKey struct {
 	json bool
 }
 
-// Asset is one file for browsers, as it is and compressed. It is immutable.
+// Asset is an immutable file for browsers, uncompressed and compressed.
 type Asset struct {
 	Plain, Gzip, Brotli []byte
-	Tag                 string   // tells its content apart, for ETag
-	Origins             []string // of the pages that may read it
+	Tag                 string   // content digest for ETag
+	Origins             []string // origins of pages that may read it
 
-	expiresAt time.Time // when it is out of date; zero is never
+	expiresAt time.Time // zero means never
 }
 
-// Script is a site's script with its configuration in it. Errors: *UnknownEmbed.
+// Script returns a site's script including its configuration. Errors: *UnknownEmbed.
 func (e *Embeds) Script(kind web.Kind, site string) (*Asset, error) {
 	return e.asset(assetKey{kind: kind, site: site})
 }
 
-// Configuration is what a site's script is configured with, in JSON. Errors:
+// Configuration returns the configuration of a site's script as JSON. Errors:
 // *UnknownEmbed.
 func (e *Embeds) Configuration(kind web.Kind, site string) (*Asset, error) {
 	return e.asset(assetKey{kind: kind, site: site, json: true})
 }
 
-// Release is the script that a site's pages can pin: it never changes under its
-// version. Errors: *UnknownEmbed.
+// Release returns the script without configuration, which pages can pin because it
+// never changes within a version. Errors: *UnknownEmbed.
 func (e *Embeds) Release(kind web.Kind, site, version string) (*Asset, error) {
 	release := kind.Release()
-	key := assetKey{kind: kind, site: "/" + site} // no name of a site
+	key := assetKey{kind: kind, site: "/" + site} // not a valid site name
 	a, err := e.getOrMake(key, func(snapshot *Snapshot, _ time.Time) (*Asset, error) {
 		doc, err := findSite(snapshot, kind, site)
 		if err != nil {
@@ -93,7 +92,7 @@ func (e *Embeds) Release(kind web.Kind, site, version string) (*Asset, error) {
 		return newAsset(release.Body, doc.Origins)
 	})
 	if err == nil && version != release.Version {
-		return nil, &UnknownEmbed{fmt.Sprintf("version %q of this script is not served any more; take the line to paste from /sites/%s", shorten(version), site)}
+		return nil, &UnknownEmbed{fmt.Sprintf("version %q of this script is no longer available; copy the current script tag from /sites/%s", shorten(version), site)}
 	}
 	return a, err
 }
@@ -106,12 +105,12 @@ func (e *Embeds) asset(key assetKey) (*Asset, error) {
 		}
 		config, until, err := e.configuration(snapshot.Set, key, doc, now)
 		if err != nil {
-			return nil, fmt.Errorf("configuration of %s for site %s: %w", key.kind, key.site, err)
+			return nil, fmt.Errorf("build %s configuration of site %s: %w", key.kind, key.site, err)
 		}
 		body := config
 		if !key.json {
 			if body, err = key.kind.Script(config); err != nil {
-				return nil, fmt.Errorf("script %s of site %s: %w", key.kind, key.site, err)
+				return nil, fmt.Errorf("build %s script of site %s: %w", key.kind, key.site, err)
 			}
 		}
 		asset, err := newAsset(body, doc.Origins)
@@ -123,18 +122,18 @@ func (e *Embeds) asset(key assetKey) (*Asset, error) {
 	})
 }
 
-// keep returns what is kept under a key, and makes it when there is nothing, or
-// it is out of date. Things are made one at a time.
+// getOrMake returns the asset for a key. It builds the asset if it is missing or
+// expired. Assets are built one at a time.
 func (e *Embeds) getOrMake(key assetKey, build func(snapshot *Snapshot, now time.Time) (*Asset, error)) (*Asset, error) {
 	snapshot := e.Config.Current()
 	if snapshot == nil {
-		return nil, &UnknownEmbed{"no configuration is in force on this server yet"}
+		return nil, &UnknownEmbed{"no configuration is active on this server"}
 	}
 	cache := e.cache.Load()
 	if cache == nil || cache.snapshot != snapshot {
 		fresh := &embedCache{snapshot: snapshot}
 		e.cache.CompareAndSwap(cache, fresh)
-		cache = fresh // if another was faster, this one serves once
+		cache = fresh // if another goroutine stored its cache first, this one is used once
 	}
 	now := e.Now()
 	fresh := func() (*Asset, bool) {
@@ -161,11 +160,11 @@ func (e *Embeds) getOrMake(key assetKey, build func(snapshot *Snapshot, now time
 	return a, nil
 }
 
-// siteOf finds a site that has the script.
+// findSite returns a site that has the given script.
 func findSite(snapshot *Snapshot, kind web.Kind, name string) (rules.Site, error) {
 	doc, ok := snapshot.Set.Document().Sites[name]
 	if !ok {
-		return doc, &UnknownEmbed{fmt.Sprintf("there is no site %q on this server; look at the address of the script, and at sites: in the configuration", shorten(name))}
+		return doc, &UnknownEmbed{fmt.Sprintf("unknown site %q; check the URL of the script and the sites section of the configuration", shorten(name))}
 	}
 	has := map[web.Kind]bool{
 		web.WebCallback: doc.WebCallback != nil,
@@ -173,12 +172,12 @@ func findSite(snapshot *Snapshot, kind web.Kind, name string) (rules.Site, error
 		web.Popup:       doc.Popup != nil,
 	}
 	if !has[kind] {
-		return doc, &UnknownEmbed{fmt.Sprintf("site %q has no %s in the configuration", name, kind)}
+		return doc, &UnknownEmbed{fmt.Sprintf("site %q has no %s section in the configuration", name, kind)}
 	}
 	return doc, nil
 }
 
-// newAsset compresses a body once, as well as can be.
+// newAsset compresses a body with the best compression.
 func newAsset(body []byte, origins []string) (*Asset, error) {
 	sum := sha256.Sum256(body)
 	asset := &Asset{Plain: body, Tag: base64.RawURLEncoding.EncodeToString(sum[:15]), Origins: origins}
@@ -202,7 +201,7 @@ func newAsset(body []byte, origins []string) (*Asset, error) {
 	return asset, nil
 }
 
-// What a configuration has beside Ziwo's own keys, under rules.OwnKey.
+// Types of the configuration under rules.OwnKey, beside Ziwo's own keys.
 type (
 	extraConfig struct {
 		Site   string `json:"site"`
@@ -223,20 +222,20 @@ type (
 		None        string   `json:"none"`
 		Unavailable string   `json:"unavailable"`
 		Open        string   `json:"open"`
-		Side        string   `json:"side"` // of the card, away from the web phone
+		Side        string   `json:"side"` // side of the page for the card, opposite the web phone
 
-		Texts map[string]map[string]string `json:"texts"` // of the card, by language
+		Texts map[string]map[string]string `json:"texts"` // texts of the card by language
 	}
 	callsConfig struct {
 		Links     bool     `json:"links"`
 		Selectors []string `json:"selectors"`
 		Text      bool     `json:"text"`
 		Code      string   `json:"code"`  // calling code of the site's country
-		Trunk     string   `json:"trunk"` // before national numbers
+		Trunk     string   `json:"trunk"` // prefix of national numbers
 	}
 )
 
-// configuration is the JSON of a site's script, and when it is out of date.
+// configuration returns the JSON configuration of a site's script and its expiry.
 func (e *Embeds) configuration(set *rules.Set, key assetKey, site rules.Site, now time.Time) (text []byte, until time.Time, err error) {
 	extra := &extraConfig{Site: key.site, Server: strings.TrimSuffix(e.PublicURL, "/") + "/"}
 	config := map[string]any{rules.OwnKey: extra}
@@ -252,8 +251,8 @@ func (e *Embeds) configuration(set *rules.Set, key assetKey, site rules.Site, no
 	return text, until, err
 }
 
-// webCallbackConfig fills in what Ziwo's script takes. Absent keys stay absent,
-// but for the class of the position, without which that script fails.
+// webCallbackConfig sets the options of Ziwo's script. Absent options stay absent,
+// except for the position class, which the script requires.
 func webCallbackConfig(config map[string]any, extra *extraConfig, set *rules.Set, site rules.Site, now time.Time) (until time.Time) {
 	doc := site.WebCallback
 	maps.Copy(config, doc.Other)
@@ -294,7 +293,7 @@ func webCallbackConfig(config map[string]any, extra *extraConfig, set *rules.Set
 	return until
 }
 
-// usualPosition is where Ziwo's button stands when the document does not say.
+// defaultPosition is the position of Ziwo's button if none is configured.
 const defaultPosition = "bottom-right"
 
 func positionClass(doc *rules.WebCallback) string {
@@ -307,11 +306,12 @@ func setText(config map[string]any, name, value string) {
 	}
 }
 
-// fallbackLanguage is taken when a page's language has no texts.
+// fallbackLanguage is used if a page's language has no texts.
 const fallbackLanguage = "en"
 
-// translations are the texts of each language: the site's for that language, else
-// those that it has for all, else the built-in ones.
+// translations returns the texts of each language. A text of the site for that
+// language has priority over a text of the site for all languages, which has
+// priority over a built-in text.
 func translations(built map[string]map[string]string, custom map[string]rules.Translation) map[string]map[string]string {
 	texts := map[string]map[string]string{}
 	for language, all := range built {
@@ -333,8 +333,8 @@ func translations(built map[string]map[string]string, custom map[string]rules.Tr
 	return texts
 }
 
-// completedFrom is the language with the texts that a site did not write: fr for
-// fr-CA, English for one that is not built in.
+// fallbackFor returns the built-in language that completes the texts of a language:
+// fr for fr-CA, and English for a language that is not built in.
 func fallbackFor(language string, built map[string]map[string]string) string {
 	base, _, _ := strings.Cut(strings.ToLower(language), "-")
 	if built[base] == nil {

@@ -14,7 +14,7 @@ import (
 	"calltracker/storage"
 )
 
-// lookupStore is what Enricher needs of a store.
+// lookupStore is the part of a store that LookupWorker uses.
 type lookupStore interface {
 	QueueLookups(ctx context.Context, since, now time.Time) (int, error)
 	ClaimLookups(ctx context.Context, now, until time.Time, most int) ([]storage.Lookup, error)
@@ -22,9 +22,9 @@ type lookupStore interface {
 	RequestLookup(ctx context.Context, id string, now time.Time) (storage.Enrichment, error)
 }
 
-// Enricher looks up whose the stored calls were. What it has to do follows from
-// the calls in the store, so that nothing is lost: not by a crash, and not by a
-// CRM that is away for hours. Several replicas share the work.
+// LookupWorker looks up the customers of stored calls. It derives its work from the
+// stored calls, so no lookup is lost in a crash or during a CRM outage. Replicas
+// share the work.
 type LookupWorker struct {
 	Store     lookupStore
 	Directory directory
@@ -32,26 +32,26 @@ type LookupWorker struct {
 	Logger    *slog.Logger
 }
 
-// How the work is done.
+// Concurrency and timing of lookups.
 const (
-	maxLookups         = 16               // look-ups at a time
-	lookupLease        = 2 * time.Minute  // longer than a look-up may take
-	lookupTimeout      = 40 * time.Second // most of it is waiting for budgets
-	lookupInterval     = time.Second      // how soon a call is looked up
-	lookupIdleInterval = 5 * time.Second  // without connections, or without a database
-	partialRetryDelay  = time.Minute      // for connections that did not answer when others did
-	maxLookupBackoff   = time.Minute      // at most, while nobody answers
+	maxLookups         = 16               // concurrent lookups
+	lookupLease        = 2 * time.Minute  // longer than lookupTimeout
+	lookupTimeout      = 40 * time.Second // mostly spent waiting for request budgets
+	lookupInterval     = time.Second      // delay until a new call is looked up
+	lookupIdleInterval = 5 * time.Second  // without connections or without a database
+	partialRetryDelay  = time.Minute      // for connections that failed while others answered
+	maxLookupBackoff   = time.Minute      // while all connections fail
 
-	// How far back calls without a look-up are looked for: at the start for what
-	// another process left, now and then for those that were slow to be committed.
+	// How far back to scan for calls without a lookup. The initial scan covers calls
+	// that another process left; the slow scan covers calls that were committed late.
 	initialScanWindow = 24 * time.Hour
 	recentScanWindow  = 30 * time.Second
 	slowScanWindow    = time.Hour
 	slowScanInterval  = 5 * time.Minute
 )
 
-// Run works until ctx ends, and then gives back what it has not finished. It
-// always returns nil.
+// Run looks up calls until ctx ends, and then releases unfinished lookups. It
+// returns nil.
 func (h *LookupWorker) Run(ctx context.Context) error {
 	scan := scanState{since: h.Now().Add(-initialScanWindow), nextSlowScan: h.Now().Add(slowScanInterval)}
 	for {
@@ -66,14 +66,15 @@ func (h *LookupWorker) Run(ctx context.Context) error {
 	}
 }
 
-// sweep is how far calls without a look-up were looked for, and how the last
-// round went.
+// scanState is the progress of scanning for calls without a lookup, and the backoff
+// after the last batch.
 type scanState struct {
 	since, nextSlowScan time.Time
-	backoff             time.Duration // 0: somebody answered
+	backoff             time.Duration // 0 after an answer
 }
 
-// round does what is due, and returns how long to wait for the next round.
+// processBatch runs the lookups that are due, and returns how long to wait for the
+// next batch.
 func (h *LookupWorker) processBatch(ctx context.Context, scan *scanState) time.Duration {
 	if len(h.Directory.Names()) == 0 {
 		return lookupIdleInterval
@@ -83,14 +84,14 @@ func (h *LookupWorker) processBatch(ctx context.Context, scan *scanState) time.D
 	if err != nil {
 		return h.storeFailed(ctx, err)
 	}
-	if queued == 0 { // all that there were
+	if queued == 0 { // the scan is complete
 		scan.since = now.Add(-recentScanWindow)
 		if !now.Before(scan.nextSlowScan) {
 			scan.since, scan.nextSlowScan = now.Add(-slowScanWindow), now.Add(slowScanInterval)
 		}
 	}
 	limit := maxLookups
-	if scan.backoff > 0 { // nobody answered: one look-up is enough to see whether they do again
+	if scan.backoff > 0 { // all connections fail; one lookup is enough to detect a recovery
 		limit = 1
 	}
 	claimed, err := h.Store.ClaimLookups(ctx, now, now.Add(lookupLease), limit)
@@ -106,10 +107,10 @@ func (h *LookupWorker) processBatch(ctx context.Context, scan *scanState) time.D
 		workers.Go(func() { outcomes[i], answered[i] = h.lookUp(ctx, l) })
 	}
 	workers.Wait()
-	// What was looked up is stored even when we stop meanwhile.
+	// Store the results even if ctx has ended.
 	saveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
-	if _, err := h.Store.SettleLookups(saveCtx, outcomes); err != nil { // their lease ends, and somebody does them again
+	if _, err := h.Store.SettleLookups(saveCtx, outcomes); err != nil { // the lookups are repeated when their lease expires
 		return h.storeFailed(ctx, err)
 	}
 	if slices.Contains(answered, true) {
@@ -122,12 +123,12 @@ func (h *LookupWorker) processBatch(ctx context.Context, scan *scanState) time.D
 
 func (h *LookupWorker) storeFailed(ctx context.Context, err error) time.Duration {
 	if ctx.Err() == nil {
-		h.Logger.LogAttrs(ctx, slog.LevelDebug, "calls are not looked up now", slog.Any("error", err))
+		h.Logger.LogAttrs(ctx, slog.LevelDebug, "lookups paused", slog.Any("error", err))
 	}
 	return lookupIdleInterval
 }
 
-// look looks one call's number up. answered tells whether any CRM said anything.
+// lookUp looks up the number of a call. answered reports whether any CRM answered.
 func (h *LookupWorker) lookUp(ctx context.Context, l storage.Lookup) (outcome storage.Settled, answered bool) {
 	findCtx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
@@ -151,7 +152,7 @@ func (h *LookupWorker) lookUp(ctx context.Context, l storage.Lookup) (outcome st
 	if missing := slices.Concat(waiting, rejected); len(missing) > 0 {
 		state.Error = missing[0].Connection + ": " + missing[0].Err.Message
 	}
-	if len(waiting) > 0 { // no attempt: nobody has said anything final about the call
+	if len(waiting) > 0 { // not counted as an attempt, because the result is not final
 		state.State = storage.EnrichmentPending
 		answered = len(waiting) < len(result.Answers)
 		retryIn := max(result.RetryAfter(), time.Second)
@@ -173,16 +174,16 @@ func (h *LookupWorker) lookUp(ctx context.Context, l storage.Lookup) (outcome st
 	return outcome, true
 }
 
-// Enrich looks a call's customers up again, soon and whatever is cached, and
-// returns the state until then. Errors: storage.ErrNotFound, *Invalid when there
-// is no connection to ask.
+// Enrich requests another lookup of a call's customers, bypassing caches, and
+// returns the state until it runs. Errors: storage.ErrNotFound, *Invalid if no
+// connection is configured.
 //
-//	@Summary		Look a call's customers up again
-//	@Description	Soon, and not from the cache. The state is none for a call whose number is withheld, internal or unreadable.
+//	@Summary		Look up the customers of a call again
+//	@Description	Queues a lookup that bypasses the cache. The state is none for a call whose number is withheld, internal, or invalid.
 //	@ID		enrichCall
 //	@Tags			calls
 //	@Produce		json
-//	@Param			id	path		string	true	"Call"
+//	@Param			id	path		string	true	"Call ID"
 //	@Success		202	{object}	Enrichment
 //	@Failure		401	{object}	Problem
 //	@Failure		404	{object}	Problem
@@ -196,13 +197,13 @@ func (h *LookupWorker) Enrich(ctx context.Context, id string) (Enrichment, error
 		return Enrichment{}, fmt.Errorf("look up call %q: %w", shorten(id), err)
 	}
 	if len(h.Directory.Names()) == 0 {
-		return Enrichment{}, invalid("connections", "no connection is configured that could be asked")
+		return Enrichment{}, invalid("connections", "no CRM connection is configured")
 	}
 	return viewEnrichment(state), nil
 }
 
-// Soon tells whether a call that has no look-up yet was stored so recently that
-// it will get one.
+// LookupExpected reports whether a call without a lookup is recent enough to get
+// one.
 func (h *LookupWorker) LookupExpected(c storage.Call) bool {
 	number := c.Caller
 	if c.Direction == "outbound" {

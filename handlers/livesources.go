@@ -12,32 +12,31 @@ import (
 	"calltracker/ziwo"
 )
 
-// startReader is what Wallboard needs of a store.
+// openCallReader is the part of a store that Wallboard uses.
 type openCallReader interface {
 	Decisions(ctx context.Context, f storage.DecisionFilter, p storage.Page) ([]storage.Decision, string, error)
 	CallsOfDecisions(ctx context.Context, ids []string) (map[string]string, error)
 }
 
-// source is how something that is asked again and again answers.
+// sourceState is the state of a source that is polled.
 type sourceState struct {
 	LiveSource
-	lastPoll time.Time // of the last answer or failure
-	lastOK   time.Time // of the last answer
-	failures int       // in a row
+	lastPoll time.Time // time of the last answer or failure
+	lastOK   time.Time // time of the last answer
+	failures int       // consecutive failures
 }
 
-// fresh tells whether what it said is so young that it need not be asked again
-// for a new listener.
+// fresh reports whether the last answer is recent enough for a new listener.
 func (s *sourceState) fresh(now time.Time, every time.Duration) bool {
 	return !s.lastPoll.IsZero() && now.Sub(s.lastPoll) < every
 }
 
-// asked tells whether it has answered, or failed to, since it is being asked.
+// polled reports whether the source has answered or failed since polling started.
 func (s *sourceState) polled(now time.Time, every time.Duration, watching bool) bool {
 	return watching && !s.lastPoll.IsZero() || s.fresh(now, every)
 }
 
-// stale tells whether what it said is too old to show.
+// stale reports whether the last answer is too old to show.
 func (s *sourceState) stale(now time.Time) bool {
 	return s.State != LiveOK && now.Sub(s.lastOK) > staleAfter
 }
@@ -49,7 +48,7 @@ func (s *sourceState) view() LiveSource {
 	return s.LiveSource
 }
 
-// answered notes an answer, or a failure.
+// record records an answer or a failure.
 func (s *sourceState) record(now time.Time, err error) {
 	now = now.UTC().Truncate(time.Millisecond)
 	state, message := LiveOK, ""
@@ -65,24 +64,24 @@ func (s *sourceState) record(now time.Time, err error) {
 	s.Error, s.lastPoll = message, now
 }
 
-// pause is how long not to ask after the last answer: longer with each failure
-// in a row.
+// nextPoll returns the time until the next poll, which grows with each consecutive
+// failure.
 func (s *sourceState) nextPoll(every, longest time.Duration) time.Duration {
 	const doublings = 10
 	return min(every<<min(s.failures, doublings), max(longest, every))
 }
 
-// starts are the calls that were started here and have not ended.
+// startedCalls holds the calls that trackers have started and that have not ended.
 type startedCalls struct {
 	sourceState
-	open         map[string]LiveCall // by decision
-	lastFullScan time.Time           // when all of the window was read
+	open         map[string]LiveCall // by decision ID
+	lastFullScan time.Time           // time of the last read of the whole window
 	truncated    bool
 }
 
 const (
 	startedOverlap   = 15 * time.Second // decisions are recorded in the background
-	fullScanInterval = time.Minute      // between two looks at the whole window
+	fullScanInterval = time.Minute      // interval of reading the whole window
 )
 
 func (w *Wallboard) startedDue() time.Duration {
@@ -91,8 +90,8 @@ func (w *Wallboard) startedDue() time.Duration {
 	return max(0, w.started.lastPoll.Add(startedInterval).Sub(w.Now()))
 }
 
-// askStarts reads which calls started and which ended. Calls that are known are
-// asked for by id, so that the cost does not grow with the calls of the window.
+// pollStarted reads the calls that have started or ended. It reads known calls by ID,
+// so the cost does not grow with the number of calls in the window.
 func (w *Wallboard) pollStarted(ctx context.Context) time.Duration {
 	queryCtx, cancel := context.WithTimeout(ctx, startedTimeout)
 	defer cancel()
@@ -133,8 +132,8 @@ func (w *Wallboard) pollStarted(ctx context.Context) time.Duration {
 	return startedInterval
 }
 
-// keep adds calls that started, and takes away those that ended, are forgotten,
-// are older than the window, or are one too many.
+// merge adds started calls. It removes calls that have ended, are no longer stored,
+// are older than the window, or exceed the limit.
 func (s *startedCalls) merge(found []LiveCall, known []string, stored map[string]string, now time.Time) {
 	if s.open == nil {
 		s.open = map[string]LiveCall{}
@@ -156,7 +155,7 @@ func (s *startedCalls) merge(found []LiveCall, known []string, stored map[string
 	}
 }
 
-// started is a decision as a call under way.
+// liveCallOf converts a decision to a call in progress.
 func (w *Wallboard) liveCallOf(d storage.Decision) LiveCall {
 	c := LiveCall{
 		CallID: d.CallID, Tracker: d.Tracker, Direction: "inbound", DID: d.DID, Caller: d.Caller, State: CallStarted,
@@ -170,10 +169,10 @@ func (w *Wallboard) liveCallOf(d storage.Decision) LiveCall {
 	return c
 }
 
-// liveCenter is what a contact center says of its agents.
+// contactCenterState holds the last answer of a contact center.
 type contactCenterState struct {
 	sourceState
-	agents []LiveAgent // without the ids of their calls
+	agents []LiveAgent // without call IDs
 	calls  []agentCall
 }
 
@@ -187,7 +186,7 @@ func (w *Wallboard) contactCenterDue(name string) time.Duration {
 	return max(0, state.lastPoll.Add(w.PollInterval).Sub(w.Now()))
 }
 
-// askCenter asks a contact center for its agents.
+// pollContactCenter requests the agents of a contact center.
 func (w *Wallboard) pollContactCenter(ctx context.Context, name string) time.Duration {
 	requestCtx, cancel := context.WithTimeout(ctx, contactCenterTimeout)
 	defer cancel()
@@ -207,7 +206,7 @@ func (w *Wallboard) pollContactCenter(ctx context.Context, name string) time.Dur
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	state := w.contactCenters[name]
-	if state == nil { // it is no longer in the configuration
+	if state == nil { // removed from the configuration
 		return w.PollInterval
 	}
 	state.record(w.Now(), err)
@@ -222,8 +221,8 @@ func (w *Wallboard) pollContactCenter(ctx context.Context, name string) time.Dur
 	return state.nextPoll(w.PollInterval, maxContactCenterInterval)
 }
 
-// agentsOf are the agents of a contact center and the calls of their phones, in
-// the order of their logins.
+// liveAgents returns the agents of a contact center, sorted by login, and the calls on
+// their phones.
 func liveAgents(contactCenter string, states []ziwo.AgentState, numbers *Numbers, region string) (agents []LiveAgent, calls []agentCall) {
 	login := func(s ziwo.AgentState) string {
 		if s.CCLogin != "" {
@@ -247,8 +246,8 @@ func liveAgents(contactCenter string, states []ziwo.AgentState, numbers *Numbers
 	return agents, calls
 }
 
-// phoneCall is a call as an agent's phone shows it. Of an outbound one, the DID
-// is the number that was called, as in stored calls.
+// phoneCall converts a call on an agent's phone. The DID of an outbound call is the
+// dialed number, as in stored calls.
 func phoneCall(contactCenter, agent string, c ziwo.LiveCall, numbers *Numbers, region string) LiveCall {
 	key := func(text string) string { return shorten(numbers.Parse(text, region).Key()) }
 	out := LiveCall{
@@ -257,18 +256,18 @@ func phoneCall(contactCenter, agent string, c ziwo.LiveCall, numbers *Numbers, r
 	}
 	if c.Direction == "outbound" {
 		out.DID = key(c.Number)
-		if out.Caller == out.DID { // the phone shows the other side in both places
+		if out.Caller == out.DID { // the phone reports the remote number in both fields
 			out.Caller = ""
 		}
 	}
-	if numbers.Parse(c.CallerName, region).E164 == "" { // a number is no name
+	if numbers.Parse(c.CallerName, region).E164 == "" { // ignore a number in place of a name
 		out.CallerName = shorten(c.CallerName)
 	}
 	return out
 }
 
-// callState reads Ziwo's words, those of
-// https://www.ziwo.io/api-integration-developers/ for the events of a call.
+// callState converts Ziwo's state of a call, as documented for call events at
+// https://www.ziwo.io/api-integration-developers/.
 func callState(c ziwo.LiveCall) LiveCallState {
 	switch strings.ToLower(c.State) {
 	case "active", "answered", "bridged":

@@ -10,25 +10,25 @@ import (
 	"calltracker/web"
 )
 
-// nextAhead is how far ahead the page of a site looks for a change of its hours.
+// scheduleHorizon is how far ahead to look for the next schedule change.
 const scheduleHorizon = 366 * 24 * time.Hour
 
-// Page is what the page for a site's owner shows: the lines to paste, the button
-// as it is now, and what is missing. It holds nothing that the site's scripts do
-// not tell everyone. Errors: *UnknownEmbed.
+// Page returns the contents of a site's setup page: the script tags to paste, the
+// current state of the button, and the open checks. It contains nothing that the
+// site's scripts do not expose. Errors: *UnknownEmbed.
 func (e *Embeds) Page(site string) (web.SitePage, error) {
 	snapshot := e.Config.Current()
 	if snapshot == nil {
-		return web.SitePage{}, &UnknownEmbed{"no configuration is in force on this server yet"}
+		return web.SitePage{}, &UnknownEmbed{"no configuration is active on this server"}
 	}
 	doc, ok := snapshot.Set.Document().Sites[site]
 	if !ok {
-		return web.SitePage{}, &UnknownEmbed{fmt.Sprintf("there is no site %q on this server; look at sites: in the configuration", shorten(site))}
+		return web.SitePage{}, &UnknownEmbed{fmt.Sprintf("unknown site %q; check the sites section of the configuration", shorten(site))}
 	}
 	page := web.SitePage{Site: site}
 	if doc.WebCallback != nil {
 		page.Embeds = append(page.Embeds, e.snippet(web.WebCallback, site, "Call-me-back button",
-			"Paste this line once, anywhere in the page.", "", "https://webcallback.ziwo.io"))
+			"Paste this script tag once, anywhere in the page.", "", "https://webcallback.ziwo.io"))
 		button := e.button(snapshot.Set, doc)
 		page.Button = &button
 	}
@@ -37,15 +37,15 @@ func (e *Embeds) Page(site string) (web.SitePage, error) {
 		attribute = ` data-token="…"`
 	}
 	if doc.Jorel != nil {
-		about := "Paste this line into the pages that your agents work in."
+		about := "Paste this script tag into the pages that your agents work in."
 		if doc.Popup != nil {
-			about += " It also opens the caller’s page. Your page puts a fresh token in place of the dots, from POST /api/v1/sites/" + site + "/token; on pages that only agents can open, data-key with the site’s key does as well."
+			about += " It also opens the customer’s page for each call. Replace the dots with a new token from POST /api/v1/sites/" + site + "/token. On pages that only agents can open, you can use data-key with the site’s key instead."
 		}
 		page.Embeds = append(page.Embeds, e.snippet(web.Jorel, site, "Web phone", about, attribute, "https://jorel.ziwo.io"))
 	}
 	if doc.Popup != nil {
-		about := "For pages that have Ziwo’s phone already."
-		page.Embeds = append(page.Embeds, e.snippet(web.Popup, site, "Pop-up alone", about, attribute, ""))
+		about := "For pages that already contain Ziwo’s web phone."
+		page.Embeds = append(page.Embeds, e.snippet(web.Popup, site, "Screen pop only", about, attribute, ""))
 	}
 	page.Checks = e.checks(snapshot.Set, doc)
 	return page, nil
@@ -73,19 +73,19 @@ func (e *Embeds) button(set *rules.Set, site rules.Site) web.SiteButton {
 	corners := []string{"top-left", "top-middle", "top-right", "bottom-left", "bottom-middle", "bottom-right"}
 	switch first, _, _ := strings.Cut(class, " "); {
 	case doc.ReplacementTargetID != "":
-		b.Corner, b.Place = "elsewhere", fmt.Sprintf("It takes the place of the element with the id %q, or stands at %s where there is none.", doc.ReplacementTargetID, class)
+		b.Corner, b.Place = "elsewhere", fmt.Sprintf("The button replaces the element with the ID %q, or appears at %s if there is none.", doc.ReplacementTargetID, class)
 	case slices.Contains(corners, first):
-		b.Corner, b.Place = first, fmt.Sprintf("It stands at %s.", class)
+		b.Corner, b.Place = first, fmt.Sprintf("The button appears at %s.", class)
 	default:
-		b.Corner, b.Place = "elsewhere", fmt.Sprintf("Your own class %q places it.", class)
+		b.Corner, b.Place = "elsewhere", fmt.Sprintf("Your CSS class %q positions the button.", class)
 	}
 
 	names := strings.Join(site.OfflineOutside, " or ")
 	switch {
 	case alwaysOffline:
-		b.Why = "always: the configuration says offline"
+		b.Why = "always, because offline is true"
 	case hours.Always():
-		b.Why = "always: no schedule closes it"
+		b.Why = "always, because no schedule closes it"
 	default:
 		b.Why = "by the schedule " + names
 		if at, ok := hours.Change(now, now.Add(scheduleHorizon)); ok {

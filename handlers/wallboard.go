@@ -11,33 +11,33 @@ import (
 	"time"
 )
 
-// Why nobody can watch.
+// Errors of Listen.
 var (
-	ErrTooManyListeners = errors.New("as many as the server allows are watching; try again later")
-	ErrLiveStopped      = errors.New("the server is stopping; try again")
+	ErrTooManyListeners = errors.New("too many listeners; try again later")
+	ErrLiveStopped      = errors.New("the server is shutting down; try again")
 )
 
-// Bounds of watching.
+// Limits and intervals of a Wallboard.
 const (
 	maxListeners    = 100
-	listenerBuffer  = 16   // updates that a listener may be behind
-	maxChanges      = 200  // in one update; more are told as a whole
-	maxStartedCalls = 1000 // calls that were started here
-	maxAgents       = 2000 // of a contact center
+	listenerBuffer  = 16   // updates buffered for a slow listener
+	maxChanges      = 200  // changes in one update; beyond that, a full snapshot is sent
+	maxStartedCalls = 1000 // calls started by trackers
+	maxAgents       = 2000 // agents per contact center
 
 	contactCenterInterval    = 3 * time.Second
 	startedInterval          = time.Second
 	contactCenterTimeout     = 5 * time.Second  // for Ziwo's answer
 	startedTimeout           = 2 * time.Second  // for the database
-	maxContactCenterInterval = 30 * time.Second // between two looks at what fails
+	maxContactCenterInterval = 30 * time.Second // polling interval of a failing contact center
 	maxStartedInterval       = 5 * time.Second
-	maxZiwoRetryAfter        = 5 * time.Minute // that Ziwo can ask for
-	staleAfter               = time.Minute     // what a source said that is away since
-	liveWindow               = time.Hour       // a call that was started and has not ended by then is taken to be over
+	maxZiwoRetryAfter        = 5 * time.Minute // longest wait that Ziwo can request
+	staleAfter               = time.Minute     // age at which data of an unavailable source is hidden
+	liveWindow               = time.Hour       // age at which a started call is assumed to have ended
 	snapshotTimeout          = contactCenterTimeout + time.Second
 )
 
-// WallboardOptions are what a Wallboard needs.
+// WallboardOptions holds the dependencies and settings of a Wallboard.
 type WallboardOptions struct {
 	Store        openCallReader
 	Config       *ConfigController
@@ -45,30 +45,30 @@ type WallboardOptions struct {
 	Numbers      *Numbers
 	Now          func() time.Time
 	Logger       *slog.Logger
-	PollInterval time.Duration // between two looks at a contact center; 0: 3 s
+	PollInterval time.Duration // polling interval of contact centers; 0 means 3 s
 }
 
-// Wallboard tells what happens now, to any number of listeners at the cost of
-// one: while somebody listens, the database and each contact center are asked
-// again and again, by one goroutine each. Make it with NewWallboard; it is safe
-// for concurrent use, and needs Run.
+// Wallboard reports the current agents and calls to its listeners. While there are
+// listeners, one goroutine per source polls the database and the contact centers, so
+// the cost does not depend on the number of listeners. Create a Wallboard with
+// NewWallboard and start it with Run. It is safe for concurrent use.
 type Wallboard struct {
 	WallboardOptions
-	wakeUp chan struct{} // somebody came first, or left last
+	wakeUp chan struct{} // signals the first listener, and the departure of one
 
 	mu             sync.Mutex
 	listeners      map[*LiveListener]struct{}
-	watching       bool // the sources are being asked
+	watching       bool // whether the sources are polled
 	stopped        bool
 	started        startedCalls
 	contactCenters map[string]*contactCenterState
 	view           LiveView
-	callIDs        map[string]string    // of calls, by decision
-	endedCallIDs   map[string]time.Time // callIDs of calls whose record came: a phone may show them for some seconds more
-	lastEventID    uint64               // of the last event
+	callIDs        map[string]string    // call IDs by decision ID
+	endedCallIDs   map[string]time.Time // end by callID; phones may show an ended call for some seconds
+	lastEventID    uint64
 }
 
-// NewWallboard starts nothing yet.
+// NewWallboard returns a Wallboard. It starts nothing.
 func NewWallboard(o WallboardOptions) *Wallboard {
 	if o.PollInterval <= 0 {
 		o.PollInterval = contactCenterInterval
@@ -81,14 +81,14 @@ func NewWallboard(o WallboardOptions) *Wallboard {
 	return w
 }
 
-// LiveListener gets what happens: first the whole, then changes.
+// LiveListener receives a snapshot and then changes.
 type LiveListener struct {
 	board       *Wallboard
 	events      chan []LiveEvent
-	hasSnapshot bool // it has got the whole
+	hasSnapshot bool // whether the snapshot was sent
 }
 
-// Listen starts to listen. Errors: ErrTooManyListeners, ErrLiveEnded.
+// Listen adds a listener. Errors: ErrTooManyListeners, ErrLiveStopped.
 func (w *Wallboard) Listen() (*LiveListener, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -107,12 +107,12 @@ func (w *Wallboard) Listen() (*LiveListener, error) {
 	return listener, nil
 }
 
-// Events are closed when the listener is too far behind, and when the server
-// stops.
+// Events returns the channel of updates. It is closed if the listener is too slow, and
+// when the server stops.
 func (n *LiveListener) Events() <-chan []LiveEvent { return n.events }
 
-// Prime hands over the whole as far as it is known. Without it, the listener
-// waits until every source has answered or failed to.
+// SendSnapshot sends the data known so far. Otherwise the snapshot is sent after every
+// source has answered or failed.
 func (n *LiveListener) SendSnapshot() {
 	n.board.mu.Lock()
 	defer n.board.mu.Unlock()
@@ -121,14 +121,14 @@ func (n *LiveListener) SendSnapshot() {
 	}
 }
 
-// Leave ends listening. A second one does nothing.
+// Close removes the listener. It may be called more than once.
 func (n *LiveListener) Close() {
 	n.board.mu.Lock()
 	defer n.board.mu.Unlock()
 	n.board.remove(n)
 }
 
-// drop takes a listener away. The caller holds the lock.
+// remove removes a listener. The caller must hold the lock.
 func (w *Wallboard) remove(n *LiveListener) {
 	if _, listens := w.listeners[n]; !listens {
 		return
@@ -145,27 +145,27 @@ func (w *Wallboard) wake() {
 	}
 }
 
-// Listeners is how many listen, and whether the sources are being asked.
+// Listeners returns the number of listeners and whether the sources are polled.
 func (w *Wallboard) Listeners() (n int, watching bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.listeners), w.watching
 }
 
-// Snapshot is what happens now. It waits until every source has answered or
-// failed to, for 6 seconds at most. Errors: ErrTooManyListeners, ErrLiveEnded.
+// Snapshot returns the current view. It waits up to 6 seconds until every source has
+// answered or failed. Errors: ErrTooManyListeners, ErrLiveStopped.
 //
-//	@Summary		What happens now: agents, and calls under way
-//	@Description	As JSON once, or with `Accept: text/event-stream` as server-sent events: first `snapshot` (all of it), then the changes `call`, `call-ended`, `agent`, `agent-gone`, `contact-center` and `decisions`, and `snapshot` again when much changes at once. Comments keep the connection alive. A stream that ends should be opened again; it begins with a snapshot whatever Last-Event-ID says.
+//	@Summary		Get the live view of agents and calls
+//	@Description	Returns one JSON document, or with `Accept: text/event-stream` a stream of server-sent events. A stream starts with a `snapshot` event and continues with `call`, `call-ended`, `agent`, `agent-gone`, `contact-center`, and `decisions` events; after many changes at once it sends another `snapshot`. Comments keep the connection open. Reconnect when a stream ends; the new stream starts with a snapshot regardless of Last-Event-ID.
 //	@ID			live
 //	@Tags			live
 //	@Produce		json,text/event-stream
-//	@Param			Last-Event-ID	header		string	false	"Sent by browsers that come back; makes no difference"
+//	@Param			Last-Event-ID	header		string	false	"Sent by browsers when they reconnect; ignored"
 //	@Success		200				{object}	LiveView
 //	@Failure		401				{object}	Problem
 //	@Failure		422				{object}	Problem
 //	@Failure		503				{object}	Problem
-//	@Header			503				{integer}	Retry-After	"Seconds"
+//	@Header			503				{integer}	Retry-After	"Seconds to wait before retrying"
 //	@Security	Bearer
 //	@Router			/api/v1/live [get]
 func (w *Wallboard) Snapshot(ctx context.Context) (LiveView, error) {
@@ -185,8 +185,8 @@ func (w *Wallboard) Snapshot(ctx context.Context) (LiveView, error) {
 	return w.view, nil
 }
 
-// Run asks the sources while somebody listens, until ctx ends; then it lets all
-// listeners go and returns nil.
+// Run polls the sources while there are listeners, until ctx ends. It then removes all
+// listeners and returns nil.
 func (w *Wallboard) Run(ctx context.Context) error {
 	defer w.stop()
 	for {
@@ -210,14 +210,14 @@ func (w *Wallboard) stop() {
 	}
 }
 
-// begin tells whether anybody listens, and forgets what is too old to show.
+// startWatching reports whether there are listeners, and drops outdated data.
 func (w *Wallboard) startWatching() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.listeners) == 0 {
 		return false
 	}
-	now := w.Now() // a little later than Listen looked, which may have found it fresh
+	now := w.Now() // slightly later than in Listen, which may have found the data fresh
 	if !w.started.fresh(now, 2*startedInterval) {
 		w.started = startedCalls{}
 	}
@@ -230,7 +230,7 @@ func (w *Wallboard) startWatching() bool {
 	return true
 }
 
-// finished tells whether the last listener has left.
+// stopIfUnused reports whether the last listener has left.
 func (w *Wallboard) stopIfUnused() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -241,7 +241,7 @@ func (w *Wallboard) stopIfUnused() bool {
 	return true
 }
 
-// watch asks the sources until the last listener leaves, or ctx ends.
+// watch polls the sources until the last listener leaves or ctx ends.
 func (w *Wallboard) watch(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	var polls sync.WaitGroup
@@ -255,7 +255,7 @@ func (w *Wallboard) watch(ctx context.Context) {
 	}
 	w.syncContactCenters(polling, poll)
 	w.pollRepeatedly(ctx, &polls, w.pollStarted, w.startedDue())
-	configTicker := time.NewTicker(startedInterval) // at the configuration, which may have other contact centers
+	configTicker := time.NewTicker(startedInterval) // detects changes of the configured contact centers
 	defer configTicker.Stop()
 	for {
 		select {
@@ -271,8 +271,8 @@ func (w *Wallboard) watch(ctx context.Context) {
 	}
 }
 
-// source asks again and again, after the pause that each answer leads to. The
-// function that it returns ends that.
+// pollRepeatedly calls poll repeatedly. Each call returns the pause before the next
+// one. The returned function stops polling.
 func (w *Wallboard) pollRepeatedly(ctx context.Context, polls *sync.WaitGroup, poll func(context.Context) time.Duration, pause time.Duration) context.CancelFunc {
 	ctx, cancel := context.WithCancel(ctx)
 	polls.Go(func() {
@@ -291,8 +291,8 @@ func (w *Wallboard) pollRepeatedly(ctx context.Context, polls *sync.WaitGroup, p
 	return cancel
 }
 
-// centersChange makes those asked equal to the contact centers of the
-// configuration.
+// syncContactCenters starts and stops polling so that it matches the configured
+// contact centers.
 func (w *Wallboard) syncContactCenters(polling map[string]context.CancelFunc, poll func(name string) context.CancelFunc) {
 	names := w.Clients.Names()
 	for name, cancel := range polling {
@@ -326,8 +326,8 @@ func (w *Wallboard) syncContactCenters(polling map[string]context.CancelFunc, po
 	}
 }
 
-// known tells whether every source has answered, or failed to, lately. The
-// caller holds the lock.
+// ready reports whether every source has answered or failed recently. The caller must
+// hold the lock.
 func (w *Wallboard) ready() bool {
 	now := w.Now()
 	if !w.started.polled(now, startedInterval, w.watching) {
@@ -341,8 +341,8 @@ func (w *Wallboard) ready() bool {
 	return true
 }
 
-// update makes the view anew and tells the listeners what changed. stored are
-// the ids of stored calls by decision, of those that ended. The caller holds the
+// update rebuilds the view and sends the changes to the listeners. stored maps the
+// decisions of ended calls to the IDs of their stored calls. The caller must hold the
 // lock.
 func (w *Wallboard) update(stored map[string]string) {
 	before, now := w.view, w.Now()
@@ -375,17 +375,17 @@ func (w *Wallboard) update(stored map[string]string) {
 	}
 }
 
-// whole is everything as one event. The caller holds the lock.
+// snapshotEvent returns the view as an event. The caller must hold the lock.
 func (w *Wallboard) snapshotEvent() []LiveEvent { return []LiveEvent{w.event("snapshot", w.view)} }
 
-// prime hands the whole to a listener. The caller holds the lock.
+// sendSnapshot sends a snapshot to a listener. The caller must hold the lock.
 func (w *Wallboard) sendSnapshot(n *LiveListener, snapshot []LiveEvent) {
 	n.hasSnapshot = true
 	w.send(n, snapshot)
 }
 
-// send never waits: a listener that is too far behind is let go. The caller
-// holds the lock.
+// send sends events without blocking, and removes a listener that is too slow. The
+// caller must hold the lock.
 func (w *Wallboard) send(n *LiveListener, events []LiveEvent) {
 	select {
 	case n.events <- events:
@@ -397,14 +397,14 @@ func (w *Wallboard) send(n *LiveListener, events []LiveEvent) {
 func (w *Wallboard) event(name string, data any) LiveEvent {
 	w.lastEventID++
 	text, err := json.Marshal(data)
-	if err != nil { // of texts, booleans and instants; but an instant may be beyond what JSON can say
-		w.Logger.Error("a change cannot be told", slog.String("event", name), slog.Any("error", err))
+	if err != nil { // only for a time that JSON cannot represent
+		w.Logger.Error("live event not encoded", slog.String("event", name), slog.Any("error", err))
 		text = []byte("null")
 	}
 	return LiveEvent{ID: w.lastEventID, Name: name, Data: text}
 }
 
-// merge is the view of what the sources said last. The caller holds the lock.
+// merge returns the view of the last answers. The caller must hold the lock.
 func (w *Wallboard) merge() LiveView {
 	now := w.Now()
 	view := LiveView{
