@@ -16,7 +16,7 @@ import (
 	"calltracker/ziwo"
 )
 
-// reconciliationStore is what Reconciler needs of a store.
+// reconciliationStore is the part of a store that Reconciler uses.
 type reconciliationStore interface {
 	CallsByKey(ctx context.Context, contactCenters, keys []string) ([]storage.Call, error)
 	OpenDecisions(ctx context.Context, trackers []string, from, to time.Time, limit int) (int, []string, error)
@@ -26,11 +26,10 @@ type reconciliationStore interface {
 	ClaimReconciliation(ctx context.Context, contactCenter, holder string, now, until time.Time) (bool, error)
 }
 
-// Reconciler compares the stored calls with those that Ziwo's own history has,
-// stores what is missing and completes what is incomplete. Calls go the same way
-// as those of endCall and have the same identity, so that a call is one call
-// however often and from wherever it comes. Make it with NewReconciler; it is
-// safe for concurrent use.
+// Reconciler compares the stored calls with Ziwo's call history, stores missing calls,
+// and completes incomplete ones. Calls are saved in the same way as those of endCall and
+// with the same identity, so a call from several sources is stored once. Create a
+// Reconciler with NewReconciler. It is safe for concurrent use.
 type Reconciler struct {
 	Clients *ZiwoClients
 	Config  *ConfigController
@@ -39,43 +38,43 @@ type Reconciler struct {
 	Metrics *Metrics
 	Now     func() time.Time
 	Logger  *slog.Logger
-	Every   time.Duration // between scheduled ones
+	Every   time.Duration // interval of scheduled reconciliations
 
 	holder    string
-	running   chan struct{} // held by the one that runs
+	running   chan struct{} // semaphore for one run at a time
 	startedAt time.Time
-	lastDeep  map[string]time.Time // when a contact center was last looked through far back
+	lastDeep  map[string]time.Time // time of the last deep reconciliation, by contact center
 }
 
-// NewReconciler makes a Reconciler out of its exported fields.
+// NewReconciler returns a Reconciler with the exported fields of r.
 func NewReconciler(r Reconciler) *Reconciler {
 	r.holder, r.running, r.startedAt, r.lastDeep = newID(), make(chan struct{}, 1), r.Now(), map[string]time.Time{}
 	return &r
 }
 
-// The spans of time that reconciliation works with. Calls are found by their
-// start, and Ziwo has them once they have ended.
+// Time spans and limits. Ziwo's history is queried by start time and contains calls
+// that have ended.
 const (
-	settleDelay   = 30 * time.Second    // records of calls that just ended are on their way here
-	recheckWindow = 4 * time.Hour       // calls that last long, and recordings that come late
-	firstWindow   = 24 * time.Hour      // when there was no reconciliation yet
-	deepWindow    = 48 * time.Hour      // once a day
-	maxWindow     = 31 * 24 * time.Hour // whatever happened
-	sliceLength   = 24 * time.Hour      // what is compared between two notes of how far it came
-	unendedAfter  = time.Hour           // after which a call without a record counts as one that never ended
-	claimLease    = 10 * time.Minute    // without a sign of life, another replica goes on
-	minRetry      = time.Minute         // after a delay
-	maxRetry      = time.Hour           // the most that Ziwo can ask for
-	maxOpenShown  = 20                  // decisions named in the figures
-	maxSavers     = 16                  // calls saved side by side: the store commits them together
-	maxLogPages   = 20                  // pages of the trackers' log in one reconciliation
-	logPageSize   = 1000                // entries
-	recordTimeout = 5 * time.Second     // to write down how it ended
-	maxNoteBytes  = 300                 // bytes
+	settleDelay   = 30 * time.Second    // age at which calls are compared; newer records may still be on their way
+	recheckWindow = 4 * time.Hour       // overlap with the last run, for long calls and late recordings
+	firstWindow   = 24 * time.Hour      // span of the first run
+	deepWindow    = 48 * time.Hour      // span of the daily deep run
+	maxWindow     = 31 * 24 * time.Hour // maximum span
+	sliceLength   = 24 * time.Hour      // span compared between two progress records
+	unendedAfter  = time.Hour           // age at which a started call without a record counts as unended
+	claimLease    = 10 * time.Minute    // after which another replica takes over
+	minRetry      = time.Minute         // minimum delay of a retry
+	maxRetry      = time.Hour           // maximum delay that Ziwo can request
+	maxOpenShown  = 20                  // decision IDs listed in the figures
+	maxSavers     = 16                  // concurrent saves; the store commits them together
+	maxLogPages   = 20                  // pages of the tracker log read per run
+	logPageSize   = 1000                // entries per page
+	recordTimeout = 5 * time.Second     // for storing the result
+	maxNoteBytes  = 300
 )
 
-// Run reconciles every contact center now and then, until ctx ends. Whatever
-// goes wrong is written down and tried again.
+// Run reconciles every contact center at regular intervals until ctx ends. It records
+// errors and retries.
 func (r *Reconciler) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -89,8 +88,8 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	}
 }
 
-// round reconciles every contact center that is due, and returns how long to
-// wait.
+// reconcileDue reconciles every contact center that is due, and returns how long to
+// wait for the next run.
 func (r *Reconciler) reconcileDue(ctx context.Context) time.Duration {
 	wait := r.Every
 	for _, name := range r.Clients.Names() {
@@ -106,8 +105,8 @@ func (r *Reconciler) reconcileDue(ctx context.Context) time.Duration {
 	return wait
 }
 
-// scheduled reconciles one contact center, unless another replica does or just
-// did.
+// reconcileScheduled reconciles a contact center unless another replica is doing so or
+// has just done so.
 func (r *Reconciler) reconcileScheduled(ctx context.Context, name string) (retry time.Duration, err error) {
 	now := r.Now()
 	claimed, err := r.Store.ClaimReconciliation(ctx, name, r.holder, now, now.Add(claimLease))
@@ -119,7 +118,7 @@ func (r *Reconciler) reconcileScheduled(ctx context.Context, name string) (retry
 		defer cancel()
 		now := r.Now()
 		if _, releaseErr := r.Store.ClaimReconciliation(ctx, name, r.holder, now, now); releaseErr != nil {
-			r.Logger.LogAttrs(ctx, slog.LevelInfo, "claim of the reconciliation not given back; it ends by itself", slog.Any("error", releaseErr))
+			r.Logger.LogAttrs(ctx, slog.LevelInfo, "reconciliation claim not released; it will expire", slog.Any("error", releaseErr))
 		}
 	}()
 	reached, done, err := r.Store.LastReconciliation(ctx, name)
@@ -141,8 +140,8 @@ func (r *Reconciler) reconcileScheduled(ctx context.Context, name string) (retry
 	return retry, err
 }
 
-// span is what a scheduled reconciliation looks at: from where the last one came
-// to, however long ago that is, and further back for what changed since.
+// span returns the span of a scheduled reconciliation. It starts where the last run
+// ended, minus an overlap for calls that have changed since.
 func (r *Reconciler) span(name string, now, reached time.Time) (from, to time.Time) {
 	to = now.Add(-settleDelay).UTC().Truncate(time.Second)
 	from = to.Add(-recheckWindow)
@@ -165,21 +164,21 @@ func (r *Reconciler) span(name string, now, reached time.Time) (from, to time.Ti
 	return from, to
 }
 
-// comparison is one reconciliation under way.
+// comparison is a running reconciliation.
 type comparison struct {
 	*Reconciler
 	set           *rules.Set
 	contactCenter string
 	client        *ziwo.Client
-	routers       []*rules.Router // of the contact center
+	routers       []*rules.Router // routers of the contact center
 	from, to      time.Time
 	out           storage.Reconciliation
-	seen          map[string]bool // callIDs
+	seen          map[string]bool // callIDs already compared
 	renewClaim    func(context.Context) error
 }
 
-// run reconciles a span of one contact center and writes down how it went. One
-// runs at a time.
+// run reconciles a span of a contact center and records the result. Only one run is
+// active at a time.
 func (r *Reconciler) run(ctx context.Context, name string, from, to time.Time, trigger storage.Trigger) (storage.Reconciliation, error) {
 	select {
 	case r.running <- struct{}{}:
@@ -204,7 +203,7 @@ func (r *Reconciler) run(ctx context.Context, name string, from, to time.Time, t
 	if err != nil {
 		c.out.State, c.out.Error = storage.ReconciliationDelayed, delayReason(err)
 	}
-	if ctx.Err() != nil && trigger == storage.Scheduled { // the server stops; the next start goes on
+	if ctx.Err() != nil && trigger == storage.Scheduled { // shutdown; the next start continues
 		return c.out, ctx.Err()
 	}
 	r.Metrics.Reconciled(c.out)
@@ -223,10 +222,10 @@ func (r *Reconciler) run(ctx context.Context, name string, from, to time.Time, t
 	return c.out, err
 }
 
-// delay says why a reconciliation is delayed, for people.
+// delayReason describes for people why a reconciliation is delayed.
 func delayReason(err error) string {
 	if errors.Is(err, storage.ErrUnavailable) {
-		return "the database cannot be used now"
+		return "the database is unavailable"
 	}
 	text := err.Error()
 	if len(text) > maxNoteBytes {
@@ -235,8 +234,8 @@ func delayReason(err error) string {
 	return text
 }
 
-// compare goes through the span slice by slice, oldest first, so that a delay
-// loses only what the last slice did.
+// compare compares the span slice by slice, oldest first, so that an error loses only
+// the last slice.
 func (c *comparison) compare(ctx context.Context) error {
 	snapshot := c.Config.Current()
 	if snapshot == nil {
@@ -258,7 +257,7 @@ func (c *comparison) compare(ctx context.Context) error {
 	figures := &c.out.Figures
 	for at := c.from; at.Before(c.to); {
 		next := at.Add(sliceLength)
-		if next.After(c.to) || c.to.Sub(next) < time.Hour { // no request for a sliver
+		if next.After(c.to) || c.to.Sub(next) < time.Hour { // avoid a request for a short remainder
 			next = c.to
 		}
 		walk, err := client.WalkHistory(ctx, at, next, func(page []ziwo.HistoryRecord) error { return c.comparePage(ctx, page) })
@@ -279,12 +278,12 @@ func (c *comparison) compare(ctx context.Context) error {
 	if len(trackers) == 0 || figures.Unended == 0 && c.out.Trigger == storage.Scheduled {
 		return nil
 	}
-	// What the history does not have may be in the trackers' own log.
+	// Calls that are missing in the history may be in the tracker log.
 	if err := c.compareLogs(ctx); err != nil {
 		if ctx.Err() != nil || errors.Is(err, storage.ErrUnavailable) {
 			return err
 		}
-		c.out.Notes = append(c.out.Notes, "the log of the call trackers was not read: "+delayReason(err))
+		c.out.Notes = append(c.out.Notes, "the call tracker log was not read: "+delayReason(err))
 	}
 	return open()
 }
@@ -296,8 +295,8 @@ func minTime(a, b time.Time) time.Time {
 	return b
 }
 
-// logs looks for records in the log of the call trackers, newest first as far as
-// Ziwo keeps that order, and for not more than some pages.
+// compareLogs searches the call tracker log for records. It reads a limited number of
+// pages, newest first as far as Ziwo sorts them.
 func (c *comparison) compareLogs(ctx context.Context) error {
 	for start, pages := 0, 0; pages < maxLogPages; pages++ {
 		entries, total, err := c.client.TrackerLogs(ctx, ziwo.LogQuery{From: c.from, To: c.to.AddDate(0, 0, 1), Start: start, Size: logPageSize})
@@ -324,18 +323,18 @@ func (c *comparison) compareLogs(ctx context.Context) error {
 			return nil
 		}
 	}
-	c.out.Notes = append(c.out.Notes, fmt.Sprintf("of the log of the call trackers, the first %d entries were read", maxLogPages*logPageSize))
+	c.out.Notes = append(c.out.Notes, fmt.Sprintf("only the first %d entries of the call tracker log were read", maxLogPages*logPageSize))
 	return nil
 }
 
-// told is a call as Ziwo tells of it.
+// ziwoCall is a call in Ziwo's history.
 type ziwoCall struct {
 	call   storage.Call
 	from   origin
 	record ziwo.HistoryRecord
 }
 
-// page compares some of Ziwo's records with the stored calls.
+// comparePage compares a page of Ziwo's records with the stored calls.
 func (c *comparison) comparePage(ctx context.Context, records []ziwo.HistoryRecord) error {
 	if err := c.renewClaim(ctx); err != nil {
 		return err
@@ -350,7 +349,7 @@ func (c *comparison) comparePage(ctx context.Context, records []ziwo.HistoryReco
 			c.out.Figures.Unreadable++
 			continue
 		}
-		if c.seen[id] { // it moved from one page to the next
+		if c.seen[id] { // the record moved to the next page between requests
 			continue
 		}
 		c.seen[id] = true
@@ -397,12 +396,12 @@ func (c *comparison) comparePage(ctx context.Context, records []ziwo.HistoryReco
 	if err != nil {
 		return err
 	}
-	c.out.Figures.Present += len(missing) - created // they came meanwhile
+	c.out.Figures.Present += len(missing) - created // stored by another request in the meantime
 	_, err = c.save(ctx, improved)
 	return err
 }
 
-// save stores calls side by side and counts those that were new.
+// save stores calls concurrently and returns how many were new.
 func (c *comparison) save(ctx context.Context, calls []ziwoCall) (created int, err error) {
 	var (
 		saves sync.WaitGroup
@@ -438,8 +437,8 @@ func (c *comparison) save(ctx context.Context, calls []ziwoCall) (created int, e
 	return created, err
 }
 
-// origin is the tracker that a call came by, as endCall would have told, so that
-// the call has the same identity from both.
+// origin returns the tracker that handled a call, as endCall determines it, so that the
+// call has the same identity from both sources.
 func (c *comparison) origin(cdr ziwo.CDR) origin {
 	if router, ok := c.set.Router(cdr.Tracker); ok && (router.ContactCenter() == c.contactCenter || router.ContactCenter() == "") {
 		return originOf(router)
@@ -461,9 +460,9 @@ func originOf(router *rules.Router) origin {
 	return origin{tracker: router.ID(), contactCenter: router.ContactCenter(), region: router.Region(), campaign: router.Campaign}
 }
 
-// compareCalls tells what a record of Ziwo adds to a stored call, whether the two
-// contradict each other, and whether saving it would change the call at all. How
-// a number was written and when a record was does not count.
+// compareCalls reports whether a record of Ziwo completes a stored call, whether the two
+// differ, and whether saving the record would change the call. It ignores number formats
+// and receive times.
 func compareCalls(known, reported storage.Call) (enriches, differs, changes bool) {
 	reported.ID, reported.Key, reported.ContactCenter = known.ID, known.Key, known.ContactCenter
 	reported.Decision, reported.Route = known.Decision, known.Route
@@ -483,34 +482,34 @@ func comparableFields(c storage.Call) storage.Call {
 type ReconciliationInput struct {
 	From          time.Time `json:"from" validate:"required" format:"date-time" example:"2026-11-22T00:00:00Z"`
 	To            time.Time `json:"to" validate:"required" format:"date-time" example:"2026-11-23T00:00:00Z"`
-	ContactCenter string    `json:"contactCenter,omitempty" example:"aldebaran"` // all when empty
+	ContactCenter string    `json:"contactCenter,omitempty" example:"aldebaran"` // optional; the default is all contact centers
 }
 
-// ReconciliationView is one reconciliation as it is shown.
+// ReconciliationView is a stored reconciliation.
 type ReconciliationView struct {
 	ID            string     `json:"id"`
 	ContactCenter string     `json:"contactCenter" example:"aldebaran"`
 	Trigger       string     `json:"trigger" enums:"schedule,request"`
-	From          time.Time  `json:"from" format:"date-time"` // calls that started from here
-	To            time.Time  `json:"to" format:"date-time"`   // up to here, not included
+	From          time.Time  `json:"from" format:"date-time"` // start of the span by call start time, inclusive
+	To            time.Time  `json:"to" format:"date-time"`   // end of the span, exclusive
 	Reached       *time.Time `json:"reached" format:"date-time" extensions:"x-nullable"`
 	StartedAt     time.Time  `json:"startedAt" format:"date-time"`
 	EndedAt       time.Time  `json:"endedAt" format:"date-time"`
 	State         string     `json:"state" enums:"done,delayed"`
-	Error         string     `json:"error"` // why it is delayed
+	Error         string     `json:"error"` // reason for the delay
 	Notes         []string   `json:"notes"`
-	Requests      int        `json:"requests"`   // to Ziwo
-	Found         int        `json:"found"`      // calls at Ziwo
-	Present       int        `json:"present"`    // that were here
-	Backfilled    int        `json:"backfilled"` // that were missing, and are stored now
-	Enriched      int        `json:"enriched"`   // that were here and are complete now
-	Differing     int        `json:"differing"`  // of which Ziwo tells another story
-	Unreadable    int        `json:"unreadable"` // records of Ziwo that are none
-	Unended       int        `json:"unended"`    // calls that started here and never ended
-	Open          []string   `json:"open"`       // the newest of their decisions
+	Requests      int        `json:"requests"`   // requests sent to Ziwo
+	Found         int        `json:"found"`      // calls in Ziwo's history
+	Present       int        `json:"present"`    // calls that were already stored
+	Backfilled    int        `json:"backfilled"` // missing calls that were stored
+	Enriched      int        `json:"enriched"`   // stored calls that were completed
+	Differing     int        `json:"differing"`  // stored calls that differ from Ziwo's record
+	Unreadable    int        `json:"unreadable"` // records that could not be read
+	Unended       int        `json:"unended"`    // calls that started but never ended
+	Open          []string   `json:"open"`       // decision IDs of the newest unended calls
 }
 
-// ReconciliationList is reconciliations, newest first.
+// ReconciliationList is a page of reconciliations, newest first.
 type ReconciliationList struct {
 	Runs []ReconciliationView `json:"runs"`
 	Next string               `json:"next"`
@@ -526,9 +525,10 @@ func viewReconciliation(r storage.Reconciliation) ReconciliationView {
 	}
 }
 
-// List returns the last reconciliations, newest first.
+// List returns a page of reconciliations, newest first.
 //
-//	@Summary	The last comparisons with Ziwo's call history
+//	@Summary	List reconciliations
+//	@Description	Returns the comparisons with Ziwo's call history, newest first.
 //	@ID		listReconciliations
 //	@Tags		calls
 //	@Produce	json
@@ -552,17 +552,17 @@ func (r *Reconciler) List(ctx context.Context, page storage.Page) (Reconciliatio
 	return out, nil
 }
 
-// Reconcile compares a span of time now, and returns one run for each contact
-// center. A Ziwo that cannot be used is a run that is delayed, not an error.
-// Errors: *Invalid, storage.ErrUnavailable.
+// Reconcile compares a span immediately and returns one run per contact center. If Ziwo
+// is unavailable, the run has the state delayed and there is no error. Errors: *Invalid,
+// storage.ErrUnavailable.
 //
-//	@Summary		Compare a span of time with Ziwo's call history now, and store what is missing
-//	@Description	Answers when it is done: a day of 50,000 calls takes some seconds. A Ziwo that cannot be used is told as the state delayed.
+//	@Summary		Reconcile with Ziwo's call history
+//	@Description	Compares a span with Ziwo's call history and stores missing calls. The response is sent when the comparison is done, which takes some seconds for a day of 50,000 calls. If Ziwo is unavailable, the run has the state delayed.
 //	@ID		reconcile
 //	@Tags			calls
 //	@Accept			json
 //	@Produce		json
-//	@Param			body	body		ReconciliationInput	true	"Span, at most 31 days"
+//	@Param			body	body		ReconciliationInput	true	"Span of at most 31 days"
 //	@Success		200		{object}	ReconciliationList
 //	@Failure		400		{object}	Problem
 //	@Failure		401		{object}	Problem
@@ -581,13 +581,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, in ReconciliationInput) (Rec
 	case !in.From.Before(in.To):
 		return ReconciliationList{}, invalid("to", "must be after from")
 	case in.To.Sub(in.From) > maxWindow:
-		return ReconciliationList{}, invalid("from", "is more than 31 days before to; ask for one month after the other")
+		return ReconciliationList{}, invalid("from", "is more than 31 days before to; split the span")
 	case in.ContactCenter != "" && !slices.Contains(names, in.ContactCenter):
-		return ReconciliationList{}, invalid("contactCenter", "the configuration has no contact center %q with credentials", shorten(in.ContactCenter))
+		return ReconciliationList{}, invalid("contactCenter", "contact center %q is unknown or has no credentials", shorten(in.ContactCenter))
 	case in.ContactCenter != "":
 		names = []string{in.ContactCenter}
 	case len(names) == 0:
-		return ReconciliationList{}, invalid("contactCenter", "the configuration has no contact center with credentials")
+		return ReconciliationList{}, invalid("contactCenter", "no contact center with credentials is configured")
 	}
 	out := ReconciliationList{Runs: []ReconciliationView{}}
 	for _, name := range names {

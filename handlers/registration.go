@@ -14,44 +14,43 @@ import (
 	"calltracker/ziwo"
 )
 
-// This file makes Ziwo's call trackers equal to those of a document.
+// This file synchronizes Ziwo's call trackers with a configuration document.
 
-// Registration says how the trackers of a document are to stand in Ziwo.
+// Registration holds the settings with which trackers are registered in Ziwo.
 type Registration struct {
-	PublicURL    string        // under which Ziwo reaches the server; no slash at the end
-	StartTimeout time.Duration // how long Ziwo waits for where a call goes
-	EndTimeout   time.Duration // and for the record to be safe
+	PublicURL    string        // base URL at which Ziwo reaches the server, without a trailing slash
+	StartTimeout time.Duration // Ziwo's timeout for start calls
+	EndTimeout   time.Duration // Ziwo's timeout for end calls
 }
 
-// PlanAction is what is to be done with one call tracker.
+// PlanAction is the action for a call tracker.
 type PlanAction string
 
-// The actions of a plan.
+// Actions of a plan.
 const (
 	PlanCreate    PlanAction = "create"
 	PlanUpdate    PlanAction = "update"
 	PlanUnchanged PlanAction = "unchanged"
-	PlanUnmanaged PlanAction = "unmanaged" // it is not in the document, and left alone
+	PlanUnmanaged PlanAction = "unmanaged" // not in the document; left unchanged
 )
 
-// Planned is one call tracker of a plan.
+// PlannedTracker is the plan for a call tracker.
 type PlannedTracker struct {
 	Action       PlanAction
-	Tracker      string // its id in the document; empty when it is unmanaged
+	Tracker      string // ID in the document; empty if unmanaged
 	Want         ziwo.Tracker
-	Have         ziwo.Tracker // zero when it is to be created
+	Have         ziwo.Tracker // zero if the tracker is created
 	Changes      []Change
-	Stale        bool // unmanaged, and its addresses are ours
-	blockChanges bool // its blocking has to change
+	Stale        bool // unmanaged, but its URLs point to this server
+	blockChanges bool // whether its blocked state changes
 }
 
-// Change is one field that differs. Of keys no value is told.
+// Change is a field that differs. The values of keys are not included.
 type Change struct{ Field, From, To string }
 
-// Plan compares the document's trackers of a contact center with those that it
-// has. A tracker of Ziwo belongs to one of the document by its name, or else by
-// its start address. Where a list has several keys, Ziwo is given the first. A
-// tracker that cannot be registered is an error.
+// Plan compares the document's trackers of a contact center with the trackers in Ziwo.
+// They are matched by name, or else by start URL. If a tracker has several keys, Ziwo
+// gets the first one. A tracker that cannot be registered is an error.
 func (r Registration) Plan(set *rules.Set, contactCenter string, have []ziwo.Tracker) ([]PlannedTracker, error) {
 	var (
 		plan    []PlannedTracker
@@ -104,9 +103,9 @@ func (r Registration) desired(id string, doc rules.Tracker) (ziwo.Tracker, error
 		switch {
 		case side.list.Open:
 		case len(side.list.Keys) == 0:
-			err = errors.Join(err, fmt.Errorf("trackers.%s.keys.%s: there is none, so the server would refuse Ziwo", id, side.name))
+			err = errors.Join(err, fmt.Errorf("trackers.%s.keys.%s: missing key: the server would reject Ziwo's requests", id, side.name))
 		case side.list.Keys[0].Reveal() == "":
-			err = errors.Join(err, fmt.Errorf("trackers.%s.keys.%s[0]: its value is not known here", id, side.name))
+			err = errors.Join(err, fmt.Errorf("trackers.%s.keys.%s[0]: unknown value: the reference is not resolved here", id, side.name))
 		default:
 			*side.to = side.list.Keys[0].Reveal()
 		}
@@ -116,7 +115,7 @@ func (r Registration) desired(id string, doc rules.Tracker) (ziwo.Tracker, error
 
 func compareTracker(id string, want, have ziwo.Tracker) PlannedTracker {
 	p := PlannedTracker{Action: PlanUnchanged, Tracker: id, Want: want, Have: have}
-	// What the document does not say stays as it is.
+	// Settings that the document does not contain stay unchanged.
 	p.Want.ID, p.Want.Name = have.ID, have.Name
 	p.Want.WelcomePlayback, p.Want.ErrorPlayback = have.WelcomePlayback, have.ErrorPlayback
 	changed := func(field, from, to string) {
@@ -150,7 +149,7 @@ func changedKey(p *PlannedTracker, field, have, want string) {
 		}
 		return otherwise
 	}
-	p.Changes = append(p.Changes, Change{field, describe(have, "another"), describe(want, "that of the document")})
+	p.Changes = append(p.Changes, Change{field, describe(have, "another key"), describe(want, "key in the document")})
 }
 
 func milliseconds(d time.Duration) string {
@@ -160,7 +159,7 @@ func milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%d ms", d.Milliseconds())
 }
 
-// trackerAdmin is what Apply needs of a client.
+// trackerAdmin is the part of a Ziwo client that Apply uses.
 type trackerAdmin interface {
 	CreateTracker(ctx context.Context, t ziwo.Tracker) error
 	UpdateTracker(ctx context.Context, t ziwo.Tracker) error
@@ -168,7 +167,7 @@ type trackerAdmin interface {
 	UnblockTracker(ctx context.Context, idOrName string) error
 }
 
-// Apply does what the plan says of one tracker. Doing it again does no harm.
+// Apply carries out the plan for one tracker. It is idempotent.
 func (p PlannedTracker) Apply(ctx context.Context, c trackerAdmin) error {
 	var err error
 	switch p.Action {

@@ -10,7 +10,7 @@ import (
 	"github.com/go-playground/validator/v10"
 )
 
-// inputs checks the validate tags of inputs; errors name JSON fields.
+// inputValidator checks the validate tags of inputs. Its errors contain JSON names.
 var inputValidator = sync.OnceValue(func() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())
 	v.RegisterTagNameFunc(func(f reflect.StructField) string {
@@ -20,7 +20,7 @@ var inputValidator = sync.OnceValue(func() *validator.Validate {
 	return v
 })
 
-// validateInput returns an *Invalid that names every field that is wrong.
+// validateInput checks an input. The error is an *Invalid with every invalid field.
 func validateInput(in any) error {
 	err := inputValidator().Struct(in)
 	var fieldErrs validator.ValidationErrors
