@@ -117,14 +117,14 @@ type CallQuery struct {
 //	@Produce	json
 //	@Param		from		query		string	false	"Started at or after (RFC 3339)"
 //	@Param		to			query		string	false	"Started before (RFC 3339)"
-//	@Param		tracker		query		string	false	"Tracker"
-//	@Param		did			query		string	false	"Number that was dialled, in any spelling"
-//	@Param		caller		query		string	false	"Caller, in any spelling"
-//	@Param		result		query		string	false	"Result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
-//	@Param		campaign	query		string	false	"Campaign of the number"
-//	@Param		customer	query		string	false	"Id of a customer"
-//	@Param		cursor		query		string	false	"From the page before"
-//	@Param		limit		query		int		false	"1 to 1000, 50 by default"
+//	@Param		tracker		query		string	false	"Tracker ID"
+//	@Param		did			query		string	false	"Dialed number, in any format"
+//	@Param		caller		query		string	false	"Caller number, in any format"
+//	@Param		result		query		string	false	"Call result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
+//	@Param		campaign	query		string	false	"Campaign of the dialed number"
+//	@Param		customer	query		string	false	"Customer ID"
+//	@Param		cursor		query		string	false	"Value of next from the previous page"
+//	@Param		limit		query		int		false	"Page size, from 1 to 1000 (default 50)"
 //	@Success	200			{object}	CallList
 //	@Failure	401			{object}	Problem
 //	@Failure	422			{object}	Problem
@@ -157,12 +157,12 @@ func (h *Calls) List(ctx context.Context, q CallQuery, page storage.Page) (CallL
 //	@Produce	text/csv
 //	@Param		from		query		string	false	"Started at or after (RFC 3339)"
 //	@Param		to			query		string	false	"Started before (RFC 3339)"
-//	@Param		tracker		query		string	false	"Tracker"
-//	@Param		did			query		string	false	"Number that was dialled, in any spelling"
-//	@Param		caller		query		string	false	"Caller, in any spelling"
-//	@Param		result		query		string	false	"Result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
-//	@Param		campaign	query		string	false	"Campaign of the number"
-//	@Param		customer	query		string	false	"Id of a customer"
+//	@Param		tracker		query		string	false	"Tracker ID"
+//	@Param		did			query		string	false	"Dialed number, in any format"
+//	@Param		caller		query		string	false	"Caller number, in any format"
+//	@Param		result		query		string	false	"Call result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
+//	@Param		campaign	query		string	false	"Campaign of the dialed number"
+//	@Param		customer	query		string	false	"Customer ID"
 //	@Success	200			{string}	string	"CSV with a header row"
 //	@Failure	401			{object}	Problem
 //	@Failure	422			{object}	Problem
@@ -187,7 +187,7 @@ func (h *Calls) Each(ctx context.Context, q CallQuery, visit func(CallView) erro
 //	@ID		getCall
 //	@Tags		calls
 //	@Produce	json
-//	@Param		id	path		string	true	"Call"
+//	@Param		id	path		string	true	"Call ID"
 //	@Success	200	{object}	CallDetail
 //	@Failure	401	{object}	Problem
 //	@Failure	404	{object}	Problem

@@ -393,8 +393,8 @@ func (c *ConfigController) Document() (storage.ConfigVersion, error) {
 //	@ID		listConfigVersions
 //	@Tags		configuration
 //	@Produce	json
-//	@Param		cursor	query		string	false	"From the page before"
-//	@Param		limit	query		int		false	"1 to 1000, 50 by default"
+//	@Param		cursor	query		string	false	"Value of next from the previous page"
+//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
 //	@Success	200		{object}	ConfigVersionList
 //	@Failure	401		{object}	Problem
 //	@Failure	422		{object}	Problem

@@ -64,12 +64,12 @@ type DecisionQuery struct {
 //	@Produce	json
 //	@Param		from	query		string	false	"Decided at or after (RFC 3339)"
 //	@Param		to		query		string	false	"Decided before (RFC 3339)"
-//	@Param		tracker	query		string	false	"Tracker"
-//	@Param		did		query		string	false	"Number that was dialled, in any spelling"
-//	@Param		caller	query		string	false	"Caller, in any spelling"
+//	@Param		tracker	query		string	false	"Tracker ID"
+//	@Param		did		query		string	false	"Dialed number, in any format"
+//	@Param		caller	query		string	false	"Caller number, in any format"
 //	@Param		route	query		string	false	"Route ID"
-//	@Param		cursor	query		string	false	"From the page before"
-//	@Param		limit	query		int		false	"1 to 1000, 50 by default"
+//	@Param		cursor	query		string	false	"Value of next from the previous page"
+//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
 //	@Success	200		{object}	DecisionList
 //	@Failure	401		{object}	Problem
 //	@Failure	422		{object}	Problem

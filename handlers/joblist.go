@@ -54,8 +54,8 @@ type JobQuery struct{ State, Kind string }
 //	@Produce	json
 //	@Param		state	query		string	false	"Job state: waiting, running, done, or dead"
 //	@Param		kind	query		string	false	"Job kind"
-//	@Param		cursor	query		string	false	"From the page before"
-//	@Param		limit	query		int		false	"1 to 1000, 50 by default"
+//	@Param		cursor	query		string	false	"Value of next from the previous page"
+//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
 //	@Success	200		{object}	JobList
 //	@Failure	401		{object}	Problem
 //	@Failure	422		{object}	Problem

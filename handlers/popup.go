@@ -251,7 +251,7 @@ func (h *Popup) Find(ctx context.Context, site AuthorizedSite, number string) (C
 	}
 	switch {
 	case strings.TrimSpace(number) == "":
-		return CallerPage{}, invalid("number", "is required")
+		return CallerPage{}, invalid("number", "is missing")
 	case len(number) > maxNumberBytes:
 		return CallerPage{}, invalid("number", "is longer than %d bytes", maxNumberBytes)
 	}

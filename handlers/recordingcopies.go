@@ -14,44 +14,44 @@ import (
 	"calltracker/ziwo"
 )
 
-// RecordingPlace keeps copies of recordings.
+// CopyStore stores copies of recordings.
 type CopyStore interface {
-	// Name tells the place from others, for good.
+	// Name returns a name that identifies the store permanently.
 	Name() string
-	// Put keeps content under a name, whole or not at all, in the place of an
-	// earlier one. It tells place, name, size and digest.
+	// Put stores the complete content under a name, or nothing, and replaces earlier
+	// content. The result has the place, name, size, and digest.
 	Put(ctx context.Context, name, contentType string, content io.Reader) (storage.Recording, error)
-	// Open reads a part of what was kept; storage.ErrNotFound when it is gone.
+	// Open reads a part of a copy. It returns storage.ErrNotFound if the copy is gone.
 	Open(ctx context.Context, r storage.Recording, from, length int64) (io.ReadCloser, error)
-	// Delete deletes what was kept; that there is nothing is no error.
+	// Delete deletes a copy. Deleting a missing copy is not an error.
 	Delete(ctx context.Context, r storage.Recording) error
 }
 
-// knownBucket is a bucket of the configuration, and the place that it is.
+// openBucket is a configured bucket and its store.
 type openBucket struct {
 	settings rules.Bucket
 	store    CopyStore
 }
 
-// Keeping recordings.
+// Kind, timing, and priority of copy jobs.
 const (
 	copyKind       = "recording"
-	copyTimeout    = 3 * time.Minute // of one try: 30 MB at 1.4 Mbit/s
-	copyPriority   = -1              // after everything else
-	copyRetryDelay = 5 * time.Minute // while a place does not take it
+	copyTimeout    = 3 * time.Minute // per attempt; enough for 30 MB at 1.4 Mbit/s
+	copyPriority   = -1              // after all other jobs
+	copyRetryDelay = 5 * time.Minute // while the store fails
 )
 
-// Jobs are the jobs that a call causes: to keep its recording.
+// Jobs returns the jobs that a call causes, which copy its recording.
 func (h *Recordings) Jobs(c storage.Call) []storage.NewJob {
 	if c.RecordingFile == "" || c.CallID == "" || h.settings(c.ContactCenter).Keep == "" {
 		return nil
 	}
-	// One that is dead because there was no recording has another chance.
+	// Again revives a job that is dead because there was no recording yet.
 	return []storage.NewJob{{Kind: copyKind, Priority: copyPriority, Again: true}}
 }
 
-// Kind is how its jobs are run. While Ziwo does not have the recording yet, or
-// does not answer, tries do not count; where there never was one, the job dies.
+// Kind returns the kind of copy jobs. Attempts do not count while Ziwo is unavailable
+// or has no recording yet. If there will never be a recording, the job is dead.
 func (h *Recordings) Kind() JobKind {
 	return JobKind{Kind: copyKind, Run: h.copyRecording, Timeout: copyTimeout, Backoff: func(tries int) time.Duration {
 		return min(time.Minute<<min(tries-1, 6), time.Hour)
@@ -103,7 +103,7 @@ func (h *Recordings) copyRecording(ctx context.Context, j storage.Job) error {
 	return nil
 }
 
-// unfetched says what becomes of a job whose recording Ziwo did not give.
+// fetchJobError converts an error of fetching a recording to the result of a job.
 func fetchJobError(err error) error {
 	var failure *RecordingError
 	if !errors.As(err, &failure) {
@@ -116,14 +116,14 @@ func fetchJobError(err error) error {
 		return Delay(failure.RetryAfter, err)
 	case failure.Code == ContactCenterUnavailable:
 		return Delay(max(failure.RetryAfter, time.Minute), err)
-	case ziwo.KindOf(err) == ziwo.Unauthorized: // somebody has to mend the configuration
+	case ziwo.KindOf(err) == ziwo.Unauthorized: // an administrator must correct the credentials
 		return Delay(maxRecordingRetry, err)
 	default:
 		return err
 	}
 }
 
-// noted remembers that reading a body failed: then it was not the place.
+// readErrorRecorder records a read error, to distinguish it from an error of the store.
 type readErrorRecorder struct {
 	io.ReadCloser
 	err error
@@ -137,7 +137,7 @@ func (b *readErrorRecorder) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// settings are those of a contact center in the configuration in force.
+// settings returns the recording settings of a contact center.
 func (h *Recordings) settings(contactCenter string) rules.Recordings {
 	snapshot := h.Config.Current()
 	if snapshot == nil {
@@ -146,8 +146,8 @@ func (h *Recordings) settings(contactCenter string) rules.Recordings {
 	return snapshot.Set.Document().ContactCenters[contactCenter].Recordings
 }
 
-// keptSince is from when on the copies of a contact center's calls are kept: zero
-// means for good. Who called goes with the recording, since it is the voice.
+// copiesSince returns the time before which copies are deleted; zero means never. A
+// recording is personal data, so the personal retention period applies too.
 func (h *Recordings) copiesSince(contactCenter string) time.Time {
 	since := daysBefore(h.Now(), h.settings(contactCenter).Days)
 	if snapshot := h.Config.Current(); snapshot != nil && snapshot.Set.Document().Retention != nil {
@@ -158,7 +158,7 @@ func (h *Recordings) copiesSince(contactCenter string) time.Time {
 	return since
 }
 
-// before is so many days before an instant; zero for no days.
+// daysBefore returns the time the given number of days earlier; zero for no days.
 func daysBefore(now time.Time, days int) time.Time {
 	if days <= 0 {
 		return time.Time{}
@@ -166,13 +166,13 @@ func daysBefore(now time.Time, days int) time.Time {
 	return now.UTC().AddDate(0, 0, -days)
 }
 
-// place is where recordings are kept.
+// copyStore returns the configured store.
 func (h *Recordings) copyStore(settings rules.Recordings) (CopyStore, error) {
 	if settings.Keep != rules.InS3 {
 		return h.Local, nil
 	}
 	if settings.S3 == nil {
-		return nil, errors.New("the configuration names no bucket")
+		return nil, errors.New("recordings.s3 is not configured")
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -185,7 +185,7 @@ func (h *Recordings) copyStore(settings rules.Recordings) (CopyStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	const maxOpenBuckets = 100 // changes of a configuration that buckets are remembered for
+	const maxOpenBuckets = 100 // limit after many configuration changes
 	if len(h.openBuckets) >= maxOpenBuckets {
 		h.openBuckets = nil
 	}
@@ -193,8 +193,8 @@ func (h *Recordings) copyStore(settings rules.Recordings) (CopyStore, error) {
 	return store, nil
 }
 
-// placeOf is where a copy is; an error when that is another server's folder, or a
-// bucket that the configuration does not name any more.
+// copyStoreOf returns the store that has a copy. It fails if the copy is in another
+// server's data directory or in a bucket that is no longer configured.
 func (h *Recordings) copyStoreOf(r storage.Recording) (CopyStore, error) {
 	if r.Place == h.Local.Name() {
 		return h.Local, nil
@@ -210,10 +210,11 @@ func (h *Recordings) copyStoreOf(r storage.Recording) (CopyStore, error) {
 			}
 		}
 	}
-	return nil, fmt.Errorf("the copy is in a place that this server does not know: %s; name its bucket, or ask the server whose data directory it is", r.Place)
+	return nil, fmt.Errorf("the copy is in an unknown store %q: configure its bucket, or use the server that has the data directory", r.Place)
 }
 
-// copied opens the copy of a recording; storage.ErrNotFound when there is none.
+// openCopy opens the copy of a recording. It returns storage.ErrNotFound if there is
+// none.
 func (h *Recordings) openCopy(ctx context.Context, call storage.Call, part RecordingPart) (*Recording, error) {
 	copied, err := h.Store.Recording(ctx, call.ID)
 	if err != nil {
@@ -244,16 +245,16 @@ func (h *Recordings) openCopy(ctx context.Context, call storage.Call, part Recor
 const (
 	deleteCopiesKind = "forget_recordings"
 	deleteBatch      = 100
-	deleteBudget     = 30 * time.Second // of working; then it goes on as a try of its own
+	deleteBudget     = 30 * time.Second // working time of an attempt; the work continues in the next attempt
 )
 
-// RetentionKind is how the jobs are run that delete old copies.
+// RetentionKind returns the kind of jobs that delete old copies.
 func (h *Recordings) RetentionKind() JobKind {
 	return JobKind{Kind: deleteCopiesKind, Run: h.deleteOldCopies, Timeout: 2 * time.Minute}
 }
 
-// Schedule asks for the job of the day that deletes old copies, unless the
-// configuration keeps all or none. Asking again changes nothing.
+// Schedule adds the job of the day that deletes old copies, unless no copies are
+// configured or all are kept. It is idempotent.
 func (h *Recordings) Schedule(ctx context.Context) error {
 	now, deletes := h.Now().UTC(), false
 	if snapshot := h.Config.Current(); snapshot != nil {
@@ -267,8 +268,8 @@ func (h *Recordings) Schedule(ctx context.Context) error {
 	return h.Store.AddJobs(ctx, now, []storage.NewJob{{Kind: deleteCopiesKind, Key: now.Format(time.DateOnly)}})
 }
 
-// forget deletes the copies that are older than the configuration keeps them, and
-// what downloads have left that were broken off.
+// deleteOldCopies deletes copies beyond their retention period and the remains of
+// interrupted downloads.
 func (h *Recordings) deleteOldCopies(ctx context.Context, _ storage.Job) error {
 	start := h.Now()
 	snapshot := h.Config.Current()
@@ -293,7 +294,7 @@ func (h *Recordings) deleteOldCopies(ctx context.Context, _ storage.Job) error {
 			}
 			for _, r := range batch {
 				if err := h.deleteCopy(ctx, r); err != nil {
-					failure = err // the others are deleted all the same
+					failure = err // delete the other copies anyway
 					continue
 				}
 				deleted++
@@ -307,12 +308,12 @@ func (h *Recordings) deleteOldCopies(ctx context.Context, _ storage.Job) error {
 		}
 	}
 	if deleted > 0 {
-		h.Logger.LogAttrs(ctx, slog.LevelInfo, "old copies of recordings were deleted", slog.Int("recordings", deleted))
+		h.Logger.LogAttrs(ctx, slog.LevelInfo, "old recording copies deleted", slog.Int("recordings", deleted))
 	}
 	return failure
 }
 
-// uncopy deletes the copy first, so that none is left that nobody knows of.
+// deleteCopy deletes the copy before its record, so that no unrecorded copy remains.
 func (h *Recordings) deleteCopy(ctx context.Context, r storage.Recording) error {
 	store, err := h.copyStoreOf(r)
 	if err != nil {

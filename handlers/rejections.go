@@ -59,8 +59,8 @@ type RejectionList struct {
 //	@ID		listRejections
 //	@Tags		calls
 //	@Produce	json
-//	@Param		cursor	query		string	false	"From the page before"
-//	@Param		limit	query		int		false	"1 to 1000, 50 by default"
+//	@Param		cursor	query		string	false	"Value of next from the previous page"
+//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
 //	@Success	200		{object}	RejectionList
 //	@Failure	401		{object}	Problem
 //	@Failure	422		{object}	Problem

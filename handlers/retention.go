@@ -99,7 +99,7 @@ func (h *Retention) run(ctx context.Context, j storage.Job) error {
 		}
 	}
 	if calls+decisions > 0 {
-		h.Logger.LogAttrs(ctx, slog.LevelInfo, "old calls anonymized",
+		h.Logger.LogAttrs(ctx, slog.LevelInfo, "expired call data deleted",
 			slog.Int("calls", calls), slog.Int("decisions", decisions))
 	}
 	return nil
