@@ -40,7 +40,7 @@ func (e *Embeds) checks(set *rules.Set, site rules.Site) []web.SiteCheck {
 	}
 	if site.Popup != nil {
 		list.check(len(site.Keys) == 0, "The pop-up opens with a token from the API. No key is exposed in a page.",
-			web.CheckDone, "The pop-up opens with a token from the API or with a key. Use the key only on pages that only agents can open.")
+			web.CheckDone, "The pop-up opens with a token from the API, or with a key. Use the key only on pages that only agents can open.")
 		list.texts("popup.texts", site.Popup.Texts, web.CardTexts())
 	}
 	if site.WebCallback == nil && site.Jorel == nil && site.Popup == nil {

@@ -150,7 +150,7 @@ func TestABrokenConfigNeverReplacesAGoodOne(t *testing.T) {
 		"empty key":      {strings.Replace(document, "during: [never]", "during: [nevr]", 1), "trackers.sales.routes[0].during[0]", `unknown schedule "nevr"; did you mean "never"?`},
 		"no last route":  {strings.Replace(document, "routes: [{id: all, voicemail: true}]", "routes: [{id: all, during: [always]}]", 1), "trackers.shut.routes[0]", "the last route must take every call"},
 		"unset variable": {strings.Replace(document, "start-key-old", `"${env:NOT_SET_ANYWHERE}"`, 1), "trackers.sales.keys.start[0]", "NOT_SET_ANYWHERE is not set"},
-		"no such secret": {strings.Replace(document, "start-key-old", `"${secret:nope}"`, 1), "trackers.sales.keys.start[0]", "no such secret"},
+		"no such secret": {strings.Replace(document, "start-key-old", `"${secret:nope}"`, 1), "trackers.sales.keys.start[0]", "unknown secret"},
 		"failing test": {document + `
 tests:
   - {name: wrong, tracker: sales, at: 2026-11-22T20:00:00+04:00, call: {didCalled: "061234567"}, expect: {route: otherwise, voicemail: false}}

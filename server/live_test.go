@@ -296,7 +296,7 @@ func TestLiveGoesOnWithoutTheDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	source := fromData[handlers.LiveSource](t, s.next("decisions").data)
-	if source.State != handlers.LiveUnavailable || source.Error != "the database cannot be used now" || source.Since.IsZero() {
+	if source.State != handlers.LiveUnavailable || source.Error != "the database is unavailable" || source.Since.IsZero() {
 		t.Errorf("decisions are %+v", source)
 	}
 	r.ziwo.SetStatus(r.ziwo.Agents()[0].CCLogin, 3)

@@ -69,7 +69,7 @@ func TestRegisterMakesZiwoAsTheDocumentSays(t *testing.T) {
 	changed.StartRequestKey, changed.EndTimeout, changed.ErrorPlayback, changed.Blocked = "another-key", 0, "hash-1", true
 	r.ziwo.Replace(changed)
 	code, out, errOut = cli(t, "", append(args, "--yes")...)
-	if code != 0 || !strings.Contains(out, "~ update     sales") || !strings.Contains(out, "startRequestAPIKey: another -> that of the document") ||
+	if code != 0 || !strings.Contains(out, "~ update     sales") || !strings.Contains(out, "startRequestAPIKey: another key -> key in the document") ||
 		!strings.Contains(out, "endRequestTimeout: Ziwo's default -> 10000 ms") || !strings.Contains(out, "blocked: true -> false") || strings.Contains(out, "another-key") {
 		t.Fatalf("mended: %d\n%s%s", code, out, errOut)
 	}
