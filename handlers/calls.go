@@ -13,21 +13,21 @@ import (
 	"calltracker/ziwo"
 )
 
-// callReader is what Calls needs of a store.
+// callReader is the part of a store that Calls uses.
 type callReader interface {
 	Calls(ctx context.Context, f storage.CallFilter, p storage.Page) ([]storage.Call, string, error)
 	Call(ctx context.Context, id string) (storage.Call, []storage.Revision, error)
 	EachCall(ctx context.Context, f storage.CallFilter, visit func(storage.Call) error) error
 }
 
-// Calls reads the stored calls.
+// Calls reads stored calls.
 type Calls struct {
-	Store  callReader
-	Config *Config
-	Soon   func(storage.Call) bool // whether a call that nobody has looked up will be; nil: none will
+	Store          callReader
+	Config         *ConfigController
+	LookupExpected func(storage.Call) bool // reports whether a call without a lookup will get one; nil means never
 }
 
-// CallView is a stored call as it is shown. Absent instants are null.
+// CallView is a stored call. Unknown times are null.
 type CallView struct {
 	ID            string         `json:"id"`
 	ContactCenter string         `json:"contactCenter"`
@@ -42,7 +42,7 @@ type CallView struct {
 	StartedAt     *time.Time     `json:"startedAt" format:"date-time" extensions:"x-nullable"`
 	AnsweredAt    *time.Time     `json:"answeredAt" format:"date-time" extensions:"x-nullable"`
 	EndedAt       *time.Time     `json:"endedAt" format:"date-time" extensions:"x-nullable"`
-	Duration      int            `json:"duration"` // seconds, ringing included
+	Duration      int            `json:"duration"` // seconds, including ringing
 	RingTime      int            `json:"ringTime"` // seconds
 	TalkTime      int            `json:"talkTime"` // seconds
 	HoldTime      int            `json:"holdTime"` // seconds
@@ -54,14 +54,14 @@ type CallView struct {
 	RecordingFile string         `json:"recordingFile"`
 	Campaign      string         `json:"campaign"`
 	Route         string         `json:"route"`
-	Decision      string         `json:"decision"` // id of the decision that the call followed
-	Flags         []string       `json:"flags"`    // what was odd about the record
+	Decision      string         `json:"decision"` // ID of the decision that the call followed
+	Flags         []string       `json:"flags"`    // irregularities in the record
 	ReceivedAt    time.Time      `json:"receivedAt" format:"date-time"`
 	Customers     []CustomerView `json:"customers"`
 	Enrichment    Enrichment     `json:"enrichment"`
 }
 
-// CustomerView is a customer whose call it was.
+// CustomerView is a customer who matches the call.
 type CustomerView struct {
 	Connection string `json:"connection"`
 	ID         string `json:"id"`
@@ -70,7 +70,7 @@ type CustomerView struct {
 	MatchedBy  string `json:"matchedBy"`
 }
 
-// Enrichment tells how far the search for the customer is.
+// Enrichment is the state of the customer lookup for a call.
 type Enrichment struct {
 	State    string `json:"state" enums:"pending,found,none,failed"`
 	Attempts int    `json:"attempts"`
@@ -83,14 +83,14 @@ type CallList struct {
 	Next  string     `json:"next"`
 }
 
-// CallDetail is one call with the bodies that reported it.
+// CallDetail is a call with the bodies that reported it.
 type CallDetail struct {
 	CallView
-	Raw       json.RawMessage `json:"raw" swaggertype:"object"` // the newest body, secrets masked
+	Raw       json.RawMessage `json:"raw" swaggertype:"object"` // newest body, with secrets masked
 	Revisions []RevisionView  `json:"revisions"`
 }
 
-// RevisionView is one body that reported a call, secrets masked.
+// RevisionView is a body that reported a call, with secrets masked.
 type RevisionView struct {
 	Number     int             `json:"number"`
 	ReceivedAt time.Time       `json:"receivedAt" format:"date-time"`
@@ -98,12 +98,12 @@ type RevisionView struct {
 	Raw        json.RawMessage `json:"raw" swaggertype:"object"`
 }
 
-// CallQuery narrows a list of calls; empty fields do not.
+// CallQuery filters a list of calls. Empty fields match everything.
 type CallQuery struct {
 	From, To time.Time
 	Tracker  string
-	DID      string // in any spelling
-	Caller   string // in any spelling
+	DID      string // in any format
+	Caller   string // in any format
 	Result   string
 	Campaign string
 	Customer string
@@ -111,20 +111,21 @@ type CallQuery struct {
 
 // List returns a page of calls. Errors: *Invalid, storage.ErrBadCursor.
 //
-//	@Summary	Stored calls, newest first
+//	@Summary	List calls
+//	@Description	Returns stored calls that match the filters, newest first.
 //	@ID		listCalls
 //	@Tags		calls
 //	@Produce	json
 //	@Param		from		query		string	false	"Started at or after (RFC 3339)"
 //	@Param		to			query		string	false	"Started before (RFC 3339)"
-//	@Param		tracker		query		string	false	"Tracker"
-//	@Param		did			query		string	false	"Number that was dialled, in any spelling"
-//	@Param		caller		query		string	false	"Caller, in any spelling"
-//	@Param		result		query		string	false	"Result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
-//	@Param		campaign	query		string	false	"Campaign of the number"
-//	@Param		customer	query		string	false	"Id of a customer"
-//	@Param		cursor		query		string	false	"From the page before"
-//	@Param		limit		query		int		false	"1 to 1000, 50 by default"
+//	@Param		tracker		query		string	false	"Tracker ID"
+//	@Param		did			query		string	false	"Dialed number, in any format"
+//	@Param		caller		query		string	false	"Caller number, in any format"
+//	@Param		result		query		string	false	"Call result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
+//	@Param		campaign	query		string	false	"Campaign of the dialed number"
+//	@Param		customer	query		string	false	"Customer ID"
+//	@Param		cursor		query		string	false	"Value of next from the previous page"
+//	@Param		limit		query		int		false	"Page size, from 1 to 1000 (default 50)"
 //	@Success	200			{object}	CallList
 //	@Failure	401			{object}	Problem
 //	@Failure	422			{object}	Problem
@@ -147,22 +148,23 @@ func (h *Calls) List(ctx context.Context, q CallQuery, page storage.Page) (CallL
 	return out, nil
 }
 
-// Each visits all calls of a query, newest first. Errors: *Invalid, and those
-// of visit.
+// Each calls visit for every call of a query, newest first. Errors: *Invalid, and
+// those of visit.
 //
-//	@Summary	Stored calls as CSV, newest first, all of them
+//	@Summary	Export calls as CSV
+//	@Description	Returns all stored calls that match the filters, newest first, as CSV.
 //	@ID		exportCalls
 //	@Tags		calls
 //	@Produce	text/csv
 //	@Param		from		query		string	false	"Started at or after (RFC 3339)"
 //	@Param		to			query		string	false	"Started before (RFC 3339)"
-//	@Param		tracker		query		string	false	"Tracker"
-//	@Param		did			query		string	false	"Number that was dialled, in any spelling"
-//	@Param		caller		query		string	false	"Caller, in any spelling"
-//	@Param		result		query		string	false	"Result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
-//	@Param		campaign	query		string	false	"Campaign of the number"
-//	@Param		customer	query		string	false	"Id of a customer"
-//	@Success	200			{string}	string	"CSV with a header line"
+//	@Param		tracker		query		string	false	"Tracker ID"
+//	@Param		did			query		string	false	"Dialed number, in any format"
+//	@Param		caller		query		string	false	"Caller number, in any format"
+//	@Param		result		query		string	false	"Call result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
+//	@Param		campaign	query		string	false	"Campaign of the dialed number"
+//	@Param		customer	query		string	false	"Customer ID"
+//	@Success	200			{string}	string	"CSV with a header row"
 //	@Failure	401			{object}	Problem
 //	@Failure	422			{object}	Problem
 //	@Failure	503			{object}	Problem
@@ -179,13 +181,14 @@ func (h *Calls) Each(ctx context.Context, q CallQuery, visit func(CallView) erro
 	return nil
 }
 
-// Get returns one call; storage.ErrNotFound when there is none.
+// Get returns a call. It returns storage.ErrNotFound if the call does not exist.
 //
-//	@Summary	One call, with the bodies that reported it
+//	@Summary	Get a call
+//	@Description	Returns a call with every body that reported it. Secrets in the bodies are masked.
 //	@ID		getCall
 //	@Tags		calls
 //	@Produce	json
-//	@Param		id	path		string	true	"Call"
+//	@Param		id	path		string	true	"Call ID"
 //	@Success	200	{object}	CallDetail
 //	@Failure	401	{object}	Problem
 //	@Failure	404	{object}	Problem
@@ -207,10 +210,10 @@ func (h *Calls) Get(ctx context.Context, id string) (CallDetail, error) {
 	return out, nil
 }
 
-// filter turns a query into the store's terms.
+// filter converts a query to a store filter.
 func (h *Calls) filter(q CallQuery) (f storage.CallFilter, err error) {
 	if q.Result != "" && !slices.Contains(storage.Results(), storage.Result(q.Result)) {
-		return f, problem.Errorf("result", "%q is none of %v", problem.Clip(q.Result), storage.Results())
+		return f, problem.Errorf("result", "invalid result %q: use one of %v", problem.Clip(q.Result), storage.Results())
 	}
 	if !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To) {
 		return f, problem.Errorf("to", "must be after from")
@@ -222,17 +225,17 @@ func (h *Calls) filter(q CallQuery) (f storage.CallFilter, err error) {
 	return f, nil
 }
 
-// spellings is every number that somebody who types this can mean: as it
-// stands, and as each region of the configuration reads it.
-func (h *Calls) spellings(number string) []string { return spellings(h.Config, number) }
+// spellings returns the stored forms that the text of a number can mean: the form
+// without a region, and the form for each region of the active configuration.
+func (h *Calls) spellings(number string) []string { return numberSpellings(h.Config, number) }
 
-func spellings(config *Config, number string) []string {
+func numberSpellings(config *ConfigController, number string) []string {
 	if number == "" {
 		return nil
 	}
 	out := []string{phone.Parse(number, "").Key()}
-	if live := config.Live(); live != nil {
-		for _, region := range live.Set.Regions() {
+	if snapshot := config.Current(); snapshot != nil {
+		for _, region := range snapshot.Set.Regions() {
 			if key := phone.Parse(number, region).Key(); !slices.Contains(out, key) {
 				out = append(out, key)
 			}
@@ -255,7 +258,7 @@ func (h *Calls) view(c storage.Call) CallView {
 	for i, customer := range c.Customers {
 		out.Customers[i] = CustomerView(customer)
 	}
-	if c.Enrichment.State == "" && h.Soon != nil && h.Soon(c) {
+	if c.Enrichment.State == "" && h.LookupExpected != nil && h.LookupExpected(c) {
 		out.Enrichment.State = string(storage.EnrichmentPending)
 	}
 	return out

@@ -15,7 +15,7 @@ import (
 	"calltracker/storage"
 )
 
-// lookupStore is what Enricher needs of a store.
+// lookupStore is the part of a store that LookupWorker uses.
 type lookupStore interface {
 	QueueLookups(ctx context.Context, since, now time.Time) (int, error)
 	ClaimLookups(ctx context.Context, now, until time.Time, most int) ([]storage.Lookup, error)
@@ -23,40 +23,40 @@ type lookupStore interface {
 	RequestLookup(ctx context.Context, id string, now time.Time) (storage.Enrichment, error)
 }
 
-// Enricher looks up whose the stored calls were. What it has to do follows from
-// the calls in the store, so that nothing is lost: not by a crash, and not by a
-// CRM that is away for hours. Several replicas share the work.
-type Enricher struct {
+// LookupWorker looks up the customers of stored calls. It derives its work from the
+// stored calls, so no lookup is lost in a crash or during a CRM outage. Replicas
+// share the work.
+type LookupWorker struct {
 	Store     lookupStore
 	Directory directory
 	Now       func() time.Time
 	Logger    *slog.Logger
 }
 
-// How the work is done.
+// Concurrency and timing of lookups.
 const (
-	enrichers     = 16               // look-ups at a time
-	lookupLease   = 2 * time.Minute  // longer than a look-up may take
-	lookupTimeout = 40 * time.Second // most of it is waiting for budgets
-	enrichEvery   = time.Second      // how soon a call is looked up
-	enrichIdle    = 5 * time.Second  // without connections, or without a database
-	againPartly   = time.Minute      // for connections that did not answer when others did
-	enrichPause   = time.Minute      // at most, while nobody answers
+	maxLookups         = 16               // concurrent lookups
+	lookupLease        = 2 * time.Minute  // longer than lookupTimeout
+	lookupTimeout      = 40 * time.Second // mostly spent waiting for request budgets
+	lookupInterval     = time.Second      // delay until a new call is looked up
+	lookupIdleInterval = 5 * time.Second  // without connections or without a database
+	partialRetryDelay  = time.Minute      // for connections that failed while others answered
+	maxLookupBackoff   = time.Minute      // while all connections fail
 
-	// How far back calls without a look-up are looked for: at the start for what
-	// another process left, now and then for those that were slow to be committed.
-	lookBackFirst = 24 * time.Hour
-	lookBackOften = 30 * time.Second
-	lookBackSlow  = time.Hour
-	slowEvery     = 5 * time.Minute
+	// How far back to scan for calls without a lookup. The initial scan covers calls
+	// that another process left; the slow scan covers calls that were committed late.
+	initialScanWindow = 24 * time.Hour
+	recentScanWindow  = 30 * time.Second
+	slowScanWindow    = time.Hour
+	slowScanInterval  = 5 * time.Minute
 )
 
-// Run works until ctx ends, and then gives back what it has not finished. It
-// always returns nil.
-func (h *Enricher) Run(ctx context.Context) error {
-	sweep := sweep{since: h.Now().Add(-lookBackFirst), slowAt: h.Now().Add(slowEvery)}
+// Run looks up calls until ctx ends, and then releases unfinished lookups. It
+// returns nil.
+func (h *LookupWorker) Run(ctx context.Context) error {
+	scan := scanState{since: h.Now().Add(-initialScanWindow), nextSlowScan: h.Now().Add(slowScanInterval)}
 	for {
-		wait := h.round(ctx, &sweep)
+		wait := h.processBatch(ctx, &scan)
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
@@ -67,75 +67,76 @@ func (h *Enricher) Run(ctx context.Context) error {
 	}
 }
 
-// sweep is how far calls without a look-up were looked for, and how the last
-// round went.
-type sweep struct {
-	since, slowAt time.Time
-	pause         time.Duration // 0: somebody answered
+// scanState is the progress of scanning for calls without a lookup, and the backoff
+// after the last batch.
+type scanState struct {
+	since, nextSlowScan time.Time
+	backoff             time.Duration // 0 after an answer
 }
 
-// round does what is due, and returns how long to wait for the next round.
-func (h *Enricher) round(ctx context.Context, s *sweep) time.Duration {
+// processBatch runs the lookups that are due, and returns how long to wait for the
+// next batch.
+func (h *LookupWorker) processBatch(ctx context.Context, scan *scanState) time.Duration {
 	if len(h.Directory.Names()) == 0 {
-		return enrichIdle
+		return lookupIdleInterval
 	}
 	now := h.Now().UTC()
-	queued, err := h.Store.QueueLookups(ctx, s.since, now)
+	queued, err := h.Store.QueueLookups(ctx, scan.since, now)
 	if err != nil {
-		return h.troubled(ctx, err)
+		return h.storeFailed(ctx, err)
 	}
-	if queued == 0 { // all that there were
-		s.since = now.Add(-lookBackOften)
-		if !now.Before(s.slowAt) {
-			s.since, s.slowAt = now.Add(-lookBackSlow), now.Add(slowEvery)
+	if queued == 0 { // the scan is complete
+		scan.since = now.Add(-recentScanWindow)
+		if !now.Before(scan.nextSlowScan) {
+			scan.since, scan.nextSlowScan = now.Add(-slowScanWindow), now.Add(slowScanInterval)
 		}
 	}
-	most := enrichers
-	if s.pause > 0 { // nobody answered: one look-up is enough to see whether they do again
-		most = 1
+	limit := maxLookups
+	if scan.backoff > 0 { // all connections fail; one lookup is enough to detect a recovery
+		limit = 1
 	}
-	claimed, err := h.Store.ClaimLookups(ctx, now, now.Add(lookupLease), most)
+	claimed, err := h.Store.ClaimLookups(ctx, now, now.Add(lookupLease), limit)
 	if err != nil {
-		return h.troubled(ctx, err)
+		return h.storeFailed(ctx, err)
 	}
 	if len(claimed) == 0 {
-		return enrichEvery
+		return lookupInterval
 	}
-	settled, answered := make([]storage.LookupResult, len(claimed)), make([]bool, len(claimed))
-	var working sync.WaitGroup
+	outcomes, answered := make([]storage.LookupResult, len(claimed)), make([]bool, len(claimed))
+	var workers sync.WaitGroup
 	for i, l := range claimed {
-		working.Go(func() { settled[i], answered[i] = h.look(ctx, l) })
+		workers.Go(func() { outcomes[i], answered[i] = h.lookUp(ctx, l) })
 	}
-	working.Wait()
-	// What was looked up is stored even when we stop meanwhile.
-	storing, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	workers.Wait()
+	// Store the results even if ctx has ended.
+	saveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
-	if _, err := h.Store.SettleLookups(storing, settled); err != nil { // their lease ends, and somebody does them again
-		return h.troubled(ctx, err)
+	if _, err := h.Store.SettleLookups(saveCtx, outcomes); err != nil { // the lookups are repeated when their lease expires
+		return h.storeFailed(ctx, err)
 	}
 	if slices.Contains(answered, true) {
-		s.pause = 0
+		scan.backoff = 0
 		return 0
 	}
-	s.pause = min(max(2*s.pause, time.Second), enrichPause)
-	return s.pause
+	scan.backoff = min(max(2*scan.backoff, time.Second), maxLookupBackoff)
+	return scan.backoff
 }
 
-func (h *Enricher) troubled(ctx context.Context, err error) time.Duration {
+func (h *LookupWorker) storeFailed(ctx context.Context, err error) time.Duration {
 	if ctx.Err() == nil {
-		h.Logger.LogAttrs(ctx, slog.LevelDebug, "calls are not looked up now", slog.Any("error", err))
+		h.Logger.LogAttrs(ctx, slog.LevelDebug, "lookups paused", slog.Any("error", err))
 	}
-	return enrichIdle
+	return lookupIdleInterval
 }
 
-// look looks one call's number up. answered tells whether any CRM said anything.
-func (h *Enricher) look(ctx context.Context, l storage.Lookup) (settled storage.LookupResult, answered bool) {
-	asking, cancel := context.WithTimeout(ctx, lookupTimeout)
+// lookUp looks up the number of a call. answered reports whether any CRM answered.
+func (h *LookupWorker) lookUp(ctx context.Context, l storage.Lookup) (outcome storage.LookupResult, answered bool) {
+	findCtx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	result := h.Directory.Find(asking, crm.Query{Number: phone.Parse(l.Number, ""), Priority: crm.Background, SkipCache: l.SkipCache})
-	settled.Lookup, settled.Now = l, h.Now().UTC()
+	result := h.Directory.Find(findCtx, crm.Query{Number: phone.Parse(l.Number, ""), Priority: crm.Background, SkipCache: l.SkipCache})
+	outcome.Lookup, outcome.Now = l, h.Now().UTC()
 	for _, m := range result.Customers {
-		settled.Customers = append(settled.Customers, storage.Customer{Connection: m.Connection, ID: m.ID, Name: m.Name, URL: m.URL, MatchedBy: m.MatchedBy})
+		outcome.Customers = append(outcome.Customers, storage.Customer{Connection: m.Connection, ID: m.ID, Name: m.Name, URL: m.URL, MatchedBy: m.MatchedBy})
 	}
 	var waiting, rejected []crm.Answer
 	for _, a := range result.Answers {
@@ -147,43 +148,43 @@ func (h *Enricher) look(ctx context.Context, l storage.Lookup) (settled storage.
 			waiting = append(waiting, a)
 		}
 	}
-	state := &settled.Enrichment
+	state := &outcome.Enrichment
 	state.Error = ""
 	if missing := slices.Concat(waiting, rejected); len(missing) > 0 {
 		state.Error = missing[0].Connection + ": " + missing[0].Err.Message
 	}
-	if len(waiting) > 0 { // no attempt: nobody has said anything final about the call
+	if len(waiting) > 0 { // not counted as an attempt, because the result is not final
 		state.State = storage.EnrichmentPending
 		answered = len(waiting) < len(result.Answers)
-		again := max(result.RetryAfter(), time.Second)
+		retryIn := max(result.RetryAfter(), time.Second)
 		if answered {
-			again = max(again, againPartly)
+			retryIn = max(retryIn, partialRetryDelay)
 		}
-		settled.RetryAt = h.Now().UTC().Add(again)
-		return settled, answered
+		outcome.RetryAt = h.Now().UTC().Add(retryIn)
+		return outcome, answered
 	}
 	state.Attempts++
 	switch {
-	case len(settled.Customers) > 0:
+	case len(outcome.Customers) > 0:
 		state.State = storage.EnrichmentFound
 	case len(rejected) > 0:
 		state.State = storage.EnrichmentFailed
 	default:
 		state.State = storage.EnrichmentNone
 	}
-	return settled, true
+	return outcome, true
 }
 
-// Enrich looks a call's customers up again, soon and whatever is cached, and
-// returns the state until then. Errors: storage.ErrNotFound, *Invalid when there
-// is no connection to ask.
+// Enrich requests another lookup of a call's customers, bypassing caches, and
+// returns the state until it runs. Errors: storage.ErrNotFound, *Invalid if no
+// connection is configured.
 //
-//	@Summary		Look a call's customers up again
-//	@Description	Soon, and not from the cache. The state is none for a call whose number is withheld, internal or unreadable.
+//	@Summary		Look up the customers of a call again
+//	@Description	Queues a lookup that bypasses the cache. The state is none for a call whose number is withheld, internal, or invalid.
 //	@ID		enrichCall
 //	@Tags			calls
 //	@Produce		json
-//	@Param			id	path		string	true	"Call"
+//	@Param			id	path		string	true	"Call ID"
 //	@Success		202	{object}	Enrichment
 //	@Failure		401	{object}	Problem
 //	@Failure		404	{object}	Problem
@@ -191,25 +192,25 @@ func (h *Enricher) look(ctx context.Context, l storage.Lookup) (settled storage.
 //	@Failure		503	{object}	Problem
 //	@Security		Bearer
 //	@Router			/api/v1/calls/{id}/enrich [post]
-func (h *Enricher) Enrich(ctx context.Context, id string) (Enrichment, error) {
+func (h *LookupWorker) Enrich(ctx context.Context, id string) (Enrichment, error) {
 	state, err := h.Store.RequestLookup(ctx, id, h.Now().UTC())
 	if err != nil {
 		return Enrichment{}, fmt.Errorf("look up call %q: %w", problem.Clip(id), err)
 	}
 	if len(h.Directory.Names()) == 0 {
-		return Enrichment{}, problem.Errorf("connections", "no connection is configured that could be asked")
+		return Enrichment{}, problem.Errorf("connections", "no CRM connection is configured")
 	}
 	return viewEnrichment(state), nil
 }
 
-// Soon tells whether a call that has no look-up yet was stored so recently that
-// it will get one.
-func (h *Enricher) Soon(c storage.Call) bool {
+// LookupExpected reports whether a call without a lookup is recent enough to get
+// one.
+func (h *LookupWorker) LookupExpected(c storage.Call) bool {
 	number := c.Caller
 	if c.Direction == "outbound" {
 		number = c.DID
 	}
-	return strings.HasPrefix(number, "+") && h.Now().Sub(c.ReceivedAt) < lookBackSlow && len(h.Directory.Names()) > 0
+	return strings.HasPrefix(number, "+") && h.Now().Sub(c.ReceivedAt) < slowScanWindow && len(h.Directory.Names()) > 0
 }
 
 func viewEnrichment(e storage.Enrichment) Enrichment {

@@ -107,7 +107,7 @@ func enriching(t *testing.T, calls int, c *clerk) *sqlstore.Store {
 	}
 	directory := crm.NewDirectory(crm.Options{Cache: cache.NewMemory(time.Now)})
 	directory.SetConnections([]*crm.Connection{connection})
-	enricher := &handlers.Enricher{Store: store, Directory: directory, Now: time.Now, Logger: slog.New(slog.DiscardHandler)}
+	enricher := &handlers.LookupWorker{Store: store, Directory: directory, Now: time.Now, Logger: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
 	running.Go(func() { _ = directory.Run(ctx) }) // always nil

@@ -10,29 +10,29 @@ import (
 	"calltracker/storage"
 )
 
-// jobReader is what Jobs needs of a store.
+// jobReader is the part of a store that Jobs uses.
 type jobReader interface {
 	Jobs(ctx context.Context, f storage.JobFilter, p storage.Page) ([]storage.Job, string, error)
 	RetryJob(ctx context.Context, id string, now time.Time) (storage.Job, error)
 }
 
-// Jobs shows the work that goes on behind the requests.
+// Jobs reads and retries background jobs.
 type Jobs struct {
 	Store  jobReader
 	Runner *Runner
 	Now    func() time.Time
 }
 
-// JobView is a job as it is shown.
+// JobView is a stored job.
 type JobView struct {
 	ID        string    `json:"id"`
 	Kind      string    `json:"kind" example:"retention"`
-	Key       string    `json:"key"` // one job of a kind for each: the id of a call, or a name
+	Key       string    `json:"key"` // unique per kind: a call ID or a name
 	State     string    `json:"state" enums:"waiting,running,done,dead"`
 	Priority  int       `json:"priority"`
 	Attempts  int       `json:"attempts"`
-	RunAt     time.Time `json:"runAt" format:"date-time"` // not before
-	Error     string    `json:"error"`                    // why the last try failed
+	RunAt     time.Time `json:"runAt" format:"date-time"` // earliest start of the next attempt
+	Error     string    `json:"error"`                    // error of the last attempt
 	CreatedAt time.Time `json:"createdAt" format:"date-time"`
 	ChangedAt time.Time `json:"changedAt" format:"date-time"`
 }
@@ -43,19 +43,20 @@ type JobList struct {
 	Next string    `json:"next"`
 }
 
-// JobQuery narrows the list; empty fields do not.
+// JobQuery filters a list of jobs. Empty fields match everything.
 type JobQuery struct{ State, Kind string }
 
 // List returns a page of jobs.
 //
-//	@Summary	Jobs: work that outlives the request that caused it
+//	@Summary	List background jobs
+//	@Description	Returns the background jobs that match the filters, newest first.
 //	@ID		listJobs
 //	@Tags		operation
 //	@Produce	json
-//	@Param		state	query		string	false	"waiting, running, done or dead"
-//	@Param		kind	query		string	false	"Of this kind"
-//	@Param		cursor	query		string	false	"From the page before"
-//	@Param		limit	query		int		false	"1 to 1000, 50 by default"
+//	@Param		state	query		string	false	"Job state: waiting, running, done, or dead"
+//	@Param		kind	query		string	false	"Job kind"
+//	@Param		cursor	query		string	false	"Value of next from the previous page"
+//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
 //	@Success	200		{object}	JobList
 //	@Failure	401		{object}	Problem
 //	@Failure	422		{object}	Problem
@@ -65,7 +66,7 @@ type JobQuery struct{ State, Kind string }
 func (h *Jobs) List(ctx context.Context, q JobQuery, page storage.Page) (JobList, error) {
 	state := storage.JobState(q.State)
 	if q.State != "" && !slices.Contains(storage.JobStates(), state) {
-		return JobList{}, problem.Errorf("state", "must be waiting, running, done or dead")
+		return JobList{}, problem.Errorf("state", "must be waiting, running, done, or dead")
 	}
 	stored, next, err := h.Store.Jobs(ctx, storage.JobFilter{State: state, Kind: q.Kind}, page)
 	if err != nil {
@@ -78,14 +79,15 @@ func (h *Jobs) List(ctx context.Context, q JobQuery, page storage.Page) (JobList
 	return out, nil
 }
 
-// Retry makes a job run at once, with all its tries before it. Errors:
-// storage.ErrNotFound, and storage.ErrConflict while it is running.
+// Retry runs a job immediately with all its attempts available again. Errors:
+// storage.ErrNotFound, and storage.ErrConflict if the job is running.
 //
-//	@Summary	Run a job again now, whatever became of it
+//	@Summary	Retry a job
+//	@Description	Runs a job again immediately, whatever its state, and resets its attempts. A running job cannot be retried.
 //	@ID		retryJob
 //	@Tags		operation
 //	@Produce	json
-//	@Param		id	path		string	true	"Id"
+//	@Param		id	path		string	true	"Job ID"
 //	@Success	200	{object}	JobView
 //	@Failure	401	{object}	Problem
 //	@Failure	404	{object}	Problem

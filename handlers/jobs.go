@@ -13,40 +13,40 @@ import (
 	"calltracker/storage"
 )
 
-// jobStore is what Runner needs of a store.
+// jobStore is the part of a store that Runner uses.
 type jobStore interface {
 	ClaimJobs(ctx context.Context, c storage.JobClaim) ([]storage.Job, error)
 	SettleJob(ctx context.Context, j storage.Job, with storage.JobOutcome) error
 	ReapJobs(ctx context.Context, now time.Time) (int, error)
 }
 
-// JobKind is how jobs of one kind are run. To add a kind, put a JobKind into the
-// list that package server gives to the Runner, and its jobs into the Jobs of a
-// storage.ReceivedCDR (then they are made in the transaction of the record) or into
-// the store with AddJobs.
+// JobKind defines how the jobs of a kind run. To add a kind, add a JobKind to the
+// Runner in package server. Add its jobs to the Jobs of a storage.ReceivedCDR, which
+// stores them in the transaction of the report, or call AddJobs.
 //
-// Run may be called more than once for a job, here and by other processes, but
-// never twice at the same time while Timeout is kept: it must be good to repeat.
-// What it returns decides: nil is done; an error made by Permanent kills the job,
-// by RetryAfter sets the time of the next try, by Delay does the same without
-// counting this one; any other is tried again after Backoff.
+// Run must be idempotent: a job may run more than once, in this process and in
+// others, but not concurrently while Timeout is respected. The returned error
+// decides what happens to the job. After nil, the job is done. Permanent makes the
+// job dead, RetryAfter sets the time of the next attempt, and Delay does the same
+// without counting the attempt. After any other error, the job is retried after
+// Backoff.
 type JobKind struct {
 	Kind        string
 	Run         func(ctx context.Context, j storage.Job) error
-	Timeout     time.Duration                 // of one try; 0 means 30 s
-	MaxAttempts int                           // tries that count; 0 means 10
-	Backoff     func(tries int) time.Duration // before the next one, jitter comes on top; nil: 1 s, doubled up to an hour
+	Timeout     time.Duration                 // of an attempt; 0 means 30 s
+	MaxAttempts int                           // counted attempts; 0 means 10
+	Backoff     func(tries int) time.Duration // before the next attempt, plus jitter; nil means 1 s, doubled up to 1 h
 }
 
 const (
-	jobTimeout  = 30 * time.Second
-	jobAttempts = 10
-	jobPoll     = time.Second      // for jobs of others, and those whose time has come
-	jobReap     = 10 * time.Second // how often jobs of workers that went away are looked for
-	leaseMargin = 30 * time.Second // of a lease beyond the timeout, to say what became of the job
-	settleTime  = 5 * time.Second
-	stopTime    = 3 * time.Second // for jobs under way when the runner is stopped
-	maxJobError = 1000            // characters that are kept of an error
+	jobTimeout      = 30 * time.Second
+	jobAttempts     = 10
+	jobPollInterval = time.Second      // finds jobs of other processes and jobs that have become due
+	jobReapInterval = 10 * time.Second // interval of looking for jobs whose workers are gone
+	leaseMargin     = 30 * time.Second // lease time beyond the timeout, for storing the result
+	settleTimeout   = 5 * time.Second
+	stopTimeout     = 3 * time.Second // grace period for running jobs at shutdown
+	maxJobError     = 1000            // characters of an error to store
 )
 
 func (k JobKind) timeout() time.Duration {
@@ -67,11 +67,11 @@ func (k JobKind) backoff(tries int) time.Duration {
 	if k.Backoff != nil {
 		return k.Backoff(tries)
 	}
-	const steps = 12 // an hour and more
+	const steps = 12 // more than an hour
 	return min(time.Second<<min(max(tries-1, 0), steps), time.Hour)
 }
 
-// jobError is an error with what should become of its job.
+// jobError is an error that decides what happens to its job.
 type jobError struct {
 	error
 	permanent bool
@@ -82,58 +82,58 @@ type jobError struct {
 
 func (e *jobError) Unwrap() error { return e.error }
 
-// Permanent marks an error that no other try would mend.
+// Permanent marks an error that a retry cannot fix.
 func Permanent(err error) error { return &jobError{error: err, permanent: true} }
 
-// RetryAfter marks an error that another try may mend, but not before.
+// RetryAfter marks an error that a retry after wait may fix.
 func RetryAfter(wait time.Duration, err error) error { return &jobError{error: err, wait: wait} }
 
-// Delay marks an error that says nothing about the job, such as an upstream that
-// is away: the try does not count, so that hours of it kill no job.
+// Delay marks an error that is not caused by the job, such as an unavailable
+// upstream. The attempt is not counted, so a long outage does not make jobs dead.
 func Delay(wait time.Duration, err error) error {
 	return &jobError{error: err, wait: wait, uncounted: true}
 }
 
-// errMore is why a job that has not finished goes on later.
-var errMore = errors.New("there is more to do")
+// errContinue marks a job that has more work to do.
+var errContinue = errors.New("job not finished")
 
-// Continue is for a job that did a part of its work: it goes on after wait, with
-// another payload that says from where.
+// Continue ends an attempt that did part of the work. The job runs again after wait
+// with the payload, which records the progress.
 func Continue(wait time.Duration, payload []byte) error {
-	return &jobError{error: errMore, wait: wait, uncounted: true, payload: payload}
+	return &jobError{error: errContinue, wait: wait, uncounted: true, payload: payload}
 }
 
-// Runner runs jobs, those of other processes on the same database included.
-// Make it with its fields; Kinds do not change once it runs.
+// Runner runs jobs, including jobs that other processes stored in the same database.
+// Its fields must not change while it runs.
 type Runner struct {
 	Store   jobStore
 	Kinds   []JobKind
-	Workers int // jobs at the same time; 0 means 4
+	Workers int // concurrent jobs; 0 means 4
 	Metrics *Metrics
 	Now     func() time.Time
-	Random  func() float64 // from 0 up to 1
+	Random  func() float64 // returns a number in [0, 1)
 	Logger  *slog.Logger
 
 	once sync.Once
 	wake chan struct{}
 }
 
-func (r *Runner) bell() chan struct{} {
+func (r *Runner) wakeChan() chan struct{} {
 	r.once.Do(func() { r.wake = make(chan struct{}, 1) })
 	return r.wake
 }
 
-// Wake tells that there may be a new job. It never waits; without it a job is
-// found within a second.
+// Wake announces that there may be a new job. It never blocks. Without it, a new job
+// is found within a second.
 func (r *Runner) Wake() {
 	select {
-	case r.bell() <- struct{}{}:
+	case r.wakeChan() <- struct{}{}:
 	default:
 	}
 }
 
-// Run runs jobs until ctx ends. Then those that are under way have 3 seconds to
-// finish; what does not is put back, uncounted. It returns nil.
+// Run runs jobs until ctx ends. Running jobs then have 3 seconds to finish; others
+// are returned to the queue without counting the attempt. Run returns nil.
 func (r *Runner) Run(ctx context.Context) error {
 	if len(r.Kinds) == 0 {
 		return nil
@@ -152,39 +152,39 @@ func (r *Runner) Run(ctx context.Context) error {
 		workers = 4
 	}
 
-	// Jobs under way outlive ctx for a moment.
-	running, cut := context.WithCancel(context.WithoutCancel(ctx))
-	defer cut()
+	// Running jobs outlive ctx for a grace period.
+	running, abort := context.WithCancel(context.WithoutCancel(ctx))
+	defer abort()
 	var (
-		jobs    sync.WaitGroup
-		free    = make(chan struct{}, workers)
-		poll    = time.NewTicker(jobPoll)
-		reaped  time.Time
-		failing bool
+		jobs     sync.WaitGroup
+		free     = make(chan struct{}, workers)
+		poll     = time.NewTicker(jobPollInterval)
+		lastReap time.Time
+		failing  bool
 	)
 	defer poll.Stop()
 	for ctx.Err() == nil {
 		now := r.Now().UTC()
-		if now.Sub(reaped) >= jobReap {
-			reaped = now
+		if now.Sub(lastReap) >= jobReapInterval {
+			lastReap = now
 			if n, err := r.reap(ctx, now); err == nil && n > 0 {
-				r.Logger.LogAttrs(ctx, slog.LevelWarn, "jobs of workers that went away are taken over", slog.Int("jobs", n))
+				r.Logger.LogAttrs(ctx, slog.LevelWarn, "jobs reclaimed from lost workers", slog.Int("jobs", n))
 			}
 		}
-		idle := workers - len(free)
-		claimed, err := r.claim(ctx, storage.JobClaim{Kinds: names, Now: now, Until: now.Add(longest + leaseMargin), Limit: idle})
-		if bad := err != nil && ctx.Err() == nil; bad != failing { // an outage is one message
-			failing = bad
-			if bad {
-				r.Logger.LogAttrs(ctx, slog.LevelError, "jobs cannot be claimed", slog.Any("error", err))
+		freeWorkers := workers - len(free)
+		claimed, err := r.claim(ctx, storage.JobClaim{Kinds: names, Now: now, Until: now.Add(longest + leaseMargin), Limit: freeWorkers})
+		if claimFailed := err != nil && ctx.Err() == nil; claimFailed != failing { // log an outage once
+			failing = claimFailed
+			if claimFailed {
+				r.Logger.LogAttrs(ctx, slog.LevelError, "job claims failing", slog.Any("error", err))
 			} else {
-				r.Logger.LogAttrs(ctx, slog.LevelInfo, "jobs are claimed again")
+				r.Logger.LogAttrs(ctx, slog.LevelInfo, "job claims resumed")
 			}
 		}
 		for _, j := range claimed {
-			free <- struct{}{} // there is room for as many as were claimed
+			free <- struct{}{} // does not block, because at most freeWorkers jobs were claimed
 			jobs.Go(func() {
-				defer r.Wake() // there may be more than there was room for
+				defer r.Wake() // more jobs may be due than there were free workers
 				defer func() { <-free }()
 				r.run(running, kinds[j.Kind], j)
 			})
@@ -192,17 +192,17 @@ func (r *Runner) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-poll.C:
-		case <-r.bell():
+		case <-r.wakeChan():
 		}
 	}
 	finished := make(chan struct{})
 	go func() { jobs.Wait(); close(finished) }()
-	grace := time.NewTimer(stopTime)
+	grace := time.NewTimer(stopTimeout)
 	defer grace.Stop()
 	select {
 	case <-finished:
 	case <-grace.C:
-		cut()
+		abort()
 		<-finished
 	}
 	return nil
@@ -212,25 +212,25 @@ func (r *Runner) claim(ctx context.Context, c storage.JobClaim) ([]storage.Job, 
 	if c.Limit <= 0 {
 		return nil, nil
 	}
-	// Not cut off by a stop: jobs that were claimed without being heard of would
-	// wait for the end of their lease.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	// Shutdown does not cancel a claim. A job claimed without receiving the response
+	// would be blocked until its lease expires.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	return r.Store.ClaimJobs(ctx, c)
 }
 
 func (r *Runner) reap(ctx context.Context, now time.Time) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	return r.Store.ReapJobs(ctx, now)
 }
 
-// run does one try and says what became of it.
+// run makes one attempt and stores its result.
 func (r *Runner) run(ctx context.Context, k JobKind, j storage.Job) {
 	start := r.Now()
 	var err error
-	if j.Attempts > k.attempts() { // its workers went away, all of them
-		err = Permanent(errors.New("no process lived through it"))
+	if j.Attempts > k.attempts() { // every worker was lost during its attempt
+		err = Permanent(errors.New("every worker was lost while running the job"))
 	} else {
 		attempt, cancel := context.WithTimeout(ctx, k.timeout())
 		err = try(attempt, k, j)
@@ -238,26 +238,26 @@ func (r *Runner) run(ctx context.Context, k JobKind, j storage.Job) {
 	}
 	stopped := err != nil && ctx.Err() != nil
 	with, outcome := r.settlement(k, j, err, stopped)
-	saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	saveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	unsettled := r.Store.SettleJob(saving, j, with)
+	settleErr := r.Store.SettleJob(saveCtx, j, with)
 	r.Metrics.jobs.WithLabelValues(k.Kind, outcome).Inc()
 	attrs := []slog.Attr{
 		slog.String("kind", k.Kind), slog.String("job", j.ID), slog.Int("attempt", j.Attempts),
 		slog.String("outcome", outcome), slog.Duration("took", r.Now().Sub(start)),
 	}
 	switch {
-	case unsettled != nil:
-		r.Logger.LogAttrs(saving, slog.LevelError, "what became of a job could not be stored; it will run again",
-			append(attrs, slog.Any("error", unsettled))...)
+	case settleErr != nil:
+		r.Logger.LogAttrs(saveCtx, slog.LevelError, "job result not stored; job will run again",
+			append(attrs, slog.Any("error", settleErr))...)
 	case outcome == "dead":
-		r.Logger.LogAttrs(saving, slog.LevelError, "a job is dead; retry it when its reason is mended", append(attrs, slog.Any("error", err))...)
+		r.Logger.LogAttrs(saveCtx, slog.LevelError, "job dead; retry it after fixing the cause", append(attrs, slog.Any("error", err))...)
 	case err != nil:
-		r.Logger.LogAttrs(saving, slog.LevelDebug, "a job will run again", append(attrs, slog.Any("error", err))...)
+		r.Logger.LogAttrs(saveCtx, slog.LevelDebug, "job will run again", append(attrs, slog.Any("error", err))...)
 	}
 }
 
-// try runs a job; a panic is its failure and nobody else's.
+// try runs a job and converts a panic to an error.
 func try(ctx context.Context, k JobKind, j storage.Job) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -267,28 +267,28 @@ func try(ctx context.Context, k JobKind, j storage.Job) (err error) {
 	return k.Run(ctx, j)
 }
 
-// settlement decides what becomes of a job after a try.
+// settlement decides the new state of a job after an attempt.
 func (r *Runner) settlement(k JobKind, j storage.Job, err error, stopped bool) (with storage.JobOutcome, outcome string) {
 	now := r.Now().UTC()
 	with = storage.JobOutcome{State: storage.JobDone, Now: now}
 	if err == nil {
 		return with, "done"
 	}
-	with.State, with.Error = storage.JobWaiting, shortest(err.Error())
-	var told *jobError
-	if !errors.As(err, &told) {
-		told = &jobError{}
+	with.State, with.Error = storage.JobWaiting, truncateError(err.Error())
+	var directive *jobError
+	if !errors.As(err, &directive) {
+		directive = &jobError{}
 	}
-	with.Payload = told.payload
+	with.Payload = directive.payload
 	switch {
-	case told.permanent:
+	case directive.permanent:
 		with.State = storage.JobDead
 		return with, "dead"
-	case told.uncounted:
-		if errors.Is(err, errMore) {
+	case directive.uncounted:
+		if errors.Is(err, errContinue) {
 			with.Error = ""
 		}
-		with.Uncounted, with.RunAt = true, now.Add(told.wait)
+		with.Uncounted, with.RunAt = true, now.Add(directive.wait)
 		return with, "delayed"
 	case stopped:
 		with.Uncounted, with.RunAt, with.Error = true, now, ""
@@ -296,17 +296,17 @@ func (r *Runner) settlement(k JobKind, j storage.Job, err error, stopped bool) (
 	case j.Attempts >= k.attempts():
 		with.State = storage.JobDead
 		return with, "dead"
-	case told.wait > 0:
-		with.RunAt = now.Add(told.wait)
+	case directive.wait > 0:
+		with.RunAt = now.Add(directive.wait)
 	default:
-		// Jobs that failed together do not come back together.
+		// Jitter keeps jobs that failed together from running together again.
 		wait := k.backoff(j.Attempts)
 		with.RunAt = now.Add(wait + time.Duration(r.Random()*float64(wait)/2))
 	}
 	return with, "retry"
 }
 
-func shortest(message string) string {
+func truncateError(message string) string {
 	if runes := []rune(message); len(runes) > maxJobError {
 		return string(runes[:maxJobError]) + "…"
 	}

@@ -88,9 +88,9 @@ func (s *shelf) Append(_ context.Context, record []byte) error {
 	return nil
 }
 
-func newKeeper(log io.Writer) (*Keeper, *database, *shelf) {
+func newKeeper(log io.Writer) (*Intake, *database, *shelf) {
 	d, s := &database{}, &shelf{}
-	return &Keeper{
+	return &Intake{
 		Store: d, Spool: s, Metrics: NewMetrics(prometheus.NewRegistry()), Now: time.Now, Logger: slog.New(slog.NewTextHandler(log, nil)),
 	}, d, s
 }
@@ -106,7 +106,7 @@ func TestRecordsGoToTheSpoolWhileTheDatabaseIsAway(t *testing.T) {
 		keep := func(key string, spooled bool, takes time.Duration) {
 			t.Helper()
 			start := time.Now()
-			saved, got, err := k.Keep(t.Context(), reportOf(key))
+			saved, got, err := k.Accept(t.Context(), reportOf(key))
 			if err != nil || got != spooled || (saved.ID == "") != spooled {
 				t.Errorf("%s: %+v, spooled %t, %v", key, saved, got, err)
 			}
@@ -119,33 +119,33 @@ func TestRecordsGoToTheSpoolWhileTheDatabaseIsAway(t *testing.T) {
 		for range 10 {
 			keep("2", true, 0)
 		}
-		if !k.Away() || k.Spooled() != 10 || d.asked != 11 {
-			t.Errorf("away %t, spooled %d, asked %d: an error costs nothing, so every record asks", k.Away(), k.Spooled(), d.asked)
+		if !k.Spooling() || k.Spooled() != 10 || d.asked != 11 {
+			t.Errorf("away %t, spooled %d, asked %d: an error costs nothing, so every record asks", k.Spooling(), k.Spooled(), d.asked)
 		}
 		if n := strings.Count(log.String(), "\n"); n != 1 {
 			t.Errorf("the outage was logged %d times: %s", n, &log)
 		}
 		d.set(nil, 0)
 		keep("3", false, 0)
-		if k.Away() {
+		if k.Spooling() {
 			t.Error("away after a save")
 		}
 
 		d.set(nil, time.Hour)
-		for range latesToOpen {
+		for range timeoutsToOpen {
 			keep("late", true, saveTimeout)
 		}
 		for range 100 {
 			keep("not asked", true, 0)
 		}
-		<-time.After(probeEvery)
+		<-time.After(probeInterval)
 		keep("probe", true, saveTimeout)
 		keep("not asked", true, 0)
 		d.set(nil, time.Second)
-		<-time.After(probeEvery)
+		<-time.After(probeInterval)
 		keep("probe", false, time.Second)
 		keep("4", false, time.Second)
-		if got := len(s.records); got != 10+latesToOpen+100+2 {
+		if got := len(s.records); got != 10+timeoutsToOpen+100+2 {
 			t.Errorf("%d records spooled", got)
 		}
 	})
@@ -155,8 +155,8 @@ func TestADrainedRecordClosesTheCircuit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, d, s := newKeeper(io.Discard)
 		d.set(nil, time.Hour)
-		for range latesToOpen + 1 {
-			if _, spooled, err := k.Keep(t.Context(), reportOf("a")); err != nil || !spooled {
+		for range timeoutsToOpen + 1 {
+			if _, spooled, err := k.Accept(t.Context(), reportOf("a")); err != nil || !spooled {
 				t.Fatal(spooled, err)
 			}
 		}
@@ -164,14 +164,14 @@ func TestADrainedRecordClosesTheCircuit(t *testing.T) {
 		if err := k.Drain(t.Context(), s.records[:1]); err != nil {
 			t.Error(err)
 		}
-		if !k.Away() {
+		if !k.Spooling() {
 			t.Error("a save that was too slow for a request counts as good")
 		}
 		d.set(nil, 0)
 		if err := k.Drain(t.Context(), s.records[1:]); err != nil {
 			t.Error(err)
 		}
-		if _, spooled, err := k.Keep(t.Context(), reportOf("b")); err != nil || spooled || k.Away() {
+		if _, spooled, err := k.Accept(t.Context(), reportOf("b")); err != nil || spooled || k.Spooling() {
 			t.Error("still open", spooled, err)
 		}
 	})
@@ -182,24 +182,24 @@ func TestWithNoSafePlaceLeftARecordIsRefused(t *testing.T) {
 		k, d, s := newKeeper(io.Discard)
 		s.full = errors.New("disk full")
 		d.set(fmt.Errorf("%w: hangs", storage.ErrUnavailable), time.Hour)
-		for range latesToOpen + 2 {
-			if _, _, err := k.Keep(t.Context(), reportOf("a")); !errors.Is(err, ErrNotKept) || !errors.Is(err, s.full) {
+		for range timeoutsToOpen + 2 {
+			if _, _, err := k.Accept(t.Context(), reportOf("a")); !errors.Is(err, ErrNotStored) || !errors.Is(err, s.full) {
 				t.Error(err)
 			}
 		}
-		if !k.Refusing() {
+		if !k.Failing() {
 			t.Error("it does not say that it refuses")
 		}
 		d.set(nil, 0) // the circuit is open, but the spool is no way out
-		if _, spooled, err := k.Keep(t.Context(), reportOf("b")); err != nil || spooled || k.Refusing() {
-			t.Error(spooled, err, k.Refusing())
+		if _, spooled, err := k.Accept(t.Context(), reportOf("b")); err != nil || spooled || k.Failing() {
+			t.Error(spooled, err, k.Failing())
 		}
 		d.set(storage.ErrUnavailable, 0)
-		if _, _, err := k.Keep(t.Context(), reportOf("c")); !errors.Is(err, ErrNotKept) {
+		if _, _, err := k.Accept(t.Context(), reportOf("c")); !errors.Is(err, ErrNotStored) {
 			t.Error(err)
 		}
-		<-time.After(refusalCounts)
-		if k.Refusing() {
+		<-time.After(failureWindow)
+		if k.Failing() {
 			t.Error("one refusal counts for ever")
 		}
 	})
@@ -208,25 +208,25 @@ func TestWithNoSafePlaceLeftARecordIsRefused(t *testing.T) {
 func TestARecordThatTheDatabaseDislikesIsNotLost(t *testing.T) {
 	var log bytes.Buffer
 	k, d, s := newKeeper(&log)
-	if _, spooled, err := k.Keep(t.Context(), reportOf("poison")); err != nil || !spooled {
+	if _, spooled, err := k.Accept(t.Context(), reportOf("poison")); err != nil || !spooled {
 		t.Fatal(spooled, err)
 	}
-	if k.Away() || !strings.Contains(log.String(), "refused for its own sake") {
-		t.Errorf("away %t, log %s", k.Away(), &log)
+	if k.Spooling() || !strings.Contains(log.String(), "refused for its own sake") {
+		t.Errorf("away %t, log %s", k.Spooling(), &log)
 	}
 	d.set(storage.ErrUnavailable, 0)
-	for range 3 * lastRefusal {
-		if err := k.Drain(t.Context(), s.records); !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, ErrRefused) {
+	for range 3 * maxDrainAttempts {
+		if err := k.Drain(t.Context(), s.records); !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, ErrUnstorable) {
 			t.Fatal(err)
 		}
 	}
 	d.set(nil, 0)
-	for try := 1; try <= lastRefusal; try++ {
-		if err := k.Drain(t.Context(), s.records); err == nil || errors.Is(err, ErrRefused) != (try == lastRefusal) {
+	for try := 1; try <= maxDrainAttempts; try++ {
+		if err := k.Drain(t.Context(), s.records); err == nil || errors.Is(err, ErrUnstorable) != (try == maxDrainAttempts) {
 			t.Errorf("try %d: %v", try, err)
 		}
 	}
-	if err := k.Drain(t.Context(), [][]byte{[]byte("{}")}); !errors.Is(err, ErrRefused) {
+	if err := k.Drain(t.Context(), [][]byte{[]byte("{}")}); !errors.Is(err, ErrUnstorable) {
 		t.Errorf("a record that cannot be read: %v", err)
 	}
 }
@@ -310,7 +310,7 @@ func TestASpooledRecordHoldsEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := readSpooled(record)
+	got, err := decodeSpooled(record)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,7 +327,7 @@ const spooledBefore = `{"Version":1,"Report":{"Call":{"ID":"","ContactCenter":"a
 	"\n" + `{"callID":"c-1"}`
 
 func TestRecordsOfEarlierVersionsAreRead(t *testing.T) {
-	got, err := readSpooled([]byte(spooledBefore))
+	got, err := decodeSpooled([]byte(spooledBefore))
 	want := storage.ReceivedCDR{
 		Call: storage.Call{
 			ContactCenter: "aldebaran", Key: "c-1", Tracker: "sales", CallID: "c-1", Direction: "inbound", DID: "+97161234567", RawDID: "061234567",
@@ -342,7 +342,7 @@ func TestRecordsOfEarlierVersionsAreRead(t *testing.T) {
 	for _, bad := range []string{
 		"", "\n", "{}\nbody", `{"Version":2}` + "\nbody", `{"Version":1,"Report":{"Unheard":1}}` + "\nbody", `{"Version":1}`, "no json\nbody",
 	} {
-		if r, err := readSpooled([]byte(bad)); err == nil {
+		if r, err := decodeSpooled([]byte(bad)); err == nil {
 			t.Errorf("%q was read as %+v", bad, r)
 		}
 	}
@@ -353,7 +353,7 @@ func FuzzReadSpooled(f *testing.F) {
 	f.Add([]byte(`{"Version":1,"Report":{}}` + "\n"))
 	f.Add([]byte("\n\n"))
 	f.Fuzz(func(t *testing.T, record []byte) {
-		r, err := readSpooled(bytes.Clone(record))
+		r, err := decodeSpooled(bytes.Clone(record))
 		if err != nil {
 			return
 		}
@@ -361,7 +361,7 @@ func FuzzReadSpooled(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		same, err := readSpooled(again)
+		same, err := decodeSpooled(again)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -398,7 +398,7 @@ func TestSavedJobsWakeTheirWorkers(t *testing.T) {
 		d.answer = &tt.saved
 		report := reportOf("c")
 		report.Jobs = tt.jobs
-		if _, _, err := k.Keep(t.Context(), report); err != nil {
+		if _, _, err := k.Accept(t.Context(), report); err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 		if woken != tt.want {

@@ -8,68 +8,69 @@ import (
 	"time"
 )
 
-// leaser is what Tasks needs of a store.
-type leaser interface {
+// leaseStore is the part of a store that Tasks uses.
+type leaseStore interface {
 	Lease(ctx context.Context, name, holder string, now, until time.Time) (bool, error)
 	Release(ctx context.Context, name, holder string) error
 }
 
-// Task is something that one replica does for all, again and again. It may be
-// done twice around a change of the leader, so it must be good to repeat.
+// Task is a periodic task that only the leader runs. It must be idempotent, because
+// two replicas may run it when the leader changes.
 type Task struct {
 	Name  string
 	Every time.Duration
 	Run   func(ctx context.Context) error
 }
 
-// Tasks does tasks while this process is the leader: the one that holds the
-// lease. Another one takes over within 20 seconds when it is gone, and within 5
-// when it was stopped.
+// Tasks runs periodic tasks while this process is the leader, which is the replica
+// that holds the lease. Another replica takes over within 20 seconds of a crash of
+// the leader, and within 5 seconds of a shutdown.
 type Tasks struct {
-	Store  leaser
-	Holder string // of this process alone
+	Store  leaseStore
+	Holder string // unique to this process
 	List   []Task
-	Lease  time.Duration // how long one lasts; it is renewed thrice in that time. 0 for 15 seconds
+	Lease  time.Duration // lease duration, renewed three times as often; 0 means 15 s
 	Now    func() time.Time
 	Logger *slog.Logger
 }
 
 const (
-	leaderLease = 15 * time.Second
-	leaderWait  = 3 * time.Second // for the database
-	taskTimeout = time.Minute
-	tasksLease  = "tasks"
+	leaderLease    = 15 * time.Second
+	leaseTimeout   = 3 * time.Second // for the database
+	taskTimeout    = time.Minute
+	tasksLeaseName = "tasks"
 )
 
-// Run does the tasks whenever this process leads, until ctx ends. It returns nil.
+// Run runs the tasks while this process is the leader, until ctx ends. It returns
+// nil.
 func (t *Tasks) Run(ctx context.Context) error {
-	lasts := cmp.Or(t.Lease, leaderLease)
-	every := lasts / 3
-	renew := time.NewTicker(every)
+	duration := cmp.Or(t.Lease, leaderLease)
+	renewInterval := duration / 3
+	renew := time.NewTicker(renewInterval)
 	defer renew.Stop()
 	var (
-		resign = func() {} // stops the tasks and waits for them
-		until  time.Time   // zero while another one leads
+		stopTasks = func() {} // stops the tasks and waits for them
+		until     time.Time   // end of the lease; zero unless this process is the leader
 	)
 	for {
 		now := t.Now().UTC()
-		held, err := t.lease(ctx, now, now.Add(lasts))
+		held, err := t.lease(ctx, now, now.Add(duration))
 		switch {
 		case err == nil && held:
 			if until.IsZero() {
-				t.Logger.LogAttrs(ctx, slog.LevelInfo, "this process does the tasks of all")
-				resign = t.lead(ctx)
+				t.Logger.LogAttrs(ctx, slog.LevelInfo, "leadership acquired")
+				stopTasks = t.lead(ctx)
 			}
-			until = now.Add(lasts)
-		case !until.IsZero() && (err == nil || t.Now().Add(every).After(until)): // lost, or about to be
-			t.Logger.LogAttrs(ctx, slog.LevelWarn, "this process leaves the tasks of all to others", slog.Any("error", err))
-			resign()
+			until = now.Add(duration)
+		case !until.IsZero() && (err == nil || t.Now().Add(renewInterval).After(until)): // lost, or about to expire
+			t.Logger.LogAttrs(ctx, slog.LevelWarn, "leadership lost", slog.Any("error", err))
+			stopTasks()
 			until = time.Time{}
 		}
 		select {
 		case <-ctx.Done():
 			if !until.IsZero() {
-				resign()
+				stopTasks()
 				t.release(ctx)
 			}
 			return nil
@@ -79,20 +80,20 @@ func (t *Tasks) Run(ctx context.Context) error {
 }
 
 func (t *Tasks) lease(ctx context.Context, now, until time.Time) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, leaderWait)
+	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
-	return t.Store.Lease(ctx, tasksLease, t.Holder, now, until)
+	return t.Store.Lease(ctx, tasksLeaseName, t.Holder, now, until)
 }
 
 func (t *Tasks) release(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaderWait)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseTimeout)
 	defer cancel()
-	if err := t.Store.Release(ctx, tasksLease, t.Holder); err != nil { // then it ends by itself
-		t.Logger.LogAttrs(ctx, slog.LevelInfo, "the lease was not given back", slog.Any("error", err))
+	if err := t.Store.Release(ctx, tasksLeaseName, t.Holder); err != nil { // the lease expires on its own
+		t.Logger.LogAttrs(ctx, slog.LevelInfo, "leader lease not released", slog.Any("error", err))
 	}
 }
 
-// lead starts every task; the function that it returns stops them and waits.
+// lead starts the tasks. The returned function stops them and waits.
 func (t *Tasks) lead(ctx context.Context) func() {
 	ctx, cancel := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
@@ -106,17 +107,17 @@ func (t *Tasks) lead(ctx context.Context) func() {
 }
 
 func (t *Tasks) repeat(ctx context.Context, task Task) {
-	again := time.NewTicker(task.Every)
-	defer again.Stop()
+	ticker := time.NewTicker(task.Every)
+	defer ticker.Stop()
 	for ctx.Err() == nil {
 		attempt, cancel := context.WithTimeout(ctx, taskTimeout)
 		if err := task.Run(attempt); err != nil && ctx.Err() == nil {
-			t.Logger.LogAttrs(ctx, slog.LevelError, "a task failed; it comes again", slog.String("task", task.Name), slog.Any("error", err))
+			t.Logger.LogAttrs(ctx, slog.LevelError, "task failed; it will run again", slog.String("task", task.Name), slog.Any("error", err))
 		}
 		cancel()
 		select {
 		case <-ctx.Done():
-		case <-again.C:
+		case <-ticker.C:
 		}
 	}
 }

@@ -113,7 +113,7 @@ func TestChangesLeadFromOneViewToTheNext(t *testing.T) {
 	ok := LiveSource{State: LiveOK, Since: liveNoon}
 	view := func(edit func(*LiveView)) LiveView {
 		v := LiveView{
-			Decisions: ok, ContactCenters: []LiveCenter{{"a", ok}, {"b", ok}},
+			Decisions: ok, ContactCenters: []LiveContactCenter{{"a", ok}, {"b", ok}},
 			Agents: []LiveAgent{{ContactCenter: "a", Agent: "0001"}, {ContactCenter: "b", Agent: "0001"}},
 			Calls:  []LiveCall{{ID: "c2"}, {ID: "c1", Decision: "d1"}},
 		}
@@ -132,19 +132,19 @@ func TestChangesLeadFromOneViewToTheNext(t *testing.T) {
 		{"two change, the older first", func(v *LiveView) { v.Calls[0].State, v.Calls[1].State = CallActive, CallHeld }, []string{"call c1", "call c2"}, false},
 		{"an agent of two with one login", func(v *LiveView) { v.Agents[1].Status = "meeting" }, []string{"agent b"}, false},
 		{"an agent goes", func(v *LiveView) { v.Agents = v.Agents[:1] }, []string{"agent-gone b"}, false},
-		{"a contact center", func(v *LiveView) { v.ContactCenters[1].State = LiveAway }, []string{"contact-center b"}, false},
-		{"the database", func(v *LiveView) { v.Decisions.State = LiveAway }, []string{"decisions away"}, false},
+		{"a contact center", func(v *LiveView) { v.ContactCenters[1].State = LiveUnavailable }, []string{"contact-center b"}, false},
+		{"the database", func(v *LiveView) { v.Decisions.State = LiveUnavailable }, []string{"decisions away"}, false},
 		{"another contact center", func(v *LiveView) { v.ContactCenters[1].Name = "c" }, nil, true},
 		{"a contact center less", func(v *LiveView) { v.ContactCenters = v.ContactCenters[:1] }, nil, true},
 		{"too many calls", func(v *LiveView) { v.Truncated = true }, nil, true},
 		{"very much", func(v *LiveView) {
-			for i := range mostChanges + 1 {
+			for i := range maxChanges + 1 {
 				v.Calls = append(v.Calls, LiveCall{ID: fmt.Sprint("n", i)})
 			}
 		}, nil, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			found, whole := changes(view(func(*LiveView) {}), view(c.edit), map[string]string{"d1": "stored"})
+			found, whole := diff(view(func(*LiveView) {}), view(c.edit), map[string]string{"d1": "stored"})
 			if whole != c.whole {
 				t.Fatalf("whole is %v", whole)
 			}
@@ -183,7 +183,7 @@ func TestAgentsOfReadsWhatZiwoSays(t *testing.T) {
 	call := func(direction, did, caller, number, state string) *ziwo.LiveCall {
 		return &ziwo.LiveCall{CallID: "c1", Direction: direction, DIDCalled: did, CallerNumber: caller, Number: number, State: state, CallerName: caller, CreatedAt: liveNoon}
 	}
-	agents, calls := agentsOf("a", []ziwo.AgentState{
+	agents, calls := liveAgents("a", []ziwo.AgentState{
 		{CCLogin: "0029", Status: ziwo.OnBreak, Call: call("outbound", "00971501234567", "00971501234567", "00971501234567", "active")},
 		{CCLogin: "0011", Status: 7, Call: call("inbound", "042345678", "0501234567", "0501234567", "early")},
 		{CCLogin: "0029", Status: ziwo.Available}, // twice
@@ -208,21 +208,21 @@ func TestAgentsOfReadsWhatZiwoSays(t *testing.T) {
 }
 
 func TestStartsAreBounded(t *testing.T) {
-	s := starts{}
+	s := startedCalls{}
 	var found []LiveCall
-	for i := range mostLive + 10 {
+	for i := range maxStartedCalls + 10 {
 		found = append(found, begun(fmt.Sprint("d", i), "", "", i))
 	}
 	now := liveNoon.Add(time.Hour / 2)
-	s.keep(found, nil, nil, now)
-	if _, oldest := s.open["d9"]; len(s.open) != mostLive || oldest || !s.truncated {
+	s.merge(found, nil, nil, now)
+	if _, oldest := s.open["d9"]; len(s.open) != maxStartedCalls || oldest || !s.truncated {
 		t.Errorf("%d are kept, truncated is %v", len(s.open), s.truncated)
 	}
-	s.keep(nil, []string{"d10", "d11", "d12"}, map[string]string{"d10": "stored", "d12": ""}, now) // d11 is forgotten
-	if _, open := s.open["d12"]; len(s.open) != mostLive-2 || !open {
+	s.merge(nil, []string{"d10", "d11", "d12"}, map[string]string{"d10": "stored", "d12": ""}, now) // d11 is forgotten
+	if _, open := s.open["d12"]; len(s.open) != maxStartedCalls-2 || !open {
 		t.Errorf("%d are kept", len(s.open))
 	}
-	if s.keep(nil, nil, nil, liveNoon.Add(liveWindow+500*time.Second)); len(s.open) != mostLive+10-500 {
+	if s.merge(nil, nil, nil, liveNoon.Add(liveWindow+500*time.Second)); len(s.open) != maxStartedCalls+10-500 {
 		t.Errorf("%d are kept", len(s.open))
 	}
 }

@@ -69,7 +69,7 @@ func TestQueueWritesInOrderAndInBatches(t *testing.T) {
 		r := &recorder{}
 		q, stop := running(t, 10_000, r)
 		for _, n := range numbers(1200) {
-			q.Offer(n)
+			q.Add(n)
 		}
 		<-time.After(time.Minute) // in the time of the bubble
 		synctest.Wait()
@@ -92,10 +92,10 @@ func TestQueueDropsAndCountsWhenItIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{stall: make(chan struct{})}
 		q, stop := running(t, 10, r)
-		q.Offer(0)
+		q.Add(0)
 		synctest.Wait() // it is being written, and stalls
 		for n := range 15 {
-			q.Offer(n + 1)
+			q.Add(n + 1)
 		}
 		if q.Dropped() != 5 || q.Depth() != 11 {
 			t.Errorf("dropped %d, depth %d; want 5 and 11", q.Dropped(), q.Depth())
@@ -117,7 +117,7 @@ func TestQueueLeavesTheMachineToCallsInAFlood(t *testing.T) {
 		offer := func(every, during time.Duration) (share float64) {
 			before := r.spent.Load()
 			for range during / every {
-				q.Offer(1)
+				q.Add(1)
 				<-time.After(every)
 			}
 			synctest.Wait()
@@ -144,7 +144,7 @@ func TestQueueWritesWhatIsLeftWhenItStops(t *testing.T) {
 		r := &recorder{}
 		q, stop := running(t, 10_000, r)
 		for _, n := range numbers(3000) {
-			q.Offer(n)
+			q.Add(n)
 		}
 		stop()
 		if !slices.Equal(r.all(), numbers(3000)) {
@@ -157,14 +157,14 @@ func TestQueueGivesUpOnWritesThatFailOrHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{fail: errors.New("disk full")}
 		q, stop := running(t, 10, r)
-		q.Offer(1)
+		q.Add(1)
 		<-time.After(time.Second)
 		synctest.Wait()
 		if q.Dropped() != 1 || q.Depth() != 0 {
 			t.Errorf("dropped %d, depth %d; want 1 and 0", q.Dropped(), q.Depth())
 		}
 		r.fail, r.stall = nil, make(chan struct{}) // never closed
-		q.Offer(2)
+		q.Add(2)
 		started := time.Now()
 		stop()
 		if took := time.Since(started); took > 10*time.Second {

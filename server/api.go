@@ -25,7 +25,7 @@ type apiOptions struct {
 	Registry       *prometheus.Registry // what /metrics serves; request metrics are added to it
 	Schema         []byte               // JSON Schema of the configuration
 
-	Config      *handlers.Config
+	Config      *handlers.ConfigController
 	Secrets     *handlers.Secrets
 	Keys        *handlers.Checker
 	Answerer    *handlers.Answerer
@@ -41,9 +41,9 @@ type apiOptions struct {
 	Embeds      *handlers.Embeds
 	Popups      *handlers.Popup
 	Connections *handlers.Connections
-	Enricher    *handlers.Enricher
+	Enricher    *handlers.LookupWorker
 	Jobs        *handlers.Jobs
-	Keeper      *handlers.Keeper
+	Keeper      *handlers.Intake
 
 	Database pinger
 	Spool    spoolState

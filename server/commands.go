@@ -141,7 +141,7 @@ func (cmd *serveCommand) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	if s.config.Live() != nil && apply != nil {
+	if s.config.Current() != nil && apply != nil {
 		doc, _ := config.Parse([]byte(apply.Document), apply.Format, localResolver)
 		printNextSteps(c.out, s.settings, s.listener.Addr(), doc.Trackers, cmd.AdminToken == "")
 	}
@@ -342,7 +342,7 @@ func (cmd *applyCommand) report(c *console, res *http.Response, body []byte) err
 		printFieldErrors(c.err, cmd.File, problem.Errors)
 		return fmt.Errorf("not applied: %s (%d %s)", problem.Detail, problem.Status, problem.Title)
 	}
-	var applied handlers.Applied
+	var applied handlers.ApplyResult
 	if err := json.Unmarshal(body, &applied); err != nil {
 		return fmt.Errorf("the server answered something that is not understood: %w", err)
 	}

@@ -57,7 +57,7 @@ func TestCallsAreRoutedByCustomer(t *testing.T) {
 		if got.Route != want {
 			t.Errorf("%q went to %s, not %s: %+v", caller, got.Route, want, got.Trace)
 		}
-		if want == "otherwise" && got.Trace[0].Reason != "customer.tags: no customer known (the caller has no number to look up)" {
+		if want == "otherwise" && got.Trace[0].Reason != "customer.tags: no customer known (the caller number cannot be looked up)" {
 			t.Errorf("the trace says %q", got.Trace[0].Reason)
 		}
 	}

@@ -96,7 +96,7 @@ func syncFolder(path string) error {
 type lastGood struct{ path string }
 
 // Keep replaces the file.
-func (f lastGood) Keep(l handlers.LastGood) error {
+func (f lastGood) Save(l handlers.LastGood) error {
 	content, err := json.Marshal(l)
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ func (f lastGood) Keep(l handlers.LastGood) error {
 }
 
 // Kept reads the file; storage.ErrNotFound when there is none.
-func (f lastGood) Kept() (handlers.LastGood, error) {
+func (f lastGood) Load() (handlers.LastGood, error) {
 	content, err := os.ReadFile(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return handlers.LastGood{}, fmt.Errorf("%s: %w", f.path, storage.ErrNotFound)

@@ -268,8 +268,8 @@ func TestLiveGoesOnWithoutZiwo(t *testing.T) {
 	s, view := r.watch()
 	good := view.ContactCenters[0].Since
 	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.Fault500, Path: "/live"})
-	center := fromData[handlers.LiveCenter](t, s.next("contact-center").data)
-	if center.Name != "aldebaran" || center.State != handlers.LiveAway || center.Since.Before(good) || !strings.Contains(center.Error, "500") {
+	center := fromData[handlers.LiveContactCenter](t, s.next("contact-center").data)
+	if center.Name != "aldebaran" || center.State != handlers.LiveUnavailable || center.Since.Before(good) || !strings.Contains(center.Error, "500") {
 		t.Errorf("the contact center is %+v", center)
 	}
 	r.startCall("sales", "start-key-1", "didCalled", "042345678", "callID", "live-2").want(t, 200)
@@ -281,7 +281,7 @@ func TestLiveGoesOnWithoutZiwo(t *testing.T) {
 		t.Errorf("as JSON: %+v, %d agents", now.ContactCenters, len(now.Agents))
 	}
 	r.ziwo.ClearFaults()
-	if center = fromData[handlers.LiveCenter](t, s.next("contact-center").data); center.State != handlers.LiveOK || center.Error != "" {
+	if center = fromData[handlers.LiveContactCenter](t, s.next("contact-center").data); center.State != handlers.LiveOK || center.Error != "" {
 		t.Errorf("the contact center is %+v", center)
 	}
 	if strings.Contains(r.log.String(), "correct horse") {
@@ -296,7 +296,7 @@ func TestLiveGoesOnWithoutTheDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	source := fromData[handlers.LiveSource](t, s.next("decisions").data)
-	if source.State != handlers.LiveAway || source.Error != "the database cannot be used now" || source.Since.IsZero() {
+	if source.State != handlers.LiveUnavailable || source.Error != "the database is unavailable" || source.Since.IsZero() {
 		t.Errorf("decisions are %+v", source)
 	}
 	r.ziwo.SetStatus(r.ziwo.Agents()[0].CCLogin, 3)
@@ -308,8 +308,8 @@ func TestLiveGoesOnWithoutTheDatabase(t *testing.T) {
 func TestLiveFollowsTheConfiguration(t *testing.T) {
 	r := watched(t)
 	s, _ := r.watch()
-	document := r.s.config.Live().Version.Document
-	api := r.s.config.Live().Document.ContactCenters["aldebaran"].API
+	document := r.s.config.Current().Version.Document
+	api := r.s.config.Current().Document.ContactCenters["aldebaran"].API
 	put := func(document string) {
 		t.Helper()
 		r.putConfig("", "*", "application/yaml", document).want(t, 200)
@@ -324,7 +324,9 @@ func TestLiveFollowsTheConfiguration(t *testing.T) {
 	untilNext(s, "snapshot", func(v handlers.LiveView) bool {
 		return slices.Equal(names(v), []string{"aldebaran ok", "rigel waiting"})
 	})
-	untilNext(s, "contact-center", func(c handlers.LiveCenter) bool { return c.Name == "rigel" && c.State == handlers.LiveAway })
+	untilNext(s, "contact-center", func(c handlers.LiveContactCenter) bool {
+		return c.Name == "rigel" && c.State == handlers.LiveUnavailable
+	})
 	put(document)
 	untilNext(s, "snapshot", func(v handlers.LiveView) bool { return slices.Equal(names(v), []string{"aldebaran ok"}) })
 }
@@ -426,7 +428,7 @@ func TestASlowListenerIsLetGoAndHoldsNobodyUp(t *testing.T) {
 	if got == 0 || got >= 40 {
 		t.Errorf("it got %d updates", got)
 	}
-	slow.Leave() // a second time
+	slow.Close() // a second time
 	if n, _ := r.s.wallboard.Listeners(); n != 1 {
 		t.Errorf("%d listen", n)
 	}
@@ -437,7 +439,7 @@ func TestListenersAreBounded(t *testing.T) {
 	var all []*handlers.LiveListener
 	defer func() {
 		for _, n := range all {
-			n.Leave()
+			n.Close()
 		}
 	}()
 	for {
@@ -455,7 +457,7 @@ func TestListenersAreBounded(t *testing.T) {
 			t.Errorf("%s: %v %s", accept, got.header, got.body)
 		}
 	}
-	all[0].Leave()
+	all[0].Close()
 	all = all[1:]
 	r.watch()
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // registerState exposes what is read at the time of a scrape.
-func registerState(registry prometheus.Registerer, config *handlers.Config,
+func registerState(registry prometheus.Registerer, config *handlers.ConfigController,
 	decisions *handlers.Queue[handlers.DecisionRecord], rejections *handlers.Queue[storage.Rejection], ready func() bool,
 ) {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -31,7 +31,7 @@ func registerState(registry prometheus.Registerer, config *handlers.Config,
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, read))
 	}
 	gauge("calltracker_config_version", "Version of the configuration in force; 0 when there is none.", nil, func() float64 {
-		if live := config.Live(); live != nil {
+		if live := config.Current(); live != nil {
 			return float64(live.Version.Version)
 		}
 		return 0

@@ -83,7 +83,7 @@ func (o *outbox) Run(ctx context.Context, keep func(context.Context, [][]byte) e
 	}
 	return o.open.Load().Drain(ctx, func(ctx context.Context, records [][]byte) error {
 		err := keep(ctx, records)
-		if errors.Is(err, handlers.ErrRefused) {
+		if errors.Is(err, handlers.ErrUnstorable) {
 			return fmt.Errorf("%w: %w", spool.ErrRejected, err)
 		}
 		return err

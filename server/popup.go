@@ -59,7 +59,7 @@ func (s *api) crmPreflight(c echo.Context) error {
 		return err
 	}
 	if !allow(c, line) {
-		return handlers.ErrNoOrigin
+		return handlers.ErrOriginNotAllowed
 	}
 	header := c.Response().Header()
 	header.Set(echo.HeaderAccessControlAllowMethods, "GET")
@@ -70,7 +70,7 @@ func (s *api) crmPreflight(c echo.Context) error {
 
 // allow lets pages of the site's origins read the answer, and tells whether this
 // is one.
-func allow(c echo.Context, line handlers.SiteLine) bool {
+func allow(c echo.Context, line handlers.AuthorizedSite) bool {
 	header := c.Response().Header()
 	header.Add(echo.HeaderVary, echo.HeaderOrigin)
 	origin := c.Request().Header.Get(echo.HeaderOrigin)
@@ -82,7 +82,7 @@ func allow(c echo.Context, line handlers.SiteLine) bool {
 }
 
 // caller looks up whose number a browser asks about.
-func (s *api) caller(c echo.Context) (handlers.CallerPage, handlers.SiteLine, error) {
+func (s *api) caller(c echo.Context) (handlers.CallerPage, handlers.AuthorizedSite, error) {
 	header := c.Response().Header()
 	header[echo.HeaderCacheControl] = []string{"no-store"} // names, and by whose key
 	header[echo.HeaderReferrerPolicy] = []string{"no-referrer"}
@@ -92,8 +92,8 @@ func (s *api) caller(c echo.Context) (handlers.CallerPage, handlers.SiteLine, er
 		return handlers.CallerPage{}, line, err
 	}
 	allow(c, line) // an error is for the page to read, too
-	pass := handlers.Pass{Key: cmp.Or(c.Request().Header.Get("X-Embed-Key"), c.QueryParam("key")), Token: c.QueryParam("token")}
-	if err := s.Popups.Admit(line, pass, address(c)); err != nil {
+	pass := handlers.SiteCredentials{Key: cmp.Or(c.Request().Header.Get("X-Embed-Key"), c.QueryParam("key")), Token: c.QueryParam("token")}
+	if err := s.Popups.Authorize(line, pass, address(c)); err != nil {
 		return handlers.CallerPage{}, line, err
 	}
 	page, err := s.Popups.Find(c.Request().Context(), line, c.QueryParam("number"))

@@ -282,7 +282,7 @@ func TestDecisionsWithoutACallAreTold(t *testing.T) {
 	r.startCall("sales", "start-key-1", "didCalled", "042345678", "callID", "never-ended").want(t, 200)
 	r.decisions(1) // it is recorded in the background
 	reconciler := handlers.NewReconciler(handlers.Reconciler{
-		Centers: r.s.centers, Config: r.s.config, Calls: r.s.recorder, Store: r.s.store, Metrics: handlers.NewMetrics(newRegistry()),
+		Clients: r.s.centers, Config: r.s.config, Calls: r.s.recorder, Store: r.s.store, Metrics: handlers.NewMetrics(newRegistry()),
 		Now: func() time.Time { return time.Now().Add(2 * time.Hour) }, Logger: slog.New(slog.DiscardHandler), Every: time.Minute,
 	})
 	list, err := reconciler.Reconcile(t.Context(), handlers.ReconciliationInput{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)})
@@ -320,7 +320,7 @@ func TestAnOutageOfHoursIsClosedByItself(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithCancel(t.Context())
 		reconciler := handlers.NewReconciler(handlers.Reconciler{
-			Centers: r.s.centers, Config: r.s.config, Calls: r.s.recorder, Store: signalling{r.s.store, recorded},
+			Clients: r.s.centers, Config: r.s.config, Calls: r.s.recorder, Store: signalling{r.s.store, recorded},
 			Metrics: handlers.NewMetrics(newRegistry()), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Every: time.Hour,
 		})
 		ended := make(chan error, 1)
@@ -445,7 +445,7 @@ func TestOneReplicaReconciles(t *testing.T) {
 	now := time.Now()
 	replica := func() chan error {
 		reconciler := handlers.NewReconciler(handlers.Reconciler{
-			Centers: r.s.centers, Config: r.s.config, Calls: r.s.recorder, Store: claims{signalling{r.s.store, recorded}, given},
+			Clients: r.s.centers, Config: r.s.config, Calls: r.s.recorder, Store: claims{signalling{r.s.store, recorded}, given},
 			Metrics: handlers.NewMetrics(newRegistry()), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Every: time.Hour,
 		})
 		ended := make(chan error, 1)

@@ -44,7 +44,7 @@ func replicasWith(t *testing.T, document string, on func(*settings)) (a, b *harn
 }
 
 func (h *harness) version() int64 {
-	if live := h.s.config.Live(); live != nil {
+	if live := h.s.config.Current(); live != nil {
 		return live.Version.Version
 	}
 	return 0
@@ -143,7 +143,7 @@ func TestAReplicaThatCannotFollowSaysSo(t *testing.T) {
 	a, b := replicas(t, document)
 	a.s.config.Env = func(name string) (string, bool) { return "key-of-a-1", name == "ONLY_HERE" }
 	a.put(strings.ReplaceAll(document, "start-key-old", `"${env:ONLY_HERE}"`))
-	eventually(t, "being behind", func() bool { return b.s.config.Behind() != nil })
+	eventually(t, "being behind", func() bool { return b.s.config.Pending() != nil })
 	ready := into[readiness](t, b.do(request{method: "GET", path: "/readyz"}).want(t, 200))
 	if ready.Configuration.State != "behind" || ready.Configuration.Version != 1 || !strings.Contains(ready.Configuration.Error, "version 2") {
 		t.Errorf("ready: %+v", ready.Configuration)
@@ -153,7 +153,7 @@ func TestAReplicaThatCannotFollowSaysSo(t *testing.T) {
 	}
 	b.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
 	a.put(document)
-	eventually(t, "catching up", func() bool { return b.version() == 3 && b.s.config.Behind() == nil })
+	eventually(t, "catching up", func() bool { return b.version() == 3 && b.s.config.Pending() == nil })
 }
 
 func TestReplicasOutliveTheirDatabase(t *testing.T) {

@@ -46,13 +46,13 @@ type server struct {
 	store    *sqlstore.Store
 	cache    shared
 	redis    *cache.Redis // nil without one
-	config   *handlers.Config
+	config   *handlers.ConfigController
 	registry *prometheus.Registry
 
 	applyLater *handlers.ConfigInput // nil unless the database was away when it was to be applied
 
 	outbox *outbox
-	keeper *handlers.Keeper
+	keeper *handlers.Intake
 
 	keys         *handlers.Checker
 	answerer     *handlers.Answerer
@@ -64,7 +64,7 @@ type server struct {
 	decided      *handlers.Decisions
 	secrets      *handlers.Secrets
 	directory    *crm.Directory
-	enricher     *handlers.Enricher
+	enricher     *handlers.LookupWorker
 	connections  *handlers.Connections
 	crmTransport *http.Transport
 	simulator    *handlers.Simulator
@@ -73,7 +73,7 @@ type server struct {
 	runner       *handlers.Runner
 	jobs         *handlers.Jobs
 	tasks        *handlers.Tasks
-	centers      *handlers.Centers
+	centers      *handlers.ZiwoClients
 	clicker      *handlers.ClickToCall
 	recordings   *handlers.Recordings
 	folder       *recordings.Folder
@@ -149,9 +149,9 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 		return nil, fmt.Errorf("schema: %w", err)
 	}
 	counts := handlers.NewMetrics(s.registry)
-	s.config = &handlers.Config{
-		Store: store, Vault: vault, Keeper: lastGood{path: set.path(lastGoodFile)}, Env: os.LookupEnv, Now: time.Now,
-		Logger: logger, LookEvery: set.lookEvery,
+	s.config = &handlers.ConfigController{
+		Store: store, Vault: vault, LastGood: lastGood{path: set.path(lastGoodFile)}, Env: os.LookupEnv, Now: time.Now,
+		Logger: logger, PollInterval: set.lookEvery,
 	}
 	s.crmTransport = crmTransport()
 	s.directory = crm.NewDirectory(crm.Options{
@@ -167,7 +167,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 		}
 	}()
 	s.outbox = spooled
-	s.keeper = &handlers.Keeper{Store: store, Spool: s.outbox, Metrics: counts, Now: time.Now, Logger: logger}
+	s.keeper = &handlers.Intake{Store: store, Spool: s.outbox, Metrics: counts, Now: time.Now, Logger: logger}
 	numbers := handlers.NewNumbers()
 	s.refused = handlers.NewQueue("rejections", rejectionQueue, logger, store.RecordRejections)
 	s.rejections = &handlers.Rejections{Store: store, Queue: s.refused, Metrics: counts, Now: time.Now}
@@ -176,15 +176,15 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 		Customers: s.directory, Rotations: s.cache, Numbers: numbers, Decisions: s.decisions, Now: set.now, Registry: s.registry,
 	})
 	s.keys = handlers.NewChecker(s.config, s.cache)
-	s.enricher = &handlers.Enricher{Store: store, Directory: s.directory, Now: set.now, Logger: logger}
-	s.stored = &handlers.Calls{Store: store, Config: s.config, Soon: s.enricher.Soon}
+	s.enricher = &handlers.LookupWorker{Store: store, Directory: s.directory, Now: set.now, Logger: logger}
+	s.stored = &handlers.Calls{Store: store, Config: s.config, LookupExpected: s.enricher.LookupExpected}
 	s.decided = &handlers.Decisions{Store: store, Config: s.config}
 	s.secrets = &handlers.Secrets{Store: store, Vault: vault, Config: s.config, Now: time.Now}
 	s.simulator = &handlers.Simulator{Config: s.config, Numbers: numbers, VoicemailField: set.voicemailField, Now: time.Now}
 	s.embeds = &handlers.Embeds{Config: s.config, PublicURL: set.publicURL, Now: time.Now}
 	s.popups = &handlers.Popup{Config: s.config, Directory: s.directory, Keys: s.keys, Numbers: numbers, Key: tokenKey(set.secretKey), Now: time.Now}
-	s.centers = &handlers.Centers{Config: s.config}
-	s.clicker = &handlers.ClickToCall{Config: s.config, Centers: s.centers, Numbers: numbers, Logger: logger}
+	s.centers = &handlers.ZiwoClients{Config: s.config}
+	s.clicker = &handlers.ClickToCall{Config: s.config, Clients: s.centers, Numbers: numbers, Logger: logger}
 	if s.folder, err = recordings.OpenFolder(set.path(recordingsFolder)); err != nil {
 		return nil, err
 	}
@@ -197,10 +197,10 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	s.recordings = newRecordings(s)
 	s.recorder = handlers.NewRecorder(handlers.RecorderOptions{Intake: s.keeper, Jobs: s.recordings, Numbers: numbers, Now: set.now})
 	s.wallboard = handlers.NewWallboard(handlers.WallboardOptions{
-		Store: store, Config: s.config, Centers: s.centers, Numbers: numbers, Now: time.Now, Logger: logger, Every: set.liveEvery,
+		Store: store, Config: s.config, Clients: s.centers, Numbers: numbers, Now: time.Now, Logger: logger, PollInterval: set.liveEvery,
 	})
 	s.reconciler = handlers.NewReconciler(handlers.Reconciler{
-		Centers: s.centers, Config: s.config, Calls: s.recorder, Store: store, Metrics: counts, Now: time.Now, Logger: logger,
+		Clients: s.centers, Config: s.config, Calls: s.recorder, Store: store, Metrics: counts, Now: time.Now, Logger: logger,
 		Every: set.reconcileEvery,
 	})
 	s.prepareJobs(counts)
@@ -216,7 +216,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 		options.Redis = s.redis
 	}
 	s.api = newAPI(options)
-	registerState(s.registry, s.config, s.decisions, s.refused, func() bool { return store.Ready() && !s.keeper.Away() })
+	registerState(s.registry, s.config, s.decisions, s.refused, func() bool { return store.Ready() && !s.keeper.Spooling() })
 	registerSpool(s.registry, s.outbox.Stats, s.keeper.Spooled)
 	registerWallboard(s.registry, s.wallboard)
 	if s.redis != nil {
@@ -236,7 +236,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 // last good document can answer do not wait for a database that hangs.
 func (s *server) load(ctx context.Context, apply *handlers.ConfigInput) error {
 	limit := prepareTimeout
-	if _, err := s.config.Keeper.Kept(); err == nil {
+	if _, err := s.config.LastGood.Load(); err == nil {
 		limit = prepareQuickly
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -251,7 +251,7 @@ func (s *server) load(ctx context.Context, apply *handlers.ConfigInput) error {
 	loaded := s.config.Load(ctx)
 	if apply != nil { // whatever was in force, or could not be, makes way
 		_, err := s.config.Apply(ctx, *apply)
-		if errors.Is(err, storage.ErrUnavailable) && s.config.Live() != nil {
+		if errors.Is(err, storage.ErrUnavailable) && s.config.Current() != nil {
 			s.applyLater = apply
 			s.logger.Error("the file cannot be stored yet; the last good configuration serves until then", slog.Any("error", err))
 			return nil
@@ -375,8 +375,8 @@ func (s *server) catchUp(ctx context.Context) error {
 
 func newRecordings(s *server) *handlers.Recordings {
 	return &handlers.Recordings{
-		Store: s.store, Centers: s.centers, Config: s.config, Folder: s.folder, Tidy: s.folder.RemoveAbandoned, Now: time.Now, Logger: s.logger,
-		OpenBucket: func(b config.Bucket) (handlers.RecordingPlace, error) {
+		Store: s.store, Clients: s.centers, Config: s.config, Local: s.folder, Tidy: s.folder.RemoveAbandoned, Now: time.Now, Logger: s.logger,
+		OpenBucket: func(b config.Bucket) (handlers.CopyStore, error) {
 			return recordings.NewBucket(recordings.BucketOptions{
 				Endpoint: b.Endpoint, Region: b.Region, Bucket: b.Bucket, Prefix: b.Prefix, AccessKey: b.AccessKey.Reveal(), SecretKey: b.SecretKey.Reveal(),
 			}, s.folder)
