@@ -293,7 +293,7 @@ func TestTasksRunOnOneReplicaAndFailOver(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan struct{})
 			tasks := &Tasks{Store: l, Holder: name, Now: time.Now, Logger: logger, List: []Task{{
-				Name: "do", Every: time.Second, Run: func(ctx context.Context) error {
+				Name: "do", Interval: time.Second, Run: func(ctx context.Context) error {
 					mu.Lock()
 					active[name] = true
 					mu.Unlock()

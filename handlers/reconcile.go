@@ -31,14 +31,14 @@ type reconciliationStore interface {
 // with the same identity, so a call from several sources is stored once. Create a
 // Reconciler with NewReconciler. It is safe for concurrent use.
 type Reconciler struct {
-	Clients *ZiwoClients
-	Config  *ConfigController
-	Calls   *CallTracker
-	Store   reconciliationStore
-	Metrics *Metrics
-	Now     func() time.Time
-	Logger  *slog.Logger
-	Every   time.Duration // interval of scheduled reconciliations
+	Clients  *ZiwoClients
+	Config   *ConfigController
+	Calls    *CallTracker
+	Store    reconciliationStore
+	Metrics  *Metrics
+	Now      func() time.Time
+	Logger   *slog.Logger
+	Interval time.Duration // interval of scheduled reconciliations
 
 	holder    string
 	running   chan struct{} // semaphore for one run at a time
@@ -91,7 +91,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 // reconcileDue reconciles every contact center that is due, and returns how long to
 // wait for the next run.
 func (r *Reconciler) reconcileDue(ctx context.Context) time.Duration {
-	wait := r.Every
+	wait := r.Interval
 	for _, name := range r.Clients.Names() {
 		retry, err := r.reconcileScheduled(ctx, name)
 		switch {
@@ -121,11 +121,11 @@ func (r *Reconciler) reconcileScheduled(ctx context.Context, name string) (retry
 			r.Logger.LogAttrs(ctx, slog.LevelInfo, "reconciliation claim not released; it will expire", slog.Any("error", releaseErr))
 		}
 	}()
-	reached, done, err := r.Store.LastReconciliation(ctx, name)
+	reached, finished, err := r.Store.LastReconciliation(ctx, name)
 	if err != nil {
 		return 0, err
 	}
-	if !done.IsZero() && now.Sub(done) < r.Every/2 {
+	if !finished.IsZero() && now.Sub(finished) < r.Interval/2 {
 		return 0, nil
 	}
 	from, to := r.span(name, now, reached)
