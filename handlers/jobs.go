@@ -153,10 +153,10 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 
 	// Running jobs outlive ctx for a grace period.
-	running, abort := context.WithCancel(context.WithoutCancel(ctx))
+	runCtx, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
 	var (
-		jobs     sync.WaitGroup
+		running     sync.WaitGroup
 		busy     = make(chan struct{}, workers)
 		poll     = time.NewTicker(jobPollInterval)
 		lastReap time.Time
@@ -183,10 +183,10 @@ func (r *Runner) Run(ctx context.Context) error {
 		}
 		for _, j := range claimed {
 			busy <- struct{}{} // does not block, because at most freeWorkers jobs were claimed
-			jobs.Go(func() {
+			running.Go(func() {
 				defer r.Wake() // more jobs may be due than there were free workers
 				defer func() { <-busy }()
-				r.run(running, kinds[j.Kind], j)
+				r.run(runCtx, kinds[j.Kind], j)
 			})
 		}
 		select {
@@ -196,7 +196,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		}
 	}
 	finished := make(chan struct{})
-	go func() { jobs.Wait(); close(finished) }()
+	go func() { running.Wait(); close(finished) }()
 	grace := time.NewTimer(stopTimeout)
 	defer grace.Stop()
 	select {

@@ -364,16 +364,16 @@ func (c *comparison) comparePage(ctx context.Context, records []ziwo.HistoryReco
 	if err != nil {
 		return err
 	}
-	known := make(map[string]storage.Call, len(stored))
+	storedByKey := make(map[string]storage.Call, len(stored))
 	for _, call := range stored {
-		if other, ok := known[call.Key]; !ok || other.ContactCenter != c.contactCenter {
-			known[call.Key] = call
+		if other, ok := storedByKey[call.Key]; !ok || other.ContactCenter != c.contactCenter {
+			storedByKey[call.Key] = call
 		}
 	}
 	c.out.Figures.Found += len(calls)
 	var missing, improved []ziwoCall
 	for _, t := range calls {
-		call, ok := known[t.call.Key]
+		call, ok := storedByKey[t.call.Key]
 		if !ok {
 			missing = append(missing, t)
 			continue
@@ -467,8 +467,8 @@ func compareCalls(known, reported storage.Call) (enriches, differs, changes bool
 	reported.ID, reported.Key, reported.ContactCenter = known.ID, known.Key, known.ContactCenter
 	reported.Decision, reported.Route = known.Decision, known.Route
 	before := comparableFields(known)
-	completed, contradicted := comparableFields(storage.Complete(known, reported)), comparableFields(storage.Complete(reported, known))
-	return !reflect.DeepEqual(before, completed), !reflect.DeepEqual(completed, contradicted),
+	preferStored, preferReported := comparableFields(storage.Complete(known, reported)), comparableFields(storage.Complete(reported, known))
+	return !reflect.DeepEqual(before, preferStored), !reflect.DeepEqual(preferStored, preferReported),
 		!reflect.DeepEqual(before, comparableFields(storage.Merge(known, reported)))
 }
 
