@@ -156,7 +156,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	runCtx, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
 	var (
-		running     sync.WaitGroup
+		running  sync.WaitGroup
 		busy     = make(chan struct{}, workers)
 		poll     = time.NewTicker(jobPollInterval)
 		lastReap time.Time
