@@ -94,7 +94,7 @@ func (e *Embeds) checkButton(list *checklist, set *rules.Set, site config.Site) 
 		list.add(web.CheckDone, "The button is closed outside %s.", strings.Join(site.OfflineOutside, " and "))
 	}
 	list.check(len(doc.Extensions) > 1, fmt.Sprintf("%d extensions are tried in order.", len(doc.Extensions)),
-		web.CheckOptional, "Only one extension is configured. If it is busy, the callback fails.")
+		web.CheckOptional, "Only one extension is configured. If it is busy, no other extension is tried.")
 	list.check(doc.CallerIDNumber != "", "Callback recipients see the caller ID "+doc.CallerIDNumber+".",
 		web.CheckOptional, "callerIDNumber is not set. Ziwo chooses the caller ID that callback recipients see.")
 	list.check(len(doc.DefaultCountryFlags) > 0, "The country list starts with "+strings.Join(doc.DefaultCountryFlags, ", ")+".",

@@ -138,7 +138,7 @@ func (e *Embeds) getOrMake(key assetKey, build func(snapshot *Snapshot, now time
 		cache = fresh // if another goroutine stored its cache first, this one is used once
 	}
 	now := e.Now()
-	fresh := func() (*Asset, bool) {
+	cached := func() (*Asset, bool) {
 		found, ok := cache.assets.Load(key)
 		if !ok {
 			return nil, false
@@ -146,12 +146,12 @@ func (e *Embeds) getOrMake(key assetKey, build func(snapshot *Snapshot, now time
 		a := found.(*Asset)
 		return a, a.expiresAt.IsZero() || now.Before(a.expiresAt)
 	}
-	if a, ok := fresh(); ok {
+	if a, ok := cached(); ok {
 		return a, nil
 	}
 	cache.mu.Lock()
 	defer cache.mu.Unlock()
-	if a, ok := fresh(); ok {
+	if a, ok := cached(); ok {
 		return a, nil
 	}
 	a, err := build(snapshot, now)

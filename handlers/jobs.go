@@ -140,11 +140,11 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 	kinds := make(map[string]JobKind, len(r.Kinds))
 	names := make([]string, 0, len(r.Kinds))
-	longest := time.Duration(0)
+	maxTimeout := time.Duration(0)
 	for _, k := range r.Kinds {
 		kinds[k.Kind] = k
 		names = append(names, k.Kind)
-		longest = max(longest, k.timeout())
+		maxTimeout = max(maxTimeout, k.timeout())
 	}
 	slices.Sort(names)
 	workers := r.Workers
@@ -153,11 +153,11 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 
 	// Running jobs outlive ctx for a grace period.
-	running, abort := context.WithCancel(context.WithoutCancel(ctx))
+	runCtx, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
 	var (
-		jobs     sync.WaitGroup
-		free     = make(chan struct{}, workers)
+		running  sync.WaitGroup
+		busy     = make(chan struct{}, workers)
 		poll     = time.NewTicker(jobPollInterval)
 		lastReap time.Time
 		failing  bool
@@ -171,8 +171,8 @@ func (r *Runner) Run(ctx context.Context) error {
 				r.Logger.LogAttrs(ctx, slog.LevelWarn, "jobs reclaimed from lost workers", slog.Int("jobs", n))
 			}
 		}
-		freeWorkers := workers - len(free)
-		claimed, err := r.claim(ctx, storage.JobClaim{Kinds: names, Now: now, Until: now.Add(longest + leaseMargin), Limit: freeWorkers})
+		freeWorkers := workers - len(busy)
+		claimed, err := r.claim(ctx, storage.JobClaim{Kinds: names, Now: now, Until: now.Add(maxTimeout + leaseMargin), Limit: freeWorkers})
 		if claimFailed := err != nil && ctx.Err() == nil; claimFailed != failing { // log an outage once
 			failing = claimFailed
 			if claimFailed {
@@ -182,11 +182,11 @@ func (r *Runner) Run(ctx context.Context) error {
 			}
 		}
 		for _, j := range claimed {
-			free <- struct{}{} // does not block, because at most freeWorkers jobs were claimed
-			jobs.Go(func() {
+			busy <- struct{}{} // does not block, because at most freeWorkers jobs were claimed
+			running.Go(func() {
 				defer r.Wake() // more jobs may be due than there were free workers
-				defer func() { <-free }()
-				r.run(running, kinds[j.Kind], j)
+				defer func() { <-busy }()
+				r.run(runCtx, kinds[j.Kind], j)
 			})
 		}
 		select {
@@ -196,7 +196,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		}
 	}
 	finished := make(chan struct{})
-	go func() { jobs.Wait(); close(finished) }()
+	go func() { running.Wait(); close(finished) }()
 	grace := time.NewTimer(stopTimeout)
 	defer grace.Stop()
 	select {

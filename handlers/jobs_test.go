@@ -17,15 +17,15 @@ import (
 	"calltracker/storage"
 )
 
-// bench is one job on a bench: how stores behave is for storetest, here it is
-// what the runner makes of it.
-type bench struct {
+// fakeJobStore is a minimal store. Package storetest tests the behavior of stores; the
+// tests here test the runner.
+type fakeJobStore struct {
 	mu      sync.Mutex
 	waiting []storage.Job
 	settled []storage.JobOutcome
 }
 
-func (b *bench) ClaimJobs(_ context.Context, c storage.JobClaim) (claimed []storage.Job, _ error) {
+func (b *fakeJobStore) ClaimJobs(_ context.Context, c storage.JobClaim) (claimed []storage.Job, _ error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.waiting = slices.DeleteFunc(b.waiting, func(j storage.Job) bool {
@@ -39,7 +39,7 @@ func (b *bench) ClaimJobs(_ context.Context, c storage.JobClaim) (claimed []stor
 	return claimed, nil
 }
 
-func (b *bench) SettleJob(_ context.Context, j storage.Job, with storage.JobOutcome) error {
+func (b *fakeJobStore) SettleJob(_ context.Context, j storage.Job, with storage.JobOutcome) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.settled = append(b.settled, with)
@@ -56,15 +56,15 @@ func (b *bench) SettleJob(_ context.Context, j storage.Job, with storage.JobOutc
 	return nil
 }
 
-func (b *bench) ReapJobs(context.Context, time.Time) (int, error) { return 0, nil }
+func (b *fakeJobStore) ReapJobs(context.Context, time.Time) (int, error) { return 0, nil }
 
-func (b *bench) add(jobs ...storage.Job) {
+func (b *fakeJobStore) add(jobs ...storage.Job) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.waiting = append(b.waiting, jobs...)
 }
 
-func (b *bench) states() (states []storage.JobState) {
+func (b *fakeJobStore) states() (states []storage.JobState) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, s := range b.settled {
@@ -73,11 +73,12 @@ func (b *bench) states() (states []storage.JobState) {
 	return states
 }
 
-// inBubble runs a runner of one kind over its jobs, then test, and stops it.
-func inBubble(t *testing.T, k JobKind, jobs int, test func(r *Runner, b *bench, stop func())) {
+// runJobs starts a runner for jobs of one kind in a synctest bubble, calls test, and
+// stops the runner.
+func runJobs(t *testing.T, k JobKind, jobs int, test func(r *Runner, b *fakeJobStore, stop func())) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{}
+		b := &fakeJobStore{}
 		k.Kind = "k"
 		r := &Runner{
 			Store: b, Kinds: []JobKind{k}, Workers: 2, Metrics: NewMetrics(prometheus.NewRegistry()), Now: time.Now,
@@ -100,7 +101,7 @@ func inBubble(t *testing.T, k JobKind, jobs int, test func(r *Runner, b *bench, 
 	})
 }
 
-func TestRunnerTriesAgainLaterEachTime(t *testing.T) {
+func TestRunnerBacksOff(t *testing.T) {
 	var at []time.Duration
 	start := time.Time{}
 	k := JobKind{MaxAttempts: 4, Run: func(context.Context, storage.Job) error {
@@ -110,20 +111,20 @@ func TestRunnerTriesAgainLaterEachTime(t *testing.T) {
 		at = append(at, time.Since(start))
 		return errors.New("odd")
 	}}
-	inBubble(t, k, 1, func(_ *Runner, b *bench, _ func()) {
-		<-time.After(time.Hour) // of the bubble
-		synctest.Wait()         // the looks of that same instant too
-		// 1, 2 and 4 seconds, a quarter on top, found at the next look: one a second.
+	runJobs(t, k, 1, func(_ *Runner, b *fakeJobStore, _ func()) {
+		<-time.After(time.Hour) // fake time
+		synctest.Wait()         // including polls at the same instant
+		// Backoff of 1, 2, and 4 s plus 25% jitter, rounded up to the poll interval of 1 s.
 		if want := []time.Duration{0, 2 * time.Second, 5 * time.Second, 10 * time.Second}; !slices.Equal(at, want) {
-			t.Errorf("tried after %v, want %v", at, want)
+			t.Errorf("attempts after %v, want %v", at, want)
 		}
 		if got := b.states(); len(got) != 4 || got[3] != storage.JobDead {
-			t.Errorf("became %v, want dead in the end", got)
+			t.Errorf("states %v, want dead last", got)
 		}
 	})
 }
 
-func TestRunnerDoesWhatTheErrorSays(t *testing.T) {
+func TestRunnerFollowsError(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		err  error
@@ -131,26 +132,26 @@ func TestRunnerDoesWhatTheErrorSays(t *testing.T) {
 	}{
 		{"permanent", Permanent(errors.New("odd")), []storage.JobState{storage.JobDead}},
 		{"retry after", RetryAfter(30*time.Minute, errors.New("odd")), []storage.JobState{storage.JobWaiting, storage.JobDead}},
-		{"delay", Delay(25*time.Minute, errors.New("away")), []storage.JobState{storage.JobWaiting, storage.JobWaiting, storage.JobWaiting}},
+		{"delay", Delay(25*time.Minute, errors.New("unavailable")), []storage.JobState{storage.JobWaiting, storage.JobWaiting, storage.JobWaiting}},
 		{"continue", Continue(25*time.Minute, []byte("next")), []storage.JobState{storage.JobWaiting, storage.JobWaiting, storage.JobWaiting}},
 		{"nothing", nil, []storage.JobState{storage.JobDone}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inBubble(t, JobKind{MaxAttempts: 2, Run: func(context.Context, storage.Job) error { return tt.err }}, 1, func(_ *Runner, b *bench, _ func()) {
-				<-time.After(time.Hour) // of the bubble
-				synctest.Wait()         // the looks of that same instant too
+			runJobs(t, JobKind{MaxAttempts: 2, Run: func(context.Context, storage.Job) error { return tt.err }}, 1, func(_ *Runner, b *fakeJobStore, _ func()) {
+				<-time.After(time.Hour) // fake time
+				synctest.Wait()         // including polls at the same instant
 				if got := b.states(); !slices.Equal(got, tt.want) {
-					t.Errorf("became %v, want %v", got, tt.want)
+					t.Errorf("states %v, want %v", got, tt.want)
 				}
 				if tt.name == "continue" && (string(b.waiting[0].Payload) != "next" || b.settled[0].Error != "") {
-					t.Errorf("waits with %+v", b.waiting[0])
+					t.Errorf("waiting job %+v", b.waiting[0])
 				}
 			})
 		})
 	}
 }
 
-func TestRunnerOutlivesAPanicAndADeadline(t *testing.T) {
+func TestRunnerSurvivesPanicAndDeadline(t *testing.T) {
 	tries := 0
 	k := JobKind{Timeout: time.Second, MaxAttempts: 2, Run: func(ctx context.Context, _ storage.Job) error {
 		if tries++; tries == 1 {
@@ -159,11 +160,11 @@ func TestRunnerOutlivesAPanicAndADeadline(t *testing.T) {
 		<-ctx.Done()
 		return ctx.Err()
 	}}
-	inBubble(t, k, 1, func(_ *Runner, b *bench, _ func()) {
-		<-time.After(time.Minute) // of the bubble
-		synctest.Wait()           // the looks of that same instant too
+	runJobs(t, k, 1, func(_ *Runner, b *fakeJobStore, _ func()) {
+		<-time.After(time.Minute) // fake time
+		synctest.Wait()           // including polls at the same instant
 		if got := b.states(); !slices.Equal(got, []storage.JobState{storage.JobWaiting, storage.JobDead}) {
-			t.Fatalf("became %v", got)
+			t.Fatalf("states %v", got)
 		}
 		if !strings.Contains(b.settled[0].Error, "panic: odd") || !strings.Contains(b.settled[1].Error, "deadline") {
 			t.Errorf("settled %+v", b.settled)
@@ -171,14 +172,14 @@ func TestRunnerOutlivesAPanicAndADeadline(t *testing.T) {
 	})
 }
 
-func TestRunnerKeepsToItsWorkersAndWakes(t *testing.T) {
-	var release chan struct{} // of the bubble
+func TestRunnerLimitsWorkersAndWakes(t *testing.T) {
+	var release chan struct{} // created in the bubble
 	var mu sync.Mutex
-	running, most := 0, 0
+	running, peak := 0, 0
 	k := JobKind{Run: func(context.Context, storage.Job) error {
 		mu.Lock()
 		running++
-		most = max(most, running)
+		peak = max(peak, running)
 		mu.Unlock()
 		<-release
 		mu.Lock()
@@ -186,7 +187,7 @@ func TestRunnerKeepsToItsWorkersAndWakes(t *testing.T) {
 		mu.Unlock()
 		return nil
 	}}
-	inBubble(t, k, 0, func(r *Runner, b *bench, _ func()) {
+	runJobs(t, k, 0, func(r *Runner, b *fakeJobStore, _ func()) {
 		release = make(chan struct{})
 		synctest.Wait()
 		before := time.Now()
@@ -197,60 +198,60 @@ func TestRunnerKeepsToItsWorkersAndWakes(t *testing.T) {
 		synctest.Wait()
 		mu.Lock()
 		if running != 2 {
-			t.Errorf("%d run, want 2 at once", running)
+			t.Errorf("%d jobs running, want 2", running)
 		}
 		mu.Unlock()
 		close(release)
 		synctest.Wait()
-		if got := b.states(); len(got) != 5 || most != 2 {
-			t.Errorf("%d jobs done by at most %d workers, want 5 by 2", len(got), most)
+		if got := b.states(); len(got) != 5 || peak != 2 {
+			t.Errorf("%d jobs done by at most %d workers, want 5 by 2", len(got), peak)
 		}
 		if waited := time.Since(before); waited != 0 {
-			t.Errorf("it took the poll, %s", waited)
+			t.Errorf("jobs waited %s for the next poll", waited)
 		}
 	})
 }
 
-func TestRunnerPutsBackWhatDoesNotFinish(t *testing.T) {
+func TestRunnerReturnsUnfinishedJobs(t *testing.T) {
 	k := JobKind{Timeout: time.Hour, Run: func(ctx context.Context, _ storage.Job) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}}
-	inBubble(t, k, 1, func(_ *Runner, b *bench, stop func()) {
+	runJobs(t, k, 1, func(_ *Runner, b *fakeJobStore, stop func()) {
 		synctest.Wait()
 		stop()
 		if len(b.settled) != 1 || b.settled[0].State != storage.JobWaiting || !b.settled[0].Uncounted {
-			t.Errorf("settled %+v, want it back and uncounted", b.settled)
+			t.Errorf("settled %+v, want waiting and uncounted", b.settled)
 		}
 	})
 }
 
-func TestRunnerGivesUpAJobThatNobodySurvives(t *testing.T) {
-	inBubble(t, JobKind{MaxAttempts: 2, Run: func(context.Context, storage.Job) error {
-		t.Error("it ran")
+func TestRunnerGivesUpAfterLostWorkers(t *testing.T) {
+	runJobs(t, JobKind{MaxAttempts: 2, Run: func(context.Context, storage.Job) error {
+		t.Error("job ran")
 		return nil
-	}}, 0, func(r *Runner, b *bench, _ func()) {
-		b.add(storage.Job{Kind: "k", Attempts: 2}) // both times the process died
+	}}, 0, func(r *Runner, b *fakeJobStore, _ func()) {
+		b.add(storage.Job{Kind: "k", Attempts: 2}) // two workers were lost
 		r.Wake()
 		synctest.Wait()
 		if got := b.states(); !slices.Equal(got, []storage.JobState{storage.JobDead}) {
-			t.Errorf("became %v, want dead", got)
+			t.Errorf("states %v, want dead", got)
 		}
 	})
 }
 
-// leases is a lease in memory.
-type leases struct {
-	mu     sync.Mutex
-	holder string
-	until  time.Time
-	away   map[string]bool // for whom the database is away
+// fakeLeases is an in-memory lease.
+type fakeLeases struct {
+	mu          sync.Mutex
+	holder      string
+	until       time.Time
+	unavailable map[string]bool // holders that cannot reach the database
 }
 
-func (l *leases) Lease(_ context.Context, _, holder string, now, until time.Time) (bool, error) {
+func (l *fakeLeases) Lease(_ context.Context, _, holder string, now, until time.Time) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.away[holder] {
+	if l.unavailable[holder] {
 		return false, storage.ErrUnavailable
 	}
 	if l.holder == holder || !l.until.After(now) {
@@ -259,7 +260,7 @@ func (l *leases) Lease(_ context.Context, _, holder string, now, until time.Time
 	return l.holder == holder, nil
 }
 
-func (l *leases) Release(_ context.Context, _, holder string) error {
+func (l *fakeLeases) Release(_ context.Context, _, holder string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.holder == holder {
@@ -268,19 +269,19 @@ func (l *leases) Release(_ context.Context, _, holder string) error {
 	return nil
 }
 
-func TestTasksAreDoneByOneAndTakenOver(t *testing.T) {
+func TestTasksRunOnOneReplicaAndFailOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &leases{away: map[string]bool{}}
+		l := &fakeLeases{unavailable: map[string]bool{}}
 		var (
 			mu     sync.Mutex
-			doing  = map[string]bool{}
+			active = map[string]bool{}
 			log    bytes.Buffer
 			logger = slog.New(slog.NewTextHandler(&log, nil))
 		)
-		does := func() (names []string) {
+		running := func() (names []string) {
 			mu.Lock()
 			defer mu.Unlock()
-			for name, yes := range doing {
+			for name, yes := range active {
 				if yes {
 					names = append(names, name)
 				}
@@ -292,13 +293,13 @@ func TestTasksAreDoneByOneAndTakenOver(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan struct{})
 			tasks := &Tasks{Store: l, Holder: name, Now: time.Now, Logger: logger, List: []Task{{
-				Name: "do", Every: time.Second, Run: func(ctx context.Context) error {
+				Name: "do", Interval: time.Second, Run: func(ctx context.Context) error {
 					mu.Lock()
-					doing[name] = true
+					active[name] = true
 					mu.Unlock()
 					<-ctx.Done()
 					mu.Lock()
-					doing[name] = false
+					active[name] = false
 					mu.Unlock()
 					return nil
 				},
@@ -309,35 +310,35 @@ func TestTasksAreDoneByOneAndTakenOver(t *testing.T) {
 		stopA := start("a")
 		synctest.Wait()
 		stopB := start("b")
-		<-time.After(time.Minute + 2*time.Second) // of the bubble
-		synctest.Wait()                           // the looks of that same instant too
-		if got := does(); !slices.Equal(got, []string{"a"}) {
-			t.Fatalf("%v do the tasks, want a", got)
+		<-time.After(time.Minute + 2*time.Second) // fake time
+		synctest.Wait()                           // including polls at the same instant
+		if got := running(); !slices.Equal(got, []string{"a"}) {
+			t.Fatalf("tasks run on %v, want a", got)
 		}
-		// a loses the database: it stops before its lease ends, and b takes over.
+		// a loses the database. It stops before its lease expires, and b takes over.
 		l.mu.Lock()
-		l.away["a"] = true
+		l.unavailable["a"] = true
 		l.mu.Unlock()
 		for range 40 {
-			<-time.After(500 * time.Millisecond) // of the bubble
-			synctest.Wait()                      // the looks of that same instant too
+			<-time.After(500 * time.Millisecond) // fake time
+			synctest.Wait()                      // including polls at the same instant
 			synctest.Wait()
-			if got := does(); len(got) > 1 {
-				t.Fatalf("%v do the tasks at the same time", got)
+			if got := running(); len(got) > 1 {
+				t.Fatalf("tasks run on %v concurrently", got)
 			}
 		}
-		if got := does(); !slices.Equal(got, []string{"b"}) {
-			t.Fatalf("%v do the tasks, want b", got)
+		if got := running(); !slices.Equal(got, []string{"b"}) {
+			t.Fatalf("tasks run on %v, want b", got)
 		}
 		l.mu.Lock()
-		l.away["a"] = false
+		l.unavailable["a"] = false
 		l.mu.Unlock()
-		stopB()                                   // gives the lease back: a has it at its next look
-		<-time.After(leaderLease/3 + time.Second) // of the bubble
-		synctest.Wait()                           // the looks of that same instant too
+		stopB()                                   // releases the lease; a acquires it at its next renewal
+		<-time.After(leaderLease/3 + time.Second) // fake time
+		synctest.Wait()                           // including polls at the same instant
 		synctest.Wait()
-		if got := does(); !slices.Equal(got, []string{"a"}) {
-			t.Fatalf("%v do the tasks, want a", got)
+		if got := running(); !slices.Equal(got, []string{"a"}) {
+			t.Fatalf("tasks run on %v, want a", got)
 		}
 		stopA()
 	})

@@ -78,97 +78,97 @@ const (
 // spooled is true for the spool. The error is ErrNotStored with its causes. A save
 // that timed out may still have been committed. Drain then repeats it, which is
 // harmless.
-func (k *Intake) Accept(ctx context.Context, r storage.ReceivedCDR) (saved storage.SaveResult, spooled bool, err error) {
+func (in *Intake) Accept(ctx context.Context, r storage.ReceivedCDR) (saved storage.SaveResult, spooled bool, err error) {
 	saveErr := errCircuitOpen
-	allowed := k.circuit.allow(k.Now())
+	allowed := in.circuit.allow(in.Now())
 	if allowed {
-		if saved, saveErr = k.save(ctx, r, saveTimeout); saveErr == nil {
+		if saved, saveErr = in.save(ctx, r, saveTimeout); saveErr == nil {
 			return saved, false, nil
 		}
 	}
-	spoolErr := k.spool(ctx, r, saveErr)
+	spoolErr := in.spool(ctx, r, saveErr)
 	if spoolErr == nil {
 		return storage.SaveResult{}, true, nil
 	}
 	if !allowed { // the database is the only option left
-		if saved, saveErr = k.save(ctx, r, saveTimeout); saveErr == nil {
+		if saved, saveErr = in.save(ctx, r, saveTimeout); saveErr == nil {
 			return saved, false, nil
 		}
 	}
-	k.lastFailure.Store(k.Now().UnixMicro())
+	in.lastFailure.Store(in.Now().UnixMicro())
 	return storage.SaveResult{}, false, fmt.Errorf("%w: %w; %w", ErrNotStored, saveErr, spoolErr)
 }
 
-func (k *Intake) save(ctx context.Context, r storage.ReceivedCDR, timeout time.Duration) (storage.SaveResult, error) {
-	start := k.Now()
+func (in *Intake) save(ctx context.Context, r storage.ReceivedCDR, timeout time.Duration) (storage.SaveResult, error) {
+	start := in.Now()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	saved, err := k.Store.SaveCall(ctx, r)
-	took := k.Now().Sub(start)
+	saved, err := in.Store.SaveCall(ctx, r)
+	took := in.Now().Sub(start)
 	if err != nil {
 		if took >= saveTimeout {
-			k.circuit.recordTimeout(k.Now())
+			in.circuit.recordTimeout(in.Now())
 		}
 		return storage.SaveResult{}, err
 	}
-	k.Metrics.Stored(r.Call.Result, saved)
-	k.lastFailure.Store(0)
-	if k.Wake != nil && len(r.Jobs) > 0 && (saved.Created || saved.Revised) {
-		k.Wake()
+	in.Metrics.Stored(r.Call.Result, saved)
+	in.lastFailure.Store(0)
+	if in.Wake != nil && len(r.Jobs) > 0 && (saved.Created || saved.Revised) {
+		in.Wake()
 	}
 	if took < saveTimeout {
-		k.circuit.reset()
-		if k.spooling.CompareAndSwap(true, false) {
-			k.Logger.LogAttrs(ctx, slog.LevelInfo, "database accepts reports again")
+		in.circuit.reset()
+		if in.spooling.CompareAndSwap(true, false) {
+			in.Logger.LogAttrs(ctx, slog.LevelInfo, "database accepts reports again")
 		}
 	}
 	return saved, nil
 }
 
-func (k *Intake) spool(ctx context.Context, r storage.ReceivedCDR, cause error) error {
+func (in *Intake) spool(ctx context.Context, r storage.ReceivedCDR, cause error) error {
 	record, err := encodeSpooled(r)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, spoolTimeout)
 	defer cancel()
-	if err := k.Spool.Append(ctx, record); err != nil {
+	if err := in.Spool.Append(ctx, record); err != nil {
 		return err
 	}
-	k.spooled.Add(1)
-	k.lastFailure.Store(0)
+	in.spooled.Add(1)
+	in.lastFailure.Store(0)
 	switch {
 	case !errors.Is(cause, storage.ErrUnavailable) && !errors.Is(cause, errCircuitOpen):
-		k.Logger.LogAttrs(ctx, slog.LevelError, "database rejected a report; report spooled", slog.Any("error", cause))
-	case k.spooling.CompareAndSwap(false, true): // log an outage once
-		k.Logger.LogAttrs(ctx, slog.LevelWarn, "database unavailable; spooling reports", slog.Any("error", cause))
+		in.Logger.LogAttrs(ctx, slog.LevelError, "database rejected a report; report spooled", slog.Any("error", cause))
+	case in.spooling.CompareAndSwap(false, true): // log an outage once
+		in.Logger.LogAttrs(ctx, slog.LevelWarn, "database unavailable; spooling reports", slog.Any("error", cause))
 	}
 	return nil
 }
 
 // Spooled returns the number of reports spooled since the start.
-func (k *Intake) Spooled() int64 { return k.spooled.Load() }
+func (in *Intake) Spooled() int64 { return in.spooled.Load() }
 
 // Spooling reports whether the database is unavailable and reports go to the
 // spool. Drain retries the spooled reports, so the state ends when the database
 // is available again.
-func (k *Intake) Spooling() bool { return k.spooling.Load() }
+func (in *Intake) Spooling() bool { return in.spooling.Load() }
 
 // failureWindow is how long Failing reports true after a failure. The state must
 // expire, because clients that see it may send no further reports.
 const failureWindow = 10 * time.Second
 
 // Failing reports whether a report could be stored nowhere within failureWindow.
-func (k *Intake) Failing() bool {
-	at := k.lastFailure.Load()
-	return at != 0 && k.Now().Sub(time.UnixMicro(at)) < failureWindow
+func (in *Intake) Failing() bool {
+	at := in.lastFailure.Load()
+	return at != 0 && in.Now().Sub(time.UnixMicro(at)) < failureWindow
 }
 
 // Drain saves spooled records in the order of each call. If it returns an error,
 // the caller must pass the records again one by one after a pause. ErrUnstorable
 // means that the single record passed will never be accepted. Drain must not be
 // called concurrently.
-func (k *Intake) Drain(ctx context.Context, records [][]byte) error {
+func (in *Intake) Drain(ctx context.Context, records [][]byte) error {
 	reports := make([]storage.ReceivedCDR, len(records))
 	for i, record := range records {
 		var err error
@@ -177,19 +177,19 @@ func (k *Intake) Drain(ctx context.Context, records [][]byte) error {
 		}
 	}
 	if len(records) > 1 {
-		return k.drainBatch(ctx, reports)
+		return in.drainBatch(ctx, reports)
 	}
-	_, err := k.save(ctx, reports[0], drainSaveTimeout)
+	_, err := in.save(ctx, reports[0], drainSaveTimeout)
 	if err == nil || errors.Is(err, storage.ErrUnavailable) || ctx.Err() != nil {
-		k.attempts = 0
+		in.attempts = 0
 		return err
 	}
-	return k.retryOrReject(ctx, records[0], err)
+	return in.retryOrReject(ctx, records[0], err)
 }
 
 // drainBatch saves the reports of different calls concurrently, because the store
 // commits concurrent saves in one transaction.
-func (k *Intake) drainBatch(ctx context.Context, reports []storage.ReceivedCDR) error {
+func (in *Intake) drainBatch(ctx context.Context, reports []storage.ReceivedCDR) error {
 	type call struct{ contactCenter, key string }
 	var order []call
 	calls := map[call][]storage.ReceivedCDR{}
@@ -212,7 +212,7 @@ func (k *Intake) drainBatch(ctx context.Context, reports []storage.ReceivedCDR) 
 				if ctx.Err() != nil {
 					return
 				}
-				if _, err := k.save(ctx, r, drainSaveTimeout); err != nil {
+				if _, err := in.save(ctx, r, drainSaveTimeout); err != nil {
 					cancel(err)
 					return
 				}
@@ -226,19 +226,19 @@ func (k *Intake) drainBatch(ctx context.Context, reports []storage.ReceivedCDR) 
 // retryOrReject decides what happens to a record that the database rejects
 // although it is available. A record gets a few attempts, because the cause may be
 // temporary.
-func (k *Intake) retryOrReject(ctx context.Context, record []byte, cause error) error {
+func (in *Intake) retryOrReject(ctx context.Context, record []byte, cause error) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	if k.Store.Ping(ctx) != nil {
+	if in.Store.Ping(ctx) != nil {
 		return cause
 	}
-	if sum := sha256.Sum256(record); sum != k.attemptedSum {
-		k.attemptedSum, k.attempts = sum, 0
+	if sum := sha256.Sum256(record); sum != in.attemptedSum {
+		in.attemptedSum, in.attempts = sum, 0
 	}
-	if k.attempts++; k.attempts < maxDrainAttempts {
+	if in.attempts++; in.attempts < maxDrainAttempts {
 		return cause
 	}
-	k.attempts = 0
+	in.attempts = 0
 	return fmt.Errorf("%w: %w", ErrUnstorable, cause)
 }
 

@@ -17,9 +17,9 @@ type leaseStore interface {
 // Task is a periodic task that only the leader runs. It must be idempotent, because
 // two replicas may run it when the leader changes.
 type Task struct {
-	Name  string
-	Every time.Duration
-	Run   func(ctx context.Context) error
+	Name     string
+	Interval time.Duration
+	Run      func(ctx context.Context) error
 }
 
 // Tasks runs periodic tasks while this process is the leader, which is the replica
@@ -54,9 +54,9 @@ func (t *Tasks) Run(ctx context.Context) error {
 	)
 	for {
 		now := t.Now().UTC()
-		held, err := t.lease(ctx, now, now.Add(duration))
+		leading, err := t.lease(ctx, now, now.Add(duration))
 		switch {
-		case err == nil && held:
+		case err == nil && leading:
 			if until.IsZero() {
 				t.Logger.LogAttrs(ctx, slog.LevelInfo, "leadership acquired")
 				stopTasks = t.lead(ctx)
@@ -107,7 +107,7 @@ func (t *Tasks) lead(ctx context.Context) func() {
 }
 
 func (t *Tasks) repeat(ctx context.Context, task Task) {
-	ticker := time.NewTicker(task.Every)
+	ticker := time.NewTicker(task.Interval)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
 		attempt, cancel := context.WithTimeout(ctx, taskTimeout)

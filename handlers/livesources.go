@@ -28,13 +28,13 @@ type sourceState struct {
 }
 
 // fresh reports whether the last answer is recent enough for a new listener.
-func (s *sourceState) fresh(now time.Time, every time.Duration) bool {
-	return !s.lastPoll.IsZero() && now.Sub(s.lastPoll) < every
+func (s *sourceState) fresh(now time.Time, interval time.Duration) bool {
+	return !s.lastPoll.IsZero() && now.Sub(s.lastPoll) < interval
 }
 
 // polled reports whether the source has answered or failed since polling started.
-func (s *sourceState) polled(now time.Time, every time.Duration, watching bool) bool {
-	return watching && !s.lastPoll.IsZero() || s.fresh(now, every)
+func (s *sourceState) polled(now time.Time, interval time.Duration, watching bool) bool {
+	return watching && !s.lastPoll.IsZero() || s.fresh(now, interval)
 }
 
 // stale reports whether the last answer is too old to show.
@@ -67,9 +67,9 @@ func (s *sourceState) record(now time.Time, err error) {
 
 // nextPoll returns the time until the next poll, which grows with each consecutive
 // failure.
-func (s *sourceState) nextPoll(every, longest time.Duration) time.Duration {
+func (s *sourceState) nextPoll(interval, maxInterval time.Duration) time.Duration {
 	const doublings = 10
-	return min(every<<min(s.failures, doublings), max(longest, every))
+	return min(interval<<min(s.failures, doublings), max(maxInterval, interval))
 }
 
 // startedCalls holds the calls that trackers have started and that have not ended.

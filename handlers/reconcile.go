@@ -30,14 +30,14 @@ type reconciliationStore interface {
 // with the same identity, so a call from several sources is stored once. Create a
 // Reconciler with NewReconciler. It is safe for concurrent use.
 type Reconciler struct {
-	Clients *ZiwoClients
-	Config  *ConfigController
-	Calls   *Recorder
-	Store   reconciliationStore
-	Metrics *Metrics
-	Now     func() time.Time
-	Logger  *slog.Logger
-	Every   time.Duration // interval of scheduled reconciliations
+	Clients  *ZiwoClients
+	Config   *ConfigController
+	Calls    *Recorder
+	Store    reconciliationStore
+	Metrics  *Metrics
+	Now      func() time.Time
+	Logger   *slog.Logger
+	Interval time.Duration // interval of scheduled reconciliations
 
 	holder    string
 	running   chan struct{} // semaphore for one run at a time
@@ -90,7 +90,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 // reconcileDue reconciles every contact center that is due, and returns how long to
 // wait for the next run.
 func (r *Reconciler) reconcileDue(ctx context.Context) time.Duration {
-	wait := r.Every
+	wait := r.Interval
 	for _, name := range r.Clients.Names() {
 		retry, err := r.reconcileScheduled(ctx, name)
 		switch {
@@ -120,11 +120,11 @@ func (r *Reconciler) reconcileScheduled(ctx context.Context, name string) (retry
 			r.Logger.LogAttrs(ctx, slog.LevelInfo, "reconciliation claim not released; it will expire", slog.Any("error", releaseErr))
 		}
 	}()
-	reached, done, err := r.Store.LastReconciliation(ctx, name)
+	reached, finished, err := r.Store.LastReconciliation(ctx, name)
 	if err != nil {
 		return 0, err
 	}
-	if !done.IsZero() && now.Sub(done) < r.Every/2 {
+	if !finished.IsZero() && now.Sub(finished) < r.Interval/2 {
 		return 0, nil
 	}
 	from, to := r.span(name, now, reached)
@@ -363,16 +363,16 @@ func (c *comparison) comparePage(ctx context.Context, records []ziwo.HistoryReco
 	if err != nil {
 		return err
 	}
-	known := make(map[string]storage.Call, len(stored))
+	storedByKey := make(map[string]storage.Call, len(stored))
 	for _, call := range stored {
-		if other, ok := known[call.Key]; !ok || other.ContactCenter != c.contactCenter {
-			known[call.Key] = call
+		if other, ok := storedByKey[call.Key]; !ok || other.ContactCenter != c.contactCenter {
+			storedByKey[call.Key] = call
 		}
 	}
 	c.out.Counts.Found += len(calls)
 	var missing, improved []ziwoCall
 	for _, t := range calls {
-		call, ok := known[t.call.Key]
+		call, ok := storedByKey[t.call.Key]
 		if !ok {
 			missing = append(missing, t)
 			continue
@@ -459,8 +459,8 @@ func compareCalls(known, reported storage.Call) (enriches, differs, changes bool
 	reported.ID, reported.Key, reported.ContactCenter = known.ID, known.Key, known.ContactCenter
 	reported.Decision, reported.Route = known.Decision, known.Route
 	before := comparableFields(known)
-	completed, contradicted := comparableFields(storage.FillBlanks(known, reported)), comparableFields(storage.FillBlanks(reported, known))
-	return !reflect.DeepEqual(before, completed), !reflect.DeepEqual(completed, contradicted),
+	preferStored, preferReported := comparableFields(storage.FillBlanks(known, reported)), comparableFields(storage.FillBlanks(reported, known))
+	return !reflect.DeepEqual(before, preferStored), !reflect.DeepEqual(preferStored, preferReported),
 		!reflect.DeepEqual(before, comparableFields(storage.Merge(known, reported)))
 }
 

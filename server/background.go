@@ -29,11 +29,11 @@ func (s *server) prepareJobs(counts *handlers.Metrics) {
 	s.tasks = &handlers.Tasks{
 		Store: s.store, Holder: uuid.NewString(), Now: time.Now, Logger: s.logger,
 		List: []handlers.Task{
-			{Name: "ask for retention", Every: 10 * time.Minute, Run: retention.Schedule},
-			{Name: "ask for retention of recordings", Every: 10 * time.Minute, Run: s.recordings.Schedule},
-			{Name: "forget jobs that are done", Every: time.Hour, Run: s.pruneJobs},
-			{Name: "link calls to decisions", Every: linkEvery, Run: s.linkCalls},
-			{Name: "make partitions", Every: 6 * time.Hour, Run: func(ctx context.Context) error {
+			{Name: "ask for retention", Interval: 10 * time.Minute, Run: retention.Schedule},
+			{Name: "ask for retention of recordings", Interval: 10 * time.Minute, Run: s.recordings.Schedule},
+			{Name: "forget jobs that are done", Interval: time.Hour, Run: s.pruneJobs},
+			{Name: "link calls to decisions", Interval: linkEvery, Run: s.linkCalls},
+			{Name: "make partitions", Interval: 6 * time.Hour, Run: func(ctx context.Context) error {
 				return s.store.EnsurePartitions(ctx, time.Now())
 			}},
 		},

@@ -95,7 +95,7 @@ func syncFolder(path string) error {
 // lastGood is the file that a start without a database reads.
 type lastGood struct{ path string }
 
-// Keep replaces the file.
+// Save replaces the file.
 func (f lastGood) Save(l handlers.LastGood) error {
 	content, err := json.Marshal(l)
 	if err != nil {
@@ -104,7 +104,7 @@ func (f lastGood) Save(l handlers.LastGood) error {
 	return writeDurably(f.path, content)
 }
 
-// Kept reads the file; storage.ErrNotFound when there is none.
+// Load reads the file. It returns storage.ErrNotFound if the file does not exist.
 func (f lastGood) Load() (handlers.LastGood, error) {
 	content, err := os.ReadFile(f.path)
 	if errors.Is(err, fs.ErrNotExist) {

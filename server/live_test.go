@@ -453,7 +453,7 @@ func TestListenersAreBounded(t *testing.T) {
 	}
 	for _, accept := range []string{"application/json", "text/event-stream"} {
 		got := r.do(request{method: "GET", path: "/api/v1/live", admin: true, header: map[string]string{"Accept": accept}}).want(t, 503)
-		if got.header.Get("Retry-After") == "" || !strings.Contains(got.body, "watching") {
+		if got.header.Get("Retry-After") == "" || !strings.Contains(got.body, "too many listeners") {
 			t.Errorf("%s: %v %s", accept, got.header, got.body)
 		}
 	}

@@ -283,7 +283,7 @@ func TestDecisionsWithoutACallAreTold(t *testing.T) {
 	r.decisions(1) // it is recorded in the background
 	reconciler := handlers.NewReconciler(handlers.Reconciler{
 		Clients: r.s.centers, Config: r.s.config, Calls: r.s.recorder, Store: r.s.store, Metrics: handlers.NewMetrics(newRegistry()),
-		Now: func() time.Time { return time.Now().Add(2 * time.Hour) }, Logger: slog.New(slog.DiscardHandler), Every: time.Minute,
+		Now: func() time.Time { return time.Now().Add(2 * time.Hour) }, Logger: slog.New(slog.DiscardHandler), Interval: time.Minute,
 	})
 	list, err := reconciler.Reconcile(t.Context(), handlers.ReconciliationInput{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)})
 	if err != nil || list.Runs[0].Unended != 1 || len(list.Runs[0].Open) != 1 {
@@ -321,7 +321,7 @@ func TestAnOutageOfHoursIsClosedByItself(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		reconciler := handlers.NewReconciler(handlers.Reconciler{
 			Clients: r.s.centers, Config: r.s.config, Calls: r.s.recorder, Store: signalling{r.s.store, recorded},
-			Metrics: handlers.NewMetrics(newRegistry()), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Every: time.Hour,
+			Metrics: handlers.NewMetrics(newRegistry()), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		ended := make(chan error, 1)
 		go func() { ended <- reconciler.Run(ctx) }()
@@ -446,7 +446,7 @@ func TestOneReplicaReconciles(t *testing.T) {
 	replica := func() chan error {
 		reconciler := handlers.NewReconciler(handlers.Reconciler{
 			Clients: r.s.centers, Config: r.s.config, Calls: r.s.recorder, Store: claims{signalling{r.s.store, recorded}, given},
-			Metrics: handlers.NewMetrics(newRegistry()), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Every: time.Hour,
+			Metrics: handlers.NewMetrics(newRegistry()), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		ended := make(chan error, 1)
 		go func() { ended <- reconciler.Run(ctx) }()

@@ -208,7 +208,7 @@ func leadUntilKilled(database string) {
 	}
 	tasks := &handlers.Tasks{
 		Store: store, Holder: fmt.Sprint(os.Getpid()), Lease: time.Second, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
-		List: []handlers.Task{{Name: "print", Every: 10 * time.Millisecond, Run: func(context.Context) error {
+		List: []handlers.Task{{Name: "print", Interval: 10 * time.Millisecond, Run: func(context.Context) error {
 			_, err := fmt.Println(time.Now().UnixNano())
 			return err
 		}}},

@@ -201,7 +201,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 	})
 	s.reconciler = handlers.NewReconciler(handlers.Reconciler{
 		Clients: s.centers, Config: s.config, Calls: s.recorder, Store: store, Metrics: counts, Now: time.Now, Logger: logger,
-		Every: set.reconcileEvery,
+		Interval: set.reconcileEvery,
 	})
 	s.prepareJobs(counts)
 	options := apiOptions{

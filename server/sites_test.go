@@ -101,7 +101,7 @@ sites:
 			"missing: CALLTRACKER_PUBLIC_URL is http://localhost:8080, which points each browser to its own machine. Set it to the URL at which browsers reach this server.",
 			"optional: origins is empty. The standard script tag works on every page; pinned scripts and the JSON configuration require the page's origin to be listed.",
 			"missing: offline_outside is empty. The button offers a callback at any hour.",
-			"optional: Only one extension is configured. If it is busy, the callback fails.",
+			"optional: Only one extension is configured. If it is busy, no other extension is tried.",
 			"optional: callerIDNumber is not set. Ziwo chooses the caller ID that callback recipients see.",
 			"optional: defaultCountryFlags is empty. The country list has no preferred countries.",
 			"done: customTexts: every text is translated into ar, en, fr.",
