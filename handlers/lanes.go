@@ -65,8 +65,6 @@ func (l *lanes) find(tracker string) (lane, bool) {
 		case 0:
 			return lane{}, false
 		case tag:
-			s.router.ReadAhead()
-			s.decided[0].Load() // ahead as well: counting waits for it; no tracker is without a route
 			if s.router.ID() == tracker {
 				return s.lane, true
 			}
