@@ -65,7 +65,7 @@ const (
 // Line is a tracker whose key was right, in the configuration of that moment.
 type Line struct {
 	live *Live
-	lane
+	*liveTracker
 }
 
 // Blocked tells whether the tracker takes no start calls.
@@ -79,18 +79,18 @@ func (h *CallTracker) Admit(tracker string, side Side, key, address string) (Lin
 	if live == nil {
 		return Line{}, &UnknownTracker{ID: tracker}
 	}
-	tracked, ok := live.lanes.find(tracker)
+	tracked, ok := live.trackers[tracker]
 	if !ok {
 		return Line{}, &UnknownTracker{ID: tracker}
 	}
-	keys := tracked.start
+	keys := tracked.startKeys
 	if side == EndSide {
-		keys = tracked.end
+		keys = tracked.endKeys
 	}
 	if !keys.Admits(key) {
 		return Line{}, wrongKey(h.Counter, key, address)
 	}
-	return Line{live: live, lane: tracked}, nil
+	return Line{live, tracked}, nil
 }
 
 // wrongKey is the error for a key that was wrong or missing. Only wrong ones

@@ -46,19 +46,19 @@ type keeper interface {
 // Live is a configuration in force. It is immutable.
 type Live struct {
 	Version  storage.ConfigVersion
-	Document *config.Document // without its trackers, which Set and lanes have compiled
+	Document *config.Document // without its trackers, which Set and trackers have compiled
 	Set      *rules.Set
 	Warnings problem.List
 
 	WebhookKeys config.WebhookKeys
 
-	lanes lanes
+	trackers trackerIndex
 }
 
 func (c *Config) newLive(version storage.ConfigVersion, doc *config.Document, set *rules.Set, warnings problem.List) *Live {
 	return &Live{
 		Version: version, Document: doc.WithoutTrackers(), Set: set, Warnings: warnings,
-		WebhookKeys: doc.WebhookKeys(), lanes: newLanes(doc, set, c.Metrics),
+		WebhookKeys: doc.WebhookKeys(), trackers: newTrackerIndex(doc, set, c.Metrics),
 	}
 }
 
