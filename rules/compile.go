@@ -18,34 +18,28 @@ import (
 func Compile(source Source) (*Set, problem.List) {
 	c := &compiler{
 		Source: source, zones: map[string]*time.Location{}, phones: map[numberKey]phone.Number{},
-		schedules: map[string]*schedule{}, schedulePlaces: map[string]uint32{}, writer: newWriter(),
+		schedules: map[string]*schedule{},
 	}
 	for _, name := range sortedKeys(source.Schedules) {
 		c.schedules[name] = c.schedule(name, source.Schedules[name])
-		c.schedulePlaces[name] = add(&c.tables.schedules, c.schedules[name]).from
 	}
-	set := &Set{routers: make(map[string]*Router, len(source.Trackers)), schedules: c.schedules}
-	routers := make([]Router, len(source.Trackers))
-	for i, id := range sortedKeys(source.Trackers) {
-		set.routers[id] = &routers[i]
-		c.tracker(id, source.Trackers[id], &routers[i])
+	routers := make(map[string]*Router, len(source.Trackers))
+	for _, id := range sortedKeys(source.Trackers) {
+		routers[id] = c.tracker(id, source.Trackers[id])
 	}
-	c.finish()
 	c.sharedNumbers()
 	if len(c.Problems.Errors()) > 0 {
 		return nil, c.Problems
 	}
-	return set, c.Problems
+	return newSet(routers, c.schedules), c.Problems
 }
 
 type compiler struct {
 	Source
 	problem.Report
-	*writer
-	zones          map[string]*time.Location
-	schedules      map[string]*schedule
-	schedulePlaces map[string]uint32 // in the tables
-	phones         map[numberKey]phone.Number
+	zones     map[string]*time.Location
+	schedules map[string]*schedule
+	phones    map[numberKey]phone.Number
 }
 
 type numberKey struct{ raw, region string }
@@ -70,32 +64,23 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 // trackerCompiler compiles one tracker.
 type trackerCompiler struct {
 	*compiler
-	id            string
-	doc           Tracker
-	path          string
-	router        *Router
-	scheduleAt    map[string]int // index in the router
-	schedules     []uint32       // in the tables
-	requestAt     map[string]int // index in the router
-	requests      []word
-	dids          map[string]*listed // under every usual spelling
-	readsCaller   bool
-	readsCustomer bool
+	doc        Tracker
+	path       string
+	router     *Router
+	scheduleAt map[string]int // index in the router
+	requestAt  map[string]int // index in the router
+
+	// What the routes of a tracker compare with is next to each other in memory:
+	// with thousands of trackers, a call finds none of it in the processor's cache.
+	conditions []condition
+	words      []string
 }
 
-// listed is a number of the tracker.
-type listed struct {
-	index    uint32 // among them
-	number   phone.Number
-	campaign string
-}
-
-func (c *compiler) tracker(id string, doc Tracker, router *Router) {
+func (c *compiler) tracker(id string, doc Tracker) *Router {
 	t := &trackerCompiler{
-		compiler: c, id: id, doc: doc, path: "trackers." + id, scheduleAt: map[string]int{}, requestAt: map[string]int{}, router: router,
+		compiler: c, doc: doc, path: "trackers." + id, scheduleAt: map[string]int{}, requestAt: map[string]int{},
+		router: &Router{id: id, contactCenter: doc.ContactCenter, region: doc.Region},
 	}
-	clear(c.own)
-	*router = Router{tables: c.tables, id: c.ofOne(id), region: c.ofMany(doc.Region), contactCenter: c.ofMany(doc.ContactCenter)}
 	if doc.Region != "" && !phone.KnownRegion(doc.Region) && !c.incomplete(t.path+".region") {
 		c.Errorf(t.path+".region", "%q is no country; use two capital letters such as AE", problem.Clip(doc.Region))
 	}
@@ -106,11 +91,8 @@ func (c *compiler) tracker(id string, doc Tracker, router *Router) {
 		t.dialable(t.path+".caller_id", doc.CallerID)
 	}
 	t.numbers()
-	router.rules.from = uint32(len(c.rules))
 	t.routes()
-	router.schedules, router.requests = put(c.writer, t.schedules), put(c.writer, t.requests)
-	router.until, router.rules.size = uint32(len(c.memory)), uint32(len(c.rules))-router.rules.from
-	router.readsCaller, router.readsCustomer = t.readsCaller, t.readsCustomer
+	return t.router
 }
 
 var dialable = regexp.MustCompile(`^(\+?[0-9]{1,20}|agent-[0-9]{1,10})$`)
@@ -128,9 +110,8 @@ func (t *trackerCompiler) dialable(path, number string) {
 }
 
 func (t *trackerCompiler) numbers() {
-	t.dids = make(map[string]*listed, 4*len(t.doc.Numbers))
 	seen := map[string]int{}
-	var all []*listed
+	var all []*did
 	for i, doc := range t.doc.Numbers {
 		path := fmt.Sprintf("%s.numbers[%d]", t.path, i)
 		if doc.DID == "" {
@@ -152,28 +133,21 @@ func (t *trackerCompiler) numbers() {
 			}
 			t.Warnf(path, "%s is no number that can be read%s; it matches only as it is written", problem.Clip(doc.DID), hint)
 		}
-		all = append(all, &listed{index: uint32(len(all)), number: number, campaign: doc.Campaign})
+		all = append(all, &did{number: number, campaign: doc.Campaign})
 	}
-	t.forms(all)
-	t.router.spellings = t.spellings(t.dids)
-	dids := make([]did, len(all))
-	for i, d := range all {
-		n := d.number
-		dids[i] = did{
-			e164: t.ofOne(n.E164), country: t.ofMany(n.Country), kind: t.ofMany(string(n.Type)), campaign: t.ofMany(d.campaign),
-		}
-	}
-	t.router.dids = put(t.writer, dids)
+	t.router.dids = t.spellings(all)
 }
 
-// forms lists each DID under the forms in which Ziwo may send it, so that
-// the usual call needs no parsing. How the document writes it comes first, and a
-// form that two DIDs could have is neither's: it is parsed when it comes.
-func (t *trackerCompiler) forms(all []*listed) {
+// spellings lists each DID under the forms in which Ziwo may send it, so that the
+// usual call needs no parsing. The spelling of the document comes first. A form
+// that fits two DIDs is left out: it is parsed when it comes.
+func (t *trackerCompiler) spellings(all []*did) map[string]*did {
+	const forms = 5 // of a usual DID
+	out := make(map[string]*did, forms*len(all))
 	for _, d := range all {
-		t.dids[d.number.Raw], t.dids[d.number.Key()] = d, d
+		out[d.number.Raw], out[d.number.Key()] = d, d
 	}
-	claimed := map[string]*listed{}
+	claimed := map[string]*did{}
 	for _, d := range all {
 		digits, public := strings.CutPrefix(d.number.E164, "+")
 		if !public {
@@ -193,15 +167,24 @@ func (t *trackerCompiler) forms(all []*listed) {
 		}
 	}
 	for form, d := range claimed {
-		if _, written := t.dids[form]; d != nil && !written {
-			t.dids[form] = d
+		if _, written := out[form]; d != nil && !written {
+			out[form] = d
 		}
 	}
+	return out
 }
 
 func (t *trackerCompiler) routes() {
 	seen := map[string]int{}
 	routes := make([]route, 0, len(t.doc.Routes))
+	conditions, words := 0, 0
+	for _, r := range t.doc.Routes {
+		conditions += len(r.When)
+		for _, c := range r.When {
+			words += max(len(c.Values), 1)
+		}
+	}
+	t.conditions, t.words = make([]condition, 0, conditions), make([]string, 0, words)
 	for i, doc := range t.doc.Routes {
 		path := fmt.Sprintf("%s.routes[%d]", t.path, i)
 		switch first, twice := seen[doc.ID]; {
@@ -215,7 +198,7 @@ func (t *trackerCompiler) routes() {
 		}
 		routes = append(routes, t.route(doc, path))
 	}
-	t.router.routes = put(t.writer, routes)
+	t.router.routes = routes
 	n := len(t.doc.Routes)
 	if n == 0 && !t.incomplete(t.path) {
 		t.Errorf(t.path, "routes is missing")
@@ -229,42 +212,20 @@ func (t *trackerCompiler) routes() {
 }
 
 func (t *trackerCompiler) route(doc Route, path string) route {
-	out := route{id: t.ofMany(doc.ID)}
-	drawn := lots{salt: hashText(hashSeed, t.id+"/"+doc.ID)}
-	var during []uint32
-	for i, name := range doc.During {
-		at := fmt.Sprintf("%s.during[%d]", path, i)
-		place, ok := t.schedulePlaces[name]
-		if !ok {
-			if !t.incomplete(at) {
-				t.Unknown(at, "schedule", name, maps.Keys(t.compiler.schedules))
-			}
-			continue
-		}
-		index, known := t.scheduleAt[name]
-		if !known {
-			index = len(t.schedules)
-			t.scheduleAt[name] = index
-			t.schedules = append(t.schedules, place)
-		}
-		during = append(during, uint32(index))
-	}
-	out.during = put(t.writer, during)
-	var when []condition
+	out := route{id: doc.ID, during: t.during(doc, path)}
+	first := len(t.conditions)
 	for i, condition := range doc.When {
 		if compiled, ok := t.condition(t, condition, fmt.Sprintf("%s.when[%d]", path, i)); ok {
-			when = append(when, compiled)
+			t.conditions = append(t.conditions, compiled)
 		}
 	}
-	out.when = put(t.writer, when)
+	out.when = t.conditions[first:len(t.conditions):len(t.conditions)]
 	if doc.Split != nil || doc.Order == Random {
-		t.readsCaller = true // the lot is drawn from it
+		t.router.readsCaller = true // what is drawn depends on it
+		out.lots = &lots{salt: hashText(hashSeed, t.router.id+"/"+doc.ID)}
 	}
 	if doc.Split == nil {
-		out.outcomes = put(t.writer, []outcome{t.outcome(doc.Dial, doc.Order, doc.Voicemail, path)})
-		if doc.Order == Random {
-			out.lots = put(t.writer, []lots{drawn})
-		}
+		out.outcomes = []outcome{t.outcome(doc.Dial, doc.Order, doc.Voicemail, path)}
 		if len(doc.Dial) == 0 && !doc.Voicemail && !t.incomplete(path) {
 			t.Warnf(path, "this route rings nobody and has no voicemail")
 		}
@@ -273,21 +234,41 @@ func (t *trackerCompiler) route(doc Route, path string) route {
 	if doc.Dial != nil || doc.Order != "" {
 		t.Errorf(path, "a route has dial or split, not both; order goes into the shares")
 	}
-	var outcomes []outcome
-	var weights []uint64
+	total := uint64(0)
 	for i, share := range doc.Split {
 		at := fmt.Sprintf("%s.split[%d]", path, i)
-		outcomes = append(outcomes, t.outcome(share.Dial, share.Order, share.Voicemail || doc.Voicemail, at))
-		drawn.total += uint64(max(share.Weight, 0))
-		weights = append(weights, drawn.total)
+		out.outcomes = append(out.outcomes, t.outcome(share.Dial, share.Order, share.Voicemail || doc.Voicemail, at))
+		total += uint64(max(share.Weight, 0))
+		out.lots.weights = append(out.lots.weights, total)
 		if len(share.Dial) == 0 && !share.Voicemail && !doc.Voicemail && !t.incomplete(at) {
 			t.Warnf(at, "this share rings nobody and has no voicemail")
 		}
 	}
-	out.outcomes, drawn.weights = put(t.writer, outcomes), put(t.writer, weights)
-	out.lots = put(t.writer, []lots{drawn})
-	if drawn.total == 0 && !t.incomplete(path+".split") {
+	if total == 0 && !t.incomplete(path+".split") {
 		t.Errorf(path+".split", "the weights add up to nothing; at least one must be over 0")
+	}
+	return out
+}
+
+// during returns the router's indexes of the schedules that the route names.
+func (t *trackerCompiler) during(doc Route, path string) []int {
+	var out []int
+	for i, name := range doc.During {
+		at := fmt.Sprintf("%s.during[%d]", path, i)
+		schedule, ok := t.schedules[name]
+		if !ok {
+			if !t.incomplete(at) {
+				t.Unknown(at, "schedule", name, maps.Keys(t.schedules))
+			}
+			continue
+		}
+		index, known := t.scheduleAt[name]
+		if !known {
+			index = len(t.router.schedules)
+			t.scheduleAt[name] = index
+			t.router.schedules = append(t.router.schedules, schedule)
+		}
+		out = append(out, index)
 	}
 	return out
 }
@@ -312,8 +293,8 @@ func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path
 		if d.CallerID != "" {
 			t.dialable(at+".caller_id", d.CallerID)
 		}
-		if listed, loop := t.dids[t.phone(d.Number, t.doc.Region).Key()]; loop && d.Number != "" {
-			t.Warnf(at+".number", "this is the tracker's own number %s: the call would come back here", listed.number.Raw)
+		if own, loop := t.router.dids[t.phone(d.Number, t.doc.Region).Key()]; loop && d.Number != "" {
+			t.Warnf(at+".number", "this is the tracker's own number %s: the call would come back here", own.number.Raw)
 		}
 		rules = append(rules, Rule{
 			Action: ActionCall, Number: d.Number, CallerID: cmp.Or(d.CallerID, t.doc.CallerID), Timeout: seconds,
@@ -323,9 +304,9 @@ func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path
 		t.Warnf(path+".dial", "all numbers together ring for %d s (over %d s)", total, longAttempt)
 	}
 	if order == Rotate {
-		rules = slices.Concat(rules, rules)
+		rules = append(rules, rules...)
 	}
-	return outcome{rules: t.ringing(rules), rotates: order == Rotate, shuffles: order == Random, voicemail: voicemail}
+	return outcome{rules: rules, rotates: order == Rotate, shuffles: order == Random, voicemail: voicemail}
 }
 
 // hidden warns of routes that can never be reached, since an earlier one takes

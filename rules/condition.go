@@ -16,28 +16,28 @@ type condition struct {
 	of     fact
 	by     comparison
 	not    bool
-	days   uint8        // weekdays to compare with, a bit for each time.Weekday
-	slot   uint32       // of the evaluation's texts, for facts that are compared as text
-	words  list[word]   // what to compare with, in the form that the fact has
-	limits list[limits] // one, to compare with by range
-	rare   uint32       // its rareValues; 0 are none
-	reason uint32       // for the trace
+	days   uint8    // weekdays to compare with, a bit for each time.Weekday
+	slot   int32    // of the fact in the evaluation, if it is compared as text
+	words  []string // to compare with, in the form of the fact
+	limits limits   // to compare with by range
+	many   *many
+	text   *conditionText
 }
 
-// limits are the ends of a range, both in it but the end of a time.
+// limits are the ends of a range. Both are part of it, except the end of a time.
 type limits struct{ low, high int64 }
 
-// rareValues are what few conditions compare with.
-type rareValues struct {
-	set     map[string]struct{} // the words, when there are many
+// many is what only few conditions compare with.
+type many struct {
+	set     map[string]struct{} // the words if there are many
 	pattern *regexp.Regexp
-	dates   []int64 // as ordinals
+	dates   []Date
 }
 
-// reason is how a trace speaks of a condition.
-type reason struct {
-	field word // as written
-	says  word // what it asks for: "be in AE, SA"
+// conditionText is how a trace describes a condition.
+type conditionText struct {
+	field string // as written
+	asks  string // "be in AE, SA"
 }
 
 // comparison is how a condition compares, an Op in the form that is quick to
@@ -139,57 +139,55 @@ func (c Condition) ReadsCustomer() bool {
 // ofCustomer tells whether the fact is read from what a CRM knows.
 func (f fact) ofCustomer() bool { return f == factFound || f == factTags || f == factConnection }
 
-// evaluation is one decision in the making: the facts and what was worked out
-// from them. It lives on the stack, which a pointer to the facts would not.
+// evaluation is one decision in progress: the facts and what was derived from
+// them. It contains the facts and not a pointer to them so that it stays on the
+// stack.
 type evaluation struct {
 	Facts
 	router    *Router
 	campaign  string
 	texts     [12]textFact // by slot
-	schedules [32]int8     // by index in the router: 0 not looked at, 1 open, -1 closed
+	schedules [32]presence // whether it is open, by index in the router
 	clock     wallClock
 	clockRead bool
 }
 
-// textFact is a fact that is compared as text, or as a number between others.
+// textFact is a fact that is compared as text.
 type textFact struct {
-	slot   uint32
-	text   string
-	state  presence
-	parsed presence // whether text is a number
-	number float64
+	text  string
+	state presence
 }
 
-// presence tells whether a fact is there at all. The zero value is "not looked at".
+// presence is a yes or no that is worked out once. The zero value is "not yet".
 type presence uint8
 
 const (
 	absent presence = iota + 1
-	given
+	present
 )
 
-// slots are where the evaluation keeps the facts that are compared as text; the
-// fields of the request follow.
+// slots are the facts that are compared as text, in the order in which the
+// evaluation stores them. The fields of the request follow.
 var slots = [...]fact{factDID, factCaller, factCountry, factType, factCampaign, factFound, factConnection}
 
-// fact is the text in a slot. Those that have no place of their own share the
-// last one.
-func (e *evaluation) fact(slot uint32) *textFact {
-	const last = uint32(len(e.texts)) - 1
-	f := &e.texts[min(slot, last)]
-	if f.state == 0 || slot >= last && f.slot != slot {
-		*f = e.read(slot)
+// fact returns the text in a slot. Slots beyond the last are read each time.
+func (e *evaluation) fact(slot int32) textFact {
+	if int(slot) >= len(e.texts) {
+		return e.read(slot)
 	}
-	return f
+	if e.texts[slot].state == 0 {
+		e.texts[slot] = e.read(slot)
+	}
+	return e.texts[slot]
 }
 
-// read works out the text in a slot, in the form in which words are compiled.
-func (e *evaluation) read(slot uint32) textFact {
+// read derives the text in a slot from the facts, in the form in which words are
+// compiled.
+func (e *evaluation) read(slot int32) textFact {
 	var text string
 	there := true
 	if int(slot) >= len(slots) {
-		names := entries(e.router.tables, e.router.requests)
-		text, there = e.Request[e.router.tables.text(names[int(slot)-len(slots)])]
+		text, there = e.Request[e.router.requests[int(slot)-len(slots)]]
 	} else {
 		switch slots[slot] {
 		case factDID:
@@ -214,33 +212,23 @@ func (e *evaluation) read(slot uint32) textFact {
 		}
 	}
 	if there {
-		return textFact{slot: slot, text: text, state: given}
+		return textFact{text, present}
 	}
-	return textFact{slot: slot, state: absent}
+	return textFact{state: absent}
 }
 
-// between tells whether the text is a number from low to high.
-func (f *textFact) between(low, high int64) bool {
-	if f.parsed == 0 {
-		number, err := strconv.ParseFloat(strings.TrimSpace(f.text), 64)
-		if f.number, f.parsed = number, given; err != nil {
-			f.parsed = absent
-		}
-	}
-	return f.parsed == given && float64(low) <= f.number && f.number <= float64(high)
-}
-
-func (e *evaluation) open(index uint32) bool {
-	if int(index) >= len(e.schedules) {
-		return e.router.schedule(index).open(e.At)
+// open reports whether the router's schedule with the index is open.
+func (e *evaluation) open(index int) bool {
+	if index >= len(e.schedules) {
+		return e.router.schedules[index].open(e.At)
 	}
 	if e.schedules[index] == 0 {
-		e.schedules[index] = -1
-		if e.router.schedule(index).open(e.At) {
-			e.schedules[index] = 1
+		e.schedules[index] = absent
+		if e.router.schedules[index].open(e.At) {
+			e.schedules[index] = present
 		}
 	}
-	return e.schedules[index] > 0
+	return e.schedules[index] == present
 }
 
 // now is the wall clock of the tracker.
@@ -264,19 +252,18 @@ func (c *condition) holds(e *evaluation) bool {
 		case !e.known():
 			return false
 		}
-		return slices.ContainsFunc(e.Customer.Tags, func(tag string) bool { return c.compares(e.router.tables, tag) }) != c.not
+		return slices.ContainsFunc(e.Customer.Tags, func(tag string) bool { return c.compares(tag) }) != c.not
 	default:
 		f := e.fact(c.slot)
 		switch {
 		case c.by == byPresence:
-			return (f.state == given) != c.not
+			return (f.state == present) != c.not
 		case f.state == absent:
 			return false
 		case c.by == byRange:
-			limits := c.ends(e)
-			return f.between(limits.low, limits.high) != c.not
+			return c.limits.contain(f.text) != c.not
 		}
-		return c.compares(e.router.tables, f.text) != c.not
+		return c.compares(f.text) != c.not
 	}
 }
 
@@ -287,35 +274,36 @@ func (c *condition) comparesClock(e *evaluation) bool {
 		return c.days>>now.weekday&1 == 1
 	case factTime:
 		minute := int64(now.minute)
-		limits := c.ends(e)
-		if limits.low < limits.high {
-			return limits.low <= minute && minute < limits.high
+		if c.limits.low < c.limits.high {
+			return c.limits.low <= minute && minute < c.limits.high
 		}
-		return limits.low <= minute || minute < limits.high
+		return c.limits.low <= minute || minute < c.limits.high
 	default:
-		date := int64(now.date.ordinal())
 		if c.by == byRange {
-			limits := c.ends(e)
-			return limits.low <= date && date <= limits.high
+			date := int64(now.date.ordinal())
+			return c.limits.low <= date && date <= c.limits.high
 		}
-		return slices.Contains(e.router.tables.rare[c.rare].dates, date)
+		return slices.Contains(c.many.dates, now.date)
 	}
 }
 
-// ends are those of the range of a condition that compares by one.
-func (c *condition) ends(e *evaluation) *limits { return &entries(e.router.tables, c.limits)[0] }
+// contain reports whether text is a number within the limits.
+func (l limits) contain(text string) bool {
+	number, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+	return err == nil && float64(l.low) <= number && number <= float64(l.high)
+}
 
-// compares compares one text with the words.
-func (c *condition) compares(t *tables, text string) bool {
+// compares reports whether text compares with one of the words.
+func (c *condition) compares(text string) bool {
 	switch c.by {
 	case bySet:
-		_, in := t.rare[c.rare].set[text]
+		_, in := c.many.set[text]
 		return in
 	case byPattern:
-		return t.rare[c.rare].pattern.MatchString(text)
+		return c.many.pattern.MatchString(text)
 	}
-	for _, w := range entries(t, c.words) {
-		switch word := t.text(w); c.by {
+	for _, word := range c.words {
+		switch c.by {
 		case byEquality:
 			if text == word {
 				return true
@@ -347,8 +335,7 @@ func within(value, low, high int64) bool {
 
 // why says in words why the condition does not hold.
 func (c *condition) why(e *evaluation) string {
-	t := e.router.tables
-	field, says := t.text(t.reasons[c.reason].field), t.text(t.reasons[c.reason].says)
+	field := c.text.field
 	var shown string
 	switch c.of {
 	case factWeekday:
@@ -373,7 +360,7 @@ func (c *condition) why(e *evaluation) string {
 	if c.not {
 		must = "must not"
 	}
-	return fmt.Sprintf("%s: %s, %s %s", field, shown, must, says)
+	return fmt.Sprintf("%s: %s, %s %s", field, shown, must, c.text.asks)
 }
 
 // absent says in words why the fact is not there.
@@ -423,8 +410,8 @@ func (c *compiler) condition(t *trackerCompiler, doc Condition, path string) (co
 		return condition{}, false
 	}
 	out := condition{of: of, by: comparisons[doc.Op], not: doc.Not, slot: t.slot(of, request)}
-	t.readsCaller = t.readsCaller || of.ofCaller()
-	t.readsCustomer = t.readsCustomer || of.ofCustomer()
+	t.router.readsCaller = t.router.readsCaller || of.ofCaller()
+	t.router.readsCustomer = t.router.readsCustomer || of.ofCustomer()
 	values, ok := c.values(doc, path)
 	if !ok {
 		return condition{}, false
@@ -434,7 +421,7 @@ func (c *compiler) condition(t *trackerCompiler, doc Condition, path string) (co
 	}
 	before := len(c.Problems)
 	c.compareWith(t, &out, doc.Op, values, path)
-	out.reason = add(&c.reasons, reason{c.ofMany(doc.Field), c.ofMany(says(doc.Op, values))}).from
+	out.text = &conditionText{field: doc.Field, asks: asks(doc.Op, values)}
 	return out, len(c.Problems) == before
 }
 
@@ -465,8 +452,8 @@ func (c *compiler) values(doc Condition, path string) ([]Value, bool) {
 	return nil, false
 }
 
-// says is what the condition asks of its fact, after "must" or "must not".
-func says(op Op, values []Value) string {
+// asks returns what the condition asks of its fact, to follow "must" or "must not".
+func asks(op Op, values []Value) string {
 	words := make([]string, len(values))
 	for i, v := range values {
 		words[i] = v.Text
@@ -493,17 +480,17 @@ func says(op Op, values []Value) string {
 }
 
 // slot is where evaluations find a fact that is compared as text.
-func (t *trackerCompiler) slot(of fact, request string) uint32 {
+func (t *trackerCompiler) slot(of fact, request string) int32 {
 	if of != factRequest {
-		return uint32(max(slices.Index(slots[:], of), 0)) // 0: it is not compared as text
+		return int32(max(slices.Index(slots[:], of), 0)) // 0: it is not compared as text
 	}
 	i, known := t.requestAt[request]
 	if !known {
-		i = len(t.requests)
+		i = len(t.router.requests)
 		t.requestAt[request] = i
-		t.requests = append(t.requests, t.ofMany(request))
+		t.router.requests = append(t.router.requests, request)
 	}
-	return uint32(len(slots) + i)
+	return int32(len(slots) + i)
 }
 
 // compareWith brings the values into the form of the fact.
@@ -517,7 +504,7 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values
 		if err == nil {
 			var pattern *regexp.Regexp
 			pattern, err = regexp.Compile(`^(?:` + values[0].Text + `)$`)
-			out.rare = add(&c.rare, rareValues{pattern: pattern}).from
+			out.many = &many{pattern: pattern}
 		}
 		if err != nil {
 			c.Errorf(path, "%q is no regular expression: %s", problem.Clip(values[0].Text), problem.Clip(err.Error()))
@@ -527,8 +514,8 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values
 		c.between(out, values, path)
 		return
 	}
-	var words []string
-	var dates []int64
+	first := len(t.words)
+	var dates []Date
 	for _, v := range values {
 		if v.Text == "" && c.incomplete(path) {
 			continue // it could not be read or resolved, and matches nothing
@@ -548,22 +535,23 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values
 			out.days |= 1 << day
 		case factDate:
 			date, _ := ParseDate(text)
-			dates = append(dates, int64(date.ordinal()))
+			dates = append(dates, date)
 		default:
-			words = append(words, text)
+			t.words = append(t.words, text)
 		}
 	}
+	words := t.words[first:len(t.words):len(t.words)]
 	switch {
 	case dates != nil:
-		out.rare = add(&c.rare, rareValues{dates: dates}).from
+		out.many = &many{dates: dates}
 	case out.by == byEquality && len(words) > manyWords:
 		set := make(map[string]struct{}, len(words))
 		for _, w := range words {
 			set[w] = struct{}{}
 		}
-		out.by, out.rare = bySet, add(&c.rare, rareValues{set: set}).from
+		out.by, out.many = bySet, &many{set: set}
 	default:
-		out.words = c.list(words)
+		out.words = words
 	}
 }
 
@@ -661,7 +649,7 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 			out.days |= 1 << day
 		}
 	}
-	out.limits = put(c.writer, []limits{{low, high}})
+	out.limits = limits{low, high}
 }
 
 func joined[T ~string](words []T) string {

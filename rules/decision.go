@@ -62,3 +62,28 @@ type Customer struct {
 	Tags       []string
 	Unknown    string // why nobody knows, such as an answer that came too late; the rest is nothing then
 }
+
+// Decision is where a call goes. Its slices belong to the Set and must not be
+// changed.
+type Decision struct {
+	Route     string
+	Rules     []Rule // never nil
+	Voicemail bool
+	Flags     []string
+	Campaign  string // of the DID
+	Index     int    // of the route in its tracker, from 0
+	Rotating  bool   // the route rings its numbers in turn: see Turn
+
+	twice []Rule
+}
+
+// Turn returns the decision of a rotating route for the nth call that it takes,
+// counted from 0: each call starts one number further. Other decisions do not
+// change.
+func (d Decision) Turn(n uint64) Decision {
+	if each := len(d.twice) / 2; each > 0 {
+		first := int(n % uint64(each))
+		d.Rules = d.twice[first : first+each : first+each]
+	}
+	return d
+}
