@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"calltracker/phone"
 	"calltracker/problem"
 	"calltracker/storage"
 	"calltracker/ziwo"
@@ -22,59 +21,51 @@ type callReader interface {
 
 // Calls reads stored calls.
 type Calls struct {
+	CallsOptions
+}
+
+// CallsOptions are what Calls is made from. All fields are required.
+type CallsOptions struct {
 	Store          callReader
 	Config         *ConfigController
 	LookupExpected func(storage.Call) bool // reports whether a call without a lookup will get one; nil means never
 }
 
+// NewCalls returns Calls.
+func NewCalls(o CallsOptions) *Calls { return &Calls{CallsOptions: o} }
+
 // CallView is a stored call. Unknown times are null.
 type CallView struct {
-	ID            string         `json:"id"`
-	ContactCenter string         `json:"contactCenter"`
-	Tracker       string         `json:"tracker" example:"sales"`
-	CallID        string         `json:"callID"`
-	Direction     string         `json:"direction" example:"inbound"`
-	DID           string         `json:"did" example:"+97161234567"`
-	RawDID        string         `json:"rawDid" example:"061234567"`
-	Caller        string         `json:"caller" example:"+971501234567"`
-	RawCaller     string         `json:"rawCaller" example:"0501234567"`
-	CallerName    string         `json:"callerName"`
-	StartedAt     *time.Time     `json:"startedAt" format:"date-time" extensions:"x-nullable"`
-	AnsweredAt    *time.Time     `json:"answeredAt" format:"date-time" extensions:"x-nullable"`
-	EndedAt       *time.Time     `json:"endedAt" format:"date-time" extensions:"x-nullable"`
-	Duration      int            `json:"duration"` // seconds, including ringing
-	RingTime      int            `json:"ringTime"` // seconds
-	TalkTime      int            `json:"talkTime"` // seconds
-	HoldTime      int            `json:"holdTime"` // seconds
-	Result        string         `json:"result" enums:"answered,missed,voicemail,busy,failed,cancelled,unreadable"`
-	HangupCause   string         `json:"hangupCause"`
-	HangupBy      string         `json:"hangupBy"`
-	Agent         string         `json:"agent"`
-	Position      string         `json:"position"`
-	RecordingFile string         `json:"recordingFile"`
-	Campaign      string         `json:"campaign"`
-	Route         string         `json:"route"`
-	Decision      string         `json:"decision"` // ID of the decision that the call followed
-	Flags         []string       `json:"flags"`    // irregularities in the record
-	ReceivedAt    time.Time      `json:"receivedAt" format:"date-time"`
-	Customers     []CustomerView `json:"customers"`
-	Enrichment    Enrichment     `json:"enrichment"`
-}
-
-// CustomerView is a customer who matches the call.
-type CustomerView struct {
-	Connection string `json:"connection"`
-	ID         string `json:"id"`
-	Name       string `json:"name"`
-	URL        string `json:"url"`
-	MatchedBy  string `json:"matchedBy"`
-}
-
-// Enrichment is the state of the customer lookup for a call.
-type Enrichment struct {
-	State    string `json:"state" enums:"pending,found,none,failed"`
-	Attempts int    `json:"attempts"`
-	Error    string `json:"error"`
+	ID            string             `json:"id"`
+	ContactCenter string             `json:"contactCenter"`
+	Tracker       string             `json:"tracker" example:"sales"`
+	CallID        string             `json:"callID"`
+	Direction     string             `json:"direction" example:"inbound"`
+	DID           string             `json:"did" example:"+97161234567"`
+	RawDID        string             `json:"rawDid" example:"061234567"`
+	Caller        string             `json:"caller" example:"+971501234567"`
+	RawCaller     string             `json:"rawCaller" example:"0501234567"`
+	CallerName    string             `json:"callerName"`
+	StartedAt     *time.Time         `json:"startedAt" format:"date-time" extensions:"x-nullable"`
+	AnsweredAt    *time.Time         `json:"answeredAt" format:"date-time" extensions:"x-nullable"`
+	EndedAt       *time.Time         `json:"endedAt" format:"date-time" extensions:"x-nullable"`
+	Duration      int                `json:"duration"` // seconds, including ringing
+	RingTime      int                `json:"ringTime"` // seconds
+	TalkTime      int                `json:"talkTime"` // seconds
+	HoldTime      int                `json:"holdTime"` // seconds
+	Result        string             `json:"result" enums:"answered,missed,voicemail,busy,failed,cancelled,unreadable"`
+	HangupCause   string             `json:"hangupCause"`
+	HangupBy      string             `json:"hangupBy"`
+	Agent         string             `json:"agent"`
+	Position      string             `json:"position"`
+	RecordingFile string             `json:"recordingFile"`
+	Campaign      string             `json:"campaign"`
+	Route         string             `json:"route"`
+	Decision      string             `json:"decision"` // ID of the decision that the call followed
+	Flags         []string           `json:"flags"`    // irregularities in the record
+	ReceivedAt    time.Time          `json:"receivedAt" format:"date-time"`
+	Customers     []storage.Customer `json:"customers"`
+	Enrichment    storage.Enrichment `json:"enrichment"`
 }
 
 // CallList is a page of calls, newest first.
@@ -219,54 +210,25 @@ func (h *Calls) filter(q CallQuery) (f storage.CallFilter, err error) {
 		return f, problem.Errorf("to", "must be after from")
 	}
 	f = storage.CallFilter{
-		From: q.From, To: q.To, Tracker: q.Tracker, DIDs: h.spellings(q.DID), Callers: h.spellings(q.Caller),
+		From: q.From, To: q.To, Tracker: q.Tracker, DIDs: h.Config.NumberForms(q.DID), Callers: h.Config.NumberForms(q.Caller),
 		Result: storage.Result(q.Result), Campaign: q.Campaign, Customer: q.Customer,
 	}
 	return f, nil
-}
-
-// spellings returns the stored forms that the text of a number can mean: the form
-// without a region, and the form for each region of the active configuration.
-func (h *Calls) spellings(number string) []string { return numberSpellings(h.Config, number) }
-
-func numberSpellings(config *ConfigController, number string) []string {
-	if number == "" {
-		return nil
-	}
-	out := []string{phone.Parse(number, "").Key()}
-	if snapshot := config.Current(); snapshot != nil {
-		for _, region := range snapshot.Set.Regions() {
-			if key := phone.Parse(number, region).Key(); !slices.Contains(out, key) {
-				out = append(out, key)
-			}
-		}
-	}
-	return out
 }
 
 func (h *Calls) view(c storage.Call) CallView {
 	out := CallView{
 		ID: c.ID, ContactCenter: c.ContactCenter, Tracker: c.Tracker, CallID: c.CallID, Direction: c.Direction,
 		DID: c.DID, RawDID: c.RawDID, Caller: c.Caller, RawCaller: c.RawCaller, CallerName: c.CallerName,
-		StartedAt: instant(c.StartedAt), AnsweredAt: instant(c.AnsweredAt), EndedAt: instant(c.EndedAt),
+		StartedAt: storage.OptionalTime(c.StartedAt), AnsweredAt: storage.OptionalTime(c.AnsweredAt), EndedAt: storage.OptionalTime(c.EndedAt),
 		Duration: c.Duration, RingTime: c.RingTime, TalkTime: c.TalkTime, HoldTime: c.HoldTime,
 		Result: string(c.Result), HangupCause: c.HangupCause, HangupBy: c.HangupBy,
 		Agent: c.Agent, Position: c.Position, RecordingFile: c.RecordingFile, Campaign: c.Campaign,
 		Route: c.Route, Decision: c.Decision, Flags: append([]string{}, c.Flags...), ReceivedAt: c.ReceivedAt,
-		Customers: make([]CustomerView, len(c.Customers)), Enrichment: viewEnrichment(c.Enrichment),
-	}
-	for i, customer := range c.Customers {
-		out.Customers[i] = CustomerView(customer)
+		Customers: append([]storage.Customer{}, c.Customers...), Enrichment: c.Enrichment.Shown(),
 	}
 	if c.Enrichment.State == "" && h.LookupExpected != nil && h.LookupExpected(c) {
-		out.Enrichment.State = string(storage.EnrichmentPending)
+		out.Enrichment.State = storage.EnrichmentPending
 	}
 	return out
-}
-
-func instant(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
 }

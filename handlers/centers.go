@@ -20,11 +20,15 @@ var ErrNoContactCenter = errors.New("unknown contact center, or no credentials c
 // configuration. A client is reused until its settings change, so that all callers
 // share its token, rate limit, and connections. It is safe for concurrent use.
 type ZiwoClients struct {
-	Config *ConfigController
+	config *ConfigController
 
 	mu      sync.Mutex
 	clients map[string]ziwoClient
 }
+
+// NewZiwoClients returns the clients of the contact centers in the active
+// configuration.
+func NewZiwoClients(config *ConfigController) *ZiwoClients { return &ZiwoClients{config: config} }
 
 type ziwoClient struct {
 	options ziwo.ClientOptions
@@ -49,7 +53,7 @@ func hasLogin(c config.ContactCenter) bool {
 
 // Names returns the sorted names of the contact centers that have credentials.
 func (c *ZiwoClients) Names() []string {
-	snapshot := c.Config.Current()
+	snapshot := c.config.Current()
 	if snapshot == nil {
 		return nil
 	}
@@ -66,7 +70,7 @@ func (c *ZiwoClients) Names() []string {
 // Client returns the client of a contact center. Errors: ErrNoConfig,
 // ErrNoContactCenter.
 func (c *ZiwoClients) Client(name string) (*ziwo.Client, error) {
-	snapshot := c.Config.Current()
+	snapshot := c.config.Current()
 	if snapshot == nil {
 		return nil, ErrNoConfig
 	}

@@ -27,11 +27,19 @@ var ccLogin = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._@-]{0,63}$`)
 
 // ClickToCall rings an agent and then calls a customer.
 type ClickToCall struct {
+	ClickToCallOptions
+}
+
+// ClickToCallOptions are what a ClickToCall is made from. All fields are required.
+type ClickToCallOptions struct {
 	Config  *ConfigController
 	Clients *ZiwoClients
 	Numbers *Numbers
 	Logger  *slog.Logger
 }
+
+// NewClickToCall returns a ClickToCall.
+func NewClickToCall(o ClickToCallOptions) *ClickToCall { return &ClickToCall{ClickToCallOptions: o} }
 
 // ClickToCallInput is the body of POST /api/v1/calls.
 type ClickToCallInput struct {
@@ -88,7 +96,7 @@ func (e *ContactCenterError) Error() string {
 //	@Security	Bearer
 //	@Router			/api/v1/calls [post]
 func (h *ClickToCall) Call(ctx context.Context, in ClickToCallInput) (ClickToCallView, error) {
-	if err := validateInput(in); err != nil {
+	if err := Validate(in); err != nil {
 		return ClickToCallView{}, err
 	}
 	snapshot := h.Config.Current()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"calltracker/config"
+	"calltracker/phone"
 	"calltracker/problem"
 	"calltracker/rules"
 	"calltracker/storage"
@@ -43,6 +45,15 @@ type lastGoodStore interface {
 	Load() (LastGood, error) // storage.ErrNotFound if nothing was saved
 }
 
+// connectionOpener opens the CRM accounts of a document.
+type connectionOpener interface {
+	// Drivers returns the drivers that connections are validated against.
+	Drivers() []config.Driver
+	// Prepare opens the accounts of a document without using them yet. It returns
+	// the function that puts them into use, and the accounts that cannot be opened.
+	Prepare(doc *config.Document) (activate func(), problems problem.List)
+}
+
 // Snapshot is an immutable, compiled configuration.
 type Snapshot struct {
 	Version  storage.ConfigVersion
@@ -64,6 +75,16 @@ func newSnapshot(version storage.ConfigVersion, doc *config.Document, set *rules
 // ConfigController owns the active configuration. Reading it never blocks. Changes
 // are serialized, and an invalid document changes nothing.
 type ConfigController struct {
+	ConfigControllerOptions
+
+	mu      sync.Mutex
+	current atomic.Pointer[Snapshot]
+	secrets map[string][]byte // sealed secrets that current was compiled with; guarded by mu
+	pending atomic.Pointer[PendingVersion]
+}
+
+// ConfigControllerOptions are what a ConfigController is made from. All fields are required unless their comment says otherwise.
+type ConfigControllerOptions struct {
 	Store    configStore
 	Vault    *Vault
 	LastGood lastGoodStore
@@ -73,12 +94,13 @@ type ConfigController struct {
 
 	PollInterval time.Duration // polling interval of Follow; 0 means the default
 
-	Connections *Connections // nil leaves the connections of the document unopened
+	Connections connectionOpener
+	Test        func(*config.Document, *rules.Set) problem.List // runs the tests of a document and returns the failures
+}
 
-	mu      sync.Mutex
-	current atomic.Pointer[Snapshot]
-	secrets map[string][]byte // sealed secrets that current was compiled with; guarded by mu
-	pending atomic.Pointer[PendingVersion]
+// NewConfigController returns a ConfigController.
+func NewConfigController(o ConfigControllerOptions) *ConfigController {
+	return &ConfigController{ConfigControllerOptions: o}
 }
 
 // Current returns the active configuration, or nil if there is none yet.
@@ -141,14 +163,14 @@ func (c *ConfigController) apply(ctx context.Context, in ConfigInput) (ApplyResu
 	if err != nil {
 		return ApplyResult{}, err
 	}
-	doc, set, problems := config.Load([]byte(in.Document), in.Format, c.resolver(secrets, false), c.Connections.drivers()...)
+	doc, set, problems := config.Load([]byte(in.Document), in.Format, c.resolver(secrets, false), c.Connections.Drivers()...)
 	if set == nil {
 		return ApplyResult{}, &problem.Invalid{Problems: problems.Errors()}
 	}
-	if failed := failedTests(doc, set); len(failed) > 0 {
+	if failed := c.Test(doc, set); len(failed) > 0 {
 		return ApplyResult{}, &problem.Invalid{Problems: failed}
 	}
-	connections, failed := c.Connections.prepare(doc)
+	activate, failed := c.Connections.Prepare(doc)
 	if len(failed) > 0 {
 		return ApplyResult{}, &problem.Invalid{Problems: failed}
 	}
@@ -180,7 +202,7 @@ func (c *ConfigController) apply(ctx context.Context, in ConfigInput) (ApplyResu
 		return ApplyResult{}, fmt.Errorf("store configuration: %w", err)
 	}
 	c.swap(newSnapshot(stored, doc, set, problems.Warnings()), secrets)
-	c.Connections.use(connections)
+	activate()
 	out.Version = stored.Version
 	return out, nil
 }
@@ -263,11 +285,11 @@ func (c *ConfigController) activate(version storage.ConfigVersion, secrets map[s
 		c.secrets = secrets
 	}
 	// Calls are answered even if a CRM connection cannot be opened.
-	connections, failed := c.Connections.prepare(doc)
+	activate, failed := c.Connections.Prepare(doc)
 	for _, p := range failed {
 		c.Logger.LogAttrs(context.Background(), slog.LevelError, "connection misconfigured", slog.String("path", p.Path), slog.String("reason", p.Message))
 	}
-	c.Connections.use(connections)
+	activate()
 	for _, p := range problems.Warnings() {
 		c.Logger.LogAttrs(context.Background(), slog.LevelWarn, "configuration warning",
 			slog.String("path", p.Path), slog.Int("line", p.Line), slog.String("warning", p.Message))
@@ -482,4 +504,28 @@ func (c *ConfigController) Restore(ctx context.Context, n int64, author string) 
 		Document: v.Document, Format: config.Format(v.Format), Author: author,
 		Comment: fmt.Sprintf("restore of version %d", n), IfMatch: "*",
 	})
+}
+
+// NumberForms returns the stored forms that the text of a number can mean: the
+// form without a region, and the form for each region of the active
+// configuration. It returns nil for an empty text.
+func (c *ConfigController) NumberForms(number string) []string {
+	if number == "" {
+		return nil
+	}
+	forms := []string{phone.Parse(number, "").Key()}
+	if snapshot := c.Current(); snapshot != nil {
+		for _, region := range snapshot.Set.Regions() {
+			if key := phone.Parse(number, region).Key(); !slices.Contains(forms, key) {
+				forms = append(forms, key)
+			}
+		}
+	}
+	return forms
+}
+
+// HasLastGood reports whether a last good configuration was saved.
+func (c *ConfigController) HasLastGood() bool {
+	_, err := c.LastGood.Load()
+	return err == nil
 }

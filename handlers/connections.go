@@ -23,32 +23,36 @@ import (
 // Connections opens the CRM accounts of the active configuration. An account stays
 // open across configuration changes that do not change its settings.
 type Connections struct {
-	Drivers   []crm.Driver
-	Directory *crm.Directory
-	Transport http.RoundTripper // nil means http.DefaultTransport
-	Config    *ConfigController // provides the region for parsing numbers
+	ConnectionsOptions
 
 	mu      sync.Mutex
 	current connectionSet
 }
 
+// ConnectionsOptions are what Connections is made from. All fields are required unless their comment says otherwise.
+type ConnectionsOptions struct {
+	CRMs      []crm.Driver
+	Directory *crm.Directory
+	Transport http.RoundTripper // nil means http.DefaultTransport
+	Now       func() time.Time
+}
+
+// NewConnections returns Connections.
+func NewConnections(o ConnectionsOptions) *Connections { return &Connections{ConnectionsOptions: o} }
+
 // connectionSet holds the accounts of one document.
 type connectionSet struct {
 	open   []*crm.Connection
 	failed map[string]ConnectionView // accounts that cannot be opened
+	region string                    // of the trackers, if they share one
 }
 
-// drivers returns the drivers that the configuration is validated against.
-func (h *Connections) drivers() []config.Driver {
-	if h == nil {
-		return nil
-	}
-	return RuleDrivers(h.Drivers)
-}
+// Drivers returns the drivers that a document is validated against.
+func (h *Connections) Drivers() []config.Driver { return ConfigDrivers(h.CRMs) }
 
-// RuleDrivers converts CRM drivers to the form that package rules validates the
+// ConfigDrivers converts CRM drivers to the form that package config validates the
 // settings of connections against.
-func RuleDrivers(drivers []crm.Driver) []config.Driver {
+func ConfigDrivers(drivers []crm.Driver) []config.Driver {
 	out := make([]config.Driver, len(drivers))
 	for i, d := range drivers {
 		out[i] = config.Driver{Name: d.Name, Check: func(settings map[string]string) []config.SettingProblem {
@@ -63,13 +67,11 @@ func RuleDrivers(drivers []crm.Driver) []config.Driver {
 	return out
 }
 
-// prepare opens the accounts of a document without using them yet. It returns an
-// error for each account that cannot be opened.
-func (h *Connections) prepare(doc *config.Document) (connectionSet, problem.List) {
-	out := connectionSet{failed: map[string]ConnectionView{}}
-	if h == nil || len(h.Drivers) == 0 { // connections are not opened
-		return out, nil
-	}
+// Prepare opens the accounts of a document without using them yet. It returns the
+// function that puts them into use, and an error for each account that cannot be
+// opened.
+func (h *Connections) Prepare(doc *config.Document) (activate func(), problems problem.List) {
+	out := connectionSet{failed: map[string]ConnectionView{}, region: sharedRegion(doc)}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var failed problem.List
@@ -84,23 +86,38 @@ func (h *Connections) prepare(doc *config.Document) (connectionSet, problem.List
 			failed = append(failed, problem.Problem{Path: "connections." + name, Message: err.Error()})
 			out.failed[name] = ConnectionView{
 				Name: name, Label: c.Label, Driver: c.Driver, State: "misconfigured", Breaker: "closed", Budgets: []BudgetView{},
-				LastError: &ConnectionError{At: h.Config.Now().UTC(), Kind: "misconfigured", Message: err.Error()},
+				LastError: &ConnectionError{At: h.Now().UTC(), Kind: "misconfigured", Message: err.Error()},
 			}
 			continue
 		}
 		out.open = append(out.open, opened)
 	}
-	return out, failed
+	return func() { h.use(out) }, failed
+}
+
+// sharedRegion returns the region of the trackers if all have the same one.
+func sharedRegion(doc *config.Document) string {
+	shared := ""
+	for _, tracker := range doc.Trackers {
+		switch {
+		case tracker.Region == "":
+		case shared == "":
+			shared = tracker.Region
+		case shared != tracker.Region:
+			return ""
+		}
+	}
+	return shared
 }
 
 func (h *Connections) openConnection(name string, c config.Connection, settings integration.Settings) (*crm.Connection, error) {
-	i := slices.IndexFunc(h.Drivers, func(d crm.Driver) bool { return d.Name == c.Driver })
+	i := slices.IndexFunc(h.CRMs, func(d crm.Driver) bool { return d.Name == c.Driver })
 	if i < 0 {
 		return nil, fmt.Errorf("unknown driver %q", problem.Clip(c.Driver))
 	}
-	complete, problems := h.Drivers[i].CheckSettings(settings)
+	complete, problems := h.CRMs[i].CheckSettings(settings)
 	if len(problems) > 0 {
-		return nil, fmt.Errorf("%s", problems[0].Message) // package rules has already reported all problems with their positions
+		return nil, fmt.Errorf("%s", problems[0].Message) // package config has already reported all problems with their positions
 	}
 	text, err := json.Marshal([]any{c.Driver, c.Label, complete})
 	if err != nil {
@@ -113,14 +130,11 @@ func (h *Connections) openConnection(name string, c config.Connection, settings 
 			return open, nil
 		}
 	}
-	return crm.Open(name, c.Label, fingerprint, h.Drivers[i], complete, h.Transport)
+	return crm.Open(name, c.Label, fingerprint, h.CRMs[i], complete, h.Transport)
 }
 
 // use replaces the accounts in use with prepared ones.
 func (h *Connections) use(prepared connectionSet) {
-	if h == nil {
-		return
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.current = prepared
@@ -194,7 +208,7 @@ func (h *Connections) List(ctx context.Context) (ConnectionList, error) {
 func viewConnection(s crm.Status) ConnectionView {
 	out := ConnectionView{
 		Name: s.Name, Label: s.Label, Driver: s.Driver, State: "ok", Breaker: "closed", Budgets: []BudgetView{},
-		LookupsUnderWay: s.PendingLookups, LastSuccess: instant(s.LastSuccess.UTC()), LastError: viewFailure(s.LastError),
+		LookupsUnderWay: s.PendingLookups, LastSuccess: storage.OptionalTime(s.LastSuccess.UTC()), LastError: viewFailure(s.LastError),
 	}
 	exhausted := false
 	for _, b := range s.Budgets {
@@ -231,13 +245,13 @@ type ConnectionTestInput struct {
 
 // ConnectionTest is the result of testing a connection.
 type ConnectionTest struct {
-	OK           bool             `json:"ok"`
-	Check        *ConnectionError `json:"check" extensions:"x-nullable"`                     // error of the credentials check; null if it succeeded or the driver has none
-	State        string           `json:"state" enums:"found,many,none,skipped,unavailable"` // result of the lookup
-	Customers    []CustomerView   `json:"customers"`
-	SearchURL    string           `json:"searchUrl"`
-	Error        *ConnectionError `json:"error" extensions:"x-nullable"` // error of the lookup
-	Milliseconds int              `json:"milliseconds"`
+	OK           bool               `json:"ok"`
+	Check        *ConnectionError   `json:"check" extensions:"x-nullable"`                     // error of the credentials check; null if it succeeded or the driver has none
+	State        string             `json:"state" enums:"found,many,none,skipped,unavailable"` // result of the lookup
+	Customers    []storage.Customer `json:"customers"`
+	SearchURL    string             `json:"searchUrl"`
+	Error        *ConnectionError   `json:"error" extensions:"x-nullable"` // error of the lookup
+	Milliseconds int                `json:"milliseconds"`
 }
 
 // Test sends requests to an account, regardless of its cached results and state. It
@@ -261,13 +275,13 @@ type ConnectionTest struct {
 //	@Security		Bearer
 //	@Router			/api/v1/connections/{name}/test [post]
 func (h *Connections) Test(ctx context.Context, name string, in ConnectionTestInput) (ConnectionTest, error) {
-	if err := validateInput(in); err != nil {
+	if err := Validate(in); err != nil {
 		return ConnectionTest{}, err
 	}
 	h.mu.Lock()
 	failed, hasFailed := h.current.failed[name]
 	h.mu.Unlock()
-	out := ConnectionTest{Customers: []CustomerView{}}
+	out := ConnectionTest{Customers: []storage.Customer{}}
 	if hasFailed {
 		out.State, out.Check = string(crm.Unknown), failed.LastError
 		return out, nil
@@ -276,15 +290,15 @@ func (h *Connections) Test(ctx context.Context, name string, in ConnectionTestIn
 	if in.Number != "" && number.E164 == "" {
 		return ConnectionTest{}, problem.Errorf("number", "is not a valid phone number; use a format such as +971501234567")
 	}
-	start := h.Config.Now()
+	start := h.Now()
 	check, answer, ok := h.Directory.Test(ctx, name, number)
 	if !ok {
 		return ConnectionTest{}, fmt.Errorf("connection %q: %w", problem.Clip(name), storage.ErrNotFound)
 	}
-	now := h.Config.Now()
+	now := h.Now()
 	out.State, out.SearchURL, out.Milliseconds = string(answer.State), answer.SearchURL, int(now.Sub(start).Milliseconds())
 	for _, c := range answer.Customers {
-		out.Customers = append(out.Customers, viewCustomer(name, c))
+		out.Customers = append(out.Customers, storage.Customer{Connection: name, ID: c.ID, Name: c.Name, URL: c.URL, MatchedBy: c.MatchedBy})
 	}
 	if check != nil {
 		out.Check = viewFailure(&crm.Failure{At: now, Err: check})
@@ -298,15 +312,7 @@ func (h *Connections) Test(ctx context.Context, name string, in ConnectionTestIn
 
 // parseNumber parses a number for the region of the trackers, if they share one.
 func (h *Connections) parseNumber(text string) phone.Number {
-	region := ""
-	if snapshot := h.Config.Current(); snapshot != nil {
-		if regions := snapshot.Set.Regions(); len(regions) == 1 {
-			region = regions[0]
-		}
-	}
-	return phone.Parse(text, region)
-}
-
-func viewCustomer(connection string, c crm.Customer) CustomerView {
-	return CustomerView{Connection: connection, ID: c.ID, Name: c.Name, URL: c.URL, MatchedBy: c.MatchedBy}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return phone.Parse(text, h.current.region)
 }

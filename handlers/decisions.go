@@ -18,9 +18,17 @@ type decisionReader interface {
 
 // Decisions reads the stored decisions on start calls.
 type Decisions struct {
+	DecisionsOptions
+}
+
+// DecisionsOptions are what Decisions is made from. All fields are required.
+type DecisionsOptions struct {
 	Store  decisionReader
 	Config *ConfigController
 }
+
+// NewDecisions returns Decisions.
+func NewDecisions(o DecisionsOptions) *Decisions { return &Decisions{DecisionsOptions: o} }
 
 // DecisionView is a stored decision.
 type DecisionView struct {
@@ -83,7 +91,7 @@ func (h *Decisions) List(ctx context.Context, q DecisionQuery, page storage.Page
 	}
 	decisions, next, err := h.Store.Decisions(ctx, storage.DecisionFilter{
 		From: q.From, To: q.To, Tracker: q.Tracker, Route: q.Route,
-		DIDs: numberSpellings(h.Config, q.DID), Callers: numberSpellings(h.Config, q.Caller),
+		DIDs: h.Config.NumberForms(q.DID), Callers: h.Config.NumberForms(q.Caller),
 	}, page)
 	if err != nil {
 		return DecisionList{}, fmt.Errorf("list decisions: %w", err)

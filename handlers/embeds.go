@@ -41,12 +41,20 @@ const (
 // compressed once per configuration version and once per schedule change, and is
 // then served from memory. Embeds is safe for concurrent use.
 type Embeds struct {
-	Config    *ConfigController
-	PublicURL string // base URL for scripts that cannot determine their origin
-	Now       func() time.Time
+	EmbedsOptions
 
 	cache atomic.Pointer[embedCache]
 }
+
+// EmbedsOptions are what Embeds is made from. All fields are required.
+type EmbedsOptions struct {
+	Config    *ConfigController
+	PublicURL string // base URL for scripts that cannot determine their origin
+	Now       func() time.Time
+}
+
+// NewEmbeds returns Embeds.
+func NewEmbeds(o EmbedsOptions) *Embeds { return &Embeds{EmbedsOptions: o} }
 
 // embedCache holds the assets built from a snapshot.
 type embedCache struct {

@@ -37,6 +37,7 @@ type LookupWorker struct {
 const (
 	maxLookups         = 16               // concurrent lookups
 	lookupLease        = 2 * time.Minute  // longer than lookupTimeout
+	lookupSaveTimeout  = 2 * time.Second  // for storing results
 	lookupTimeout      = 40 * time.Second // mostly spent waiting for request budgets
 	lookupInterval     = time.Second      // delay until a new call is looked up
 	lookupIdleInterval = 5 * time.Second  // without connections or without a database
@@ -109,7 +110,7 @@ func (h *LookupWorker) processBatch(ctx context.Context, scan *scanState) time.D
 	}
 	workers.Wait()
 	// Store the results even if ctx has ended.
-	saveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	saveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupSaveTimeout)
 	defer cancel()
 	if _, err := h.Store.SettleLookups(saveCtx, outcomes); err != nil { // the lookups are repeated when their lease expires
 		return h.storeFailed(ctx, err)
@@ -185,22 +186,22 @@ func (h *LookupWorker) lookUp(ctx context.Context, l storage.Lookup) (outcome st
 //	@Tags			calls
 //	@Produce		json
 //	@Param			id	path		string	true	"Call ID"
-//	@Success		202	{object}	Enrichment
+//	@Success		202	{object}	storage.Enrichment
 //	@Failure		401	{object}	Problem
 //	@Failure		404	{object}	Problem
 //	@Failure		422	{object}	Problem
 //	@Failure		503	{object}	Problem
 //	@Security		Bearer
 //	@Router			/api/v1/calls/{id}/enrich [post]
-func (h *LookupWorker) Enrich(ctx context.Context, id string) (Enrichment, error) {
+func (h *LookupWorker) Enrich(ctx context.Context, id string) (storage.Enrichment, error) {
 	state, err := h.Store.RequestLookup(ctx, id, h.Now().UTC())
 	if err != nil {
-		return Enrichment{}, fmt.Errorf("look up call %q: %w", problem.Clip(id), err)
+		return storage.Enrichment{}, fmt.Errorf("look up call %q: %w", problem.Clip(id), err)
 	}
 	if len(h.Directory.Names()) == 0 {
-		return Enrichment{}, problem.Errorf("connections", "no CRM connection is configured")
+		return storage.Enrichment{}, problem.Errorf("connections", "no CRM connection is configured")
 	}
-	return viewEnrichment(state), nil
+	return state.Shown(), nil
 }
 
 // LookupExpected reports whether a call without a lookup is recent enough to get
@@ -211,12 +212,4 @@ func (h *LookupWorker) LookupExpected(c storage.Call) bool {
 		number = c.DID
 	}
 	return strings.HasPrefix(number, "+") && h.Now().Sub(c.ReceivedAt) < slowScanWindow && len(h.Directory.Names()) > 0
-}
-
-func viewEnrichment(e storage.Enrichment) Enrichment {
-	out := Enrichment{State: string(e.State), Attempts: e.Attempts, Error: e.Error}
-	if e.State == "" {
-		out.State = string(storage.EnrichmentNone)
-	}
-	return out
 }

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"calltracker/storage"
 )
 
@@ -43,12 +45,10 @@ type reportSpool interface {
 // database is unavailable. Drain later moves spooled reports into the database.
 // It is safe for concurrent use.
 type Intake struct {
-	Store   reportStore
-	Spool   reportSpool
-	Metrics *Metrics
-	Now     func() time.Time
-	Logger  *slog.Logger
-	Wake    func() // called after a report that caused jobs is saved; may be nil
+	IntakeOptions
+
+	calls   *prometheus.CounterVec
+	reports *prometheus.CounterVec
 
 	circuit     circuit
 	spooled     atomic.Int64
@@ -59,6 +59,44 @@ type Intake struct {
 	// and its consecutive attempts.
 	attemptedSum [sha256.Size]byte
 	attempts     int
+}
+
+// IntakeOptions are what an Intake is made from. All fields are required.
+type IntakeOptions struct {
+	Store    reportStore
+	Spool    reportSpool
+	Wake     func() // called after a report that caused jobs is saved
+	Now      func() time.Time
+	Logger   *slog.Logger
+	Registry prometheus.Registerer
+}
+
+// NewIntake returns an Intake and registers its metrics.
+func NewIntake(o IntakeOptions) *Intake {
+	in := &Intake{
+		IntakeOptions: o,
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "calltracker_calls_stored_total", Help: "Calls stored for the first time, by result.",
+		}, []string{"result"}),
+		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "calltracker_call_reports_total", Help: "Call reports received, by kind: first, revision (with new data), or repeat (without).",
+		}, []string{"kind"}),
+	}
+	o.Registry.MustRegister(in.calls, in.reports)
+	return in
+}
+
+// count counts a stored report.
+func (in *Intake) count(result storage.Result, saved storage.SaveResult) {
+	switch {
+	case saved.Created:
+		in.calls.WithLabelValues(string(result)).Inc()
+		in.reports.WithLabelValues("first").Inc()
+	case saved.Revised:
+		in.reports.WithLabelValues("revision").Inc()
+	default:
+		in.reports.WithLabelValues("repeat").Inc()
+	}
 }
 
 // Timeouts.
@@ -111,9 +149,9 @@ func (in *Intake) save(ctx context.Context, r storage.ReceivedCDR, timeout time.
 		}
 		return storage.SaveResult{}, err
 	}
-	in.Metrics.Stored(r.Call.Result, saved)
+	in.count(r.Call.Result, saved)
 	in.lastFailure.Store(0)
-	if in.Wake != nil && len(r.Jobs) > 0 && (saved.Created || saved.Revised) {
+	if len(r.Jobs) > 0 && (saved.Created || saved.Revised) {
 		in.Wake()
 	}
 	if took < saveTimeout {

@@ -90,9 +90,9 @@ func (s *fakeSpool) Append(_ context.Context, record []byte) error {
 
 func newIntake(log io.Writer) (*Intake, *fakeDatabase, *fakeSpool) {
 	d, s := &fakeDatabase{}, &fakeSpool{}
-	return &Intake{
-		Store: d, Spool: s, Metrics: NewMetrics(prometheus.NewRegistry()), Now: time.Now, Logger: slog.New(slog.NewTextHandler(log, nil)),
-	}, d, s
+	return NewIntake(IntakeOptions{
+		Store: d, Spool: s, Wake: func() {}, Registry: prometheus.NewRegistry(), Now: time.Now, Logger: slog.New(slog.NewTextHandler(log, nil)),
+	}), d, s
 }
 
 func reportOf(key string) storage.ReceivedCDR {

@@ -19,6 +19,7 @@ import (
 	"calltracker/config"
 	"calltracker/crm"
 	"calltracker/problem"
+	"calltracker/storage"
 	"calltracker/ziwo"
 )
 
@@ -30,15 +31,23 @@ type customerFinder interface {
 // Popup finds the CRM page that an agent's browser opens for a caller. It is safe for
 // concurrent use.
 type Popup struct {
+	PopupOptions
+
+	macs sync.Pool // hash.Hash values initialized with Key
+}
+
+// PopupOptions are what a Popup is made from. All fields are required.
+type PopupOptions struct {
 	Config    *ConfigController
 	Directory customerFinder
 	Keys      wrongKeys // counts wrong keys and tokens
 	Numbers   *Numbers
 	Key       []byte // token signing key, shared by all replicas
 	Now       func() time.Time
-
-	macs sync.Pool // hash.Hash values initialized with Key
 }
+
+// NewPopup returns a Popup.
+func NewPopup(o PopupOptions) *Popup { return &Popup{PopupOptions: o} }
 
 // UnknownSite reports a site that does not exist or has no pop-up.
 type UnknownSite struct{ Name string }
@@ -181,10 +190,10 @@ func (h *Popup) validToken(site, token string) bool {
 
 // CallerPage is the result of looking up a caller.
 type CallerPage struct {
-	Status    crm.State      `json:"status" enums:"found,many,none,skipped,unavailable"`
-	URL       string         `json:"url" example:"https://acme.zendesk.com/agent/users/7236"`
-	Number    string         `json:"number" example:"+971501234567"`
-	Customers []CustomerView `json:"customers"`
+	Status    crm.State          `json:"status" enums:"found,many,none,skipped,unavailable"`
+	URL       string             `json:"url" example:"https://acme.zendesk.com/agent/users/7236"`
+	Number    string             `json:"number" example:"+971501234567"`
+	Customers []storage.Customer `json:"customers"`
 
 	answers []crm.Answer
 }
@@ -263,9 +272,9 @@ func (h *Popup) Find(ctx context.Context, site AuthorizedSite, number string) (C
 	}
 	parsed := h.Numbers.Parse(number, site.region())
 	result := h.Directory.Find(ctx, crm.Query{Number: parsed, Connections: site.site.Popup.Connections})
-	out := CallerPage{Status: result.State, Number: cmp.Or(parsed.E164, parsed.Key()), Customers: make([]CustomerView, len(result.Customers)), answers: result.Answers}
+	out := CallerPage{Status: result.State, Number: cmp.Or(parsed.E164, parsed.Key()), Customers: make([]storage.Customer, len(result.Customers)), answers: result.Answers}
 	for i, c := range result.Customers {
-		out.Customers[i] = viewCustomer(c.Connection, c.Customer)
+		out.Customers[i] = storage.Customer{Connection: c.Connection, ID: c.ID, Name: c.Name, URL: c.URL, MatchedBy: c.MatchedBy}
 	}
 	out.URL = out.pageToOpen(site.site.Popup)
 	return out, nil

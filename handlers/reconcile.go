@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"calltracker/problem"
 	"calltracker/storage"
 	"calltracker/ziwo"
@@ -30,14 +32,11 @@ type reconciliationStore interface {
 // with the same identity, so a call from several sources is stored once. Create a
 // Reconciler with NewReconciler. It is safe for concurrent use.
 type Reconciler struct {
-	Clients  *ZiwoClients
-	Config   *ConfigController
-	Calls    *Recorder
-	Store    reconciliationStore
-	Metrics  *Metrics
-	Now      func() time.Time
-	Logger   *slog.Logger
-	Interval time.Duration // interval of scheduled reconciliations
+	ReconcilerOptions
+
+	runs       *prometheus.CounterVec
+	calls      *prometheus.CounterVec
+	reconciled *prometheus.GaugeVec
 
 	holder    string
 	running   chan struct{} // semaphore for one run at a time
@@ -45,10 +44,45 @@ type Reconciler struct {
 	lastDeep  map[string]time.Time // time of the last deep reconciliation, by contact center
 }
 
-// NewReconciler returns a Reconciler with the exported fields of r.
-func NewReconciler(r Reconciler) *Reconciler {
-	r.holder, r.running, r.startedAt, r.lastDeep = storage.NewID(), make(chan struct{}, 1), r.Now(), map[string]time.Time{}
-	return &r
+// ReconcilerOptions are what a Reconciler is made from. All fields are required.
+type ReconcilerOptions struct {
+	Clients  *ZiwoClients
+	Config   *ConfigController
+	Calls    *Recorder
+	Store    reconciliationStore
+	Registry prometheus.Registerer
+	Now      func() time.Time
+	Logger   *slog.Logger
+	Interval time.Duration // interval of scheduled reconciliations
+}
+
+// NewReconciler returns a Reconciler and registers its metrics.
+func NewReconciler(o ReconcilerOptions) *Reconciler {
+	r := &Reconciler{
+		ReconcilerOptions: o, holder: storage.NewID(), running: make(chan struct{}, 1), startedAt: o.Now(), lastDeep: map[string]time.Time{},
+	}
+	r.runs = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "calltracker_reconciliations_total", Help: "Comparisons with Ziwo's call history, by contact center and state.",
+	}, []string{"contact_center", "state"})
+	r.calls = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "calltracker_reconciled_calls_total", Help: "Calls that reconciliation backfilled, enriched, or found to differ, by contact center and kind.",
+	}, []string{"contact_center", "kind"})
+	r.reconciled = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "calltracker_reconciled_until_seconds", Help: "Unix time up to which calls are reconciled with Ziwo's history, by contact center.",
+	}, []string{"contact_center"})
+	r.Registry.MustRegister(r.runs, r.calls, r.reconciled)
+	return r
+}
+
+// count counts a finished reconciliation.
+func (r *Reconciler) count(done storage.Reconciliation) {
+	r.runs.WithLabelValues(done.ContactCenter, string(done.State)).Inc()
+	for kind, n := range map[string]int{"backfilled": done.Counts.Backfilled, "enriched": done.Counts.Enriched, "differing": done.Counts.Differing} {
+		r.calls.WithLabelValues(done.ContactCenter, kind).Add(float64(n))
+	}
+	if done.Trigger == storage.TriggerSchedule && !done.Reached.IsZero() {
+		r.reconciled.WithLabelValues(done.ContactCenter).Set(float64(done.Reached.Unix()))
+	}
 }
 
 // Time spans and limits. Ziwo's history is queried by start time and contains calls
@@ -205,7 +239,7 @@ func (r *Reconciler) run(ctx context.Context, name string, from, to time.Time, t
 	if ctx.Err() != nil && trigger == storage.TriggerSchedule { // shutdown; the next start continues
 		return c.out, ctx.Err()
 	}
-	r.Metrics.Reconciled(c.out)
+	r.count(c.out)
 	level := slog.LevelDebug
 	if c.out.Counts.Backfilled > 0 || c.out.Counts.Enriched > 0 || trigger == storage.TriggerRequest {
 		level = slog.LevelInfo
@@ -510,7 +544,7 @@ type ReconciliationList struct {
 func viewReconciliation(r storage.Reconciliation) ReconciliationView {
 	f := r.Counts
 	return ReconciliationView{
-		ID: r.ID, ContactCenter: r.ContactCenter, Trigger: string(r.Trigger), From: r.From, To: r.To, Reached: instant(r.Reached),
+		ID: r.ID, ContactCenter: r.ContactCenter, Trigger: string(r.Trigger), From: r.From, To: r.To, Reached: storage.OptionalTime(r.Reached),
 		StartedAt: r.StartedAt, EndedAt: r.EndedAt, State: string(r.State), Error: r.Error, Notes: append([]string{}, r.Notes...),
 		Requests: f.Requests, Found: f.Found, Present: f.Present, Backfilled: f.Backfilled, Enriched: f.Enriched, Differing: f.Differing,
 		Unreadable: f.Unreadable, Unended: f.Unended, Open: append([]string{}, f.Open...),
@@ -565,7 +599,7 @@ func (r *Reconciler) List(ctx context.Context, page storage.Page) (Reconciliatio
 //	@Security		Bearer
 //	@Router			/api/v1/reconciliation [post]
 func (r *Reconciler) Reconcile(ctx context.Context, in ReconciliationInput) (ReconciliationList, error) {
-	if err := validateInput(in); err != nil {
+	if err := Validate(in); err != nil {
 		return ReconciliationList{}, err
 	}
 	names := r.Clients.Names()

@@ -80,6 +80,14 @@ type recordingStore interface {
 // if configured. It fetches them from Ziwo without exposing Ziwo's URLs or tokens to
 // clients.
 type Recordings struct {
+	RecordingsOptions
+
+	mu          sync.Mutex
+	openBuckets []openBucket // buckets used so far
+}
+
+// RecordingsOptions are what Recordings is made from. All fields are required.
+type RecordingsOptions struct {
 	Store      recordingStore
 	Clients    *ZiwoClients
 	Config     *ConfigController
@@ -88,10 +96,10 @@ type Recordings struct {
 	Tidy       func(now time.Time) error // removes the remains of interrupted downloads
 	Now        func() time.Time
 	Logger     *slog.Logger
-
-	mu          sync.Mutex
-	openBuckets []openBucket // buckets used so far
 }
+
+// NewRecordings returns Recordings.
+func NewRecordings(o RecordingsOptions) *Recordings { return &Recordings{RecordingsOptions: o} }
 
 // RecordingPart selects a part of a recording by HTTP headers.
 type RecordingPart struct {

@@ -5,29 +5,45 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"calltracker/storage"
 )
 
 // rejectionStore is the part of a store that Rejections uses.
 type rejectionStore interface {
-	RecordRejections(ctx context.Context, rejections []storage.Rejection) error
 	Rejections(ctx context.Context, p storage.Page) ([]storage.Rejection, string, error)
 }
 
 // Rejections stores rejected requests with their reasons, for diagnosing problems
 // between Ziwo and this server.
 type Rejections struct {
-	Store   rejectionStore
-	Queue   *Queue[storage.Rejection]
-	Metrics *Metrics
-	Now     func() time.Time
+	store rejectionStore
+	queue rejectionQueue
+	now   func() time.Time
+	count *prometheus.CounterVec
+}
+
+// rejectionQueue takes rejections to be stored. Add never waits.
+type rejectionQueue interface {
+	Add(storage.Rejection)
+}
+
+// NewRejections returns Rejections that are stored through queue and listed from
+// store, and registers their metric.
+func NewRejections(store rejectionStore, queue rejectionQueue, now func() time.Time, registry prometheus.Registerer) *Rejections {
+	h := &Rejections{store: store, queue: queue, now: now, count: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "calltracker_rejections_total", Help: "Ziwo requests rejected, or stored although unreadable, by reason.",
+	}, []string{"reason"})}
+	registry.MustRegister(h.count)
+	return h
 }
 
 // Add records a rejection in the background. It sets ID and At.
 func (h *Rejections) Add(r storage.Rejection) {
-	r.ID, r.At = storage.NewID(), h.Now().UTC().Truncate(time.Microsecond)
-	h.Queue.Add(r)
-	h.Metrics.rejections.WithLabelValues(r.Reason).Inc()
+	r.ID, r.At = storage.NewID(), h.now().UTC().Truncate(time.Microsecond)
+	h.queue.Add(r)
+	h.count.WithLabelValues(r.Reason).Inc()
 }
 
 // RejectionView is a stored rejection.
@@ -68,7 +84,7 @@ type RejectionList struct {
 //	@Security	Bearer
 //	@Router		/api/v1/rejections [get]
 func (h *Rejections) List(ctx context.Context, page storage.Page) (RejectionList, error) {
-	stored, next, err := h.Store.Rejections(ctx, page)
+	stored, next, err := h.store.Rejections(ctx, page)
 	if err != nil {
 		return RejectionList{}, fmt.Errorf("list rejections: %w", err)
 	}

@@ -56,11 +56,19 @@ type secretStore interface {
 // Secrets stores the values that ${secret:NAME} references. It exposes only names
 // and dates.
 type Secrets struct {
+	SecretsOptions
+}
+
+// SecretsOptions are what Secrets is made from. All fields are required.
+type SecretsOptions struct {
 	Store  secretStore
 	Vault  *Vault
 	Config *ConfigController
 	Now    func() time.Time
 }
+
+// NewSecrets returns Secrets.
+func NewSecrets(o SecretsOptions) *Secrets { return &Secrets{SecretsOptions: o} }
 
 // SecretView is a secret without its value.
 type SecretView struct {
@@ -160,7 +168,7 @@ func (h *Secrets) Put(ctx context.Context, name string, in SecretInput) (SecretV
 	if !secretNamePattern.MatchString(name) {
 		return SecretView{}, problem.Errorf("name", "must have 1 to 64 letters, digits, dots, dashes, or underscores, and start with a letter or digit")
 	}
-	if err := validateInput(in); err != nil {
+	if err := Validate(in); err != nil {
 		return SecretView{}, err
 	}
 	now := h.Now().UTC()

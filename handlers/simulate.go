@@ -16,11 +16,19 @@ import (
 
 // Simulator decides calls without side effects.
 type Simulator struct {
+	SimulatorOptions
+}
+
+// SimulatorOptions are what a Simulator is made from. All fields are required.
+type SimulatorOptions struct {
 	Config         *ConfigController
 	Numbers        *Numbers
 	VoicemailField string // field in the answer; empty omits it
 	Now            func() time.Time
 }
+
+// NewSimulator returns a Simulator.
+func NewSimulator(o SimulatorOptions) *Simulator { return &Simulator{SimulatorOptions: o} }
 
 // SimulateInput is a call to simulate.
 type SimulateInput struct {
@@ -74,7 +82,7 @@ type Simulation struct {
 //	@Security		Bearer
 //	@Router			/api/v1/simulate [post]
 func (h *Simulator) Simulate(in SimulateInput) (Simulation, error) {
-	if err := validateInput(in); err != nil {
+	if err := Validate(in); err != nil {
 		return Simulation{}, err
 	}
 	set, err := h.set(in.Document)
@@ -210,8 +218,8 @@ func unmetExpectations(want config.Expectation, got Simulation) []string {
 	return out
 }
 
-// failedTests returns the failed tests of a document as field errors.
-func failedTests(doc *config.Document, set *rules.Set) problem.List {
+// FailedTests returns the failed tests of a document as field errors.
+func FailedTests(doc *config.Document, set *rules.Set) problem.List {
 	var out problem.List
 	for i, r := range RunTests(doc, set) {
 		for _, failure := range r.Failures {

@@ -12,7 +12,7 @@ import (
 	"github.com/go-playground/validator/v10"
 )
 
-// inputValidator checks the validate tags of inputs. Its errors contain JSON names.
+// inputValidator reports fields by their JSON names.
 var inputValidator = sync.OnceValue(func() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())
 	v.RegisterTagNameFunc(func(f reflect.StructField) string {
@@ -22,8 +22,9 @@ var inputValidator = sync.OnceValue(func() *validator.Validate {
 	return v
 })
 
-// validateInput checks an input. The error is an *Invalid with every invalid field.
-func validateInput(in any) error {
+// Validate checks the validate tags of an input. The error is an *Invalid with
+// every invalid field, under its JSON name.
+func Validate(in any) error {
 	err := inputValidator().Struct(in)
 	var fieldErrs validator.ValidationErrors
 	if !errors.As(err, &fieldErrs) {

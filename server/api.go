@@ -14,7 +14,7 @@ import (
 	"calltracker/storage/spool"
 )
 
-// Options are what an API is made from. All fields are required unless their
+// apiOptions are what an api is made from. All fields are required unless their
 // comment says otherwise.
 type apiOptions struct {
 	AdminToken     string
@@ -30,20 +30,20 @@ type apiOptions struct {
 	Keys        *handlers.Checker
 	Answerer    *handlers.Answerer
 	Recorder    *handlers.Recorder
-	Stored      *handlers.Calls
-	Decided     *handlers.Decisions
+	Intake      *handlers.Intake
+	Calls       *handlers.Calls
+	Decisions   *handlers.Decisions
 	Rejections  *handlers.Rejections
 	Simulator   *handlers.Simulator
 	Reconciler  *handlers.Reconciler
 	Wallboard   *handlers.Wallboard
-	Clicker     *handlers.ClickToCall
+	ClickToCall *handlers.ClickToCall
 	Recordings  *handlers.Recordings
 	Embeds      *handlers.Embeds
-	Popups      *handlers.Popup
+	Popup       *handlers.Popup
 	Connections *handlers.Connections
-	Enricher    *handlers.LookupWorker
+	Lookups     *handlers.LookupWorker
 	Jobs        *handlers.Jobs
-	Keeper      *handlers.Intake
 
 	Database pinger
 	Spool    spoolState

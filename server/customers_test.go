@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"calltracker/handlers"
+	"calltracker/storage"
 )
 
 // routed is a document whose tracker routes by customer, with a connection.
@@ -150,14 +151,14 @@ func TestStoredCallsGetTheirCustomers(t *testing.T) {
 	}
 	eventually(t, "looking the calls up", func() bool {
 		calls := byID()
-		return calls["known"].Enrichment.State == "found" && calls["stranger"].Enrichment == handlers.Enrichment{State: "none", Attempts: 1}
+		return calls["known"].Enrichment.State == "found" && calls["stranger"].Enrichment == storage.Enrichment{State: "none", Attempts: 1}
 	})
 	calls := byID()
-	layla := handlers.CustomerView{Connection: "a", ID: "c-1", Name: "Layla", URL: "https://books.example/c-1", MatchedBy: "phone"}
+	layla := storage.Customer{Connection: "a", ID: "c-1", Name: "Layla", URL: "https://books.example/c-1", MatchedBy: "phone"}
 	if c := calls["known"]; len(c.Customers) != 1 || c.Customers[0] != layla || c.Enrichment.Attempts != 1 {
 		t.Errorf("the call is of %+v (%+v)", c.Customers, c.Enrichment)
 	}
-	if c := calls["withheld"]; c.Enrichment != (handlers.Enrichment{State: "none"}) || len(c.Customers) != 0 {
+	if c := calls["withheld"]; c.Enrichment != (storage.Enrichment{State: "none"}) || len(c.Customers) != 0 {
 		t.Errorf("a withheld number: %+v", c.Enrichment)
 	}
 	detail := into[handlers.CallDetail](t, h.get("/api/v1/calls/"+calls["known"].ID).want(t, 200))
@@ -180,14 +181,14 @@ func TestStoredCallsGetTheirCustomers(t *testing.T) {
 		t.Helper()
 		return h.do(request{method: "POST", path: "/api/v1/calls/" + id + "/enrich", admin: true}).want(t, status)
 	}
-	if got := into[handlers.Enrichment](t, enrich(calls["known"].ID, 202)); got.State != "pending" {
+	if got := into[storage.Enrichment](t, enrich(calls["known"].ID, 202)); got.State != "pending" {
 		t.Errorf("asked again: %+v", got)
 	}
 	eventually(t, "looking the call up again", func() bool { return byID()["known"].Enrichment.State == "none" })
 	if got := h.calls("?customer=c-1"); len(got) != 0 {
 		t.Errorf("calls of the customer that is no more: %+v", got)
 	}
-	if got := into[handlers.Enrichment](t, enrich(calls["withheld"].ID, 202)); got.State != "none" {
+	if got := into[storage.Enrichment](t, enrich(calls["withheld"].ID, 202)); got.State != "none" {
 		t.Errorf("a withheld number, asked again: %+v", got)
 	}
 	enrich("0190aaaa-0000-7000-8000-000000000000", 404)
@@ -203,7 +204,7 @@ func TestStoredCallsGetTheirCustomers(t *testing.T) {
 		t.Errorf("retried: %+v", retried)
 	}
 	eventually(t, "looking the call up for the job", func() bool {
-		return byID()["known"].Enrichment == handlers.Enrichment{State: "none", Attempts: 1}
+		return byID()["known"].Enrichment == storage.Enrichment{State: "none", Attempts: 1}
 	})
 	if n := a.requests.Load() - before; n != 1 {
 		t.Errorf("%d requests for a job that was retried", n)

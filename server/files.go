@@ -30,7 +30,7 @@ const (
 
 // generated is the content of a file of the data directory; it is made of
 // random bytes when there is no such file yet.
-func generated(path string, size int) (text string, fresh bool, err error) {
+func readOrGenerate(path string, size int) (text string, fresh bool, err error) {
 	content, err := os.ReadFile(path)
 	if err == nil {
 		text = strings.TrimSpace(string(content))
@@ -52,8 +52,8 @@ func generated(path string, size int) (text string, fresh bool, err error) {
 }
 
 // secretKey decodes the key that encrypts stored secrets.
-func secretKey(path string) ([]byte, error) {
-	text, _, err := generated(path, secretKeyBytes)
+func readSecretKey(path string) ([]byte, error) {
+	text, _, err := readOrGenerate(path, secretKeyBytes)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ func (s *api) clickToCall(c echo.Context) error {
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}
-	view, err := s.Clicker.Call(detached(c), in)
+	view, err := s.ClickToCall.Call(detached(c), in)
 	if err != nil {
 		return err
 	}

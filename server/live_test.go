@@ -17,8 +17,8 @@ import (
 	"calltracker/ziwo/ziwotest"
 )
 
-// liveEvery makes the tests quick; nothing in them depends on it.
-const liveEvery = 20 * time.Millisecond
+// liveInterval makes the tests quick; nothing in them depends on it.
+const liveInterval = 20 * time.Millisecond
 
 // watched is a server and a Ziwo that it looks at often.
 func watched(t *testing.T) *reconciled {
@@ -27,8 +27,7 @@ func watched(t *testing.T) *reconciled {
 	t.Cleanup(z.Close)
 	api := httptest.NewServer(z)
 	t.Cleanup(api.Close)
-	r := &reconciled{harness: serveWith(t, t.TempDir(), documentFor(z, api.URL), func(s *settings) { s.liveEvery = liveEvery }), ziwo: z}
-	t.Cleanup(r.s.centers.Close)
+	r := &reconciled{harness: serveWith(t, t.TempDir(), documentFor(z, api.URL), func(s *settings) { s.liveInterval = liveInterval }), ziwo: z}
 	return r
 }
 
@@ -375,8 +374,7 @@ func TestListenersShareOneLookAtZiwo(t *testing.T) {
 	api := httptest.NewServer(z)
 	t.Cleanup(api.Close)
 	z.AddFault(ziwotest.Fault{Kind: ziwotest.FaultHang, Path: "/live"})
-	h := serveWith(t, t.TempDir(), documentFor(z.Ziwo, api.URL), func(s *settings) { s.liveEvery = liveEvery })
-	t.Cleanup(h.s.centers.Close)
+	h := serveWith(t, t.TempDir(), documentFor(z.Ziwo, api.URL), func(s *settings) { s.liveInterval = liveInterval })
 	var streams []*stream
 	for range 5 {
 		s, view := h.watch()

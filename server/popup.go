@@ -54,7 +54,7 @@ func (s *api) crmURL(c echo.Context) error {
 //	@Failure	404	{object}	handlers.Problem
 //	@Router		/crm/url [options]
 func (s *api) crmPreflight(c echo.Context) error {
-	line, err := s.Popups.Site(c.QueryParam("site"))
+	line, err := s.Popup.Site(c.QueryParam("site"))
 	if err != nil {
 		return err
 	}
@@ -87,16 +87,16 @@ func (s *api) caller(c echo.Context) (handlers.CallerPage, handlers.AuthorizedSi
 	header[echo.HeaderCacheControl] = []string{"no-store"} // names, and by whose key
 	header[echo.HeaderReferrerPolicy] = []string{"no-referrer"}
 	header[echo.HeaderXContentTypeOptions] = []string{"nosniff"}
-	line, err := s.Popups.Site(c.QueryParam("site"))
+	line, err := s.Popup.Site(c.QueryParam("site"))
 	if err != nil {
 		return handlers.CallerPage{}, line, err
 	}
 	allow(c, line) // an error is for the page to read, too
 	pass := handlers.SiteCredentials{Key: cmp.Or(c.Request().Header.Get("X-Embed-Key"), c.QueryParam("key")), Token: c.QueryParam("token")}
-	if err := s.Popups.Authorize(line, pass, address(c)); err != nil {
+	if err := s.Popup.Authorize(line, pass, address(c)); err != nil {
 		return handlers.CallerPage{}, line, err
 	}
-	page, err := s.Popups.Find(c.Request().Context(), line, c.QueryParam("number"))
+	page, err := s.Popup.Find(c.Request().Context(), line, c.QueryParam("number"))
 	return page, line, err
 }
 
@@ -191,7 +191,7 @@ func (s *api) siteToken(c echo.Context) error {
 		}
 		life = time.Duration(seconds) * time.Second
 	}
-	token, err := s.Popups.Token(c.Param("site"), life)
+	token, err := s.Popup.Token(c.Param("site"), life)
 	if err != nil {
 		return err
 	}

@@ -125,7 +125,7 @@ func (s *api) readiness(c echo.Context) readiness {
 	err := s.Database.Ping(ctx)
 	switch {
 	case err != nil:
-	case s.Keeper.Spooling():
+	case s.Intake.Spooling():
 		err = errTakesNothing
 	case s.SQLite && errors.Is(unspooled, spool.ErrFull):
 		err = unspooled // SQLite answers, but its file is on the same disk
@@ -136,7 +136,7 @@ func (s *api) readiness(c echo.Context) readiness {
 		// Without the database an empty configuration may be one that could not be read.
 		r.StartCalls = r.Configuration.State != "empty"
 	}
-	r.EndCalls = (err == nil || unspooled == nil) && !s.Keeper.Failing()
+	r.EndCalls = (err == nil || unspooled == nil) && !s.Intake.Failing()
 	if !r.StartCalls || !r.EndCalls {
 		r.Status = "failing"
 	}

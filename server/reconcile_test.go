@@ -55,7 +55,6 @@ func withZiwo(t *testing.T, o ziwotest.Options) *reconciled {
 	api := httptest.NewServer(z)
 	t.Cleanup(api.Close)
 	h := serve(t, documentFor(z, api.URL))
-	t.Cleanup(h.s.centers.Close)
 	z.AddTracker(ziwotest.Tracker{
 		Name: "sales", StartRequestURL: h.base + "/callTrackers/sales/startCall", StartRequestKey: "start-key-1",
 		EndRequestURL: h.base + "/callTrackers/sales/endCall", EndRequestKey: "end-key-1",
@@ -281,8 +280,8 @@ func TestDecisionsWithoutACallAreTold(t *testing.T) {
 	r := withZiwo(t, ziwotest.Options{})
 	r.startCall("sales", "start-key-1", "didCalled", "042345678", "callID", "never-ended").want(t, 200)
 	r.decisions(1) // it is recorded in the background
-	reconciler := handlers.NewReconciler(handlers.Reconciler{
-		Clients: r.s.centers, Config: r.s.config, Calls: r.s.recorder, Store: r.s.store, Metrics: handlers.NewMetrics(newRegistry()),
+	reconciler := handlers.NewReconciler(handlers.ReconcilerOptions{
+		Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: r.s.store, Registry: newRegistry(),
 		Now: func() time.Time { return time.Now().Add(2 * time.Hour) }, Logger: slog.New(slog.DiscardHandler), Interval: time.Minute,
 	})
 	list, err := reconciler.Reconcile(t.Context(), handlers.ReconciliationInput{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)})
@@ -319,9 +318,9 @@ func TestAnOutageOfHoursIsClosedByItself(t *testing.T) {
 	scheduled := func(at time.Time) storage.Reconciliation {
 		t.Helper()
 		ctx, cancel := context.WithCancel(t.Context())
-		reconciler := handlers.NewReconciler(handlers.Reconciler{
-			Clients: r.s.centers, Config: r.s.config, Calls: r.s.recorder, Store: signalling{r.s.store, recorded},
-			Metrics: handlers.NewMetrics(newRegistry()), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
+		reconciler := handlers.NewReconciler(handlers.ReconcilerOptions{
+			Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: signalling{r.s.store, recorded},
+			Registry: newRegistry(), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		ended := make(chan error, 1)
 		go func() { ended <- reconciler.Run(ctx) }()
@@ -444,9 +443,9 @@ func TestOneReplicaReconciles(t *testing.T) {
 	defer cancel()
 	now := time.Now()
 	replica := func() chan error {
-		reconciler := handlers.NewReconciler(handlers.Reconciler{
-			Clients: r.s.centers, Config: r.s.config, Calls: r.s.recorder, Store: claims{signalling{r.s.store, recorded}, given},
-			Metrics: handlers.NewMetrics(newRegistry()), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
+		reconciler := handlers.NewReconciler(handlers.ReconcilerOptions{
+			Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: claims{signalling{r.s.store, recorded}, given},
+			Registry: newRegistry(), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		ended := make(chan error, 1)
 		go func() { ended <- reconciler.Run(ctx) }()

@@ -92,7 +92,7 @@ func TestReplicasFollowEachOther(t *testing.T) {
 // TestReplicasAreTold has replicas that do not look by themselves.
 func TestReplicasAreTold(t *testing.T) {
 	database := postgrestest.Database(t, postgrestest.Address(t))
-	a, b := replicasWith(t, document, func(set *settings) { set.databaseURL, set.lookEvery = database, time.Hour })
+	a, b := replicasWith(t, document, func(set *settings) { set.databaseURL, set.pollInterval = database, time.Hour })
 	number := func(version int64) string { return fmt.Sprintf("050777%04d", version) }
 	change := func(version int64) {
 		t.Helper()
@@ -126,7 +126,7 @@ func TestReplicasAreTold(t *testing.T) {
 // pooler that loses notifications.
 func TestReplicasLookByThemselves(t *testing.T) {
 	database := postgrestest.Database(t, postgrestest.Address(t))
-	a, b := replicasWith(t, document, func(set *settings) { set.databaseURL, set.lookEvery = database, 50*time.Millisecond })
+	a, b := replicasWith(t, document, func(set *settings) { set.databaseURL, set.pollInterval = database, 50*time.Millisecond })
 	var version int64
 	postgrestest.QueryRow(t, database, `INSERT INTO config_versions (version, at_us, author, comment, format, document)
 		SELECT version + 1, at_us, author, comment, format, replace(document, '0501112233', '0507778899') FROM config_versions RETURNING version`, &version)
@@ -362,7 +362,7 @@ func TestAHungDatabaseDoesNotKeepCallsWaiting(t *testing.T) {
 	}
 	h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
 	h.endCall("sales", "end-key-old", `{"callID":"spooled","didCalled":"061234567"}`).want(t, 200)
-	if n := h.s.outbox.Stats().Records; n != 1 {
+	if n := h.s.spool.Stats().Records; n != 1 {
 		t.Errorf("%d records in the spool, want 1", n)
 	}
 	ready := into[readiness](t, h.do(request{method: "GET", path: "/readyz"}).want(t, 200))

@@ -16,7 +16,7 @@ func TestSitePage(t *testing.T) {
 	for path, want := range map[string][]string{
 		"/sites/shop": {
 			`&lt;script src=&#34;http://localhost:8080/webcallback/shop.js&#34; async&gt;&lt;/script&gt;`, release.Version, "http://localhost:8080", "Ring me", "Sonnez-moi", `dir="rtl"`,
-			"The button replaces the element with the ID &#34;call-us&#34;", "always, because no schedule closes it", "Callback recipients see the caller ID +971557526349", "offline_outside is empty", "customTexts: formButton is &#34;Ring me&#34; in ar, de, fr-CA too", "33176431477", "Nothing shows?",
+			"The button replaces the element with the ID &#34;call-us&#34;", "always, because no schedule closes it", "Callback recipients see the caller ID +971557526349", "offline_outside is empty", "customTexts: formButton is &#34;Ring me&#34; in ar, de, fr-CA too", "33176431477", "Nothing appears?",
 		},
 		"/sites/half-days":  {"by the schedule noon", `<time datetime="20`, "(Asia/Dubai)", "The button is closed outside noon", "Only one extension is configured"},
 		"/sites/closed-now": {`<span class="state off">Closed</span>`, "do not open within a year"},
