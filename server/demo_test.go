@@ -145,7 +145,7 @@ func TestDemonstration(t *testing.T) {
 		for _, r := range runs {
 			fetched += r.Backfilled
 		}
-		if fetched == 0 || v.find(`the backfilled (\d+) CDRs`) == "0" {
+		if fetched == 0 || v.find(`backfilled (\d+) CDRs`) == "0" {
 			t.Errorf("nothing was fetched: %+v", runs)
 		}
 	})
