@@ -83,7 +83,7 @@ func (d *decoder) decode(n *node, v reflect.Value, path string) {
 		}
 		i, err := strconv.Atoi(n.text)
 		if err != nil {
-			d.report(n, path, "%s is not a whole number", n.text)
+			d.report(n, path, "invalid number %s: use a whole number", n.text)
 			return
 		}
 		v.SetInt(int64(i))
@@ -183,7 +183,7 @@ func (d *decoder) unknownKey(key *node, path string, known []field) {
 		return
 	}
 	slices.Sort(names)
-	d.report(key, path, "unknown key %q; known here: %s", clip(key.text), strings.Join(names, ", "))
+	d.report(key, path, "unknown key %q: use one of %s", clip(key.text), strings.Join(names, ", "))
 }
 
 // eachKey visits the keys of a mapping once each; repeated ones are reported.
@@ -198,7 +198,7 @@ func (d *decoder) eachKey(n *node, path string, visit func(key, value *node, at 
 			at = path + "." + at
 		}
 		if line, twice := seen[key.text]; twice {
-			d.report(key, at, "%q is here twice; the first is in line %d", clip(key.text), line)
+			d.report(key, at, "duplicate key %q: line %d has it already", clip(key.text), line)
 			continue
 		}
 		seen[key.text] = key.at.line
@@ -216,7 +216,7 @@ func (d *decoder) mapping(n *node, v reflect.Value, path string) {
 	v.Set(reflect.MakeMapWithSize(v.Type(), len(n.keys)))
 	d.eachKey(n, path, func(key, value *node, at string) {
 		if !rules.ValidName(key.text) {
-			d.report(key, at, "%q is no name: use up to 64 letters, digits, dots, dashes or underscores, a letter or digit first", clip(key.text))
+			d.report(key, at, "invalid name %q: use up to 64 letters, digits, dots, dashes and underscores, with a letter or digit first", clip(key.text))
 			return
 		}
 		item := reflect.New(v.Type().Elem()).Elem()
@@ -234,21 +234,21 @@ func (d *decoder) limit(n *node, v reflect.Value, path string, f field) {
 	switch n.kind {
 	case kindNumber:
 		if f.minimum != nil && v.CanInt() && v.Int() < *f.minimum {
-			d.report(n, path, "%d is too small; it must be at least %d", v.Int(), *f.minimum)
+			d.report(n, path, "%d is too small: the minimum is %d", v.Int(), *f.minimum)
 		}
 		if f.maximum != nil && v.CanInt() && v.Int() > *f.maximum {
-			d.report(n, path, "%d is too large; it must be at most %d", v.Int(), *f.maximum)
+			d.report(n, path, "%d is too large: the maximum is %d", v.Int(), *f.maximum)
 		}
 	case kindText:
 		if f.pattern != nil && v.String() != "" && !f.pattern.MatchString(v.String()) {
-			d.report(n, path, "%q does not have the form %s", clip(v.String()), f.pattern)
+			d.report(n, path, "invalid value %q: it must match %s", clip(v.String()), f.pattern)
 		}
 		if f.choices != nil && !slices.Contains(f.choices, v.String()) {
-			d.report(n, path, "%q is not one of %s", clip(v.String()), strings.Join(f.choices, ", "))
+			d.report(n, path, "invalid value %q: use one of %s", clip(v.String()), strings.Join(f.choices, ", "))
 		}
 	case kindList, kindNull:
 		if f.atLeast && len(n.items) == 0 {
-			d.report(n, path, "there must be at least one")
+			d.report(n, path, "the list is empty: it needs at least one entry")
 		}
 	}
 }
@@ -299,12 +299,12 @@ func (d *decoder) expand(n *node, path string, secret bool) (value string, refer
 		kind, name := parts[1], parts[2]
 		switch {
 		case kind != "env" && kind != "secret" || name == "" || parts[3] == "":
-			d.report(n, path, "%s is no reference; write ${env:NAME} or ${secret:NAME}", clip(ref))
+			d.report(n, path, "invalid reference %s: write ${env:NAME} or ${secret:NAME}", clip(ref))
 		case kind == "secret" && !secret:
-			d.report(n, path, "%s: a secret may stand only in keys, credentials and settings", clip(ref))
+			d.report(n, path, "%s: secrets are allowed only in keys, credentials and settings", clip(ref))
 		case kind == "env" && strings.HasPrefix(name, "CALLTRACKER_"):
 			// Else whoever may write the document could read the server's own secrets.
-			d.report(n, path, "%s: the settings of the server itself cannot be referred to", clip(ref))
+			d.report(n, path, "%s: references to the server's own settings are not allowed", clip(ref))
 		default:
 			referred = true
 			if d.resolve == nil {

@@ -39,7 +39,7 @@ func TestDriversCheckTheSettingsOfConnections(t *testing.T) {
 		{"no settings at all", "  a:\n    driver: books\n", "5:5 connections.a.settings.shelf: books needs shelf"},
 		{"unknown setting", "  a:\n    driver: books\n    settings:\n      shelf: top\n      color: red\n", "8:14 connections.a.settings.color: books has no such setting"},
 		{"unresolved is told once", "  a:\n    driver: books\n    settings: {shelf: \"${env:GONE}\"}\n", "6:23 connections.a.settings.shelf: ${env:GONE}: the environment variable GONE is not set"},
-		{"literal secret", "  a:\n    driver: books\n    settings: {shelf: top, code: abc}\n", "6:34 connections.a.settings.code: a secret stands in the document; ${env:NAME} or ${secret:NAME} keeps it out"},
+		{"literal secret", "  a:\n    driver: books\n    settings: {shelf: top, code: abc}\n", "6:34 connections.a.settings.code: the document contains a secret as plain text: use ${env:NAME} or ${secret:NAME}"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, _, problems := config.Load([]byte(document(tt.connections)), config.YAML, resolve, books)

@@ -29,7 +29,7 @@ const (
 	maxDepth         = 64
 )
 
-var errTooDeep = fmt.Errorf("the document is more than %d levels deep here", maxDepth)
+var errTooDeep = fmt.Errorf("the document is nested more than %d levels deep", maxDepth)
 
 type kind string
 
@@ -82,7 +82,7 @@ func invalidUTF8(text []byte) problem.Problem {
 		}
 		text = text[size:]
 	}
-	return problem.Problem{Line: at.line, Column: at.column, Message: "this is not UTF-8 text; save the file as UTF-8"}
+	return problem.Problem{Line: at.line, Column: at.column, Message: "the text is not UTF-8: save the file as UTF-8"}
 }
 
 func (n *node) get(key string) *node {
@@ -104,7 +104,7 @@ func parseJSON(text []byte) (*node, problem.List) {
 	if err == nil {
 		b.next()
 		if _, extra := b.decoder.Token(); !errors.Is(extra, io.EOF) {
-			err = errors.New("there is something after the end of the document")
+			err = errors.New("unexpected text after the end of the document")
 		}
 	}
 	if err != nil {
@@ -113,7 +113,7 @@ func parseJSON(text []byte) (*node, problem.List) {
 			offset = syntax.Offset - 1
 		}
 		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-			err = errors.New("the document ends too early")
+			err = errors.New("unexpected end of the document")
 		}
 		at := b.position(offset)
 		return nil, problem.List{{Line: at.line, Column: at.column, Message: err.Error()}}

@@ -20,7 +20,7 @@ func parseYAML(text []byte) (root *node, problems problem.List) {
 	defer func() {
 		// The document comes from outside: a fault of the parser must not stop the server.
 		if r := recover(); r != nil {
-			root, problems = nil, problem.List{{Line: 1, Column: 1, Message: fmt.Sprintf("this cannot be read as YAML (%v)", r)}}
+			root, problems = nil, problem.List{{Line: 1, Column: 1, Message: fmt.Sprintf("invalid YAML (%v)", r)}}
 		}
 	}()
 	if p, found := controlCharacter(text); found {
@@ -41,7 +41,7 @@ func parseYAML(text []byte) (root *node, problems problem.List) {
 	case err != nil:
 		return nil, problem.List{syntaxProblem(text, err)}
 	default:
-		b.report(&second, "a second document starts here; one file holds one configuration")
+		b.report(&second, "a second document starts here: a file holds one configuration")
 	}
 	return root, b.problems
 }
@@ -53,7 +53,7 @@ func controlCharacter(text []byte) (problem.Problem, bool) {
 	for len(text) > 0 {
 		r, size := utf8.DecodeRune(text)
 		if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r >= 0x7f && r <= 0x9f && r != 0x85 || r == 0xfffe || r == 0xffff {
-			return problem.Problem{Line: at.line, Column: at.column, Message: fmt.Sprintf("a control character (U+%04X) stands here", r)}, true
+			return problem.Problem{Line: at.line, Column: at.column, Message: fmt.Sprintf("control character U+%04X is not allowed", r)}, true
 		}
 		if at.column++; r == '\n' {
 			at = position{at.line + 1, 1}
@@ -83,7 +83,7 @@ func syntaxProblem(text []byte, err error) problem.Problem {
 		before, _, _ := bytes.Cut(text, []byte(alias))
 		p.Line = 1 + bytes.Count(before, []byte("\n"))
 		p.Column = 1 + utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
-		p.Message = fmt.Sprintf("%s stands for nothing: there is no &%s before it", clip(alias), clip(alias[1:]))
+		p.Message = fmt.Sprintf("unknown alias %s: there is no &%s before it", clip(alias), clip(alias[1:]))
 	}
 	return p
 }
@@ -116,13 +116,13 @@ func (b *yamlBuilder) build(n *yaml.Node, depth int) *node {
 	if n.Kind == yaml.AliasNode {
 		target := b.anchors[n.Alias]
 		if target == nil {
-			b.report(n, "*%s stands for something that it is a part of itself", n.Value)
+			b.report(n, "alias *%s refers to a value that contains it", n.Value)
 			return out
 		}
 		return b.expand(target, n, depth)
 	}
 	if n.Style&yaml.TaggedStyle != 0 {
-		b.report(n, "YAML tags such as %s are not used here; remove it", clip(n.Tag))
+		b.report(n, "YAML tags are not supported: remove %s", clip(n.Tag))
 	}
 	switch n.Kind {
 	case yaml.ScalarNode:
@@ -173,7 +173,7 @@ func (b *yamlBuilder) mapping(out *node, content []*yaml.Node, depth int) {
 		}
 		key, value := b.build(content[i], depth), b.build(content[i+1], depth+1)
 		if key.kind != kindText && key.kind != kindNumber && key.kind != kindBool {
-			b.report(content[i], "a key must be a word")
+			b.report(content[i], "a key must be text")
 			continue
 		}
 		key.kind = kindText
@@ -193,7 +193,7 @@ func (b *yamlBuilder) mapping(out *node, content []*yaml.Node, depth int) {
 		}
 		for _, s := range sources {
 			if s.kind != kindMapping {
-				b.reportAt(m.at, "<< takes a mapping")
+				b.reportAt(m.at, "<< needs a mapping")
 				continue
 			}
 			for i, key := range s.keys {
@@ -215,7 +215,7 @@ func (b *yamlBuilder) expand(n *node, alias *yaml.Node, depth int) *node {
 		case depth > maxDepth:
 			b.report(alias, "%s", errTooDeep)
 		case b.copies == maxCopies+1:
-			b.report(alias, "the aliases make this document too large")
+			b.report(alias, "the aliases expand to a document that is too large")
 		}
 		return c
 	}

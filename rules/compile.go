@@ -82,7 +82,7 @@ func (c *compiler) tracker(id string, doc Tracker) *Router {
 		router: &Router{id: id, contactCenter: doc.ContactCenter, region: doc.Region},
 	}
 	if doc.Region != "" && !phone.KnownRegion(doc.Region) && !c.incomplete(t.path+".region") {
-		c.Errorf(t.path+".region", "%q is no country; use two capital letters such as AE", problem.Clip(doc.Region))
+		c.Errorf(t.path+".region", "invalid country %q: use two capital letters such as AE", problem.Clip(doc.Region))
 	}
 	if doc.Timezone != "" {
 		c.zone(doc.Timezone, t.path+".timezone")
@@ -103,9 +103,9 @@ func (t *trackerCompiler) dialable(path, number string) {
 	switch {
 	case number == "" || t.incomplete(path):
 	case strings.ContainsFunc(number, func(r rune) bool { return r < ' ' || r == 0x7f }) || len(number) > 64:
-		t.Errorf(path, "%q is no number", problem.Clip(number))
+		t.Errorf(path, "invalid phone number %q: use only digits, with or without a leading +", problem.Clip(number))
 	case !dialable.MatchString(number):
-		t.Warnf(path, "%q is not only digits, with a + at most; Ziwo may not dial it", problem.Clip(number))
+		t.Warnf(path, "Ziwo may not dial %q: use only digits, with or without a leading +", problem.Clip(number))
 	}
 }
 
@@ -122,16 +122,16 @@ func (t *trackerCompiler) numbers() {
 		}
 		number := t.phone(doc.DID, t.doc.Region)
 		if first, twice := seen[number.Key()]; twice {
-			t.Errorf(path, "%s is listed twice; the first is numbers[%d]", problem.Clip(doc.DID), first)
+			t.Errorf(path, "%s is already listed as numbers[%d]", problem.Clip(doc.DID), first)
 			continue
 		}
 		seen[number.Key()] = i
 		if number.E164 == "" {
 			hint := ""
 			if t.doc.Region == "" {
-				hint = "; set region, or write it with + and the country code"
+				hint = ": set region, or write the number with + and the country code"
 			}
-			t.Warnf(path, "%s is no number that can be read%s; it matches only as it is written", problem.Clip(doc.DID), hint)
+			t.Warnf(path, "cannot parse phone number %q, so it matches only this exact spelling%s", problem.Clip(doc.DID), hint)
 		}
 		all = append(all, &did{number: number, campaign: doc.Campaign})
 	}
@@ -190,9 +190,9 @@ func (t *trackerCompiler) routes() {
 		switch first, twice := seen[doc.ID]; {
 		case doc.ID == "":
 		case twice:
-			t.Errorf(path+".id", "route %q is here twice; the first is routes[%d]", problem.Clip(doc.ID), first)
+			t.Errorf(path+".id", "duplicate route id %q: routes[%d] has it already", problem.Clip(doc.ID), first)
 		case !ValidName(doc.ID):
-			t.Errorf(path+".id", "%q is no name: use up to 64 letters, digits, dots, dashes or underscores", problem.Clip(doc.ID))
+			t.Errorf(path+".id", "invalid name %q: use up to 64 letters, digits, dots, dashes and underscores, with a letter or digit first", problem.Clip(doc.ID))
 		default:
 			seen[doc.ID] = i
 		}
@@ -205,7 +205,7 @@ func (t *trackerCompiler) routes() {
 	}
 	if n > 0 {
 		if last := t.doc.Routes[n-1]; len(last.During) > 0 || len(last.When) > 0 {
-			t.Errorf(fmt.Sprintf("%s.routes[%d]", t.path, n-1), "the last route must take every call: it can have neither during nor when")
+			t.Errorf(fmt.Sprintf("%s.routes[%d]", t.path, n-1), "the last route must take every call: remove its during and when")
 		}
 	}
 	t.hidden()
@@ -227,12 +227,12 @@ func (t *trackerCompiler) route(doc Route, path string) route {
 	if doc.Split == nil {
 		out.outcomes = []outcome{t.outcome(doc.Dial, doc.Order, doc.Voicemail, path)}
 		if len(doc.Dial) == 0 && !doc.Voicemail && !t.incomplete(path) {
-			t.Warnf(path, "this route rings nobody and has no voicemail")
+			t.Warnf(path, "this route has neither numbers nor voicemail")
 		}
 		return out
 	}
 	if doc.Dial != nil || doc.Order != "" {
-		t.Errorf(path, "a route has dial or split, not both; order goes into the shares")
+		t.Errorf(path, "a route has either dial or split: move dial and order into the shares")
 	}
 	total := uint64(0)
 	for i, share := range doc.Split {
@@ -241,11 +241,11 @@ func (t *trackerCompiler) route(doc Route, path string) route {
 		total += uint64(max(share.Weight, 0))
 		out.lots.weights = append(out.lots.weights, total)
 		if len(share.Dial) == 0 && !share.Voicemail && !doc.Voicemail && !t.incomplete(at) {
-			t.Warnf(at, "this share rings nobody and has no voicemail")
+			t.Warnf(at, "this share has neither numbers nor voicemail")
 		}
 	}
 	if total == 0 && !t.incomplete(path+".split") {
-		t.Errorf(path+".split", "the weights add up to nothing; at least one must be over 0")
+		t.Errorf(path+".split", "all weights are 0: at least one must be greater")
 	}
 	return out
 }
@@ -287,21 +287,21 @@ func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path
 		at := fmt.Sprintf("%s.dial[%d]", path, i)
 		seconds := int(cmp.Or(d.Timeout, usualRing))
 		if total += seconds; seconds > longRing {
-			t.Warnf(at+".timeout", "%d s is a long time to listen to a ringing phone (over %d s)", seconds, longRing)
+			t.Warnf(at+".timeout", "a ring time of %d s is over %d s: callers may hang up first", seconds, longRing)
 		}
 		t.dialable(at+".number", d.Number)
 		if d.CallerID != "" {
 			t.dialable(at+".caller_id", d.CallerID)
 		}
 		if own, loop := t.router.dids[t.phone(d.Number, t.doc.Region).Key()]; loop && d.Number != "" {
-			t.Warnf(at+".number", "this is the tracker's own number %s: the call would come back here", own.number.Raw)
+			t.Warnf(at+".number", "%s is a number of this tracker: the call would come back to it", own.number.Raw)
 		}
 		rules = append(rules, Rule{
 			Action: ActionCall, Number: d.Number, CallerID: cmp.Or(d.CallerID, t.doc.CallerID), Timeout: seconds,
 		})
 	}
 	if total > longAttempt {
-		t.Warnf(path+".dial", "all numbers together ring for %d s (over %d s)", total, longAttempt)
+		t.Warnf(path+".dial", "a total ring time of %d s is over %d s: callers may hang up first", total, longAttempt)
 	}
 	if order == Rotate {
 		rules = append(rules, rules...)
@@ -320,7 +320,7 @@ func (t *trackerCompiler) hidden() {
 		for earlier := range later {
 			e, l := &t.doc.Routes[earlier], &t.doc.Routes[later]
 			if !unsure[earlier] && !unsure[later] && hides(e, l) {
-				t.Warnf(path(later), "route %q never gets a call: %q before it takes all of them", l.ID, e.ID)
+				t.Warnf(path(later), "route %q never gets a call: route %q before it takes them all", l.ID, e.ID)
 				break
 			}
 		}
@@ -392,7 +392,7 @@ func (t *trackerCompiler) readClock() {
 	if t.doc.Timezone != "" {
 		location = cmp.Or(t.zones[t.doc.Timezone], time.UTC) // an unknown one has been reported
 	} else if !known {
-		t.Warnf(t.path, "weekday, time and date are read in UTC; set timezone")
+		t.Warnf(t.path, "conditions on weekday, time and date use UTC: set timezone")
 	}
 	t.router.zone = location
 }
@@ -404,7 +404,7 @@ func (c *compiler) sharedNumbers() {
 		for i, doc := range c.Trackers[id].Numbers {
 			key := c.phone(doc.DID, c.Trackers[id].Region).Key()
 			if first, taken := owner[key]; taken && first != id && key != "" {
-				c.Warnf(fmt.Sprintf("trackers.%s.numbers[%d]", id, i), "%s is listed by tracker %q as well", problem.Clip(doc.DID), first)
+				c.Warnf(fmt.Sprintf("trackers.%s.numbers[%d]", id, i), "%s is also listed by tracker %q: Ziwo links a number to only one tracker", problem.Clip(doc.DID), first)
 				continue
 			}
 			owner[key] = id

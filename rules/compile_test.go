@@ -15,10 +15,10 @@ func TestCompileOfASource(t *testing.T) {
 	}{
 		"fine":              {rules.Tracker{Routes: []rules.Route{{ID: "a", Voicemail: true}}}, ""},
 		"no routes":         {rules.Tracker{}, "trackers.t: routes is missing"},
-		"no last route":     {rules.Tracker{Routes: []rules.Route{{ID: "a", When: []rules.Condition{{Field: "did", Op: rules.OpExists}}}}}, "trackers.t.routes[0]: the last route must take every call: it can have neither during nor when"},
-		"no field":          {rules.Tracker{Routes: []rules.Route{{ID: "a", When: []rules.Condition{{Op: rules.OpExists}}}, {ID: "b"}}}, `trackers.t.routes[0].when[0].field: unknown field ""; known are did, caller, caller.country, caller.type, weekday, time, date, campaign, customer.found, customer.tags, customer.connection and request.<name>`},
-		"no operator":       {rules.Tracker{Routes: []rules.Route{{ID: "a", When: []rules.Condition{{Field: "time"}}}, {ID: "b"}}}, `trackers.t.routes[0].when[0].op: time cannot be compared by ""; it takes between`},
-		"an empty split":    {rules.Tracker{Routes: []rules.Route{{ID: "a", Split: []rules.Share{}}}}, "trackers.t.routes[0].split: the weights add up to nothing; at least one must be over 0"},
+		"no last route":     {rules.Tracker{Routes: []rules.Route{{ID: "a", When: []rules.Condition{{Field: "did", Op: rules.OpExists}}}}}, "trackers.t.routes[0]: the last route must take every call: remove its during and when"},
+		"no field":          {rules.Tracker{Routes: []rules.Route{{ID: "a", When: []rules.Condition{{Op: rules.OpExists}}}, {ID: "b"}}}, `trackers.t.routes[0].when[0].field: unknown field "": use did, caller, caller.country, caller.type, weekday, time, date, campaign, customer.found, customer.tags, customer.connection or request.<name>`},
+		"no operator":       {rules.Tracker{Routes: []rules.Route{{ID: "a", When: []rules.Condition{{Field: "time"}}}, {ID: "b"}}}, `trackers.t.routes[0].when[0].op: invalid operator "" for time: use between`},
+		"an empty split":    {rules.Tracker{Routes: []rules.Route{{ID: "a", Split: []rules.Share{}}}}, "trackers.t.routes[0].split: all weights are 0: at least one must be greater"},
 		"a weight below":    {rules.Tracker{Routes: []rules.Route{{ID: "a", Split: []rules.Share{{Weight: -1}, {Weight: 1}}}}}, ""},
 		"an unknown window": {rules.Tracker{Routes: []rules.Route{{ID: "a", During: []string{"s"}}, {ID: "b"}}}, `trackers.t.routes[0].during[0]: unknown schedule "s"`},
 	}

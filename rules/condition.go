@@ -371,17 +371,17 @@ func (c *condition) absent(e *evaluation) string {
 	case c.of.ofCaller() && e.Caller.Type == phone.Withheld:
 		return "the caller withheld the number"
 	case c.of == factCountry:
-		return "the country of the caller is not known"
+		return "the caller's country is unknown"
 	case c.of == factCampaign:
-		return "the number dialled has no campaign"
+		return "the dialed number has no campaign"
 	case c.of.ofCustomer() && e.Customer != nil && e.Customer.Unknown != "":
-		return "no customer known (" + e.Customer.Unknown + ")"
+		return "the customer is unknown (" + e.Customer.Unknown + ")"
 	case c.of.ofCustomer():
-		return "no customer known"
+		return "the customer is unknown"
 	case c.of == factRequest:
-		return "it was not sent"
+		return "not sent"
 	default:
-		return "it is not known"
+		return "unknown"
 	}
 }
 
@@ -394,7 +394,7 @@ func (c *compiler) condition(t *trackerCompiler, doc Condition, path string) (co
 			for _, f := range factNames {
 				names = append(names, f.name)
 			}
-			hint := "; known are " + strings.Join(names[1:], ", ") + " and request.<name>"
+			hint := ": use " + strings.Join(names[1:], ", ") + " or request.<name>"
 			if similar := problem.Nearest(doc.Field, names); similar != "" && similar != doc.Field {
 				hint = fmt.Sprintf("; did you mean %q?", similar)
 			}
@@ -406,7 +406,7 @@ func (c *compiler) condition(t *trackerCompiler, doc Condition, path string) (co
 		return condition{}, false
 	}
 	if !slices.Contains(operators[of], doc.Op) {
-		c.Errorf(path+".op", "%s cannot be compared by %q; it takes %s", doc.Field, doc.Op, joined(operators[of]))
+		c.Errorf(path+".op", "invalid operator %q for %s: use %s", doc.Op, doc.Field, joined(operators[of]))
 		return condition{}, false
 	}
 	out := condition{of: of, by: comparisons[doc.Op], not: doc.Not, slot: t.slot(of, request)}
@@ -430,22 +430,22 @@ func (c *compiler) values(doc Condition, path string) ([]Value, bool) {
 	values := doc.Values
 	if doc.Value != nil {
 		if values != nil {
-			c.Errorf(path, "write value or values, not both")
+			c.Errorf(path, "use either value or values")
 			return nil, false
 		}
 		values = []Value{*doc.Value}
 	}
 	switch {
 	case doc.Op == OpExists && len(values) > 0:
-		c.Errorf(path, `"exists" takes no value`)
+		c.Errorf(path, `operator "exists" takes no value`)
 	case doc.Op == OpExists:
 		return nil, true
 	case len(values) == 0:
-		c.Errorf(path, "%q needs a value", doc.Op)
+		c.Errorf(path, "operator %q needs a value", doc.Op)
 	case doc.Op == OpBetween && len(values) != 2:
-		c.Errorf(path, `"between" takes two values, the first and the last`)
+		c.Errorf(path, `operator "between" takes two values, the first and the last`)
 	case (doc.Op == OpIs || doc.Op == OpMatches) && len(values) != 1:
-		c.Errorf(path, "%q takes one value; use \"in\" for several", doc.Op)
+		c.Errorf(path, "operator %q takes one value: use \"in\" for several", doc.Op)
 	default:
 		return values, true
 	}
@@ -507,7 +507,7 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values
 			out.many = &many{pattern: pattern}
 		}
 		if err != nil {
-			c.Errorf(path, "%q is no regular expression: %s", problem.Clip(values[0].Text), problem.Clip(err.Error()))
+			c.Errorf(path, "invalid regular expression %q: %s", problem.Clip(values[0].Text), problem.Clip(err.Error()))
 		}
 		return
 	case OpBetween:
@@ -521,7 +521,7 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values
 			continue // it could not be read or resolved, and matches nothing
 		}
 		if v.Text == "" {
-			c.Errorf(path, "a value is empty; it would match everything or nothing")
+			c.Errorf(path, "a value is empty: it would match every call or none")
 			return
 		}
 		text, err := wordFor(out, op, v, t.doc.Region, c.phone)
@@ -560,7 +560,7 @@ func wordFor(out *condition, op Op, v Value, region string, parse func(raw, regi
 	switch out.of {
 	case factDID, factCaller:
 		if v.Unquoted {
-			return "", fmt.Errorf("write the number in quotes, or its leading zeros get lost: %q", v.Text)
+			return "", fmt.Errorf("write the number in quotes to keep its leading zeros: %q", v.Text)
 		}
 		switch op {
 		case OpPrefix:
@@ -571,22 +571,22 @@ func wordFor(out *condition, op Op, v Value, region string, parse func(raw, regi
 			text = parse(v.Text, region).Key()
 		}
 		if text == "" { // it would match every number
-			return "", fmt.Errorf("%q has no digits to compare with", problem.Clip(v.Text))
+			return "", fmt.Errorf("invalid phone number %q: it has no digits", problem.Clip(v.Text))
 		}
 		return text, nil
 	case factCountry:
 		country := strings.ToUpper(v.Text)
 		if !phone.KnownRegion(country) {
-			return "", fmt.Errorf("%q is no country code; use two letters such as AE", problem.Clip(v.Text))
+			return "", fmt.Errorf("invalid country %q: use two letters such as AE", problem.Clip(v.Text))
 		}
 		return country, nil
 	case factType:
 		if !slices.Contains(phone.Types(), phone.Type(v.Text)) {
-			return "", fmt.Errorf("%q is no type of number; use %s", problem.Clip(v.Text), joined(phone.Types()))
+			return "", fmt.Errorf("invalid number type %q: use one of %s", problem.Clip(v.Text), joined(phone.Types()))
 		}
 	case factWeekday:
 		if _, ok := Weekday(v.Text).number(); !ok {
-			return "", fmt.Errorf("%q is no weekday; use %s", problem.Clip(v.Text), joined(weekdays))
+			return "", fmt.Errorf("invalid weekday %q: use one of %s", problem.Clip(v.Text), joined(weekdays))
 		}
 	case factDate:
 		if _, err := ParseDate(v.Text); err != nil {
@@ -594,7 +594,7 @@ func wordFor(out *condition, op Op, v Value, region string, parse func(raw, regi
 		}
 	case factFound:
 		if v.Text != "true" && v.Text != "false" {
-			return "", fmt.Errorf("customer.found is true or false, not %q", problem.Clip(v.Text))
+			return "", fmt.Errorf("invalid value %q: customer.found is true or false", problem.Clip(v.Text))
 		}
 	}
 	return v.Text, nil
@@ -613,7 +613,7 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 		case factWeekday:
 			day, ok := Weekday(v.Text).number()
 			if !ok {
-				return 0, fmt.Errorf("%q is no weekday; use %s", problem.Clip(v.Text), joined(weekdays))
+				return 0, fmt.Errorf("invalid weekday %q: use one of %s", problem.Clip(v.Text), joined(weekdays))
 			}
 			return int64(day), nil
 		case factTime:
@@ -625,7 +625,7 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 		default:
 			number, err := strconv.ParseInt(v.Text, 10, 64)
 			if err != nil {
-				return 0, fmt.Errorf("%q is no whole number", problem.Clip(v.Text))
+				return 0, fmt.Errorf("invalid number %q: use a whole number", problem.Clip(v.Text))
 			}
 			return number, nil
 		}

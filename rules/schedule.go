@@ -88,7 +88,7 @@ func (s *schedule) whyClosed(at time.Time) string {
 	yesterday := now.date.before()
 	for _, w := range s.days[yesterday.weekday()] {
 		if c := s.closure(yesterday); c != nil && now.minute+midnight < w.to {
-			return fmt.Sprintf("%s is closed on %s, to which %s belongs (%s)", s.name, yesterday, now.minute, c)
+			return fmt.Sprintf("%s is closed on %s (%s), and %s belongs to that day", s.name, yesterday, c, now.minute)
 		}
 	}
 	return fmt.Sprintf("%s is closed at %s", s.name, clock)
@@ -131,10 +131,10 @@ func (c *compiler) window(s *schedule, w Window, path string) {
 	opening := span{from: w.From, to: w.To}
 	switch {
 	case w.From == w.To:
-		c.Errorf(path, "the window from %s to %s is empty; a whole day is 00:00 to 24:00", w.From, w.To)
+		c.Errorf(path, "empty window from %s to %s: write a whole day as 00:00 to 24:00", w.From, w.To)
 		return
 	case w.From == midnight:
-		c.Errorf(path+".from", "a window cannot start at 24:00; that is 00:00 of the next day")
+		c.Errorf(path+".from", "a window cannot start at 24:00: use 00:00 on the next day")
 		return
 	case w.To < w.From:
 		opening.to += midnight
@@ -183,9 +183,9 @@ func (c *compiler) zone(name, path string) *time.Location {
 	}
 	location, err := time.LoadLocation(name)
 	if err != nil || name == "Local" {
-		message := "unknown time zone %q; use an IANA name such as Asia/Dubai or Europe/Paris"
+		message := `invalid time zone %q: use an IANA name such as "Asia/Dubai"`
 		if offset.MatchString(name) {
-			message = "%q is an offset, and offsets are wrong for half of the year in many countries; use an IANA name such as Asia/Dubai"
+			message = `invalid time zone %q: an offset ignores daylight saving time; use an IANA name such as "Asia/Dubai"`
 		}
 		c.Errorf(path, message, problem.Clip(name))
 		return time.UTC
