@@ -65,7 +65,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 		ContactCenters: map[string]config.ContactCenter{"aldebaran": {
 			API: "https://aldebaran-api.example.com", Username: config.NewSecret("k-1"), Password: config.NewSecret("k-1"), AccessToken: config.NewSecret("k-1"),
 			APIKey: config.NewSecret("k-1"), WebhookKeys: []config.Secret{config.NewSecret("k-1")},
-			Recordings: config.Recordings{Styles: []config.RecordingStyle{config.SignedURL, config.Surveillance}, Keep: config.InS3, Days: 90, S3: &config.Bucket{
+			Recordings: config.Recordings{Styles: []config.RecordingStyle{config.RecordingSignedURL, config.RecordingSurveillance}, Keep: config.KeepInS3, Days: 90, S3: &config.Bucket{
 				Endpoint: "https://s3.eu-central-1.amazonaws.com", Region: "eu-central-1", Bucket: "acme-calls", Prefix: "recordings/",
 				AccessKey: config.NewSecret("k-1"), SecretKey: config.NewSecret("k-1"),
 			}},

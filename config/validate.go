@@ -18,7 +18,7 @@ import (
 type validator struct {
 	problem.Report
 	doc        *Document
-	unreadable map[string]bool // paths of what could not be read: true; of what contains it: false
+	unreadable map[string]bool // true for the path of a value that could not be read, false for those of its parents
 	drivers    map[string]Driver
 }
 
@@ -152,7 +152,7 @@ func (v *validator) contactCenters() {
 	}
 }
 
-// What names in a bucket are made of, so that no store and no file takes offence
+// Names that all object stores and file systems accept
 // (https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html).
 var (
 	bucketName   = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
@@ -169,12 +169,12 @@ func (v *validator) recordings(path string, center ContactCenter) {
 	switch {
 	case doc.Keep == "" && doc.Days > 0:
 		v.Warnf(path+".days", "days has no effect without keep: no copies are made")
-	case doc.Keep == InS3 && doc.S3 == nil && !v.incomplete(path+".s3"):
+	case doc.Keep == KeepInS3 && doc.S3 == nil && !v.incomplete(path+".s3"):
 		v.Errorf(path+".keep", "keep: s3 needs a bucket: add s3 with endpoint, bucket, access_key and secret_key")
-	case doc.Keep != InS3 && doc.S3 != nil:
+	case doc.Keep != KeepInS3 && doc.S3 != nil:
 		v.Warnf(path+".s3", "this bucket is not used: set keep to s3")
 	}
-	has := func(key string, s Secret) bool { // what cannot be resolved here is there all the same
+	has := func(key string, s Secret) bool { // an unresolved reference counts as present
 		_, written := v.doc.positions[parent(path)+"."+key]
 		return written || s.Reveal() != ""
 	}
@@ -206,7 +206,7 @@ func (v *validator) literal(path string, s Secret) {
 func (v *validator) connections() {
 	for _, name := range sortedKeys(v.doc.Connections) {
 		doc, path := v.doc.Connections[name], "connections."+name
-		var wrong []string // settings that the driver complained of
+		var wrong []string // settings with a problem
 		driver, known := v.drivers[doc.Driver]
 		switch {
 		case doc.Driver != "" && !rules.ValidName(doc.Driver):
@@ -222,14 +222,14 @@ func (v *validator) connections() {
 				v.literal(at, doc.Settings[setting].Secret)
 			}
 			if value := doc.Settings[setting]; strings.HasSuffix(setting, "_url") && value.Reveal() != "" && !isBaseURL(value.Reveal()) && !slices.Contains(wrong, setting) {
-				v.Errorf(at, "invalid URL: write it as https://host") // without the value, it may be a secret
+				v.Errorf(at, "invalid URL: write it as https://host") // does not quote the value, which may be a secret
 			}
 		}
 	}
 }
 
-// settings has the driver look at the settings of a connection, as far as they
-// could be read, and returns those that are wrong.
+// settings lets the driver check the settings of a connection, and returns the
+// names of those that are wrong.
 func (v *validator) settings(path string, driver Driver, settings map[string]Setting) (wrong []string) {
 	texts := make(map[string]string, len(settings))
 	for name, value := range settings {
@@ -244,7 +244,7 @@ func (v *validator) settings(path string, driver Driver, settings map[string]Set
 	return wrong
 }
 
-// secretName tells from its name whether a setting is a secret.
+// secretName reports whether the name of a setting suggests a secret.
 func secretName(name string) bool {
 	for _, word := range []string{"key", "token", "secret", "password"} {
 		if strings.Contains(strings.ToLower(name), word) {
@@ -298,7 +298,7 @@ func (v *validator) sites() {
 	}
 }
 
-// language is a language tag as it stands in the lang attribute of a page.
+// language matches a language tag, as in the lang attribute of a page.
 var language = regexp.MustCompile(`^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$`)
 
 // ziwoTexts are the custom texts that Ziwo documents.
@@ -307,13 +307,13 @@ var ziwoTexts = []string{
 	"successTitle", "successMessage", "failureTitle", "failureMessage",
 }
 
-// OwnKey is the key of an embedded configuration under which the server tells
-// its own scripts what Ziwo's do not know.
-const OwnKey = "calltracker"
+// ReservedKey is the key in the configuration of an embedded script under which the
+// server adds settings of its own.
+const ReservedKey = "calltracker"
 
 func (v *validator) webCallback(path string, doc *WebCallback) {
-	if _, taken := doc.Other[OwnKey]; taken {
-		v.Errorf(path+"."+OwnKey, "key %q is reserved for the server", OwnKey)
+	if _, taken := doc.Other[ReservedKey]; taken {
+		v.Errorf(path+"."+ReservedKey, "key %q is reserved for the server", ReservedKey)
 	}
 	for i, extension := range doc.Extensions {
 		if at := fmt.Sprintf("%s.extensions[%d]", path, i); extension == "" && !v.incomplete(at) {
@@ -325,9 +325,9 @@ func (v *validator) webCallback(path string, doc *WebCallback) {
 	})
 }
 
-// translations checks the languages, and tells of each text that is not known, with a
-// hint at the one that was meant.
-func (v *validator) translations(path string, doc map[string]Translation, known []string, tell func(at, key, hint string)) {
+// translations checks the languages of custom texts. It calls report for each
+// unknown text, with a hint at a known one that is similar.
+func (v *validator) translations(path string, doc map[string]Translation, known []string, report func(at, key, hint string)) {
 	check := func(at, key string) {
 		if slices.Contains(known, key) {
 			return
@@ -336,7 +336,7 @@ func (v *validator) translations(path string, doc map[string]Translation, known 
 		if similar := problem.Nearest(key, known); similar != "" {
 			hint = fmt.Sprintf("; did you mean %q?", similar)
 		}
-		tell(at, key, hint)
+		report(at, key, hint)
 	}
 	for _, key := range sortedKeys(doc) {
 		at := path + "." + key
@@ -377,7 +377,7 @@ func (v *validator) jorel(path string, doc *Jorel) {
 // (https://www.ziwo.io/api-integration-developers/).
 var callStates = []string{"requesting", "trying", "early", "ringing", "answering", "active", "held", "hangup", "destroy", "recovering"}
 
-// cardTexts are what the card of the pop-up says.
+// cardTexts are the texts on the card of the pop-up.
 var cardTexts = []string{"inbound", "outbound", "open", "close", "choose", "none", "unavailable", "search", "looking"}
 
 func (v *validator) popup(path string, doc *Popup) {

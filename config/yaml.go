@@ -14,11 +14,11 @@ import (
 	"calltracker/problem"
 )
 
-// parseYAML trusts the parser with the grammar only: types, duplicates and
-// references are looked at here, where all of them can be reported at once.
+// parseYAML uses the parser only for the grammar. Types, duplicates and aliases
+// are checked here, so that all problems are reported together.
 func parseYAML(text []byte) (root *node, problems problem.List) {
 	defer func() {
-		// The document comes from outside: a fault of the parser must not stop the server.
+		// A bug of the parser must not stop the server that was sent the document.
 		if r := recover(); r != nil {
 			root, problems = nil, problem.List{{Line: 1, Column: 1, Message: fmt.Sprintf("invalid YAML (%v)", r)}}
 		}
@@ -47,7 +47,8 @@ func parseYAML(text []byte) (root *node, problems problem.List) {
 }
 
 // controlCharacter finds the first character that YAML does not allow
-// (https://yaml.org/spec/1.2.2/#51-character-set): the parser does not say where it is.
+// (https://yaml.org/spec/1.2.2/#51-character-set), since the parser does not say
+// where it is.
 func controlCharacter(text []byte) (problem.Problem, bool) {
 	at := position{1, 1}
 	for len(text) > 0 {
@@ -63,7 +64,7 @@ func controlCharacter(text []byte) (problem.Problem, bool) {
 	return problem.Problem{}, false
 }
 
-// syntaxProblem says what is wrong with the grammar, and where.
+// syntaxProblem converts an error of the parser.
 func syntaxProblem(text []byte, err error) problem.Problem {
 	p := problem.Problem{Line: 1, Column: 1, Message: clip(err.Error())}
 	if syntax, ok := errors.AsType[*yaml.LoadError](err); ok {
@@ -73,7 +74,7 @@ func syntaxProblem(text []byte, err error) problem.Problem {
 		}
 		at := syntax.Mark
 		if opened := syntax.ContextMark; opened.Line > 0 && at.Index >= len(bytes.TrimRight(text, " \r\n")) {
-			at = opened // where it begins says more than that the text ends
+			at = opened // the start of an unclosed value helps more than the end of the text
 		}
 		lines := 1 + bytes.Count(text, []byte("\n"))
 		p.Line, p.Column = min(max(at.Line, 1), lines), max(at.Column, 1)
@@ -89,7 +90,7 @@ func syntaxProblem(text []byte, err error) problem.Problem {
 }
 
 type yamlBuilder struct {
-	anchors  map[*yaml.Node]*node // what aliases stand for
+	anchors  map[*yaml.Node]*node // values of aliases
 	problems problem.List
 	copies   int
 }
@@ -107,7 +108,7 @@ func (b *yamlBuilder) reportAt(at position, format string, args ...any) {
 func (b *yamlBuilder) build(n *yaml.Node, depth int) *node {
 	out := &node{kind: kindNull, at: position{n.Line, n.Column}}
 	if n.Anchor != "" {
-		defer func() { b.anchors[n] = out }() // only now: nothing is a part of itself
+		defer func() { b.anchors[n] = out }() // not earlier, since a value must not contain itself
 	}
 	if depth > maxDepth {
 		b.report(n, "%s", errTooDeep)
@@ -143,11 +144,12 @@ func (b *yamlBuilder) build(n *yaml.Node, depth int) *node {
 	return out
 }
 
-// number is YAML 1.2's integers and floats (https://yaml.org/spec/1.2.2/#1032-tag-resolution).
+// number matches YAML 1.2 integers and floats (https://yaml.org/spec/1.2.2/#1032-tag-resolution).
 var number = regexp.MustCompile(`^([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$`)
 
-// plainScalar is what a text without quotes is. The parser's own answer is YAML 1.1's,
-// to which 0505874603 is a number or not by whether it has an 8.
+// plainScalar returns the kind and text of an unquoted scalar by the rules of YAML
+// 1.2. The parser follows YAML 1.1, in which 0505874603 is text only because it
+// contains an 8.
 func plainScalar(text string) (kind, string) {
 	switch text {
 	case "", "~", "null", "Null", "NULL":
@@ -163,7 +165,7 @@ func plainScalar(text string) (kind, string) {
 	return kindText, text
 }
 
-// mapping fills out from the keys and values of content, which take turns.
+// mapping fills out from content, in which keys and values alternate.
 func (b *yamlBuilder) mapping(out *node, content []*yaml.Node, depth int) {
 	var merged []*node
 	for i := 0; i+1 < len(content); i += 2 {
@@ -182,7 +184,7 @@ func (b *yamlBuilder) mapping(out *node, content []*yaml.Node, depth int) {
 	if merged == nil {
 		return
 	}
-	seen := map[string]bool{} // what the mapping says itself comes first
+	seen := map[string]bool{} // the mapping's own keys come first
 	for _, key := range out.keys {
 		seen[key.text] = true
 	}
@@ -206,8 +208,8 @@ func (b *yamlBuilder) mapping(out *node, content []*yaml.Node, depth int) {
 	}
 }
 
-// expand copies what an alias stands for, so that each copy counts and
-// problems point to the place of use.
+// expand copies the value of an alias. Each copied node counts toward maxCopies,
+// and problems in the copy point to the alias.
 func (b *yamlBuilder) expand(n *node, alias *yaml.Node, depth int) *node {
 	c := &node{kind: kindNull, at: position{alias.Line, alias.Column}}
 	if b.copies++; b.copies > maxCopies || depth > maxDepth {

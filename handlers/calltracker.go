@@ -161,7 +161,7 @@ func (h *CallTracker) Start(ctx context.Context, line Line, in ziwo.Start) Start
 // when a condition looks at it.
 func factsOf(in ziwo.Start, router *rules.Router, numbers *Numbers, now time.Time) rules.Facts {
 	facts := rules.Facts{At: now, CallID: in.CallID, Request: in.Fields}
-	did, listed := router.Listed(in.DIDCalled)
+	did, listed := router.FindDID(in.DIDCalled)
 	if !listed {
 		did = numbers.Parse(in.DIDCalled, router.Region())
 	}

@@ -203,7 +203,7 @@ func newAsset(body []byte, origins []string) (*Asset, error) {
 	return a, nil
 }
 
-// What a configuration has beside Ziwo's own keys, under config.OwnKey.
+// What a configuration has beside Ziwo's own keys, under config.ReservedKey.
 type (
 	ownConfig struct {
 		Site   string `json:"site"`
@@ -240,7 +240,7 @@ type (
 // configuration is the JSON of a site's script, and when it is out of date.
 func (e *Embeds) configuration(set *rules.Set, key assetKey, site config.Site, now time.Time) (text []byte, until time.Time, err error) {
 	own := &ownConfig{Site: key.site, Server: strings.TrimSuffix(e.PublicURL, "/") + "/"}
-	config := map[string]any{config.OwnKey: own}
+	config := map[string]any{config.ReservedKey: own}
 	switch key.kind {
 	case web.WebCallback:
 		until = webCallbackConfig(config, own, set, site, now)

@@ -446,7 +446,7 @@ func (c *comparison) origin(cdr ziwo.CDR) origin {
 	}
 	if cdr.Direction == "inbound" || cdr.Direction == "" {
 		for _, router := range c.routers {
-			if _, listed := router.Listed(cdr.DIDCalled); listed {
+			if _, listed := router.FindDID(cdr.DIDCalled); listed {
 				return originOf(router)
 			}
 		}

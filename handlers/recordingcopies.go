@@ -168,7 +168,7 @@ func before(now time.Time, days int) time.Time {
 
 // place is where recordings are kept.
 func (h *Recordings) place(settings config.Recordings) (RecordingPlace, error) {
-	if settings.Keep != config.InS3 {
+	if settings.Keep != config.KeepInS3 {
 		return h.Folder, nil
 	}
 	if settings.S3 == nil {
@@ -204,7 +204,7 @@ func (h *Recordings) placeOf(r storage.Recording) (RecordingPlace, error) {
 			if center.Recordings.S3 == nil {
 				continue
 			}
-			place, err := h.place(config.Recordings{Keep: config.InS3, S3: center.Recordings.S3})
+			place, err := h.place(config.Recordings{Keep: config.KeepInS3, S3: center.Recordings.S3})
 			if err == nil && place.Name() == r.Place {
 				return place, nil
 			}

@@ -44,7 +44,8 @@ type compiler struct {
 
 type numberKey struct{ raw, region string }
 
-// phone parses a number once per document: many routes name the same ones.
+// phone parses a number. It parses each number only once, since many routes name
+// the same ones.
 func (c *compiler) phone(raw, region string) phone.Number {
 	key := numberKey{raw, region}
 	n, known := c.phones[key]
@@ -70,8 +71,8 @@ type trackerCompiler struct {
 	scheduleAt map[string]int // index in the router
 	requestAt  map[string]int // index in the router
 
-	// What the routes of a tracker compare with is next to each other in memory:
-	// with thousands of trackers, a call finds none of it in the processor's cache.
+	// Backing arrays for all routes. They keep a tracker's conditions together in
+	// memory: with thousands of trackers, a call finds little of it in the CPU cache.
 	conditions []condition
 	words      []string
 }
@@ -88,7 +89,7 @@ func (c *compiler) tracker(id string, doc Tracker) *Router {
 		c.zone(doc.Timezone, t.path+".timezone")
 	}
 	if doc.CallerID != "" {
-		t.dialable(t.path+".caller_id", doc.CallerID)
+		t.checkDialable(t.path+".caller_id", doc.CallerID)
 	}
 	t.numbers()
 	t.routes()
@@ -97,9 +98,9 @@ func (c *compiler) tracker(id string, doc Tracker) *Router {
 
 var dialable = regexp.MustCompile(`^(\+?[0-9]{1,20}|agent-[0-9]{1,10})$`)
 
-// dialable warns of what Ziwo's own dialer would not take, and refuses what
-// cannot have been meant.
-func (t *trackerCompiler) dialable(path, number string) {
+// checkDialable reports a number that Ziwo may not dial: as an error if it cannot
+// be a number at all, else as a warning.
+func (t *trackerCompiler) checkDialable(path, number string) {
 	switch {
 	case number == "" || t.incomplete(path):
 	case strings.ContainsFunc(number, func(r rune) bool { return r < ' ' || r == 0x7f }) || len(number) > 64:
@@ -138,12 +139,12 @@ func (t *trackerCompiler) numbers() {
 	t.router.dids = t.spellings(all)
 }
 
-// spellings lists each DID under the forms in which Ziwo may send it, so that the
-// usual call needs no parsing. The spelling of the document comes first. A form
-// that fits two DIDs is left out: it is parsed when it comes.
+// spellings indexes the DIDs by the forms in which Ziwo may send them, so that the
+// DID of most calls need not be parsed. The spelling in the document takes
+// precedence. A form of two DIDs is left out; such a DID is parsed.
 func (t *trackerCompiler) spellings(all []*did) map[string]*did {
-	const forms = 5 // of a usual DID
-	out := make(map[string]*did, forms*len(all))
+	const perDID = 5 // spellings of a typical DID
+	out := make(map[string]*did, perDID*len(all))
 	for _, d := range all {
 		out[d.number.Raw], out[d.number.Key()] = d, d
 	}
@@ -154,7 +155,8 @@ func (t *trackerCompiler) spellings(all []*did) map[string]*did {
 			continue
 		}
 		forms := []string{digits, "00" + digits}
-		// The national form of another country is no number, or another one, here.
+		// In the tracker's region, the national form of another country is invalid or
+		// another number.
 		if national := d.number.National(); t.doc.Region == "" || t.phone(national, t.doc.Region).E164 == d.number.E164 {
 			forms = append(forms, national)
 		}
@@ -221,7 +223,7 @@ func (t *trackerCompiler) route(doc Route, path string) route {
 	}
 	out.when = t.conditions[first:len(t.conditions):len(t.conditions)]
 	if doc.Split != nil || doc.Order == Random {
-		t.router.readsCaller = true // what is drawn depends on it
+		t.router.readsCaller = true // the draw depends on it
 		out.lots = &lots{salt: hashText(hashSeed, t.router.id+"/"+doc.ID)}
 	}
 	if doc.Split == nil {
@@ -273,11 +275,11 @@ func (t *trackerCompiler) during(doc Route, path string) []int {
 	return out
 }
 
-// Limits over which a caller hardly waits.
+// Ring times. Over the limits, callers may hang up first.
 const (
 	longRing    = 120 // seconds for one number
 	longAttempt = 300 // seconds for all numbers of a route
-	usualRing   = 20  // seconds when the document does not say
+	defaultRing = 20  // seconds if the document names none
 )
 
 func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path string) outcome {
@@ -285,13 +287,13 @@ func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path
 	total := 0
 	for i, d := range dial {
 		at := fmt.Sprintf("%s.dial[%d]", path, i)
-		seconds := int(cmp.Or(d.Timeout, usualRing))
+		seconds := int(cmp.Or(d.Timeout, defaultRing))
 		if total += seconds; seconds > longRing {
 			t.Warnf(at+".timeout", "a ring time of %d s is over %d s: callers may hang up first", seconds, longRing)
 		}
-		t.dialable(at+".number", d.Number)
+		t.checkDialable(at+".number", d.Number)
 		if d.CallerID != "" {
-			t.dialable(at+".caller_id", d.CallerID)
+			t.checkDialable(at+".caller_id", d.CallerID)
 		}
 		if own, loop := t.router.dids[t.phone(d.Number, t.doc.Region).Key()]; loop && d.Number != "" {
 			t.Warnf(at+".number", "%s is a number of this tracker: the call would come back to it", own.number.Raw)
@@ -309,12 +311,12 @@ func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path
 	return outcome{rules: rules, rotates: order == Rotate, shuffles: order == Random, voicemail: voicemail}
 }
 
-// hidden warns of routes that can never be reached, since an earlier one takes
-// every call that they would take.
+// hidden warns about routes that get no call, because an earlier one takes every
+// call that they would take.
 func (t *trackerCompiler) hidden() {
-	const most = 2000 // every route is held against every earlier one
+	const most = 2000 // routes to compare with each other
 	path := func(i int) string { return fmt.Sprintf("%s.routes[%d]", t.path, i) }
-	unsure := make([]bool, min(len(t.doc.Routes), most)) // not all of its conditions could be read
+	unsure := make([]bool, min(len(t.doc.Routes), most)) // some of its conditions could not be read
 	for later := range unsure {
 		unsure[later] = t.incomplete(path(later))
 		for earlier := range later {
@@ -327,7 +329,7 @@ func (t *trackerCompiler) hidden() {
 	}
 }
 
-// hides tells whether whatever later takes, earlier takes as well.
+// hides reports whether earlier takes every call that later would take.
 func hides(earlier, later *Route) bool {
 	if len(earlier.During) > 0 {
 		if len(later.During) == 0 {
@@ -347,7 +349,7 @@ func hides(earlier, later *Route) bool {
 	return true
 }
 
-// implies tells whether b holds whenever a does, as far as that is plain to see.
+// implies reports whether b holds whenever a does. It recognizes only simple cases.
 func implies(a, b *Condition) bool {
 	if a.Field != b.Field || a.Not != b.Not {
 		return false
@@ -382,22 +384,22 @@ func (c *Condition) all() []string {
 	return out
 }
 
-// readClock sets the zone in which this tracker's weekday, time and date are
-// meant: its own, else that of the schedules.
-func (t *trackerCompiler) readClock() {
+// needClock sets the zone of the tracker's weekday, time and date: its own, or else
+// that of the schedules.
+func (t *trackerCompiler) needClock() {
 	if t.router.zone != nil {
 		return
 	}
 	location, known := t.commonZone()
 	if t.doc.Timezone != "" {
-		location = cmp.Or(t.zones[t.doc.Timezone], time.UTC) // an unknown one has been reported
+		location = cmp.Or(t.zones[t.doc.Timezone], time.UTC) // an unknown zone has been reported
 	} else if !known {
 		t.Warnf(t.path, "conditions on weekday, time and date use UTC: set timezone")
 	}
 	t.router.zone = location
 }
 
-// sharedNumbers warns of a DID in two trackers: Ziwo links a number to one.
+// sharedNumbers warns about DIDs that two trackers list.
 func (c *compiler) sharedNumbers() {
 	owner := map[string]string{}
 	for _, id := range sortedKeys(c.Trackers) {

@@ -63,12 +63,12 @@ func TestReadsCaller(t *testing.T) {
 func TestListedKeepsWhatCame(t *testing.T) {
 	r := router(t, splitting(`{id: r}`))
 	for _, raw := range []string{"042001000", "+97142001000", "0097142001000", "97142001000"} {
-		if n, ok := r.Listed(raw); !ok || n != (phone.Number{Raw: raw, E164: "+97142001000", Country: "AE", Type: phone.FixedLine}) {
+		if n, ok := r.FindDID(raw); !ok || n != (phone.Number{Raw: raw, E164: "+97142001000", Country: "AE", Type: phone.FixedLine}) {
 			t.Errorf("%q: %+v %v", raw, n, ok)
 		}
 	}
 	for _, raw := range []string{"", "042001001", "2001000", "+97142001000 "} {
-		if _, ok := r.Listed(raw); ok {
+		if _, ok := r.FindDID(raw); ok {
 			t.Errorf("%q is listed", raw)
 		}
 	}

@@ -40,8 +40,7 @@ type conditionText struct {
 	asks  string // "be in AE, SA"
 }
 
-// comparison is how a condition compares, an Op in the form that is quick to
-// switch on.
+// comparison is an Op as a small integer.
 type comparison uint8
 
 const (
@@ -60,7 +59,7 @@ var comparisons = map[Op]comparison{
 	OpMatches: byPattern, OpBetween: byRange, OpExists: byPresence,
 }
 
-// fact is what a condition looks at.
+// fact is what a condition compares.
 type fact uint8
 
 const (
@@ -78,10 +77,11 @@ const (
 	factRequest
 )
 
-// manyWords is where a map look-up starts to beat comparing one by one.
+// manyWords is the number of words above which a map lookup beats comparing them
+// one by one.
 const manyWords = 8
 
-// operators says which comparisons make sense for a fact.
+// operators lists the operators that each fact supports.
 var operators = map[fact][]Op{
 	factDID:        {OpIs, OpIn, OpPrefix, OpSuffix, OpContains, OpMatches, OpExists},
 	factCaller:     {OpIs, OpIn, OpPrefix, OpSuffix, OpContains, OpMatches, OpExists},
@@ -126,17 +126,17 @@ func factOf(field string) (fact, string) {
 	return 0, ""
 }
 
-// ofCaller tells whether the fact is read from the caller's number.
+// ofCaller reports whether the fact is derived from the caller's number.
 func (f fact) ofCaller() bool { return f == factCaller || f == factCountry || f == factType }
 
-// ReadsCustomer reports whether the condition depends on what a CRM knows of
+// ReadsCustomer reports whether the condition depends on what a CRM knows about
 // the caller.
 func (c Condition) ReadsCustomer() bool {
 	f, _ := factOf(c.Field)
 	return f.ofCustomer()
 }
 
-// ofCustomer tells whether the fact is read from what a CRM knows.
+// ofCustomer reports whether the fact comes from a CRM.
 func (f fact) ofCustomer() bool { return f == factFound || f == factTags || f == factConnection }
 
 // evaluation is one decision in progress: the facts and what was derived from
@@ -158,7 +158,7 @@ type textFact struct {
 	state presence
 }
 
-// presence is a yes or no that is worked out once. The zero value is "not yet".
+// presence is a yes or no that is computed once. The zero value is "not yet".
 type presence uint8
 
 const (
@@ -231,7 +231,7 @@ func (e *evaluation) open(index int) bool {
 	return e.schedules[index] == present
 }
 
-// now is the wall clock of the tracker.
+// now returns the wall clock in the tracker's zone.
 func (e *evaluation) now() *wallClock {
 	if !e.clockRead {
 		e.clockRead, e.clock = true, readClock(e.At, e.router.zone)
@@ -239,8 +239,8 @@ func (e *evaluation) now() *wallClock {
 	return &e.clock
 }
 
-// holds evaluates the condition. A fact that is not there never holds, inverted
-// or not; only "exists" asks about that.
+// holds reports whether the condition holds. If the fact is absent, no condition
+// but "exists" holds, inverted or not.
 func (c *condition) holds(e *evaluation) bool {
 	switch c.of {
 	case factWeekday, factTime, factDate:
@@ -325,7 +325,8 @@ func (c *condition) compares(text string) bool {
 	return false
 }
 
-// within is between on a wheel: fri to mon passes over the weekend.
+// within reports whether a value is in a range that may wrap around: fri to mon
+// contains the weekend.
 func within(value, low, high int64) bool {
 	if low <= high {
 		return low <= value && value <= high
@@ -333,7 +334,7 @@ func within(value, low, high int64) bool {
 	return value >= low || value <= high
 }
 
-// why says in words why the condition does not hold.
+// why explains why the condition does not hold.
 func (c *condition) why(e *evaluation) string {
 	field := c.text.field
 	var shown string
@@ -363,7 +364,7 @@ func (c *condition) why(e *evaluation) string {
 	return fmt.Sprintf("%s: %s, %s %s", field, shown, must, c.text.asks)
 }
 
-// absent says in words why the fact is not there.
+// absent explains why the fact is absent.
 func (c *condition) absent(e *evaluation) string {
 	switch {
 	case c.of.ofCaller() && !e.Caller.Given():
@@ -417,7 +418,7 @@ func (c *compiler) condition(t *trackerCompiler, doc Condition, path string) (co
 		return condition{}, false
 	}
 	if of == factWeekday || of == factTime || of == factDate {
-		t.readClock()
+		t.needClock()
 	}
 	before := len(c.Problems)
 	c.compareWith(t, &out, doc.Op, values, path)
@@ -479,10 +480,10 @@ func asks(op Op, values []Value) string {
 	}
 }
 
-// slot is where evaluations find a fact that is compared as text.
+// slot returns the slot of a fact in the evaluation.
 func (t *trackerCompiler) slot(of fact, request string) int32 {
 	if of != factRequest {
-		return int32(max(slices.Index(slots[:], of), 0)) // 0: it is not compared as text
+		return int32(max(slices.Index(slots[:], of), 0)) // 0 for facts that are not compared as text
 	}
 	i, known := t.requestAt[request]
 	if !known {
@@ -493,13 +494,14 @@ func (t *trackerCompiler) slot(of fact, request string) int32 {
 	return int32(len(slots) + i)
 }
 
-// compareWith brings the values into the form of the fact.
+// compareWith sets what the condition compares with: the values in the form of the
+// fact.
 func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values []Value, path string) {
 	switch op {
 	case OpExists:
 		return
 	case OpMatches:
-		// On its own first: the brackets around it must not be closed by its own.
+		// Compile it alone first: it must not close the group that is put around it.
 		_, err := regexp.Compile(values[0].Text)
 		if err == nil {
 			var pattern *regexp.Regexp
@@ -518,7 +520,7 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values
 	var dates []Date
 	for _, v := range values {
 		if v.Text == "" && c.incomplete(path) {
-			continue // it could not be read or resolved, and matches nothing
+			continue // could not be read or resolved, and matches nothing
 		}
 		if v.Text == "" {
 			c.Errorf(path, "a value is empty: it would match every call or none")
@@ -570,7 +572,7 @@ func wordFor(out *condition, op Op, v Value, region string, parse func(raw, regi
 		default:
 			text = parse(v.Text, region).Key()
 		}
-		if text == "" { // it would match every number
+		if text == "" { // would match every number
 			return "", fmt.Errorf("invalid phone number %q: it has no digits", problem.Clip(v.Text))
 		}
 		return text, nil

@@ -137,7 +137,7 @@ func decide(t *testing.T, router *rules.Router, c call) string {
 		t.Errorf("%s: Decide is not what Explain explains:\n%s", c.Name, diff)
 	}
 	// The live path takes a DID in a usual spelling from the tracker's list, unparsed.
-	if listed, ok := router.Listed(c.DID); ok {
+	if listed, ok := router.FindDID(c.DID); ok {
 		facts.DID = listed
 		if diff := cmp.Diff(decision, router.Decide(facts), same); diff != "" {
 			t.Errorf("%s: the listed DID is decided in another way than the parsed one:\n%s", c.Name, diff)

@@ -49,9 +49,9 @@ func (r *Router) ReadsCaller() bool { return r.readsCaller }
 // caller.
 func (r *Router) ReadsCustomer() bool { return r.readsCustomer }
 
-// Listed returns the number of the tracker that is usually spelled like raw. It
+// FindDID returns the number of the tracker that is usually spelled like raw. It
 // does not parse raw: a number that is spelled in an unusual way is not found.
-func (r *Router) Listed(raw string) (phone.Number, bool) {
+func (r *Router) FindDID(raw string) (phone.Number, bool) {
 	d, ok := r.dids[raw]
 	if !ok {
 		return phone.Number{}, false
