@@ -52,7 +52,7 @@ func (v *validator) validate() {
 	v.sites()
 	v.connections()
 	v.tests()
-	v.unused()
+	v.unusedNames()
 }
 
 // reservedTracker is the id of the demonstration endpoints that Ziwo documents.
@@ -99,8 +99,8 @@ func (v *validator) keys(tracker, side string, doc KeyList) {
 	}
 }
 
-// unused warns about schedules and calendars that nothing refers to.
-func (v *validator) unused() {
+// unusedNames warns about schedules and calendars that nothing refers to.
+func (v *validator) unusedNames() {
 	schedules, calendars := map[string]bool{}, map[string]bool{}
 	for _, t := range v.doc.Trackers {
 		for _, r := range t.Routes {

@@ -216,15 +216,15 @@ func (t *trackerCompiler) routes() {
 func (t *trackerCompiler) route(doc Route, path string) route {
 	out := route{id: doc.ID, during: t.during(doc, path)}
 	first := len(t.conditions)
-	for i, condition := range doc.When {
-		if compiled, ok := t.condition(t, condition, fmt.Sprintf("%s.when[%d]", path, i)); ok {
+	for i, when := range doc.When {
+		if compiled, ok := t.condition(when, fmt.Sprintf("%s.when[%d]", path, i)); ok {
 			t.conditions = append(t.conditions, compiled)
 		}
 	}
 	out.when = t.conditions[first:len(t.conditions):len(t.conditions)]
 	if doc.Split != nil || doc.Order == Random {
 		t.router.readsCaller = true // the draw depends on it
-		out.lots = &lots{salt: hashText(hashSeed, t.router.id+"/"+doc.ID)}
+		out.draw = &draw{salt: hashText(hashSeed, t.router.id+"/"+doc.ID)}
 	}
 	if doc.Split == nil {
 		out.outcomes = []outcome{t.outcome(doc.Dial, doc.Order, doc.Voicemail, path)}
@@ -241,7 +241,7 @@ func (t *trackerCompiler) route(doc Route, path string) route {
 		at := fmt.Sprintf("%s.split[%d]", path, i)
 		out.outcomes = append(out.outcomes, t.outcome(share.Dial, share.Order, share.Voicemail || doc.Voicemail, at))
 		total += uint64(max(share.Weight, 0))
-		out.lots.weights = append(out.lots.weights, total)
+		out.draw.weights = append(out.draw.weights, total)
 		if len(share.Dial) == 0 && !share.Voicemail && !doc.Voicemail && !t.incomplete(at) {
 			t.Warnf(at, "this share has neither numbers nor voicemail")
 		}

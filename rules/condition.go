@@ -20,15 +20,15 @@ type condition struct {
 	slot   int32    // of the fact in the evaluation, if it is compared as text
 	words  []string // to compare with, in the form of the fact
 	limits limits   // to compare with by range
-	many   *many
+	rare   *rareOperands
 	text   *conditionText
 }
 
 // limits are the ends of a range. Both are part of it, except the end of a time.
 type limits struct{ low, high int64 }
 
-// many is what only few conditions compare with.
-type many struct {
+// rareOperands is what only few conditions compare with.
+type rareOperands struct {
 	set     map[string]struct{} // the words if there are many
 	pattern *regexp.Regexp
 	dates   []Date
@@ -36,8 +36,8 @@ type many struct {
 
 // conditionText is how a trace describes a condition.
 type conditionText struct {
-	field string // as written
-	asks  string // "be in AE, SA"
+	field       string // as written
+	requirement string // "be in AE, SA"
 }
 
 // comparison is an Op as a small integer.
@@ -283,7 +283,7 @@ func (c *condition) comparesClock(e *evaluation) bool {
 			date := int64(now.date.ordinal())
 			return c.limits.low <= date && date <= c.limits.high
 		}
-		return slices.Contains(c.many.dates, now.date)
+		return slices.Contains(c.rare.dates, now.date)
 	}
 }
 
@@ -297,10 +297,10 @@ func (l limits) contain(text string) bool {
 func (c *condition) compares(text string) bool {
 	switch c.by {
 	case bySet:
-		_, in := c.many.set[text]
+		_, in := c.rare.set[text]
 		return in
 	case byPattern:
-		return c.many.pattern.MatchString(text)
+		return c.rare.pattern.MatchString(text)
 	}
 	for _, word := range c.words {
 		switch c.by {
@@ -361,7 +361,7 @@ func (c *condition) why(e *evaluation) string {
 	if c.not {
 		must = "must not"
 	}
-	return fmt.Sprintf("%s: %s, %s %s", field, shown, must, c.text.asks)
+	return fmt.Sprintf("%s: %s, %s %s", field, shown, must, c.text.requirement)
 }
 
 // absent explains why the fact is absent.
@@ -387,10 +387,10 @@ func (c *condition) absent(e *evaluation) string {
 }
 
 // condition compiles one condition of a tracker.
-func (c *compiler) condition(t *trackerCompiler, doc Condition, path string) (condition, bool) {
+func (t *trackerCompiler) condition(doc Condition, path string) (condition, bool) {
 	of, request := factOf(doc.Field)
 	if of == 0 {
-		if doc.Field != "" || !c.incomplete(path) {
+		if doc.Field != "" || !t.incomplete(path) {
 			names := []string{"request."}
 			for _, f := range factNames {
 				names = append(names, f.name)
@@ -399,62 +399,62 @@ func (c *compiler) condition(t *trackerCompiler, doc Condition, path string) (co
 			if similar := problem.Nearest(doc.Field, names); similar != "" && similar != doc.Field {
 				hint = fmt.Sprintf("; did you mean %q?", similar)
 			}
-			c.Errorf(path+".field", "unknown field %q%s", doc.Field, hint)
+			t.Errorf(path+".field", "unknown field %q%s", problem.Clip(doc.Field), hint)
 		}
 		return condition{}, false
 	}
-	if doc.Op == "" && c.incomplete(path) {
+	if doc.Op == "" && t.incomplete(path) {
 		return condition{}, false
 	}
 	if !slices.Contains(operators[of], doc.Op) {
-		c.Errorf(path+".op", "invalid operator %q for %s: use %s", doc.Op, doc.Field, joined(operators[of]))
+		t.Errorf(path+".op", "invalid operator %q for %s: use %s", doc.Op, doc.Field, joined(operators[of]))
 		return condition{}, false
 	}
 	out := condition{of: of, by: comparisons[doc.Op], not: doc.Not, slot: t.slot(of, request)}
 	t.router.readsCaller = t.router.readsCaller || of.ofCaller()
 	t.router.readsCustomer = t.router.readsCustomer || of.ofCustomer()
-	values, ok := c.values(doc, path)
+	values, ok := t.values(doc, path)
 	if !ok {
 		return condition{}, false
 	}
 	if of == factWeekday || of == factTime || of == factDate {
 		t.needClock()
 	}
-	before := len(c.Problems)
-	c.compareWith(t, &out, doc.Op, values, path)
-	out.text = &conditionText{field: doc.Field, asks: asks(doc.Op, values)}
-	return out, len(c.Problems) == before
+	before := len(t.Problems)
+	t.compareWith(&out, doc.Op, values, path)
+	out.text = &conditionText{field: doc.Field, requirement: requirement(doc.Op, values)}
+	return out, len(t.Problems) == before
 }
 
 // values checks how many values the operator takes.
-func (c *compiler) values(doc Condition, path string) ([]Value, bool) {
+func (t *trackerCompiler) values(doc Condition, path string) ([]Value, bool) {
 	values := doc.Values
 	if doc.Value != nil {
 		if values != nil {
-			c.Errorf(path, "use either value or values")
+			t.Errorf(path, "use either value or values")
 			return nil, false
 		}
 		values = []Value{*doc.Value}
 	}
 	switch {
 	case doc.Op == OpExists && len(values) > 0:
-		c.Errorf(path, `operator "exists" takes no value`)
+		t.Errorf(path, `operator "exists" takes no value`)
 	case doc.Op == OpExists:
 		return nil, true
 	case len(values) == 0:
-		c.Errorf(path, "operator %q needs a value", doc.Op)
+		t.Errorf(path, "operator %q needs a value", doc.Op)
 	case doc.Op == OpBetween && len(values) != 2:
-		c.Errorf(path, `operator "between" takes two values, the first and the last`)
+		t.Errorf(path, `operator "between" takes two values, the first and the last`)
 	case (doc.Op == OpIs || doc.Op == OpMatches) && len(values) != 1:
-		c.Errorf(path, "operator %q takes one value: use \"in\" for several", doc.Op)
+		t.Errorf(path, "operator %q takes one value: use \"in\" for several", doc.Op)
 	default:
 		return values, true
 	}
 	return nil, false
 }
 
-// asks returns what the condition asks of its fact, to follow "must" or "must not".
-func asks(op Op, values []Value) string {
+// requirement returns what the fact must be, to follow "must" or "must not".
+func requirement(op Op, values []Value) string {
 	words := make([]string, len(values))
 	for i, v := range values {
 		words[i] = v.Text
@@ -496,7 +496,7 @@ func (t *trackerCompiler) slot(of fact, request string) int32 {
 
 // compareWith sets what the condition compares with: the values in the form of the
 // fact.
-func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values []Value, path string) {
+func (t *trackerCompiler) compareWith(out *condition, op Op, values []Value, path string) {
 	switch op {
 	case OpExists:
 		return
@@ -506,29 +506,29 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values
 		if err == nil {
 			var pattern *regexp.Regexp
 			pattern, err = regexp.Compile(`^(?:` + values[0].Text + `)$`)
-			out.many = &many{pattern: pattern}
+			out.rare = &rareOperands{pattern: pattern}
 		}
 		if err != nil {
-			c.Errorf(path, "invalid regular expression %q: %s", problem.Clip(values[0].Text), problem.Clip(err.Error()))
+			t.Errorf(path, "invalid regular expression %q: %s", problem.Clip(values[0].Text), problem.Clip(err.Error()))
 		}
 		return
 	case OpBetween:
-		c.between(out, values, path)
+		t.between(out, values, path)
 		return
 	}
 	first := len(t.words)
 	var dates []Date
 	for _, v := range values {
-		if v.Text == "" && c.incomplete(path) {
+		if v.Text == "" && t.incomplete(path) {
 			continue // could not be read or resolved, and matches nothing
 		}
 		if v.Text == "" {
-			c.Errorf(path, "a value is empty: it would match every call or none")
+			t.Errorf(path, "a value is empty: it would match every call or none")
 			return
 		}
-		text, err := wordFor(out, op, v, t.doc.Region, c.phone)
+		text, err := wordFor(out, op, v, t.doc.Region, t.phone)
 		if err != nil {
-			c.Errorf(path, "%s", err)
+			t.Errorf(path, "%s", err)
 			return
 		}
 		switch out.of {
@@ -545,13 +545,13 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values
 	words := t.words[first:len(t.words):len(t.words)]
 	switch {
 	case dates != nil:
-		out.many = &many{dates: dates}
+		out.rare = &rareOperands{dates: dates}
 	case out.by == byEquality && len(words) > manyWords:
 		set := make(map[string]struct{}, len(words))
 		for _, w := range words {
 			set[w] = struct{}{}
 		}
-		out.by, out.many = bySet, &many{set: set}
+		out.by, out.rare = bySet, &rareOperands{set: set}
 	default:
 		out.words = words
 	}
@@ -609,7 +609,7 @@ func digitOnly(r rune) rune {
 	return -1
 }
 
-func (c *compiler) between(out *condition, values []Value, path string) {
+func (t *trackerCompiler) between(out *condition, values []Value, path string) {
 	read := func(v Value) (int64, error) {
 		switch out.of {
 		case factWeekday:
@@ -636,7 +636,7 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 	high, errHigh := read(values[1])
 	for _, err := range []error{errLow, errHigh} {
 		if err != nil {
-			c.Errorf(path, "%s", err)
+			t.Errorf(path, "%s", err)
 		}
 	}
 	if errLow != nil || errHigh != nil {
@@ -644,7 +644,7 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 	}
 	wraps := out.of == factWeekday || out.of == factTime
 	if high < low && !wraps || out.of == factTime && low == high {
-		c.Errorf(path, "nothing is between %s and %s", values[0].Text, values[1].Text)
+		t.Errorf(path, "nothing is between %s and %s", values[0].Text, values[1].Text)
 	}
 	for day := range int64(len(weekdays)) {
 		if out.of == factWeekday && within(day, low, high) {

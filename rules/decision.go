@@ -74,16 +74,16 @@ type Decision struct {
 	Index     int    // of the route in its tracker, from 0
 	Rotating  bool   // the route rings its numbers in turn: see Turn
 
-	twice []Rule
+	rotation []Rule // the rules twice in a row: each turn is a part of them
 }
 
 // Turn returns the decision of a rotating route for the nth call that it takes,
 // counted from 0: each call starts one number further. Other decisions do not
 // change.
 func (d Decision) Turn(n uint64) Decision {
-	if each := len(d.twice) / 2; each > 0 {
+	if each := len(d.rotation) / 2; each > 0 {
 		first := int(n % uint64(each))
-		d.Rules = d.twice[first : first+each : first+each]
+		d.Rules = d.rotation[first : first+each : first+each]
 	}
 	return d
 }
