@@ -211,7 +211,7 @@ func newAsset(body []byte, origins []string) (*Asset, error) {
 	return asset, nil
 }
 
-// Types of the configuration under config.OwnKey, beside Ziwo's own keys.
+// Types of the configuration under config.ReservedKey, beside Ziwo's own keys.
 type (
 	extraConfig struct {
 		Site   string `json:"site"`
@@ -248,16 +248,16 @@ type (
 // configuration returns the JSON configuration of a site's script and its expiry.
 func (e *Embeds) configuration(set *rules.Set, key assetKey, site config.Site, now time.Time) (text []byte, until time.Time, err error) {
 	extra := &extraConfig{Site: key.site, Server: strings.TrimSuffix(e.PublicURL, "/") + "/"}
-	config := map[string]any{config.OwnKey: extra}
+	values := map[string]any{config.ReservedKey: extra}
 	switch key.kind {
 	case web.WebCallback:
-		until = webCallbackConfig(config, extra, set, site, now)
+		until = webCallbackConfig(values, extra, set, site, now)
 	case web.Jorel:
-		jorelConfig(config, extra, site)
+		jorelConfig(values, extra, site)
 	case web.Popup:
 		extra.Popup = popupConfigOf(site)
 	}
-	text, err = json.Marshal(config)
+	text, err = json.Marshal(values)
 	return text, until, err
 }
 

@@ -478,7 +478,7 @@ func (c *comparison) origin(cdr ziwo.CDR) Origin {
 	}
 	if cdr.Direction == "inbound" || cdr.Direction == "" {
 		for _, tracker := range c.trackers {
-			if _, listed := tracker.Router.Listed(cdr.DIDCalled); listed {
+			if _, listed := tracker.Router.FindDID(cdr.DIDCalled); listed {
 				return tracker.Origin()
 			}
 		}

@@ -174,7 +174,7 @@ func daysBefore(now time.Time, days int) time.Time {
 
 // copyStore returns the configured store.
 func (h *Recordings) copyStore(settings config.Recordings) (CopyStore, error) {
-	if settings.Keep != config.InS3 {
+	if settings.Keep != config.KeepInS3 {
 		return h.Local, nil
 	}
 	if settings.S3 == nil {
@@ -210,7 +210,7 @@ func (h *Recordings) copyStoreOf(r storage.Recording) (CopyStore, error) {
 			if center.Recordings.S3 == nil {
 				continue
 			}
-			store, err := h.copyStore(config.Recordings{Keep: config.InS3, S3: center.Recordings.S3})
+			store, err := h.copyStore(config.Recordings{Keep: config.KeepInS3, S3: center.Recordings.S3})
 			if err == nil && store.Name() == r.Place {
 				return store, nil
 			}

@@ -110,7 +110,7 @@ func (a *Answerer) Answer(ctx context.Context, tracker *ActiveTracker, in ziwo.S
 // condition of the tracker reads it.
 func FactsOf(in ziwo.StartRequest, router *rules.Router, numbers *Numbers, now time.Time) rules.Facts {
 	facts := rules.Facts{At: now, CallID: in.CallID, Request: in.Fields}
-	did, listed := router.Listed(in.DIDCalled)
+	did, listed := router.FindDID(in.DIDCalled)
 	if !listed {
 		did = numbers.Parse(in.DIDCalled, router.Region())
 	}

@@ -44,7 +44,8 @@ type compiler struct {
 
 type numberKey struct{ raw, region string }
 
-// phone parses a number once per document: many routes name the same ones.
+// phone parses a number. It parses each number only once, since many routes name
+// the same ones.
 func (c *compiler) phone(raw, region string) phone.Number {
 	key := numberKey{raw, region}
 	n, known := c.phones[key]
@@ -70,8 +71,8 @@ type trackerCompiler struct {
 	scheduleAt map[string]int // index in the router
 	requestAt  map[string]int // index in the router
 
-	// What the routes of a tracker compare with is next to each other in memory:
-	// with thousands of trackers, a call finds none of it in the processor's cache.
+	// Backing arrays for all routes. They keep a tracker's conditions together in
+	// memory: with thousands of trackers, a call finds little of it in the CPU cache.
 	conditions []condition
 	words      []string
 }
@@ -82,13 +83,13 @@ func (c *compiler) tracker(id string, doc Tracker) *Router {
 		router: &Router{id: id, contactCenter: doc.ContactCenter, region: doc.Region},
 	}
 	if doc.Region != "" && !phone.KnownRegion(doc.Region) && !c.incomplete(t.path+".region") {
-		c.Errorf(t.path+".region", "%q is no country; use two capital letters such as AE", problem.Clip(doc.Region))
+		c.Errorf(t.path+".region", "invalid country %q: use two capital letters such as AE", problem.Clip(doc.Region))
 	}
 	if doc.Timezone != "" {
 		c.zone(doc.Timezone, t.path+".timezone")
 	}
 	if doc.CallerID != "" {
-		t.dialable(t.path+".caller_id", doc.CallerID)
+		t.checkDialable(t.path+".caller_id", doc.CallerID)
 	}
 	t.numbers()
 	t.routes()
@@ -97,15 +98,15 @@ func (c *compiler) tracker(id string, doc Tracker) *Router {
 
 var dialable = regexp.MustCompile(`^(\+?[0-9]{1,20}|agent-[0-9]{1,10})$`)
 
-// dialable warns of what Ziwo's own dialer would not take, and refuses what
-// cannot have been meant.
-func (t *trackerCompiler) dialable(path, number string) {
+// checkDialable reports a number that Ziwo may not dial: as an error if it cannot
+// be a number at all, else as a warning.
+func (t *trackerCompiler) checkDialable(path, number string) {
 	switch {
 	case number == "" || t.incomplete(path):
 	case strings.ContainsFunc(number, func(r rune) bool { return r < ' ' || r == 0x7f }) || len(number) > 64:
-		t.Errorf(path, "%q is no number", problem.Clip(number))
+		t.Errorf(path, "invalid phone number %q: use only digits, with or without a leading +", problem.Clip(number))
 	case !dialable.MatchString(number):
-		t.Warnf(path, "%q is not only digits, with a + at most; Ziwo may not dial it", problem.Clip(number))
+		t.Warnf(path, "Ziwo may not dial %q: use only digits, with or without a leading +", problem.Clip(number))
 	}
 }
 
@@ -122,28 +123,28 @@ func (t *trackerCompiler) numbers() {
 		}
 		number := t.phone(doc.DID, t.doc.Region)
 		if first, twice := seen[number.Key()]; twice {
-			t.Errorf(path, "%s is listed twice; the first is numbers[%d]", problem.Clip(doc.DID), first)
+			t.Errorf(path, "%s is already listed as numbers[%d]", problem.Clip(doc.DID), first)
 			continue
 		}
 		seen[number.Key()] = i
 		if number.E164 == "" {
 			hint := ""
 			if t.doc.Region == "" {
-				hint = "; set region, or write it with + and the country code"
+				hint = ": set region, or write the number with + and the country code"
 			}
-			t.Warnf(path, "%s is no number that can be read%s; it matches only as it is written", problem.Clip(doc.DID), hint)
+			t.Warnf(path, "cannot parse phone number %q, so it matches only this exact spelling%s", problem.Clip(doc.DID), hint)
 		}
 		all = append(all, &did{number: number, campaign: doc.Campaign})
 	}
 	t.router.dids = t.spellings(all)
 }
 
-// spellings lists each DID under the forms in which Ziwo may send it, so that the
-// usual call needs no parsing. The spelling of the document comes first. A form
-// that fits two DIDs is left out: it is parsed when it comes.
+// spellings indexes the DIDs by the forms in which Ziwo may send them, so that the
+// DID of most calls need not be parsed. The spelling in the document takes
+// precedence. A form of two DIDs is left out; such a DID is parsed.
 func (t *trackerCompiler) spellings(all []*did) map[string]*did {
-	const forms = 5 // of a usual DID
-	out := make(map[string]*did, forms*len(all))
+	const perDID = 5 // spellings of a typical DID
+	out := make(map[string]*did, perDID*len(all))
 	for _, d := range all {
 		out[d.number.Raw], out[d.number.Key()] = d, d
 	}
@@ -154,7 +155,8 @@ func (t *trackerCompiler) spellings(all []*did) map[string]*did {
 			continue
 		}
 		forms := []string{digits, "00" + digits}
-		// The national form of another country is no number, or another one, here.
+		// In the tracker's region, the national form of another country is invalid or
+		// another number.
 		if national := d.number.National(); t.doc.Region == "" || t.phone(national, t.doc.Region).E164 == d.number.E164 {
 			forms = append(forms, national)
 		}
@@ -190,9 +192,9 @@ func (t *trackerCompiler) routes() {
 		switch first, twice := seen[doc.ID]; {
 		case doc.ID == "":
 		case twice:
-			t.Errorf(path+".id", "route %q is here twice; the first is routes[%d]", problem.Clip(doc.ID), first)
+			t.Errorf(path+".id", "duplicate route id %q: routes[%d] has it already", problem.Clip(doc.ID), first)
 		case !ValidName(doc.ID):
-			t.Errorf(path+".id", "%q is no name: use up to 64 letters, digits, dots, dashes or underscores", problem.Clip(doc.ID))
+			t.Errorf(path+".id", "invalid name %q: use up to 64 letters, digits, dots, dashes and underscores, with a letter or digit first", problem.Clip(doc.ID))
 		default:
 			seen[doc.ID] = i
 		}
@@ -205,7 +207,7 @@ func (t *trackerCompiler) routes() {
 	}
 	if n > 0 {
 		if last := t.doc.Routes[n-1]; len(last.During) > 0 || len(last.When) > 0 {
-			t.Errorf(fmt.Sprintf("%s.routes[%d]", t.path, n-1), "the last route must take every call: it can have neither during nor when")
+			t.Errorf(fmt.Sprintf("%s.routes[%d]", t.path, n-1), "the last route must take every call: remove its during and when")
 		}
 	}
 	t.hidden()
@@ -214,38 +216,38 @@ func (t *trackerCompiler) routes() {
 func (t *trackerCompiler) route(doc Route, path string) route {
 	out := route{id: doc.ID, during: t.during(doc, path)}
 	first := len(t.conditions)
-	for i, condition := range doc.When {
-		if compiled, ok := t.condition(t, condition, fmt.Sprintf("%s.when[%d]", path, i)); ok {
+	for i, when := range doc.When {
+		if compiled, ok := t.condition(when, fmt.Sprintf("%s.when[%d]", path, i)); ok {
 			t.conditions = append(t.conditions, compiled)
 		}
 	}
 	out.when = t.conditions[first:len(t.conditions):len(t.conditions)]
 	if doc.Split != nil || doc.Order == Random {
-		t.router.readsCaller = true // what is drawn depends on it
-		out.lots = &lots{salt: hashText(hashSeed, t.router.id+"/"+doc.ID)}
+		t.router.readsCaller = true // the draw depends on it
+		out.draw = &draw{salt: hashText(hashSeed, t.router.id+"/"+doc.ID)}
 	}
 	if doc.Split == nil {
 		out.outcomes = []outcome{t.outcome(doc.Dial, doc.Order, doc.Voicemail, path)}
 		if len(doc.Dial) == 0 && !doc.Voicemail && !t.incomplete(path) {
-			t.Warnf(path, "this route rings nobody and has no voicemail")
+			t.Warnf(path, "this route has neither numbers nor voicemail")
 		}
 		return out
 	}
 	if doc.Dial != nil || doc.Order != "" {
-		t.Errorf(path, "a route has dial or split, not both; order goes into the shares")
+		t.Errorf(path, "a route has either dial or split: move dial and order into the shares")
 	}
 	total := uint64(0)
 	for i, share := range doc.Split {
 		at := fmt.Sprintf("%s.split[%d]", path, i)
 		out.outcomes = append(out.outcomes, t.outcome(share.Dial, share.Order, share.Voicemail || doc.Voicemail, at))
 		total += uint64(max(share.Weight, 0))
-		out.lots.weights = append(out.lots.weights, total)
+		out.draw.weights = append(out.draw.weights, total)
 		if len(share.Dial) == 0 && !share.Voicemail && !doc.Voicemail && !t.incomplete(at) {
-			t.Warnf(at, "this share rings nobody and has no voicemail")
+			t.Warnf(at, "this share has neither numbers nor voicemail")
 		}
 	}
 	if total == 0 && !t.incomplete(path+".split") {
-		t.Errorf(path+".split", "the weights add up to nothing; at least one must be over 0")
+		t.Errorf(path+".split", "all weights are 0: at least one must be greater")
 	}
 	return out
 }
@@ -273,11 +275,11 @@ func (t *trackerCompiler) during(doc Route, path string) []int {
 	return out
 }
 
-// Limits over which a caller hardly waits.
+// Ring times. Over the limits, callers may hang up first.
 const (
 	longRing    = 120 // seconds for one number
 	longAttempt = 300 // seconds for all numbers of a route
-	usualRing   = 20  // seconds when the document does not say
+	defaultRing = 20  // seconds if the document names none
 )
 
 func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path string) outcome {
@@ -285,23 +287,23 @@ func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path
 	total := 0
 	for i, d := range dial {
 		at := fmt.Sprintf("%s.dial[%d]", path, i)
-		seconds := int(cmp.Or(d.Timeout, usualRing))
+		seconds := int(cmp.Or(d.Timeout, defaultRing))
 		if total += seconds; seconds > longRing {
-			t.Warnf(at+".timeout", "%d s is a long time to listen to a ringing phone (over %d s)", seconds, longRing)
+			t.Warnf(at+".timeout", "a ring time of %d s is over %d s: callers may hang up first", seconds, longRing)
 		}
-		t.dialable(at+".number", d.Number)
+		t.checkDialable(at+".number", d.Number)
 		if d.CallerID != "" {
-			t.dialable(at+".caller_id", d.CallerID)
+			t.checkDialable(at+".caller_id", d.CallerID)
 		}
 		if own, loop := t.router.dids[t.phone(d.Number, t.doc.Region).Key()]; loop && d.Number != "" {
-			t.Warnf(at+".number", "this is the tracker's own number %s: the call would come back here", own.number.Raw)
+			t.Warnf(at+".number", "%s is a number of this tracker: the call would come back to it", own.number.Raw)
 		}
 		rules = append(rules, Rule{
 			Action: ActionCall, Number: d.Number, CallerID: cmp.Or(d.CallerID, t.doc.CallerID), Timeout: seconds,
 		})
 	}
 	if total > longAttempt {
-		t.Warnf(path+".dial", "all numbers together ring for %d s (over %d s)", total, longAttempt)
+		t.Warnf(path+".dial", "a total ring time of %d s is over %d s: callers may hang up first", total, longAttempt)
 	}
 	if order == Rotate {
 		rules = append(rules, rules...)
@@ -309,25 +311,25 @@ func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path
 	return outcome{rules: rules, rotates: order == Rotate, shuffles: order == Random, voicemail: voicemail}
 }
 
-// hidden warns of routes that can never be reached, since an earlier one takes
-// every call that they would take.
+// hidden warns about routes that get no call, because an earlier one takes every
+// call that they would take.
 func (t *trackerCompiler) hidden() {
-	const most = 2000 // every route is held against every earlier one
+	const most = 2000 // routes to compare with each other
 	path := func(i int) string { return fmt.Sprintf("%s.routes[%d]", t.path, i) }
-	unsure := make([]bool, min(len(t.doc.Routes), most)) // not all of its conditions could be read
+	unsure := make([]bool, min(len(t.doc.Routes), most)) // some of its conditions could not be read
 	for later := range unsure {
 		unsure[later] = t.incomplete(path(later))
 		for earlier := range later {
 			e, l := &t.doc.Routes[earlier], &t.doc.Routes[later]
 			if !unsure[earlier] && !unsure[later] && hides(e, l) {
-				t.Warnf(path(later), "route %q never gets a call: %q before it takes all of them", l.ID, e.ID)
+				t.Warnf(path(later), "route %q never gets a call: route %q before it takes them all", l.ID, e.ID)
 				break
 			}
 		}
 	}
 }
 
-// hides tells whether whatever later takes, earlier takes as well.
+// hides reports whether earlier takes every call that later would take.
 func hides(earlier, later *Route) bool {
 	if len(earlier.During) > 0 {
 		if len(later.During) == 0 {
@@ -347,7 +349,7 @@ func hides(earlier, later *Route) bool {
 	return true
 }
 
-// implies tells whether b holds whenever a does, as far as that is plain to see.
+// implies reports whether b holds whenever a does. It recognizes only simple cases.
 func implies(a, b *Condition) bool {
 	if a.Field != b.Field || a.Not != b.Not {
 		return false
@@ -382,29 +384,29 @@ func (c *Condition) all() []string {
 	return out
 }
 
-// readClock sets the zone in which this tracker's weekday, time and date are
-// meant: its own, else that of the schedules.
-func (t *trackerCompiler) readClock() {
+// needClock sets the zone of the tracker's weekday, time and date: its own, or else
+// that of the schedules.
+func (t *trackerCompiler) needClock() {
 	if t.router.zone != nil {
 		return
 	}
 	location, known := t.commonZone()
 	if t.doc.Timezone != "" {
-		location = cmp.Or(t.zones[t.doc.Timezone], time.UTC) // an unknown one has been reported
+		location = cmp.Or(t.zones[t.doc.Timezone], time.UTC) // an unknown zone has been reported
 	} else if !known {
-		t.Warnf(t.path, "weekday, time and date are read in UTC; set timezone")
+		t.Warnf(t.path, "conditions on weekday, time and date use UTC: set timezone")
 	}
 	t.router.zone = location
 }
 
-// sharedNumbers warns of a DID in two trackers: Ziwo links a number to one.
+// sharedNumbers warns about DIDs that two trackers list.
 func (c *compiler) sharedNumbers() {
 	owner := map[string]string{}
 	for _, id := range sortedKeys(c.Trackers) {
 		for i, doc := range c.Trackers[id].Numbers {
 			key := c.phone(doc.DID, c.Trackers[id].Region).Key()
 			if first, taken := owner[key]; taken && first != id && key != "" {
-				c.Warnf(fmt.Sprintf("trackers.%s.numbers[%d]", id, i), "%s is listed by tracker %q as well", problem.Clip(doc.DID), first)
+				c.Warnf(fmt.Sprintf("trackers.%s.numbers[%d]", id, i), "%s is also listed by tracker %q: Ziwo links a number to only one tracker", problem.Clip(doc.DID), first)
 				continue
 			}
 			owner[key] = id

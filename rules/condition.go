@@ -20,15 +20,15 @@ type condition struct {
 	slot   int32    // of the fact in the evaluation, if it is compared as text
 	words  []string // to compare with, in the form of the fact
 	limits limits   // to compare with by range
-	many   *many
+	rare   *rareOperands
 	text   *conditionText
 }
 
 // limits are the ends of a range. Both are part of it, except the end of a time.
 type limits struct{ low, high int64 }
 
-// many is what only few conditions compare with.
-type many struct {
+// rareOperands is what only few conditions compare with.
+type rareOperands struct {
 	set     map[string]struct{} // the words if there are many
 	pattern *regexp.Regexp
 	dates   []Date
@@ -36,12 +36,11 @@ type many struct {
 
 // conditionText is how a trace describes a condition.
 type conditionText struct {
-	field string // as written
-	asks  string // "be in AE, SA"
+	field       string // as written
+	requirement string // "be in AE, SA"
 }
 
-// comparison is how a condition compares, an Op in the form that is quick to
-// switch on.
+// comparison is an Op as a small integer.
 type comparison uint8
 
 const (
@@ -60,7 +59,7 @@ var comparisons = map[Op]comparison{
 	OpMatches: byPattern, OpBetween: byRange, OpExists: byPresence,
 }
 
-// fact is what a condition looks at.
+// fact is what a condition compares.
 type fact uint8
 
 const (
@@ -78,10 +77,11 @@ const (
 	factRequest
 )
 
-// manyWords is where a map look-up starts to beat comparing one by one.
+// manyWords is the number of words above which a map lookup beats comparing them
+// one by one.
 const manyWords = 8
 
-// operators says which comparisons make sense for a fact.
+// operators lists the operators that each fact supports.
 var operators = map[fact][]Op{
 	factDID:        {OpIs, OpIn, OpPrefix, OpSuffix, OpContains, OpMatches, OpExists},
 	factCaller:     {OpIs, OpIn, OpPrefix, OpSuffix, OpContains, OpMatches, OpExists},
@@ -126,17 +126,17 @@ func factOf(field string) (fact, string) {
 	return 0, ""
 }
 
-// ofCaller tells whether the fact is read from the caller's number.
+// ofCaller reports whether the fact is derived from the caller's number.
 func (f fact) ofCaller() bool { return f == factCaller || f == factCountry || f == factType }
 
-// ReadsCustomer reports whether the condition depends on what a CRM knows of
+// ReadsCustomer reports whether the condition depends on what a CRM knows about
 // the caller.
 func (c Condition) ReadsCustomer() bool {
 	f, _ := factOf(c.Field)
 	return f.ofCustomer()
 }
 
-// ofCustomer tells whether the fact is read from what a CRM knows.
+// ofCustomer reports whether the fact comes from a CRM.
 func (f fact) ofCustomer() bool { return f == factFound || f == factTags || f == factConnection }
 
 // evaluation is one decision in progress: the facts and what was derived from
@@ -158,7 +158,7 @@ type textFact struct {
 	state presence
 }
 
-// presence is a yes or no that is worked out once. The zero value is "not yet".
+// presence is a yes or no that is computed once. The zero value is "not yet".
 type presence uint8
 
 const (
@@ -231,7 +231,7 @@ func (e *evaluation) open(index int) bool {
 	return e.schedules[index] == present
 }
 
-// now is the wall clock of the tracker.
+// now returns the wall clock in the tracker's zone.
 func (e *evaluation) now() *wallClock {
 	if !e.clockRead {
 		e.clockRead, e.clock = true, readClock(e.At, e.router.zone)
@@ -239,8 +239,8 @@ func (e *evaluation) now() *wallClock {
 	return &e.clock
 }
 
-// holds evaluates the condition. A fact that is not there never holds, inverted
-// or not; only "exists" asks about that.
+// holds reports whether the condition holds. If the fact is absent, no condition
+// but "exists" holds, inverted or not.
 func (c *condition) holds(e *evaluation) bool {
 	switch c.of {
 	case factWeekday, factTime, factDate:
@@ -283,7 +283,7 @@ func (c *condition) comparesClock(e *evaluation) bool {
 			date := int64(now.date.ordinal())
 			return c.limits.low <= date && date <= c.limits.high
 		}
-		return slices.Contains(c.many.dates, now.date)
+		return slices.Contains(c.rare.dates, now.date)
 	}
 }
 
@@ -297,10 +297,10 @@ func (l limits) contain(text string) bool {
 func (c *condition) compares(text string) bool {
 	switch c.by {
 	case bySet:
-		_, in := c.many.set[text]
+		_, in := c.rare.set[text]
 		return in
 	case byPattern:
-		return c.many.pattern.MatchString(text)
+		return c.rare.pattern.MatchString(text)
 	}
 	for _, word := range c.words {
 		switch c.by {
@@ -325,7 +325,8 @@ func (c *condition) compares(text string) bool {
 	return false
 }
 
-// within is between on a wheel: fri to mon passes over the weekend.
+// within reports whether a value is in a range that may wrap around: fri to mon
+// contains the weekend.
 func within(value, low, high int64) bool {
 	if low <= high {
 		return low <= value && value <= high
@@ -333,7 +334,7 @@ func within(value, low, high int64) bool {
 	return value >= low || value <= high
 }
 
-// why says in words why the condition does not hold.
+// why explains why the condition does not hold.
 func (c *condition) why(e *evaluation) string {
 	field := c.text.field
 	var shown string
@@ -360,10 +361,10 @@ func (c *condition) why(e *evaluation) string {
 	if c.not {
 		must = "must not"
 	}
-	return fmt.Sprintf("%s: %s, %s %s", field, shown, must, c.text.asks)
+	return fmt.Sprintf("%s: %s, %s %s", field, shown, must, c.text.requirement)
 }
 
-// absent says in words why the fact is not there.
+// absent explains why the fact is absent.
 func (c *condition) absent(e *evaluation) string {
 	switch {
 	case c.of.ofCaller() && !e.Caller.Given():
@@ -371,89 +372,89 @@ func (c *condition) absent(e *evaluation) string {
 	case c.of.ofCaller() && e.Caller.Type == phone.Withheld:
 		return "the caller withheld the number"
 	case c.of == factCountry:
-		return "the country of the caller is not known"
+		return "the caller's country is unknown"
 	case c.of == factCampaign:
-		return "the number dialled has no campaign"
+		return "the dialed number has no campaign"
 	case c.of.ofCustomer() && e.Customer != nil && e.Customer.Unknown != "":
-		return "no customer known (" + e.Customer.Unknown + ")"
+		return "the customer is unknown (" + e.Customer.Unknown + ")"
 	case c.of.ofCustomer():
-		return "no customer known"
+		return "the customer is unknown"
 	case c.of == factRequest:
-		return "it was not sent"
+		return "not sent"
 	default:
-		return "it is not known"
+		return "unknown"
 	}
 }
 
 // condition compiles one condition of a tracker.
-func (c *compiler) condition(t *trackerCompiler, doc Condition, path string) (condition, bool) {
+func (t *trackerCompiler) condition(doc Condition, path string) (condition, bool) {
 	of, request := factOf(doc.Field)
 	if of == 0 {
-		if doc.Field != "" || !c.incomplete(path) {
+		if doc.Field != "" || !t.incomplete(path) {
 			names := []string{"request."}
 			for _, f := range factNames {
 				names = append(names, f.name)
 			}
-			hint := "; known are " + strings.Join(names[1:], ", ") + " and request.<name>"
+			hint := ": use " + strings.Join(names[1:], ", ") + " or request.<name>"
 			if similar := problem.Nearest(doc.Field, names); similar != "" && similar != doc.Field {
 				hint = fmt.Sprintf("; did you mean %q?", similar)
 			}
-			c.Errorf(path+".field", "unknown field %q%s", doc.Field, hint)
+			t.Errorf(path+".field", "unknown field %q%s", problem.Clip(doc.Field), hint)
 		}
 		return condition{}, false
 	}
-	if doc.Op == "" && c.incomplete(path) {
+	if doc.Op == "" && t.incomplete(path) {
 		return condition{}, false
 	}
 	if !slices.Contains(operators[of], doc.Op) {
-		c.Errorf(path+".op", "%s cannot be compared by %q; it takes %s", doc.Field, doc.Op, joined(operators[of]))
+		t.Errorf(path+".op", "invalid operator %q for %s: use %s", doc.Op, doc.Field, joined(operators[of]))
 		return condition{}, false
 	}
 	out := condition{of: of, by: comparisons[doc.Op], not: doc.Not, slot: t.slot(of, request)}
 	t.router.readsCaller = t.router.readsCaller || of.ofCaller()
 	t.router.readsCustomer = t.router.readsCustomer || of.ofCustomer()
-	values, ok := c.values(doc, path)
+	values, ok := t.values(doc, path)
 	if !ok {
 		return condition{}, false
 	}
 	if of == factWeekday || of == factTime || of == factDate {
-		t.readClock()
+		t.needClock()
 	}
-	before := len(c.Problems)
-	c.compareWith(t, &out, doc.Op, values, path)
-	out.text = &conditionText{field: doc.Field, asks: asks(doc.Op, values)}
-	return out, len(c.Problems) == before
+	before := len(t.Problems)
+	t.compareWith(&out, doc.Op, values, path)
+	out.text = &conditionText{field: doc.Field, requirement: requirement(doc.Op, values)}
+	return out, len(t.Problems) == before
 }
 
 // values checks how many values the operator takes.
-func (c *compiler) values(doc Condition, path string) ([]Value, bool) {
+func (t *trackerCompiler) values(doc Condition, path string) ([]Value, bool) {
 	values := doc.Values
 	if doc.Value != nil {
 		if values != nil {
-			c.Errorf(path, "write value or values, not both")
+			t.Errorf(path, "use either value or values")
 			return nil, false
 		}
 		values = []Value{*doc.Value}
 	}
 	switch {
 	case doc.Op == OpExists && len(values) > 0:
-		c.Errorf(path, `"exists" takes no value`)
+		t.Errorf(path, `operator "exists" takes no value`)
 	case doc.Op == OpExists:
 		return nil, true
 	case len(values) == 0:
-		c.Errorf(path, "%q needs a value", doc.Op)
+		t.Errorf(path, "operator %q needs a value", doc.Op)
 	case doc.Op == OpBetween && len(values) != 2:
-		c.Errorf(path, `"between" takes two values, the first and the last`)
+		t.Errorf(path, `operator "between" takes two values, the first and the last`)
 	case (doc.Op == OpIs || doc.Op == OpMatches) && len(values) != 1:
-		c.Errorf(path, "%q takes one value; use \"in\" for several", doc.Op)
+		t.Errorf(path, "operator %q takes one value: use \"in\" for several", doc.Op)
 	default:
 		return values, true
 	}
 	return nil, false
 }
 
-// asks returns what the condition asks of its fact, to follow "must" or "must not".
-func asks(op Op, values []Value) string {
+// requirement returns what the fact must be, to follow "must" or "must not".
+func requirement(op Op, values []Value) string {
 	words := make([]string, len(values))
 	for i, v := range values {
 		words[i] = v.Text
@@ -479,10 +480,10 @@ func asks(op Op, values []Value) string {
 	}
 }
 
-// slot is where evaluations find a fact that is compared as text.
+// slot returns the slot of a fact in the evaluation.
 func (t *trackerCompiler) slot(of fact, request string) int32 {
 	if of != factRequest {
-		return int32(max(slices.Index(slots[:], of), 0)) // 0: it is not compared as text
+		return int32(max(slices.Index(slots[:], of), 0)) // 0 for facts that are not compared as text
 	}
 	i, known := t.requestAt[request]
 	if !known {
@@ -493,40 +494,41 @@ func (t *trackerCompiler) slot(of fact, request string) int32 {
 	return int32(len(slots) + i)
 }
 
-// compareWith brings the values into the form of the fact.
-func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values []Value, path string) {
+// compareWith sets what the condition compares with: the values in the form of the
+// fact.
+func (t *trackerCompiler) compareWith(out *condition, op Op, values []Value, path string) {
 	switch op {
 	case OpExists:
 		return
 	case OpMatches:
-		// On its own first: the brackets around it must not be closed by its own.
+		// Compile it alone first: it must not close the group that is put around it.
 		_, err := regexp.Compile(values[0].Text)
 		if err == nil {
 			var pattern *regexp.Regexp
 			pattern, err = regexp.Compile(`^(?:` + values[0].Text + `)$`)
-			out.many = &many{pattern: pattern}
+			out.rare = &rareOperands{pattern: pattern}
 		}
 		if err != nil {
-			c.Errorf(path, "%q is no regular expression: %s", problem.Clip(values[0].Text), problem.Clip(err.Error()))
+			t.Errorf(path, "invalid regular expression %q: %s", problem.Clip(values[0].Text), problem.Clip(err.Error()))
 		}
 		return
 	case OpBetween:
-		c.between(out, values, path)
+		t.between(out, values, path)
 		return
 	}
 	first := len(t.words)
 	var dates []Date
 	for _, v := range values {
-		if v.Text == "" && c.incomplete(path) {
-			continue // it could not be read or resolved, and matches nothing
+		if v.Text == "" && t.incomplete(path) {
+			continue // could not be read or resolved, and matches nothing
 		}
 		if v.Text == "" {
-			c.Errorf(path, "a value is empty; it would match everything or nothing")
+			t.Errorf(path, "a value is empty: it would match every call or none")
 			return
 		}
-		text, err := wordFor(out, op, v, t.doc.Region, c.phone)
+		text, err := wordFor(out, op, v, t.doc.Region, t.phone)
 		if err != nil {
-			c.Errorf(path, "%s", err)
+			t.Errorf(path, "%s", err)
 			return
 		}
 		switch out.of {
@@ -543,13 +545,13 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values
 	words := t.words[first:len(t.words):len(t.words)]
 	switch {
 	case dates != nil:
-		out.many = &many{dates: dates}
+		out.rare = &rareOperands{dates: dates}
 	case out.by == byEquality && len(words) > manyWords:
 		set := make(map[string]struct{}, len(words))
 		for _, w := range words {
 			set[w] = struct{}{}
 		}
-		out.by, out.many = bySet, &many{set: set}
+		out.by, out.rare = bySet, &rareOperands{set: set}
 	default:
 		out.words = words
 	}
@@ -560,7 +562,7 @@ func wordFor(out *condition, op Op, v Value, region string, parse func(raw, regi
 	switch out.of {
 	case factDID, factCaller:
 		if v.Unquoted {
-			return "", fmt.Errorf("write the number in quotes, or its leading zeros get lost: %q", v.Text)
+			return "", fmt.Errorf("write the number in quotes to keep its leading zeros: %q", v.Text)
 		}
 		switch op {
 		case OpPrefix:
@@ -570,23 +572,23 @@ func wordFor(out *condition, op Op, v Value, region string, parse func(raw, regi
 		default:
 			text = parse(v.Text, region).Key()
 		}
-		if text == "" { // it would match every number
-			return "", fmt.Errorf("%q has no digits to compare with", problem.Clip(v.Text))
+		if text == "" { // would match every number
+			return "", fmt.Errorf("invalid phone number %q: it has no digits", problem.Clip(v.Text))
 		}
 		return text, nil
 	case factCountry:
 		country := strings.ToUpper(v.Text)
 		if !phone.KnownRegion(country) {
-			return "", fmt.Errorf("%q is no country code; use two letters such as AE", problem.Clip(v.Text))
+			return "", fmt.Errorf("invalid country %q: use two letters such as AE", problem.Clip(v.Text))
 		}
 		return country, nil
 	case factType:
 		if !slices.Contains(phone.Types(), phone.Type(v.Text)) {
-			return "", fmt.Errorf("%q is no type of number; use %s", problem.Clip(v.Text), joined(phone.Types()))
+			return "", fmt.Errorf("invalid number type %q: use one of %s", problem.Clip(v.Text), joined(phone.Types()))
 		}
 	case factWeekday:
 		if _, ok := Weekday(v.Text).number(); !ok {
-			return "", fmt.Errorf("%q is no weekday; use %s", problem.Clip(v.Text), joined(weekdays))
+			return "", fmt.Errorf("invalid weekday %q: use one of %s", problem.Clip(v.Text), joined(weekdays))
 		}
 	case factDate:
 		if _, err := ParseDate(v.Text); err != nil {
@@ -594,7 +596,7 @@ func wordFor(out *condition, op Op, v Value, region string, parse func(raw, regi
 		}
 	case factFound:
 		if v.Text != "true" && v.Text != "false" {
-			return "", fmt.Errorf("customer.found is true or false, not %q", problem.Clip(v.Text))
+			return "", fmt.Errorf("invalid value %q: customer.found is true or false", problem.Clip(v.Text))
 		}
 	}
 	return v.Text, nil
@@ -607,13 +609,13 @@ func digitOnly(r rune) rune {
 	return -1
 }
 
-func (c *compiler) between(out *condition, values []Value, path string) {
+func (t *trackerCompiler) between(out *condition, values []Value, path string) {
 	read := func(v Value) (int64, error) {
 		switch out.of {
 		case factWeekday:
 			day, ok := Weekday(v.Text).number()
 			if !ok {
-				return 0, fmt.Errorf("%q is no weekday; use %s", problem.Clip(v.Text), joined(weekdays))
+				return 0, fmt.Errorf("invalid weekday %q: use one of %s", problem.Clip(v.Text), joined(weekdays))
 			}
 			return int64(day), nil
 		case factTime:
@@ -625,7 +627,7 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 		default:
 			number, err := strconv.ParseInt(v.Text, 10, 64)
 			if err != nil {
-				return 0, fmt.Errorf("%q is no whole number", problem.Clip(v.Text))
+				return 0, fmt.Errorf("invalid number %q: use a whole number", problem.Clip(v.Text))
 			}
 			return number, nil
 		}
@@ -634,7 +636,7 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 	high, errHigh := read(values[1])
 	for _, err := range []error{errLow, errHigh} {
 		if err != nil {
-			c.Errorf(path, "%s", err)
+			t.Errorf(path, "%s", err)
 		}
 	}
 	if errLow != nil || errHigh != nil {
@@ -642,7 +644,7 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 	}
 	wraps := out.of == factWeekday || out.of == factTime
 	if high < low && !wraps || out.of == factTime && low == high {
-		c.Errorf(path, "nothing is between %s and %s", values[0].Text, values[1].Text)
+		t.Errorf(path, "nothing is between %s and %s", values[0].Text, values[1].Text)
 	}
 	for day := range int64(len(weekdays)) {
 		if out.of == factWeekday && within(day, low, high) {

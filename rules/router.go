@@ -49,9 +49,9 @@ func (r *Router) ReadsCaller() bool { return r.readsCaller }
 // caller.
 func (r *Router) ReadsCustomer() bool { return r.readsCustomer }
 
-// Listed returns the number of the tracker that is usually spelled like raw. It
+// FindDID returns the number of the tracker that is usually spelled like raw. It
 // does not parse raw: a number that is spelled in an unusual way is not found.
-func (r *Router) Listed(raw string) (phone.Number, bool) {
+func (r *Router) FindDID(raw string) (phone.Number, bool) {
 	d, ok := r.dids[raw]
 	if !ok {
 		return phone.Number{}, false
@@ -128,7 +128,7 @@ type route struct {
 	during   []int // indexes of the router's schedules
 	when     []condition
 	outcomes []outcome // one, or one for each share
-	lots     *lots     // nil if the outcome is the same for every call
+	draw     *draw     // nil if nothing is random
 }
 
 type outcome struct {
@@ -170,18 +170,18 @@ func (rt *route) step(e *evaluation, verdict Verdict, condition int) Step {
 
 func (rt *route) decision(f *Facts) Decision {
 	out := &rt.outcomes[0]
-	var lot uint64
-	if rt.lots != nil {
-		lot = rt.lots.draw(f)
-		out = &rt.outcomes[rt.lots.share(lot)]
+	var number uint64
+	if rt.draw != nil {
+		number = rt.draw.number(f)
+		out = &rt.outcomes[rt.draw.share(number)]
 	}
 	d := Decision{Route: rt.id, Rules: out.rules, Voicemail: out.voicemail}
 	switch {
 	case out.rotates:
-		d.Rotating, d.twice = true, d.Rules
+		d.Rotating, d.rotation = true, d.Rules
 		return d.Turn(0)
 	case out.shuffles:
-		d.Rules = shuffled(d.Rules, mix(lot))
+		d.Rules = shuffled(d.Rules, mix(number))
 	}
 	return d
 }

@@ -179,7 +179,7 @@ func TestApplyCommand(t *testing.T) {
 		t.Errorf("dry run: code %d %s", code, out)
 	}
 	code, out, errOut := cli(t, "", args(good, "--token", h.token, "--comment", "by hand")...)
-	if code != 0 || !strings.Contains(out, good+" is in force as version 1\n") || !strings.Contains(out, "warning: trackers.locked.keys.start: there is no start key") {
+	if code != 0 || !strings.Contains(out, good+" is in force as version 1\n") || !strings.Contains(out, "warning: trackers.locked.keys.start: no start key is set") {
 		t.Errorf("code %d\n%s%s", code, out, errOut)
 	}
 	h.startCall("sales", "start-key-cli", "didCalled", "061234567").want(t, 200)

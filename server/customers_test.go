@@ -58,7 +58,7 @@ func TestCallsAreRoutedByCustomer(t *testing.T) {
 		if got.Route != want {
 			t.Errorf("%q went to %s, not %s: %+v", caller, got.Route, want, got.Trace)
 		}
-		if want == "otherwise" && got.Trace[0].Reason != "customer.tags: no customer known (the caller number cannot be looked up)" {
+		if want == "otherwise" && got.Trace[0].Reason != "customer.tags: the customer is unknown (the caller number cannot be looked up)" {
 			t.Errorf("the trace says %q", got.Trace[0].Reason)
 		}
 	}
@@ -80,7 +80,7 @@ func TestWithoutWaitingOnlyWhatIsCachedCounts(t *testing.T) {
 	a := newBooks(t)
 	h := serveBooks(t, routed("0s", a))
 	got := h.call("line", "0501234567")
-	if got.Route != "otherwise" || got.Trace[0].Reason != "customer.tags: no customer known (a: no cached answer)" {
+	if got.Route != "otherwise" || got.Trace[0].Reason != "customer.tags: the customer is unknown (a: no cached answer)" {
 		t.Errorf("went to %s: %+v", got.Route, got.Trace)
 	}
 	// The call asked all the same, and the next one finds the answer.
@@ -95,7 +95,7 @@ func TestAHangingCRMHoldsNoCallUp(t *testing.T) {
 	a.becomes(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	h := serveBooks(t, routed("1ms", a))
 	got := h.call("line", "0501234567")
-	if got.Route != "otherwise" || got.Trace[0].Reason != "customer.tags: no customer known (a: lookup timed out)" {
+	if got.Route != "otherwise" || got.Trace[0].Reason != "customer.tags: the customer is unknown (a: lookup timed out)" {
 		t.Errorf("went to %s: %+v", got.Route, got.Trace)
 	}
 }

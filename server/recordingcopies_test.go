@@ -226,8 +226,8 @@ func TestStylesAreThoseOfTheClient(t *testing.T) {
 			t.Errorf("%s: %v", style, problems.Errors())
 		}
 	}
-	if config.Surveillance != config.RecordingStyle(ziwo.RecordingSurveillance) || config.SignedURL != config.RecordingStyle(ziwo.RecordingSignedURL) ||
-		config.History != config.RecordingStyle(ziwo.RecordingHistory) || config.Static != config.RecordingStyle(ziwo.RecordingStatic) {
+	if config.RecordingSurveillance != config.RecordingStyle(ziwo.RecordingSurveillance) || config.RecordingSignedURL != config.RecordingStyle(ziwo.RecordingSignedURL) ||
+		config.RecordingHistory != config.RecordingStyle(ziwo.RecordingHistory) || config.RecordingStatic != config.RecordingStyle(ziwo.RecordingStatic) {
 		t.Error("the document and the client call a style by different names")
 	}
 }

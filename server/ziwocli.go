@@ -603,7 +603,7 @@ func (cmd *doctorCommand) numbers(ctx context.Context, f *findings, set *rules.S
 			region = router.Region()
 		}
 		leads[phone.Parse(n.DIDCalled, region).Key()] = n.LinkData
-		if _, listed := router.Listed(n.DIDCalled); !listed {
+		if _, listed := router.FindDID(n.DIDCalled); !listed {
 			f.warning("number %s leads to trackers.%s, which does not list it", printable(n.DIDCalled), printable(n.LinkData))
 		}
 	}

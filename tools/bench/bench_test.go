@@ -55,7 +55,7 @@ func TestDocument(t *testing.T) {
 		if number.E164 == "" {
 			t.Errorf("caller %q is not a valid phone number", caller)
 		}
-		did, listed := router.Listed(nationalDID(i%trackers, i%didsPerTracker))
+		did, listed := router.FindDID(nationalDID(i%trackers, i%didsPerTracker))
 		if !listed {
 			t.Errorf("DID %q is not in the tracker", did.Raw)
 		}

@@ -2,16 +2,16 @@ package rules
 
 import "slices"
 
-// lots decides what is left to chance: the share of a call, and a random order.
-type lots struct {
+// draw makes the random choices of a route: the share of a call, and a random order.
+type draw struct {
 	salt    uint64   // different for each route, so that their splits are independent
 	weights []uint64 // of the shares, each with those before it; nil without a split
 }
 
-// draw returns a number that depends only on what identifies the call, so that a
-// retry and a replay of the call draw the same one.
-func (l *lots) draw(f *Facts) uint64 {
-	h := l.salt
+// number returns a pseudo-random number that depends only on what identifies the
+// call, so that a retry and a replay of the call get the same one.
+func (d *draw) number(f *Facts) uint64 {
+	h := d.salt
 	if f.CallID != "" {
 		return mix(hashText(h, f.CallID))
 	}
@@ -23,13 +23,13 @@ func (l *lots) draw(f *Facts) uint64 {
 	return mix(h)
 }
 
-// share returns the index of the share that a drawn number falls into.
-func (l *lots) share(lot uint64) int {
-	if len(l.weights) == 0 {
+// share returns the index of the share that a number falls into.
+func (d *draw) share(number uint64) int {
+	if len(d.weights) == 0 {
 		return 0
 	}
-	point := lot % l.weights[len(l.weights)-1]
-	for i, end := range l.weights {
+	point := number % d.weights[len(d.weights)-1]
+	for i, end := range d.weights {
 		if point < end {
 			return i
 		}
