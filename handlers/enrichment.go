@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"calltracker/crm"
+	"calltracker/handlers/startcall"
 	"calltracker/phone"
 	"calltracker/problem"
 	"calltracker/storage"
@@ -28,7 +29,7 @@ type lookupStore interface {
 // share the work.
 type LookupWorker struct {
 	Store     lookupStore
-	Directory directory
+	Directory startcall.Directory
 	Now       func() time.Time
 	Logger    *slog.Logger
 }
@@ -187,10 +188,10 @@ func (h *LookupWorker) lookUp(ctx context.Context, l storage.Lookup) (outcome st
 //	@Produce		json
 //	@Param			id	path		string	true	"Call ID"
 //	@Success		202	{object}	storage.Enrichment
-//	@Failure		401	{object}	Problem
-//	@Failure		404	{object}	Problem
-//	@Failure		422	{object}	Problem
-//	@Failure		503	{object}	Problem
+//	@Failure		401	{object}	httpapi.Problem
+//	@Failure		404	{object}	httpapi.Problem
+//	@Failure		422	{object}	httpapi.Problem
+//	@Failure		503	{object}	httpapi.Problem
 //	@Security		Bearer
 //	@Router			/api/v1/calls/{id}/enrich [post]
 func (h *LookupWorker) Enrich(ctx context.Context, id string) (storage.Enrichment, error) {

@@ -58,9 +58,9 @@ type JobQuery struct{ State, Kind string }
 //	@Param		cursor	query		string	false	"Value of next from the previous page"
 //	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
 //	@Success	200		{object}	JobList
-//	@Failure	401		{object}	Problem
-//	@Failure	422		{object}	Problem
-//	@Failure	503		{object}	Problem
+//	@Failure	401		{object}	httpapi.Problem
+//	@Failure	422		{object}	httpapi.Problem
+//	@Failure	503		{object}	httpapi.Problem
 //	@Security	Bearer
 //	@Router		/api/v1/jobs [get]
 func (h *Jobs) List(ctx context.Context, q JobQuery, page storage.Page) (JobList, error) {
@@ -89,10 +89,10 @@ func (h *Jobs) List(ctx context.Context, q JobQuery, page storage.Page) (JobList
 //	@Produce	json
 //	@Param		id	path		string	true	"Job ID"
 //	@Success	200	{object}	JobView
-//	@Failure	401	{object}	Problem
-//	@Failure	404	{object}	Problem
-//	@Failure	409	{object}	Problem
-//	@Failure	503	{object}	Problem
+//	@Failure	401	{object}	httpapi.Problem
+//	@Failure	404	{object}	httpapi.Problem
+//	@Failure	409	{object}	httpapi.Problem
+//	@Failure	503	{object}	httpapi.Problem
 //	@Security	Bearer
 //	@Router		/api/v1/jobs/{id}/retry [post]
 func (h *Jobs) Retry(ctx context.Context, id string) (JobView, error) {

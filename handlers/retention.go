@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"calltracker/config"
 	"calltracker/storage"
 )
 
@@ -20,7 +21,7 @@ type retentionStore interface {
 // another can continue it.
 type Retention struct {
 	Store  retentionStore
-	Config *ConfigController
+	Config *config.Controller
 	Now    func() time.Time
 	Logger *slog.Logger
 }

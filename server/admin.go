@@ -14,7 +14,10 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"calltracker/config"
-	"calltracker/handlers"
+	"calltracker/handlers/calls"
+	"calltracker/handlers/decisions"
+	"calltracker/handlers/secrets"
+	"calltracker/handlers/simulate"
 )
 
 // This file turns admin requests into calls of handlers, and their results into
@@ -47,7 +50,7 @@ func etag(version int64) string { return strconv.Quote(strconv.FormatInt(version
 
 func (s *api) putConfig(c echo.Context) error {
 	q := queryOf(c)
-	in := handlers.ConfigInput{
+	in := config.Input{
 		DryRun: q.flag("dry_run"), Comment: clipped(q.text("comment")), Author: clipped(q.text("author")),
 		IfMatch: c.Request().Header.Get("If-Match"),
 	}
@@ -136,7 +139,7 @@ func versionNumber(c echo.Context) (int64, error) {
 }
 
 func (s *api) simulate(c echo.Context) error {
-	var in handlers.SimulateInput
+	var in simulate.Input
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}
@@ -152,8 +155,8 @@ func (s *api) listCalls(c echo.Context) error {
 	return answer(c)(s.Calls.List(c.Request().Context(), filter, page))
 }
 
-func callQuery(q *query) handlers.CallQuery {
-	return handlers.CallQuery{
+func callQuery(q *query) calls.CallQuery {
+	return calls.CallQuery{
 		From: q.instant("from"), To: q.instant("to"), Tracker: q.text("tracker"), DID: q.text("did"), Caller: q.text("caller"),
 		Result: q.text("result"), Campaign: q.text("campaign"), Customer: q.text("customer"),
 	}
@@ -194,7 +197,7 @@ func (s *api) exportCalls(c echo.Context) error {
 		return err
 	}
 	rows := 0
-	err := s.Calls.Each(c.Request().Context(), filter, func(call handlers.CallView) error {
+	err := s.Calls.Each(c.Request().Context(), filter, func(call calls.CallView) error {
 		if out == nil {
 			if err := begin(); err != nil {
 				return err
@@ -223,7 +226,7 @@ func (s *api) exportCalls(c echo.Context) error {
 	return out.Error()
 }
 
-func csvRow(c handlers.CallView) []string {
+func csvRow(c calls.CallView) []string {
 	row := []string{
 		c.ID, c.ContactCenter, c.Tracker, c.CallID, c.Direction, c.DID, c.RawDID, c.Caller, c.RawCaller, c.CallerName,
 		csvTime(c.StartedAt), csvTime(c.AnsweredAt), csvTime(c.EndedAt),
@@ -257,7 +260,7 @@ func inert(cell string) string {
 
 func (s *api) listDecisions(c echo.Context) error {
 	q := queryOf(c)
-	filter := handlers.DecisionQuery{
+	filter := decisions.DecisionQuery{
 		From: q.instant("from"), To: q.instant("to"), Tracker: q.text("tracker"), DID: q.text("did"), Caller: q.text("caller"),
 		Route: q.text("route"),
 	}
@@ -290,7 +293,7 @@ func (s *api) getSecret(c echo.Context) error {
 }
 
 func (s *api) putSecret(c echo.Context) error {
-	var in handlers.SecretInput
+	var in secrets.SecretInput
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}

@@ -10,7 +10,23 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"calltracker/config"
 	"calltracker/handlers"
+	"calltracker/handlers/access"
+	"calltracker/handlers/calls"
+	"calltracker/handlers/clicktocall"
+	"calltracker/handlers/connections"
+	"calltracker/handlers/decisions"
+	"calltracker/handlers/embeds"
+	"calltracker/handlers/endcall"
+	"calltracker/handlers/live"
+	"calltracker/handlers/popup"
+	"calltracker/handlers/reconcile"
+	"calltracker/handlers/recordings"
+	"calltracker/handlers/rejections"
+	"calltracker/handlers/secrets"
+	"calltracker/handlers/simulate"
+	"calltracker/handlers/startcall"
 	"calltracker/storage/spool"
 )
 
@@ -25,23 +41,23 @@ type apiOptions struct {
 	Registry       *prometheus.Registry // what /metrics serves; request metrics are added to it
 	Schema         []byte               // JSON Schema of the configuration
 
-	Config      *handlers.ConfigController
-	Secrets     *handlers.Secrets
-	Keys        *handlers.Checker
-	Answerer    *handlers.Answerer
-	Recorder    *handlers.Recorder
-	Intake      *handlers.Intake
-	Calls       *handlers.Calls
-	Decisions   *handlers.Decisions
-	Rejections  *handlers.Rejections
-	Simulator   *handlers.Simulator
-	Reconciler  *handlers.Reconciler
-	Wallboard   *handlers.Wallboard
-	ClickToCall *handlers.ClickToCall
-	Recordings  *handlers.Recordings
-	Embeds      *handlers.Embeds
-	Popup       *handlers.Popup
-	Connections *handlers.Connections
+	Config      *config.Controller
+	Secrets     *secrets.Secrets
+	Keys        *access.Checker
+	Answerer    *startcall.Answerer
+	Recorder    *endcall.Recorder
+	Intake      *endcall.Intake
+	Calls       *calls.Calls
+	Decisions   *decisions.Decisions
+	Rejections  *rejections.Rejections
+	Simulator   *simulate.Simulator
+	Reconciler  *reconcile.Reconciler
+	Wallboard   *live.Wallboard
+	ClickToCall *clicktocall.Caller
+	Recordings  *recordings.Recordings
+	Embeds      *embeds.Embeds
+	Popup       *popup.Popup
+	Connections *connections.Connections
 	Lookups     *handlers.LookupWorker
 	Jobs        *handlers.Jobs
 

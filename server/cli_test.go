@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"calltracker/handlers"
+	"calltracker/handlers/simulate"
 )
 
 // cli runs the program in this process.
@@ -154,7 +154,7 @@ answer to Ziwo
 		t.Errorf("code %d", code)
 	}
 	code, out, _ = cli(t, "", "simulate", file, "--tracker", "sales", "--did", "061234567", "--at", "2026-11-24T10:00:00+04:00", "--json")
-	if got := into[handlers.Simulation](t, response{body: out}); code != 0 || got.Route != "otherwise" || len(got.Trace) != 2 {
+	if got := into[simulate.Simulation](t, response{body: out}); code != 0 || got.Route != "otherwise" || len(got.Trace) != 2 {
 		t.Errorf("--json: code %d %s", code, out)
 	}
 	for _, args := range [][]string{

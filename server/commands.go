@@ -24,9 +24,13 @@ import (
 
 	"calltracker/config"
 	"calltracker/crm/builtin"
-	"calltracker/handlers"
+	"calltracker/handlers/connections"
+	"calltracker/handlers/reconcile"
+	"calltracker/handlers/simulate"
+	"calltracker/phone"
 	"calltracker/problem"
 	"calltracker/server/demo"
+	"calltracker/server/httpapi"
 	"calltracker/storage/sqlstore"
 )
 
@@ -123,13 +127,13 @@ func (cmd *serveCommand) Run(ctx context.Context, c *console) error {
 	for _, name := range unknownVariables(os.Environ(), cmd.variables()) {
 		logger.Warn("this environment variable is no setting of calltracker", slog.String("name", name))
 	}
-	var apply *handlers.ConfigInput
+	var apply *config.Input
 	if cmd.Apply != "" {
 		text, err := os.ReadFile(cmd.Apply)
 		if err != nil {
 			return err
 		}
-		apply = &handlers.ConfigInput{
+		apply = &config.Input{
 			Document: string(text), Format: formatOf(cmd.Apply), Author: "serve --apply", Comment: filepath.Base(cmd.Apply), IfMatch: "*",
 		}
 	}
@@ -211,12 +215,12 @@ func (cmd *checkCommand) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	doc, set, problems := config.Load(text, formatOf(cmd.File), localResolver, handlers.ConfigDrivers(builtin.Drivers())...)
+	doc, set, problems := config.Load(text, formatOf(cmd.File), localResolver, connections.ConfigDrivers(builtin.Drivers())...)
 	style := styleFor(c.out)
 	printProblems(c.out, style, cmd.File, problems)
-	var results []handlers.TestResult
+	var results []simulate.TestResult
 	if set != nil {
-		results = handlers.RunTests(doc, set)
+		results = simulate.RunTests(doc, set)
 	}
 	if failed := printTests(c.out, style, cmd.File, results); failed > 0 || set == nil {
 		printVerdict(c.out, style, cmd.File, set, problems, results)
@@ -252,7 +256,7 @@ func (cmd *simulateCommand) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	_, set, problems := config.Load(text, formatOf(cmd.File), localResolver, handlers.ConfigDrivers(builtin.Drivers())...)
+	_, set, problems := config.Load(text, formatOf(cmd.File), localResolver, connections.ConfigDrivers(builtin.Drivers())...)
 	if set == nil {
 		printProblems(c.err, styleFor(c.err), cmd.File, problems.Errors())
 		return errSaid
@@ -261,8 +265,8 @@ func (cmd *simulateCommand) Run(c *console) error {
 	for name, value := range cmd.Field {
 		call[name] = value
 	}
-	simulator := handlers.NewSimulator(handlers.SimulatorOptions{Numbers: handlers.NewNumbers(), VoicemailField: cmd.VoicemailField, Now: time.Now})
-	simulation, err := simulator.SimulateIn(set, handlers.SimulateInput{Tracker: cmd.Tracker, At: &at, Call: call})
+	simulator := simulate.New(simulate.Options{Numbers: phone.NewCache(), VoicemailField: cmd.VoicemailField, Now: time.Now})
+	simulation, err := simulator.SimulateIn(set, simulate.Input{Tracker: cmd.Tracker, At: &at, Call: call})
 	if err != nil {
 		return err
 	}
@@ -334,14 +338,14 @@ func (cmd *applyCommand) Run(ctx context.Context, c *console) error {
 
 func (cmd *applyCommand) report(c *console, res *http.Response, body []byte) error {
 	if res.StatusCode != http.StatusOK {
-		var problem handlers.Problem
+		var problem httpapi.Problem
 		if err := json.Unmarshal(body, &problem); err != nil {
 			return fmt.Errorf("the server answered %s", res.Status)
 		}
 		printFieldErrors(c.err, cmd.File, problem.Errors)
 		return fmt.Errorf("not applied: %s (%d %s)", problem.Detail, problem.Status, problem.Title)
 	}
-	var applied handlers.ApplyResult
+	var applied config.ApplyResult
 	if err := json.Unmarshal(body, &applied); err != nil {
 		return fmt.Errorf("the server answered something that is not understood: %w", err)
 	}
@@ -452,12 +456,12 @@ func serveDemo(ctx context.Context, s demo.Server, logger *slog.Logger) error {
 	}
 	set.drivers, set.now = s.Drivers, s.Now
 	return runServer(ctx, set, logger, startOptions{
-		apply: &handlers.ConfigInput{Document: s.Document, Format: config.YAML, Author: "demo", Comment: "the demo", IfMatch: "*"},
+		apply: &config.Input{Document: s.Document, Format: config.YAML, Author: "demo", Comment: "the demo", IfMatch: "*"},
 		ready: func(p parts) {
 			s.Ready(demo.Running{
 				Port: p.address.(*net.TCPAddr).Port, AdminToken: p.settings.adminToken,
 				Reconcile: func(ctx context.Context, from, to time.Time) (backfilled int, err error) {
-					list, err := p.reconciler.Reconcile(ctx, handlers.ReconciliationInput{From: from, To: to})
+					list, err := p.reconciler.Reconcile(ctx, reconcile.ReconciliationInput{From: from, To: to})
 					for _, run := range list.Runs {
 						backfilled += run.Backfilled
 					}

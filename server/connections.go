@@ -5,7 +5,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calltracker/handlers"
+	"calltracker/handlers/connections"
 )
 
 func (s *api) listConnections(c echo.Context) error {
@@ -16,7 +16,7 @@ func (s *api) listConnections(c echo.Context) error {
 }
 
 func (s *api) testConnection(c echo.Context) error {
-	var in handlers.ConnectionTestInput
+	var in connections.ConnectionTestInput
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}

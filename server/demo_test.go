@@ -13,7 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"calltracker/handlers"
+	"calltracker/handlers/calls"
+	"calltracker/handlers/reconcile"
 	"calltracker/server/demo"
 )
 
@@ -91,9 +92,9 @@ func (v visitor) get(address string) response {
 	return response{status: res.StatusCode, header: res.Header, body: string(body)}
 }
 
-func (v visitor) calls() []handlers.CallView {
+func (v visitor) calls() []calls.CallView {
 	v.t.Helper()
-	return into[handlers.CallList](v.t, v.get(v.base+"/api/v1/calls?limit=1000").want(v.t, 200)).Calls
+	return into[calls.CallList](v.t, v.get(v.base+"/api/v1/calls?limit=1000").want(v.t, 200)).Calls
 }
 
 func TestDemonstration(t *testing.T) {
@@ -103,7 +104,7 @@ func TestDemonstration(t *testing.T) {
 	v, stop := visit(t, demoCommand{Listen: "127.0.0.1:0", Rate: 1200, Seed: 7})
 
 	t.Run("a day lies behind it", func(t *testing.T) {
-		var calls []handlers.CallView
+		var calls []calls.CallView
 		eventually(t, "looking everybody up", func() bool {
 			pending := 0
 			calls = nil
@@ -140,7 +141,7 @@ func TestDemonstration(t *testing.T) {
 		}
 	})
 	t.Run("what never came was fetched", func(t *testing.T) {
-		runs := into[handlers.ReconciliationList](t, v.get(v.base+"/api/v1/reconciliation").want(t, 200)).Runs
+		runs := into[reconcile.ReconciliationList](t, v.get(v.base+"/api/v1/reconciliation").want(t, 200)).Runs
 		fetched := 0
 		for _, r := range runs {
 			fetched += r.Backfilled
@@ -170,7 +171,7 @@ func TestDemonstration(t *testing.T) {
 		deadline := time.After(time.Minute) // calls take their time here
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
-		live := func(c handlers.CallView) bool { return c.StartedAt.After(began) && len(c.Customers) > 0 }
+		live := func(c calls.CallView) bool { return c.StartedAt.After(began) && len(c.Customers) > 0 }
 		for n := 0; n == 0; {
 			select {
 			case <-deadline:

@@ -12,7 +12,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calltracker/handlers"
+	"calltracker/handlers/embeds"
 	"calltracker/web"
 )
 
@@ -168,8 +168,8 @@ func (s *api) release(c echo.Context, kind web.Kind) error {
 //	@Produce	html
 //	@Param		site	path		string	true	"Site"
 //	@Success	200		{string}	string
-//	@Failure	404		{object}	handlers.Problem
-//	@Failure	500		{object}	handlers.Problem
+//	@Failure	404		{object}	httpapi.Problem
+//	@Failure	500		{object}	httpapi.Problem
 //	@Router		/sites/{site} [get]
 func (s *api) sitePage(c echo.Context) error {
 	shown, err := s.Embeds.Page(c.Param("site"))
@@ -206,7 +206,7 @@ func pageAsset(c echo.Context) error {
 
 // complain answers a script that is not there with one that says so.
 func (s *api) complain(c echo.Context, err error) error {
-	var unknown *handlers.UnknownEmbed
+	var unknown *embeds.UnknownEmbed
 	if !errors.As(err, &unknown) {
 		return err
 	}
@@ -232,7 +232,7 @@ var (
 
 // serveAsset answers with a file from memory, in the smallest encoding that the
 // client takes, or with 304 when it has it.
-func serveAsset(c echo.Context, a *handlers.Asset, contentType, cache string) error {
+func serveAsset(c echo.Context, a *embeds.Asset, contentType, cache string) error {
 	body, suffix, encoding := a.Plain, "", ""
 	switch accepted := c.Request().Header.Get(echo.HeaderAcceptEncoding); {
 	case accepts(accepted, "br"):

@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"calltracker/handlers"
+	"calltracker/config"
 	"calltracker/storage"
 )
 
@@ -96,7 +96,7 @@ func syncFolder(path string) error {
 type lastGood struct{ path string }
 
 // Save replaces the file.
-func (f lastGood) Save(l handlers.LastGood) error {
+func (f lastGood) Save(l config.LastGood) error {
 	content, err := json.Marshal(l)
 	if err != nil {
 		return err
@@ -105,17 +105,17 @@ func (f lastGood) Save(l handlers.LastGood) error {
 }
 
 // Load reads the file. It returns storage.ErrNotFound if the file does not exist.
-func (f lastGood) Load() (handlers.LastGood, error) {
+func (f lastGood) Load() (config.LastGood, error) {
 	content, err := os.ReadFile(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return handlers.LastGood{}, fmt.Errorf("%s: %w", f.path, storage.ErrNotFound)
+		return config.LastGood{}, fmt.Errorf("%s: %w", f.path, storage.ErrNotFound)
 	}
 	if err != nil {
-		return handlers.LastGood{}, err
+		return config.LastGood{}, err
 	}
-	var l handlers.LastGood
+	var l config.LastGood
 	if err := json.Unmarshal(content, &l); err != nil {
-		return handlers.LastGood{}, fmt.Errorf("%s: %w", f.path, err)
+		return config.LastGood{}, fmt.Errorf("%s: %w", f.path, err)
 	}
 	return l, nil
 }

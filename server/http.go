@@ -23,8 +23,16 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calltracker/handlers"
+	"calltracker/config"
+	"calltracker/handlers/access"
+	"calltracker/handlers/clicktocall"
+	"calltracker/handlers/embeds"
+	"calltracker/handlers/endcall"
+	"calltracker/handlers/live"
+	"calltracker/handlers/popup"
+	"calltracker/handlers/recordings"
 	"calltracker/problem"
+	"calltracker/server/httpapi"
 	"calltracker/storage"
 	"calltracker/ziwo"
 )
@@ -56,13 +64,13 @@ const retryAfter = 5 * time.Second
 // for metrics and the list of rejections.
 func status(err error) (code int, reason string) {
 	var (
-		tracker *handlers.UnknownTracker
-		embed   *handlers.UnknownEmbed
-		site    *handlers.UnknownSite
-		guesser *handlers.TooManyWrongKeys
+		tracker *access.UnknownTracker
+		embed   *embeds.UnknownEmbed
+		site    *popup.UnknownSite
+		guesser *access.TooManyWrongKeys
 		invalid *problem.Invalid
-		center  *handlers.ContactCenterError
-		sound   *handlers.RecordingError
+		center  *clicktocall.ContactCenterError
+		sound   *recordings.RecordingError
 		read    *ziwo.ParseError
 		plain   *echo.HTTPError
 	)
@@ -75,7 +83,7 @@ func status(err error) (code int, reason string) {
 		return http.StatusNotFound, "unknown_embed"
 	case errors.As(err, &site):
 		return http.StatusNotFound, "unknown_site"
-	case errors.Is(err, handlers.ErrOriginNotAllowed):
+	case errors.Is(err, popup.ErrOriginNotAllowed):
 		return http.StatusForbidden, "no_origin"
 	case errors.As(err, &guesser):
 		return http.StatusTooManyRequests, "too_many_wrong_keys"
@@ -83,13 +91,13 @@ func status(err error) (code int, reason string) {
 		return http.StatusUnprocessableEntity, "invalid"
 	case errors.As(err, &center):
 		return centerStatus(center)
-	case errors.Is(err, handlers.ErrUnauthorized):
+	case errors.Is(err, access.ErrUnauthorized):
 		return http.StatusUnauthorized, "wrong_key"
-	case errors.Is(err, handlers.ErrBlocked):
+	case errors.Is(err, access.ErrBlocked):
 		return http.StatusForbidden, "blocked"
 	case errors.Is(err, ziwo.ErrNoDID):
 		return http.StatusBadRequest, "no_did"
-	case errors.Is(err, handlers.ErrEmptyBody):
+	case errors.Is(err, endcall.ErrEmptyBody):
 		return http.StatusBadRequest, "empty_body"
 	case errors.As(err, &read):
 		return http.StatusBadRequest, "unreadable"
@@ -103,17 +111,17 @@ func status(err error) (code int, reason string) {
 		return http.StatusUnsupportedMediaType, "media_type"
 	case errors.Is(err, errPrecondition):
 		return http.StatusPreconditionRequired, "no_precondition"
-	case errors.Is(err, handlers.ErrStale):
+	case errors.Is(err, config.ErrStale):
 		return http.StatusPreconditionFailed, "stale"
-	case errors.Is(err, handlers.ErrNoConfig), errors.Is(err, storage.ErrNotFound):
+	case errors.Is(err, config.ErrNoConfig), errors.Is(err, storage.ErrNotFound):
 		return http.StatusNotFound, "not_found"
 	case errors.Is(err, storage.ErrBadCursor):
 		return http.StatusUnprocessableEntity, "invalid"
 	case errors.Is(err, storage.ErrConflict):
 		return http.StatusConflict, "conflict"
-	case errors.Is(err, handlers.ErrTooManyListeners), errors.Is(err, handlers.ErrLiveStopped):
+	case errors.Is(err, live.ErrTooManyListeners), errors.Is(err, live.ErrStopped):
 		return http.StatusServiceUnavailable, "not_watched"
-	case errors.Is(err, handlers.ErrNotStored):
+	case errors.Is(err, endcall.ErrNotStored):
 		return http.StatusServiceUnavailable, "not_kept"
 	case errors.Is(err, storage.ErrUnavailable):
 		return http.StatusServiceUnavailable, "database_away"
@@ -125,7 +133,7 @@ func status(err error) (code int, reason string) {
 }
 
 // centerStatus is status for what a contact center did not do.
-func centerStatus(err *handlers.ContactCenterError) (code int, reason string) {
+func centerStatus(err *clicktocall.ContactCenterError) (code int, reason string) {
 	switch {
 	case err.Uncertain:
 		return http.StatusGatewayTimeout, "ziwo_unsure"
@@ -144,17 +152,17 @@ func centerStatus(err *handlers.ContactCenterError) (code int, reason string) {
 func told(err error, code int) string {
 	var (
 		plain  *echo.HTTPError
-		center *handlers.ContactCenterError
-		sound  *handlers.RecordingError
+		center *clicktocall.ContactCenterError
+		sound  *recordings.RecordingError
 	)
 	switch {
 	case errors.As(err, &center):
 		return center.Error()
 	case errors.As(err, &sound):
 		return sound.Message
-	case errors.Is(err, handlers.ErrTooManyListeners), errors.Is(err, handlers.ErrLiveStopped):
+	case errors.Is(err, live.ErrTooManyListeners), errors.Is(err, live.ErrStopped):
 		return err.Error()
-	case errors.Is(err, handlers.ErrNotStored):
+	case errors.Is(err, endcall.ErrNotStored):
 		return "the record cannot be kept now: neither the database nor the disk takes it; send it again"
 	case code == http.StatusServiceUnavailable:
 		return "the database cannot be reached now; try again"
@@ -183,7 +191,7 @@ func (s *api) answerError(err error, c echo.Context) {
 // answerProblem answers an error of the admin API.
 func (s *api) answerProblem(c echo.Context, err error) {
 	code, _ := status(err)
-	document := handlers.Problem{Type: "about:blank", Title: http.StatusText(code), Status: code, Detail: told(err, code)}
+	document := httpapi.Problem{Type: "about:blank", Title: http.StatusText(code), Status: code, Detail: told(err, code)}
 	var invalid *problem.Invalid
 	if errors.As(err, &invalid) {
 		document.Detail = fmt.Sprintf("%d problems", len(invalid.Problems))
@@ -195,7 +203,7 @@ func (s *api) answerProblem(c echo.Context, err error) {
 	if errors.Is(err, storage.ErrBadCursor) {
 		document.Errors = problem.List{{Path: "cursor", Message: storage.ErrBadCursor.Error()}}
 	}
-	var sound *handlers.RecordingError
+	var sound *recordings.RecordingError
 	if errors.As(err, &sound) {
 		document.Type, document.Code = "urn:calltracker:problem:"+string(sound.Code), string(sound.Code)
 		if sound.Size > 0 {
@@ -250,9 +258,9 @@ func (s *api) answerZiwoError(c echo.Context, err error, bytes int64) {
 func setRetryAfter(c echo.Context, err error, code int) {
 	var wait time.Duration
 	var (
-		guesser *handlers.TooManyWrongKeys
-		center  *handlers.ContactCenterError
-		sound   *handlers.RecordingError
+		guesser *access.TooManyWrongKeys
+		center  *clicktocall.ContactCenterError
+		sound   *recordings.RecordingError
 	)
 	switch {
 	case errors.As(err, &guesser):

@@ -11,12 +11,13 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calltracker/handlers"
+	"calltracker/handlers/clicktocall"
+	"calltracker/handlers/live"
 )
 
 // clickToCall goes on when the client hangs up: the phone rings by then.
 func (s *api) clickToCall(c echo.Context) error {
-	var in handlers.ClickToCallInput
+	var in clicktocall.Input
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}
@@ -95,7 +96,7 @@ func (s *api) streamLive(c echo.Context) error {
 var errBehind = errors.New("the listener was too far behind, or the server stops")
 
 // pump hands on events until there are no more.
-func pump(c echo.Context, listener *handlers.LiveListener, send func([]byte) error) error {
+func pump(c echo.Context, listener *live.Listener, send func([]byte) error) error {
 	alive := time.NewTicker(heartbeat)
 	defer alive.Stop()
 	first := time.NewTimer(firstPatience)

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"calltracker/handlers"
+	"calltracker/handlers/endcall"
 	"calltracker/storage/spool"
 )
 
@@ -82,7 +82,7 @@ func (o *spoolOpener) Run(ctx context.Context, store func(context.Context, [][]b
 	}
 	err := o.open.Load().Drain(ctx, func(ctx context.Context, records [][]byte) error {
 		err := store(ctx, records)
-		if errors.Is(err, handlers.ErrUnstorable) {
+		if errors.Is(err, endcall.ErrUnstorable) {
 			return fmt.Errorf("%w: %w", spool.ErrRejected, err)
 		}
 		return err

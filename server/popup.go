@@ -14,7 +14,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"calltracker/crm"
-	"calltracker/handlers"
+	"calltracker/handlers/popup"
 	"calltracker/web"
 )
 
@@ -50,8 +50,8 @@ func (s *api) crmURL(c echo.Context) error {
 //	@Tags		browsers
 //	@Param		site	query	string	true	"Site"
 //	@Success	204
-//	@Failure	403	{object}	handlers.Problem
-//	@Failure	404	{object}	handlers.Problem
+//	@Failure	403	{object}	httpapi.Problem
+//	@Failure	404	{object}	httpapi.Problem
 //	@Router		/crm/url [options]
 func (s *api) crmPreflight(c echo.Context) error {
 	line, err := s.Popup.Site(c.QueryParam("site"))
@@ -59,7 +59,7 @@ func (s *api) crmPreflight(c echo.Context) error {
 		return err
 	}
 	if !allow(c, line) {
-		return handlers.ErrOriginNotAllowed
+		return popup.ErrOriginNotAllowed
 	}
 	header := c.Response().Header()
 	header.Set(echo.HeaderAccessControlAllowMethods, "GET")
@@ -70,7 +70,7 @@ func (s *api) crmPreflight(c echo.Context) error {
 
 // allow lets pages of the site's origins read the answer, and tells whether this
 // is one.
-func allow(c echo.Context, line handlers.AuthorizedSite) bool {
+func allow(c echo.Context, line popup.AuthorizedSite) bool {
 	header := c.Response().Header()
 	header.Add(echo.HeaderVary, echo.HeaderOrigin)
 	origin := c.Request().Header.Get(echo.HeaderOrigin)
@@ -82,19 +82,19 @@ func allow(c echo.Context, line handlers.AuthorizedSite) bool {
 }
 
 // caller looks up whose number a browser asks about.
-func (s *api) caller(c echo.Context) (handlers.CallerPage, handlers.AuthorizedSite, error) {
+func (s *api) caller(c echo.Context) (popup.CallerPage, popup.AuthorizedSite, error) {
 	header := c.Response().Header()
 	header[echo.HeaderCacheControl] = []string{"no-store"} // names, and by whose key
 	header[echo.HeaderReferrerPolicy] = []string{"no-referrer"}
 	header[echo.HeaderXContentTypeOptions] = []string{"nosniff"}
 	line, err := s.Popup.Site(c.QueryParam("site"))
 	if err != nil {
-		return handlers.CallerPage{}, line, err
+		return popup.CallerPage{}, line, err
 	}
 	allow(c, line) // an error is for the page to read, too
-	pass := handlers.SiteCredentials{Key: cmp.Or(c.Request().Header.Get("X-Embed-Key"), c.QueryParam("key")), Token: c.QueryParam("token")}
+	pass := popup.SiteCredentials{Key: cmp.Or(c.Request().Header.Get("X-Embed-Key"), c.QueryParam("key")), Token: c.QueryParam("token")}
 	if err := s.Popup.Authorize(line, pass, address(c)); err != nil {
-		return handlers.CallerPage{}, line, err
+		return popup.CallerPage{}, line, err
 	}
 	page, err := s.Popup.Find(c.Request().Context(), line, c.QueryParam("number"))
 	return page, line, err
@@ -113,10 +113,10 @@ func (s *api) caller(c echo.Context) (handlers.CallerPage, handlers.AuthorizedSi
 //	@Success	200		{string}	string
 //	@Success	302
 //	@Header		302	{string}	Location	"The customer's page"
-//	@Failure	401	{object}	handlers.Problem
-//	@Failure	404	{object}	handlers.Problem
-//	@Failure	422	{object}	handlers.Problem
-//	@Failure	429	{object}	handlers.Problem
+//	@Failure	401	{object}	httpapi.Problem
+//	@Failure	404	{object}	httpapi.Problem
+//	@Failure	422	{object}	httpapi.Problem
+//	@Failure	429	{object}	httpapi.Problem
 //	@Router		/crm/open [get]
 func (s *api) crmOpen(c echo.Context) error {
 	found, line, err := s.caller(c)
@@ -134,7 +134,7 @@ func (s *api) crmOpen(c echo.Context) error {
 	return c.HTMLBlob(http.StatusOK, body.Bytes())
 }
 
-func callersPage(site string, found handlers.CallerPage) web.CallersPage {
+func callersPage(site string, found popup.CallerPage) web.CallersPage {
 	page := web.CallersPage{Site: site, Number: found.Number}
 	switch found.Status {
 	case crm.Found, crm.Many:

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"calltracker/config"
-	"calltracker/handlers"
+	"calltracker/handlers/simulate"
 	"calltracker/problem"
 	"calltracker/rules"
 )
@@ -56,7 +56,7 @@ func printFieldErrors(w io.Writer, file string, errors problem.List) {
 
 // printTests prints one line a test, and of a failed one why; it returns how
 // many failed.
-func printTests(w io.Writer, s style, file string, results []handlers.TestResult) (failed int) {
+func printTests(w io.Writer, s style, file string, results []simulate.TestResult) (failed int) {
 	for _, r := range results {
 		if len(r.Failures) == 0 {
 			fmt.Fprintf(w, "%sok%s    %s\n", s.good, s.off, r.Name)
@@ -82,7 +82,7 @@ func stepLine(step rules.Step) string {
 }
 
 // printVerdict is the closing line of check.
-func printVerdict(w io.Writer, s style, file string, set *rules.Set, problems problem.List, results []handlers.TestResult) {
+func printVerdict(w io.Writer, s style, file string, set *rules.Set, problems problem.List, results []simulate.TestResult) {
 	failed := 0
 	for _, r := range results {
 		if len(r.Failures) > 0 {
@@ -110,7 +110,7 @@ func count(n int, what string) string {
 
 // printSimulation shows a decision to a person: the routes that were tried, the
 // numbers that ring, and the JSON that Ziwo gets.
-func printSimulation(w io.Writer, s style, set *rules.Set, tracker string, at time.Time, sim handlers.Simulation) {
+func printSimulation(w io.Writer, s style, set *rules.Set, tracker string, at time.Time, sim simulate.Simulation) {
 	fmt.Fprintf(w, "%s%s%s at %s\n\n", s.bold, tracker, s.off, at.Format("Mon 2006-01-02 15:04:05 -07:00"))
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "  route\tverdict\treason")

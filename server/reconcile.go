@@ -8,7 +8,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calltracker/handlers"
+	"calltracker/handlers/reconcile"
 )
 
 func (s *api) listReconciliations(c echo.Context) error {
@@ -25,7 +25,7 @@ const reconcilePatience = 20 * time.Minute
 
 // reconcile answers when it is done, which may take longer than other answers.
 func (s *api) reconcile(c echo.Context) error {
-	var in handlers.ReconciliationInput
+	var in reconcile.ReconciliationInput
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}

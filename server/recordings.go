@@ -11,7 +11,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calltracker/handlers"
+	"calltracker/handlers/recordings"
 )
 
 // How long a recording may take on its way to a client.
@@ -38,7 +38,7 @@ func (s *api) getRecording(c echo.Context) error {
 		case <-ctx.Done():
 		}
 	}()
-	var part handlers.RecordingPart
+	var part recordings.RecordingPart
 	if c.Request().Method == http.MethodGet { // for others a range has no meaning
 		part.Range, part.IfRange = c.Request().Header.Get("Range"), c.Request().Header.Get("If-Range")
 	}
@@ -105,25 +105,25 @@ func patiently(to io.Writer, control *http.ResponseController, from io.Reader) e
 //	@Produce	json
 //	@Param		id	path	string	true	"Call"
 //	@Success	200
-//	@Failure	401	{object}	handlers.Problem
-//	@Failure	404	{object}	handlers.Problem
-//	@Failure	409	{object}	handlers.Problem
-//	@Failure	502	{object}	handlers.Problem
-//	@Failure	503	{object}	handlers.Problem
+//	@Failure	401	{object}	httpapi.Problem
+//	@Failure	404	{object}	httpapi.Problem
+//	@Failure	409	{object}	httpapi.Problem
+//	@Failure	502	{object}	httpapi.Problem
+//	@Failure	503	{object}	httpapi.Problem
 //	@Security	Bearer
 //	@Router		/api/v1/calls/{id}/recording [head]
 func (s *api) headRecording(c echo.Context) error { return s.getRecording(c) }
 
 // recordingStatus is status for recordings.
-func recordingStatus(err *handlers.RecordingError) int {
+func recordingStatus(err *recordings.RecordingError) int {
 	switch err.Code {
-	case handlers.RecordingPending, handlers.NoRecording:
+	case recordings.RecordingPending, recordings.NoRecording:
 		return http.StatusNotFound
-	case handlers.RangeNotSatisfiable:
+	case recordings.RangeNotSatisfiable:
 		return http.StatusRequestedRangeNotSatisfiable
-	case handlers.ContactCenterUnavailable:
+	case recordings.ContactCenterUnavailable:
 		return http.StatusServiceUnavailable
-	case handlers.ContactCenterUnknown:
+	case recordings.ContactCenterUnknown:
 		return http.StatusConflict
 	default:
 		return http.StatusBadGateway

@@ -48,7 +48,7 @@ type settings struct {
 	publicURL      string        // without a slash at the end
 	voicemailField string
 	reconcileEvery time.Duration    // 0: never
-	pollInterval   time.Duration    // handlers.ConfigController.LookEvery; only tests set it
+	pollInterval   time.Duration    // config.Controller.LookEvery; only tests set it
 	now            func() time.Time // by which calls are routed and stored; time.Now except in tests and the demo
 	liveInterval   time.Duration    // between two looks at a contact center; only tests have another than the default
 	trustedProxies []netip.Prefix

@@ -8,7 +8,9 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calltracker/handlers"
+	"calltracker/handlers/access"
+	"calltracker/handlers/endcall"
+	"calltracker/handlers/startcall"
 	"calltracker/rules"
 	"calltracker/storage"
 	"calltracker/ziwo"
@@ -24,9 +26,9 @@ const largestPooled = 64 << 10
 // request itself.
 func (s *api) startCall(c echo.Context) error {
 	req := c.Request()
-	tracker, err := s.Keys.Tracker(c.Param("tracker"), handlers.StartSide, presentedKey(req), address(c))
+	tracker, err := s.Keys.Tracker(c.Param("tracker"), access.StartSide, presentedKey(req), address(c))
 	if err == nil && tracker.Blocked {
-		err = handlers.ErrBlocked
+		err = access.ErrBlocked
 	}
 	if err != nil {
 		s.answerZiwoError(c, err, 0)
@@ -49,7 +51,7 @@ func (s *api) startCall(c echo.Context) error {
 		return nil
 	}
 	answer := s.Answerer.Answer(req.Context(), tracker, start)
-	text := handlers.AppendAnswer(body[:0], answer.DIDCalled, answer.Decision, s.VoicemailField)
+	text := startcall.AppendAnswer(body[:0], answer.DIDCalled, answer.Decision, s.VoicemailField)
 	*pooled = text[:0]
 	header := c.Response().Header()
 	header["X-Decision-Id"] = []string{answer.ID}
@@ -59,12 +61,12 @@ func (s *api) startCall(c echo.Context) error {
 // endCall keeps the record of a call. The answer comes after the record is on
 // disk.
 func (s *api) endCall(c echo.Context) error {
-	tracker, err := s.Keys.Tracker(c.Param("tracker"), handlers.EndSide, presentedKey(c.Request()), address(c))
+	tracker, err := s.Keys.Tracker(c.Param("tracker"), access.EndSide, presentedKey(c.Request()), address(c))
 	if err != nil {
 		s.answerZiwoError(c, err, 0)
 		return nil
 	}
-	return s.keepRecord(c, tracker.Blocked, func(r handlers.EndRequest) (handlers.Receipt, error) {
+	return s.keepRecord(c, tracker.Blocked, func(r endcall.Request) (endcall.Receipt, error) {
 		return s.Recorder.End(detached(c), tracker, r)
 	})
 }
@@ -76,7 +78,7 @@ func (s *api) callHistory(c echo.Context) error {
 		s.answerZiwoError(c, err, 0)
 		return nil
 	}
-	return s.keepRecord(c, false, func(r handlers.EndRequest) (handlers.Receipt, error) {
+	return s.keepRecord(c, false, func(r endcall.Request) (endcall.Receipt, error) {
 		return s.Recorder.History(detached(c), origin, r)
 	})
 }
@@ -84,20 +86,20 @@ func (s *api) callHistory(c echo.Context) error {
 // keepRecord reads a record and answers for it. Of a body that breaks off, what
 // came is kept: Ziwo does not promise to send it again. So is the record of a
 // tracker that was blocked during the call, although it is refused.
-func (s *api) keepRecord(c echo.Context, blocked bool, store func(handlers.EndRequest) (handlers.Receipt, error)) error {
+func (s *api) keepRecord(c echo.Context, blocked bool, store func(endcall.Request) (endcall.Receipt, error)) error {
 	req := c.Request()
 	body, readErr := readBody(nil, req, maxZiwoBody)
 	if errors.Is(readErr, errTooLarge) || readErr != nil && len(body) == 0 {
 		s.answerZiwoError(c, readErr, int64(len(body)))
 		return nil
 	}
-	receipt, err := store(handlers.EndRequest{ContentType: req.Header.Get(echo.HeaderContentType), Query: req.URL.RawQuery, Body: body})
+	receipt, err := store(endcall.Request{ContentType: req.Header.Get(echo.HeaderContentType), Query: req.URL.RawQuery, Body: body})
 	switch {
 	case err != nil:
 	case readErr != nil:
 		err = readErr
 	case blocked:
-		err = handlers.ErrBlocked
+		err = access.ErrBlocked
 	}
 	if err != nil {
 		s.answerZiwoError(c, err, int64(len(body)))
@@ -125,9 +127,9 @@ func (s *api) keepRecord(c echo.Context, blocked bool, store func(handlers.EndRe
 //	@Accept		mpfd,json,x-www-form-urlencoded
 //	@Produce	json
 //	@Param		didCalled	formData	string	true	"The number that was dialled"
-//	@Success	200			{object}	handlers.StartEnvelope
-//	@Failure	400			{object}	handlers.ErrorEnvelope
-//	@Failure	413			{object}	handlers.ErrorEnvelope
+//	@Success	200			{object}	httpapi.StartEnvelope
+//	@Failure	400			{object}	httpapi.ErrorEnvelope
+//	@Failure	413			{object}	httpapi.ErrorEnvelope
 //	@x-any-body	true
 //	@Router		/callTrackers/example/startCall [post]
 func (s *api) exampleStart(c echo.Context) error {
@@ -143,7 +145,7 @@ func (s *api) exampleStart(c echo.Context) error {
 		{Action: rules.ActionCall, Number: "0501112233", CallerID: "043334455", Timeout: 10},
 	}}
 	return c.Blob(http.StatusOK, "application/json; charset=utf-8",
-		handlers.AppendAnswer(nil, start.DIDCalled, demonstration, s.VoicemailField))
+		startcall.AppendAnswer(nil, start.DIDCalled, demonstration, s.VoicemailField))
 }
 
 // exampleEnd takes any record and forgets it.
@@ -154,9 +156,9 @@ func (s *api) exampleStart(c echo.Context) error {
 //	@Accept		json,mpfd,x-www-form-urlencoded
 //	@Produce	json
 //	@Param		body	body		object	true	"Call detail record"
-//	@Success	200		{object}	handlers.Envelope
-//	@Failure	400		{object}	handlers.ErrorEnvelope
-//	@Failure	413		{object}	handlers.ErrorEnvelope
+//	@Success	200		{object}	httpapi.Envelope
+//	@Failure	400		{object}	httpapi.ErrorEnvelope
+//	@Failure	413		{object}	httpapi.ErrorEnvelope
 //	@x-any-body	true
 //	@Router		/callTrackers/example/endCall [post]
 func (s *api) exampleEnd(c echo.Context) error {
@@ -165,7 +167,7 @@ func (s *api) exampleEnd(c echo.Context) error {
 		return err
 	}
 	if len(body) == 0 && c.Request().URL.RawQuery == "" {
-		return handlers.ErrEmptyBody
+		return endcall.ErrEmptyBody
 	}
 	return c.Blob(http.StatusOK, "application/json; charset=utf-8", ziwo.AppendOK(nil))
 }

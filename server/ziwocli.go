@@ -22,9 +22,12 @@ import (
 	"time"
 
 	"calltracker/config"
-	"calltracker/handlers"
+	"calltracker/handlers/reconcile"
+	"calltracker/handlers/register"
+	"calltracker/handlers/ziwoclients"
 	"calltracker/phone"
 	"calltracker/rules"
+	"calltracker/server/httpapi"
 	"calltracker/ziwo"
 )
 
@@ -109,7 +112,7 @@ func (f *ziwoFile) lookUp(kind, name string) (string, error) {
 	if err != nil {
 		return "", errors.New("the key that opens secrets is not base64")
 	}
-	vault, err := handlers.NewVault(key)
+	vault, err := config.NewVault(key)
 	if err != nil {
 		return "", err
 	}
@@ -127,15 +130,15 @@ func (f *ziwoFile) explain(c *console) {
 	}
 }
 
-func (f *ziwoFile) registration() handlers.Registration {
-	return handlers.Registration{PublicURL: f.PublicURL, StartTimeout: f.StartTimeout, EndTimeout: f.EndTimeout}
+func (f *ziwoFile) registration() register.Registration {
+	return register.Registration{PublicURL: f.PublicURL, StartTimeout: f.StartTimeout, EndTimeout: f.EndTimeout}
 }
 
 // center is a contact center and what is planned for it.
 type plannedCenter struct {
 	name   string
 	client *ziwo.Client
-	plan   []handlers.PlannedTracker
+	plan   []register.PlannedTracker
 }
 
 type registerCommand struct {
@@ -198,7 +201,7 @@ func (cmd *registerCommand) plans(ctx context.Context, c *console, set *rules.Se
 	var centers []plannedCenter
 	known := cmd.doc.ContactCenters
 	for _, name := range slices.Sorted(maps.Keys(known)) {
-		client, err := ziwo.NewClient(handlers.ZiwoClientOptions(name, known[name]))
+		client, err := ziwo.NewClient(ziwoclients.ClientOptions(name, known[name]))
 		if err != nil {
 			return centers, fmt.Errorf("contact_centers.%s: %w", name, err)
 		}
@@ -250,21 +253,21 @@ func local(host string) bool {
 // printPlan prints one line a tracker and returns how many are to change.
 func printPlan(w io.Writer, s style, center plannedCenter) (pending int) {
 	fmt.Fprintf(w, "%scontact center %s%s (%s)\n\n", s.bold, center.name, s.off, center.client.Host())
-	counts := map[handlers.PlanAction]int{}
+	counts := map[register.PlanAction]int{}
 	for _, p := range center.plan {
 		counts[p.Action]++
 		switch p.Action {
-		case handlers.PlanCreate:
+		case register.PlanCreate:
 			fmt.Fprintf(w, "  %s+ create     %s%s\n", s.good, p.Tracker, s.off)
 			fmt.Fprintf(w, "                 startRequestURL: %s\n                 endRequestURL:   %s\n", p.Want.StartRequestURL, p.Want.EndRequestURL)
-		case handlers.PlanUpdate:
+		case register.PlanUpdate:
 			fmt.Fprintf(w, "  %s~ update     %s%s\n", s.warn, p.Tracker, s.off)
 			for _, change := range p.Changes {
 				fmt.Fprintf(w, "                 %s: %s -> %s\n", change.Field, printable(change.From), printable(change.To))
 			}
-		case handlers.PlanUnchanged:
+		case register.PlanUnchanged:
 			fmt.Fprintf(w, "  %s= unchanged  %s%s\n", s.dim, p.Tracker, s.off)
-		case handlers.PlanUnmanaged:
+		case register.PlanUnmanaged:
 			note := ""
 			if p.Stale {
 				note = " (it asks this server, which the document has no such tracker for)"
@@ -273,8 +276,8 @@ func printPlan(w io.Writer, s style, center plannedCenter) (pending int) {
 		}
 	}
 	fmt.Fprintf(w, "\n%d to create, %d to update, %d unchanged, %d unmanaged\n",
-		counts[handlers.PlanCreate], counts[handlers.PlanUpdate], counts[handlers.PlanUnchanged], counts[handlers.PlanUnmanaged])
-	return counts[handlers.PlanCreate] + counts[handlers.PlanUpdate]
+		counts[register.PlanCreate], counts[register.PlanUpdate], counts[register.PlanUnchanged], counts[register.PlanUnmanaged])
+	return counts[register.PlanCreate] + counts[register.PlanUpdate]
 }
 
 // printable keeps what Ziwo says from steering the terminal.
@@ -301,7 +304,7 @@ func confirmed(c *console, pending int) bool {
 func (cmd *registerCommand) apply(ctx context.Context, c *console, s style, set *rules.Set, center plannedCenter) error {
 	done := 0
 	for _, p := range center.plan {
-		if p.Action != handlers.PlanCreate && p.Action != handlers.PlanUpdate {
+		if p.Action != register.PlanCreate && p.Action != register.PlanUpdate {
 			continue
 		}
 		if err := p.Apply(ctx, center.client); err != nil {
@@ -321,9 +324,9 @@ func (cmd *registerCommand) apply(ctx context.Context, c *console, s style, set 
 	wrong := 0
 	for _, p := range plan {
 		switch p.Action {
-		case handlers.PlanUnmanaged:
+		case register.PlanUnmanaged:
 			continue
-		case handlers.PlanUnchanged:
+		case register.PlanUnchanged:
 		default:
 			wrong++
 			fmt.Fprintf(c.out, "%sdiffers%s %s: Ziwo did not keep what it was sent\n", s.bad, s.off, p.Tracker)
@@ -517,7 +520,7 @@ func (cmd *doctorCommand) keys(ctx context.Context, f *findings, set *rules.Set)
 
 func (cmd *doctorCommand) center(ctx context.Context, f *findings, set *rules.Set, name string, doc config.ContactCenter) {
 	at := "contact_centers." + name
-	client, err := ziwo.NewClient(handlers.ZiwoClientOptions(name, doc))
+	client, err := ziwo.NewClient(ziwoclients.ClientOptions(name, doc))
 	if err != nil {
 		f.fail("%s: %v", at, err)
 		return
@@ -565,15 +568,15 @@ func (cmd *doctorCommand) trackers(ctx context.Context, f *findings, set *rules.
 	}
 	for _, p := range plan {
 		switch {
-		case p.Action == handlers.PlanCreate:
+		case p.Action == register.PlanCreate:
 			f.fail("trackers.%s: Ziwo does not have it (calltracker ziwo register)", p.Tracker)
-		case p.Action == handlers.PlanUpdate:
+		case p.Action == register.PlanUpdate:
 			var fields []string
 			for _, change := range p.Changes {
 				fields = append(fields, change.Field)
 			}
 			f.fail("trackers.%s: differs in Ziwo: %s (calltracker ziwo register)", p.Tracker, strings.Join(fields, ", "))
-		case p.Action == handlers.PlanUnchanged:
+		case p.Action == register.PlanUnchanged:
 			f.ok("trackers.%s: Ziwo has it as it should be", p.Tracker)
 		case p.Stale:
 			f.warning("Ziwo's tracker %s asks this server, but the document has no such tracker", printable(p.Have.Name))
@@ -669,21 +672,21 @@ func (cmd *reconcileCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if res.StatusCode != http.StatusOK {
-		var problem handlers.Problem
+		var problem httpapi.Problem
 		if err := json.Unmarshal(text, &problem); err != nil {
 			return fmt.Errorf("the server answered %s", res.Status)
 		}
 		printFieldErrors(c.err, "reconcile", problem.Errors)
 		return fmt.Errorf("not reconciled: %s (%d %s)", problem.Detail, problem.Status, problem.Title)
 	}
-	var runs handlers.ReconciliationList
+	var runs reconcile.ReconciliationList
 	if err := json.Unmarshal(text, &runs); err != nil {
 		return fmt.Errorf("the server answered something that is not understood: %w", err)
 	}
 	return printRuns(c.out, styleFor(c.out), runs.Runs)
 }
 
-func printRuns(w io.Writer, s style, runs []handlers.ReconciliationView) error {
+func printRuns(w io.Writer, s style, runs []reconcile.ReconciliationView) error {
 	delayed := false
 	for _, r := range runs {
 		colour := s.good
