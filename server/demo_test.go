@@ -15,6 +15,7 @@ import (
 
 	"calltracker/handlers/calls"
 	"calltracker/handlers/reconcile"
+	"calltracker/server/cli"
 	"calltracker/server/demo"
 )
 
@@ -46,7 +47,7 @@ func visit(t *testing.T, cmd demoCommand) (v visitor, stop func() error) {
 	ctx, cancel := context.WithCancel(t.Context())
 	out := &telling{ready: make(chan struct{})}
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Run(ctx, &console{in: strings.NewReader(""), out: out, err: io.Discard}) }()
+	go func() { ended <- cmd.Run(ctx, &cli.Terminal{In: strings.NewReader(""), Out: out, Err: io.Discard}) }()
 	select {
 	case <-out.ready:
 	case err := <-ended:
@@ -217,7 +218,7 @@ func TestTheDemonstrationSaysWhatIsWrong(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			t.Setenv("TMPDIR", dir)
-			err := test.cmd.Run(t.Context(), &console{out: io.Discard, err: io.Discard})
+			err := test.cmd.Run(t.Context(), &cli.Terminal{Out: io.Discard, Err: io.Discard})
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("it ended with %v, want %q", err, test.want)
 			}

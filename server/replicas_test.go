@@ -17,6 +17,8 @@ import (
 
 	"calltracker/handlers"
 	"calltracker/handlers/calls"
+	"calltracker/server/datadir"
+	"calltracker/server/httpapi"
 	"calltracker/storage"
 	"calltracker/storage/sqlstore"
 	"calltracker/storage/storetest/postgrestest"
@@ -34,11 +36,11 @@ func replicasWith(t *testing.T, document string, on func(*settings)) (a, b *harn
 	t.Helper()
 	a = serveWith(t, t.TempDir(), document, on)
 	dir := t.TempDir()
-	key, err := os.ReadFile(filepath.Join(a.dir, secretKeyFile))
+	key, err := os.ReadFile(filepath.Join(a.dir, datadir.SecretKeyFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, secretKeyFile), key, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, datadir.SecretKeyFile), key, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return a, serveWith(t, dir, "", on)
@@ -145,7 +147,7 @@ func TestAReplicaThatCannotFollowSaysSo(t *testing.T) {
 	a.s.config.Env = func(name string) (string, bool) { return "key-of-a-1", name == "ONLY_HERE" }
 	a.put(strings.ReplaceAll(document, "start-key-old", `"${env:ONLY_HERE}"`))
 	eventually(t, "being behind", func() bool { return b.s.config.Pending() != nil })
-	ready := into[readiness](t, b.do(request{method: "GET", path: "/readyz"}).want(t, 200))
+	ready := into[httpapi.Readiness](t, b.do(request{method: "GET", path: "/readyz"}).want(t, 200))
 	if ready.Configuration.State != "behind" || ready.Configuration.Version != 1 || !strings.Contains(ready.Configuration.Error, "version 2") {
 		t.Errorf("ready: %+v", ready.Configuration)
 	}
@@ -366,7 +368,7 @@ func TestAHungDatabaseDoesNotKeepCallsWaiting(t *testing.T) {
 	if n := h.s.spool.Stats().Records; n != 1 {
 		t.Errorf("%d records in the spool, want 1", n)
 	}
-	ready := into[readiness](t, h.do(request{method: "GET", path: "/readyz"}).want(t, 200))
+	ready := into[httpapi.Readiness](t, h.do(request{method: "GET", path: "/readyz"}).want(t, 200))
 	if ready.Status != "ready" || ready.Database.State != "failing" || ready.Configuration.Version != 1 {
 		t.Errorf("ready: %+v", ready)
 	}

@@ -35,6 +35,8 @@ import (
 	"calltracker/handlers/startcall"
 	"calltracker/handlers/ziwoclients"
 	"calltracker/phone"
+	"calltracker/server/datadir"
+	"calltracker/server/httpapi"
 	"calltracker/storage"
 	"calltracker/storage/cache"
 	recordingfiles "calltracker/storage/recordings"
@@ -111,13 +113,13 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	}
 	if set.adminToken == "" {
 		var created bool
-		if set.adminToken, created, err = readOrGenerate(set.path(adminTokenFile), adminTokenBytes); err != nil {
+		if set.adminToken, created, err = datadir.ReadOrGenerate(set.path(datadir.AdminTokenFile), datadir.AdminTokenBytes); err != nil {
 			return fmt.Errorf("admin token: %w", err)
 		}
-		logger.Info("admin token file in use", slog.String("path", set.path(adminTokenFile)), slog.Bool("new", created))
+		logger.Info("admin token file in use", slog.String("path", set.path(datadir.AdminTokenFile)), slog.Bool("new", created))
 	}
 	if set.secretKey == nil {
-		if set.secretKey, err = readSecretKey(set.path(secretKeyFile)); err != nil {
+		if set.secretKey, err = datadir.ReadSecretKey(set.path(datadir.SecretKeyFile)); err != nil {
 			return fmt.Errorf("secret key: %w", err)
 		}
 	}
@@ -141,9 +143,9 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		redis.Probe(ctx)
 		shared = redis
 	}
-	spool := newSpoolOpener(set.path(spoolFolder), logger)
+	spool := newSpoolOpener(set.path(datadir.SpoolFolder), logger)
 	defer func() { err = errors.Join(err, spool.Close()) }()
-	local, err := recordingfiles.OpenFolder(set.path(recordingsFolder))
+	local, err := recordingfiles.OpenFolder(set.path(datadir.RecordingsFolder))
 	if err != nil {
 		return err
 	}
@@ -158,7 +160,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	})
 	connections := connections.New(connections.Options{CRMs: set.drivers, Directory: directory, Transport: transport, Now: time.Now})
 	controller := config.NewController(config.ControllerOptions{
-		Store: store, Vault: vault, LastGood: lastGood{path: set.path(lastGoodFile)}, Env: os.LookupEnv, Now: time.Now,
+		Store: store, Vault: vault, LastGood: datadir.LastGood{Path: set.path(datadir.LastGoodFile)}, Env: os.LookupEnv, Now: time.Now,
 		Logger: logger, PollInterval: set.pollInterval, Connections: connections, Test: simulate.FailedTests,
 	})
 	clients := ziwoclients.New(controller)
@@ -219,7 +221,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	if err != nil {
 		return fmt.Errorf("configuration schema: %w", err)
 	}
-	server := newAPI(apiOptions{
+	server := httpapi.New(httpapi.Options{
 		AdminToken: set.adminToken, VoicemailField: set.voicemailField, TrustedProxies: set.trustedProxies, SQLite: set.databaseURL == "",
 		Logger: logger, Registry: registry, Schema: schema, Keys: keys,
 		Config:   controller,
@@ -234,7 +236,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		Recordings:  recordingCopies,
 		Embeds:      embeds.New(embeds.Options{Config: controller, PublicURL: set.publicURL, Now: time.Now}),
 		Popup: popup.New(popup.Options{
-			Config: controller, Directory: directory, Keys: keys, Numbers: numbers, Key: tokenKey(set.secretKey), Now: time.Now,
+			Config: controller, Directory: directory, Keys: keys, Numbers: numbers, Key: httpapi.TokenKey(set.secretKey), Now: time.Now,
 		}),
 		Connections: connections, Lookups: lookups,
 		Jobs:     &handlers.Jobs{Store: store, Runner: runner, Now: time.Now},
@@ -295,7 +297,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 }
 
 // serveHTTP serves until ctx ends, and then finishes the requests in progress.
-func serveHTTP(ctx context.Context, server *api, listener net.Listener, logger *slog.Logger) error {
+func serveHTTP(ctx context.Context, server *httpapi.API, listener net.Listener, logger *slog.Logger) error {
 	web := server.NewServer()
 	served := make(chan error, 1)
 	go func() { served <- web.Serve(listener) }()
@@ -399,7 +401,7 @@ func pruneJobs(ctx context.Context, store *sqlstore.Store) error {
 }
 
 // redisStateOf returns redis, or a nil interface without Redis.
-func redisStateOf(redis *cache.Redis) redisState {
+func redisStateOf(redis *cache.Redis) httpapi.RedisState {
 	if redis == nil {
 		return nil
 	}

@@ -22,6 +22,7 @@ import (
 	"calltracker/handlers/decisions"
 	"calltracker/handlers/rejections"
 	"calltracker/openapi/openapitest"
+	"calltracker/server/datadir"
 )
 
 func TestMain(m *testing.M) {
@@ -172,7 +173,7 @@ func serveWith(t *testing.T, dir, document string, edit func(*settings)) *harnes
 		t.Fatal(err)
 	}
 	h.base = "http://" + h.s.address.String()
-	token, err := os.ReadFile(filepath.Join(dir, adminTokenFile))
+	token, err := os.ReadFile(filepath.Join(dir, datadir.AdminTokenFile))
 	if err != nil {
 		t.Fatal(err)
 	}

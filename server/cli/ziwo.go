@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bufio"
@@ -27,12 +27,13 @@ import (
 	"calltracker/handlers/ziwoclients"
 	"calltracker/phone"
 	"calltracker/rules"
+	"calltracker/server/datadir"
 	"calltracker/server/httpapi"
 	"calltracker/ziwo"
 )
 
 // ziwoCommands are those that talk to Ziwo, or about it.
-type ziwoCommands struct {
+type ZiwoCommands struct {
 	Register  registerCommand  `cmd:"" help:"Make Ziwo's call trackers equal to those of a configuration; shows what would change first."`
 	Doctor    doctorCommand    `cmd:"" help:"Check credentials, clocks, reachability, keys and numbers."`
 	Reconcile reconcileCommand `cmd:"" help:"Have a running server fetch the calls that it missed."`
@@ -57,7 +58,7 @@ type ziwoFile struct {
 
 // load reads the configuration. References without a value here are no error as
 // long as nothing needs them.
-func (f *ziwoFile) load(c *console) (*rules.Set, error) {
+func (f *ziwoFile) load(c *Terminal) (*rules.Set, error) {
 	public, err := url.Parse(f.PublicURL)
 	if err != nil || public.Host == "" || public.Scheme != "http" && public.Scheme != "https" {
 		return nil, fmt.Errorf("CALLTRACKER_PUBLIC_URL: %q is no address; write https://calls.example.com", f.PublicURL)
@@ -68,10 +69,10 @@ func (f *ziwoFile) load(c *console) (*rules.Set, error) {
 		return nil, err
 	}
 	f.unresolved = map[string]string{}
-	doc, set, problems := config.Load(text, formatOf(f.File), f.resolve)
+	doc, set, problems := config.Load(text, FormatOf(f.File), f.resolve)
 	if set == nil {
-		printProblems(c.err, styleFor(c.err), f.File, problems.Errors())
-		return nil, errSaid
+		printProblems(c.Err, styleFor(c.Err), f.File, problems.Errors())
+		return nil, ErrReported
 	}
 	if len(doc.ContactCenters) == 0 {
 		return nil, fmt.Errorf("%s has no contact_centers: name yours, with its credentials", f.File)
@@ -96,13 +97,13 @@ func (f *ziwoFile) lookUp(kind, name string) (string, error) {
 		}
 		return "", errors.New("the environment variable is not set")
 	}
-	kept, err := lastGood{path: filepath.Join(f.DataDir, lastGoodFile)}.Load()
+	kept, err := datadir.LastGood{Path: filepath.Join(f.DataDir, datadir.LastGoodFile)}.Load()
 	if err != nil {
 		return "", fmt.Errorf("secrets are in the server's database; run this where its data directory is, or name that with --data-dir, after the configuration was applied (%s has none)", f.DataDir)
 	}
 	text := f.SecretKey
 	if text == "" {
-		content, err := os.ReadFile(filepath.Join(f.DataDir, secretKeyFile))
+		content, err := os.ReadFile(filepath.Join(f.DataDir, datadir.SecretKeyFile))
 		if err != nil {
 			return "", fmt.Errorf("the key that opens secrets is neither in CALLTRACKER_SECRET_KEY nor in %s", f.DataDir)
 		}
@@ -124,9 +125,9 @@ func (f *ziwoFile) lookUp(kind, name string) (string, error) {
 }
 
 // explain adds to an error which references had no value.
-func (f *ziwoFile) explain(c *console) {
+func (f *ziwoFile) explain(c *Terminal) {
 	for _, reference := range slices.Sorted(maps.Keys(f.unresolved)) {
-		fmt.Fprintf(c.err, "  %s: %s\n", reference, f.unresolved[reference])
+		fmt.Fprintf(c.Err, "  %s: %s\n", reference, f.unresolved[reference])
 	}
 }
 
@@ -149,14 +150,14 @@ type registerCommand struct {
 }
 
 // Run plans, asks, applies and has everything tested.
-func (cmd *registerCommand) Run(ctx context.Context, c *console) error {
+func (cmd *registerCommand) Run(ctx context.Context, c *Terminal) error {
 	ctx, cancel := context.WithTimeout(ctx, ziwoTimeout)
 	defer cancel()
 	set, err := cmd.load(c)
 	if err != nil {
 		return err
 	}
-	style := styleFor(c.out)
+	style := styleFor(c.Out)
 	for _, id := range set.Trackers() {
 		if router, _ := set.Router(id); router.ContactCenter() == "" {
 			return fmt.Errorf("trackers.%s names no contact_center, and there are several", id)
@@ -173,31 +174,31 @@ func (cmd *registerCommand) Run(ctx context.Context, c *console) error {
 	}
 	pending := 0
 	for _, center := range centers {
-		pending += printPlan(c.out, style, center)
+		pending += printPlan(c.Out, style, center)
 	}
 	switch {
 	case cmd.DryRun:
 		return nil
 	case pending == 0:
 	case !cmd.Yes && !confirmed(c, pending):
-		fmt.Fprintln(c.out, "Nothing was changed.")
-		return errSaid
+		fmt.Fprintln(c.Out, "Nothing was changed.")
+		return ErrReported
 	}
 	failed := false
 	for _, center := range centers {
 		if err := cmd.apply(ctx, c, style, set, center); err != nil {
-			fmt.Fprintf(c.err, "calltracker: %s: %v\n", center.name, err)
+			fmt.Fprintf(c.Err, "calltracker: %s: %v\n", center.name, err)
 			failed = true
 		}
 	}
 	if failed {
-		return errSaid
+		return ErrReported
 	}
 	return nil
 }
 
 // plans asks every contact center for its trackers.
-func (cmd *registerCommand) plans(ctx context.Context, c *console, set *rules.Set) ([]plannedCenter, error) {
+func (cmd *registerCommand) plans(ctx context.Context, c *Terminal, set *rules.Set) ([]plannedCenter, error) {
 	var centers []plannedCenter
 	known := cmd.doc.ContactCenters
 	for _, name := range slices.Sorted(maps.Keys(known)) {
@@ -287,21 +288,21 @@ func printable(text string) string {
 			return -1
 		}
 		return r
-	}, clipped(text))
+	}, httpapi.Clipped(text))
 }
 
-func confirmed(c *console, pending int) bool {
-	fmt.Fprintf(c.out, "\nMake %s? Only \"yes\" does it: ", count(pending, "change"))
-	line, err := bufio.NewReader(io.LimitReader(c.in, 100)).ReadString('\n')
+func confirmed(c *Terminal, pending int) bool {
+	fmt.Fprintf(c.Out, "\nMake %s? Only \"yes\" does it: ", count(pending, "change"))
+	line, err := bufio.NewReader(io.LimitReader(c.In, 100)).ReadString('\n')
 	if err != nil && line == "" {
-		fmt.Fprintln(c.out)
+		fmt.Fprintln(c.Out)
 	}
 	return strings.TrimSpace(line) == "yes"
 }
 
 // apply changes one contact center, looks whether it is now as it should be, and
 // has every tracker tested.
-func (cmd *registerCommand) apply(ctx context.Context, c *console, s style, set *rules.Set, center plannedCenter) error {
+func (cmd *registerCommand) apply(ctx context.Context, c *Terminal, s style, set *rules.Set, center plannedCenter) error {
 	done := 0
 	for _, p := range center.plan {
 		if p.Action != register.PlanCreate && p.Action != register.PlanUpdate {
@@ -311,7 +312,7 @@ func (cmd *registerCommand) apply(ctx context.Context, c *console, s style, set 
 			return fmt.Errorf("%s %s: %w", p.Action, p.Tracker, err)
 		}
 		done++
-		fmt.Fprintf(c.out, "%s%sd%s %s\n", s.good, p.Action, s.off, p.Tracker)
+		fmt.Fprintf(c.Out, "%s%sd%s %s\n", s.good, p.Action, s.off, p.Tracker)
 	}
 	have, err := center.client.Trackers(ctx)
 	if err != nil {
@@ -329,7 +330,7 @@ func (cmd *registerCommand) apply(ctx context.Context, c *console, s style, set 
 		case register.PlanUnchanged:
 		default:
 			wrong++
-			fmt.Fprintf(c.out, "%sdiffers%s %s: Ziwo did not keep what it was sent\n", s.bad, s.off, p.Tracker)
+			fmt.Fprintf(c.Out, "%sdiffers%s %s: Ziwo did not keep what it was sent\n", s.bad, s.off, p.Tracker)
 			continue
 		}
 		if !cmd.Test || *p.Want.Blocked {
@@ -339,19 +340,19 @@ func (cmd *registerCommand) apply(ctx context.Context, c *console, s style, set 
 		switch {
 		case err != nil:
 			wrong++
-			fmt.Fprintf(c.out, "%stest failed%s %s: %v\n", s.bad, s.off, p.Tracker, err)
+			fmt.Fprintf(c.Out, "%stest failed%s %s: %v\n", s.bad, s.off, p.Tracker, err)
 		case !test.OK:
 			wrong++
-			fmt.Fprintf(c.out, "%stest failed%s %s: %s\n", s.bad, s.off, p.Tracker, test.Message)
+			fmt.Fprintf(c.Out, "%stest failed%s %s: %s\n", s.bad, s.off, p.Tracker, test.Message)
 		default:
-			fmt.Fprintf(c.out, "%stest passed%s %s\n", s.good, s.off, p.Tracker)
+			fmt.Fprintf(c.Out, "%stest passed%s %s\n", s.good, s.off, p.Tracker)
 		}
 	}
 	if wrong > 0 {
 		return fmt.Errorf("%s not as it should be; calltracker ziwo doctor may tell why", count(wrong, "tracker"))
 	}
 	if done == 0 {
-		fmt.Fprintf(c.out, "Ziwo is as %s says; nothing was changed.\n", cmd.File)
+		fmt.Fprintf(c.Out, "Ziwo is as %s says; nothing was changed.\n", cmd.File)
 	}
 	return nil
 }
@@ -384,14 +385,14 @@ func (f *findings) fail(format string, args ...any) {
 }
 
 // Run checks everything, whatever fails, and exits with 1 if anything did.
-func (cmd *doctorCommand) Run(ctx context.Context, c *console) error {
+func (cmd *doctorCommand) Run(ctx context.Context, c *Terminal) error {
 	ctx, cancel := context.WithTimeout(ctx, ziwoTimeout)
 	defer cancel()
 	set, err := cmd.load(c)
 	if err != nil {
 		return err
 	}
-	f := &findings{out: c.out, style: styleFor(c.out)}
+	f := &findings{out: c.Out, style: styleFor(c.Out)}
 	for _, reference := range slices.Sorted(maps.Keys(cmd.unresolved)) {
 		f.warning("%s has no value here: %s", reference, cmd.unresolved[reference])
 	}
@@ -401,9 +402,9 @@ func (cmd *doctorCommand) Run(ctx context.Context, c *console) error {
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		cmd.center(ctx, f, set, name, known[name])
 	}
-	fmt.Fprintf(c.out, "%s, %s\n", count(f.failed, "failure"), count(f.warned, "warning"))
+	fmt.Fprintf(c.Out, "%s, %s\n", count(f.failed, "failure"), count(f.warned, "warning"))
 	if f.failed > 0 {
-		return errSaid
+		return ErrReported
 	}
 	return nil
 }
@@ -640,7 +641,7 @@ type reconcileCommand struct {
 }
 
 // Run asks the server and prints the figures of each contact center.
-func (cmd *reconcileCommand) Run(ctx context.Context, c *console) error {
+func (cmd *reconcileCommand) Run(ctx context.Context, c *Terminal) error {
 	for name, text := range map[string]string{"--from": cmd.From, "--to": cmd.To} {
 		if _, err := time.Parse(time.RFC3339, text); err != nil {
 			return fmt.Errorf("%s %q is no instant; write it like 2026-11-22T20:00:00Z", name, text)
@@ -667,7 +668,7 @@ func (cmd *reconcileCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer res.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(res.Body, maxAdminBody))
+	text, err := io.ReadAll(io.LimitReader(res.Body, httpapi.MaxAdminBody))
 	if err != nil {
 		return err
 	}
@@ -676,14 +677,14 @@ func (cmd *reconcileCommand) Run(ctx context.Context, c *console) error {
 		if err := json.Unmarshal(text, &problem); err != nil {
 			return fmt.Errorf("the server answered %s", res.Status)
 		}
-		printFieldErrors(c.err, "reconcile", problem.Errors)
+		PrintFieldErrors(c.Err, "reconcile", problem.Errors)
 		return fmt.Errorf("not reconciled: %s (%d %s)", problem.Detail, problem.Status, problem.Title)
 	}
 	var runs reconcile.ReconciliationList
 	if err := json.Unmarshal(text, &runs); err != nil {
 		return fmt.Errorf("the server answered something that is not understood: %w", err)
 	}
-	return printRuns(c.out, styleFor(c.out), runs.Runs)
+	return printRuns(c.Out, styleFor(c.Out), runs.Runs)
 }
 
 func printRuns(w io.Writer, s style, runs []reconcile.ReconciliationView) error {
@@ -700,7 +701,7 @@ func printRuns(w io.Writer, s style, runs []reconcile.ReconciliationView) error 
 		}
 	}
 	if delayed {
-		return errSaid
+		return ErrReported
 	}
 	return nil
 }
@@ -711,9 +712,9 @@ func adminToken(given, dataDir string) (string, error) {
 	if given != "" {
 		return given, nil
 	}
-	content, err := os.ReadFile(filepath.Join(dataDir, adminTokenFile))
+	content, err := os.ReadFile(filepath.Join(dataDir, datadir.AdminTokenFile))
 	if err != nil {
-		return "", fmt.Errorf("no admin token: give --token or set %s (%w)", tokenVariable, err)
+		return "", fmt.Errorf("no admin token: give --token or set %s (%w)", TokenVariable, err)
 	}
 	return strings.TrimSpace(string(content)), nil
 }

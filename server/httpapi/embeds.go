@@ -1,4 +1,4 @@
-package main
+package httpapi
 
 import (
 	"bytes"
@@ -44,7 +44,7 @@ const (
 //	@Failure		404				{string}	string	"A script that tells in the console what is wrong, or a problem"
 //	@x-script		true
 //	@Router			/webcallback/{file} [get]
-func (s *api) webCallback(c echo.Context) error { return s.embed(c, web.WebCallback) }
+func (s *API) webCallback(c echo.Context) error { return s.embed(c, web.WebCallback) }
 
 // jorel serves Ziwo's web phone for a site.
 //
@@ -60,7 +60,7 @@ func (s *api) webCallback(c echo.Context) error { return s.embed(c, web.WebCallb
 //	@Failure	404				{string}	string	"A script that tells in the console what is wrong, or a problem"
 //	@x-script	true
 //	@Router		/jorel/{file} [get]
-func (s *api) jorel(c echo.Context) error { return s.embed(c, web.Jorel) }
+func (s *API) jorel(c echo.Context) error { return s.embed(c, web.Jorel) }
 
 // popup serves the script that opens the caller's CRM page.
 //
@@ -76,11 +76,11 @@ func (s *api) jorel(c echo.Context) error { return s.embed(c, web.Jorel) }
 //	@Failure	404				{string}	string	"A script that tells in the console what is wrong, or a problem"
 //	@x-script	true
 //	@Router		/popup/{file} [get]
-func (s *api) popup(c echo.Context) error { return s.embed(c, web.Popup) }
+func (s *API) popup(c echo.Context) error { return s.embed(c, web.Popup) }
 
 // embed serves a script or configuration. The name of the site may itself have
 // dots, so that the last one tells.
-func (s *api) embed(c echo.Context, kind web.Kind) error {
+func (s *API) embed(c echo.Context, kind web.Kind) error {
 	site, json := strings.CutSuffix(c.Param("file"), ".json")
 	if json {
 		asset, err := s.Embeds.Configuration(kind, site)
@@ -114,7 +114,7 @@ func (s *api) embed(c echo.Context, kind web.Kind) error {
 //	@Failure	404				{string}	string	"A script that tells in the console what is wrong"
 //	@x-script	true
 //	@Router		/webcallback/{site}/{file} [get]
-func (s *api) webCallbackRelease(c echo.Context) error { return s.release(c, web.WebCallback) }
+func (s *API) webCallbackRelease(c echo.Context) error { return s.release(c, web.WebCallback) }
 
 // jorelRelease serves the web phone as a script that pages can pin.
 //
@@ -130,7 +130,7 @@ func (s *api) webCallbackRelease(c echo.Context) error { return s.release(c, web
 //	@Failure	404				{string}	string	"A script that tells in the console what is wrong"
 //	@x-script	true
 //	@Router		/jorel/{site}/{file} [get]
-func (s *api) jorelRelease(c echo.Context) error { return s.release(c, web.Jorel) }
+func (s *API) jorelRelease(c echo.Context) error { return s.release(c, web.Jorel) }
 
 // popupRelease serves the pop-up as a script that pages can pin.
 //
@@ -146,9 +146,9 @@ func (s *api) jorelRelease(c echo.Context) error { return s.release(c, web.Jorel
 //	@Failure	404				{string}	string	"A script that tells in the console what is wrong"
 //	@x-script	true
 //	@Router		/popup/{site}/{file} [get]
-func (s *api) popupRelease(c echo.Context) error { return s.release(c, web.Popup) }
+func (s *API) popupRelease(c echo.Context) error { return s.release(c, web.Popup) }
 
-func (s *api) release(c echo.Context, kind web.Kind) error {
+func (s *API) release(c echo.Context, kind web.Kind) error {
 	version, script := strings.CutSuffix(c.Param("file"), ".js")
 	if !script {
 		return echo.ErrNotFound
@@ -168,10 +168,10 @@ func (s *api) release(c echo.Context, kind web.Kind) error {
 //	@Produce	html
 //	@Param		site	path		string	true	"Site"
 //	@Success	200		{string}	string
-//	@Failure	404		{object}	httpapi.Problem
-//	@Failure	500		{object}	httpapi.Problem
+//	@Failure	404		{object}	Problem
+//	@Failure	500		{object}	Problem
 //	@Router		/sites/{site} [get]
-func (s *api) sitePage(c echo.Context) error {
+func (s *API) sitePage(c echo.Context) error {
 	shown, err := s.Embeds.Page(c.Param("site"))
 	if err != nil {
 		return err
@@ -205,7 +205,7 @@ func pageAsset(c echo.Context) error {
 }
 
 // complain answers a script that is not there with one that says so.
-func (s *api) complain(c echo.Context, err error) error {
+func (s *API) complain(c echo.Context, err error) error {
 	var unknown *embeds.UnknownEmbed
 	if !errors.As(err, &unknown) {
 		return err

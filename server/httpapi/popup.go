@@ -1,4 +1,4 @@
-package main
+package httpapi
 
 import (
 	"bytes"
@@ -20,14 +20,14 @@ import (
 
 // tokenKey signs tokens of sites. It is derived, so that what one key does tells
 // nothing of the other.
-func tokenKey(secret []byte) []byte {
+func TokenKey(secret []byte) []byte {
 	mac := hmac.New(sha256.New, secret)
 	_, _ = mac.Write([]byte("calltracker site tokens")) // never fails
 	return mac.Sum(nil)
 }
 
 // crmURL tells a browser which page to open for a caller.
-func (s *api) crmURL(c echo.Context) error {
+func (s *API) crmURL(c echo.Context) error {
 	page, _, err := s.caller(c)
 	if err != nil {
 		return err
@@ -50,10 +50,10 @@ func (s *api) crmURL(c echo.Context) error {
 //	@Tags		browsers
 //	@Param		site	query	string	true	"Site"
 //	@Success	204
-//	@Failure	403	{object}	httpapi.Problem
-//	@Failure	404	{object}	httpapi.Problem
+//	@Failure	403	{object}	Problem
+//	@Failure	404	{object}	Problem
 //	@Router		/crm/url [options]
-func (s *api) crmPreflight(c echo.Context) error {
+func (s *API) crmPreflight(c echo.Context) error {
 	line, err := s.Popup.Site(c.QueryParam("site"))
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func allow(c echo.Context, line popup.AuthorizedSite) bool {
 }
 
 // caller looks up whose number a browser asks about.
-func (s *api) caller(c echo.Context) (popup.CallerPage, popup.AuthorizedSite, error) {
+func (s *API) caller(c echo.Context) (popup.CallerPage, popup.AuthorizedSite, error) {
 	header := c.Response().Header()
 	header[echo.HeaderCacheControl] = []string{"no-store"} // names, and by whose key
 	header[echo.HeaderReferrerPolicy] = []string{"no-referrer"}
@@ -113,12 +113,12 @@ func (s *api) caller(c echo.Context) (popup.CallerPage, popup.AuthorizedSite, er
 //	@Success	200		{string}	string
 //	@Success	302
 //	@Header		302	{string}	Location	"The customer's page"
-//	@Failure	401	{object}	httpapi.Problem
-//	@Failure	404	{object}	httpapi.Problem
-//	@Failure	422	{object}	httpapi.Problem
-//	@Failure	429	{object}	httpapi.Problem
+//	@Failure	401	{object}	Problem
+//	@Failure	404	{object}	Problem
+//	@Failure	422	{object}	Problem
+//	@Failure	429	{object}	Problem
 //	@Router		/crm/open [get]
-func (s *api) crmOpen(c echo.Context) error {
+func (s *API) crmOpen(c echo.Context) error {
 	found, line, err := s.caller(c)
 	if err != nil {
 		return err
@@ -177,7 +177,7 @@ func matched(by string) string {
 }
 
 // siteToken makes a token for a site.
-func (s *api) siteToken(c echo.Context) error {
+func (s *API) siteToken(c echo.Context) error {
 	q := queryOf(c)
 	text := q.text("ttl")
 	if err := q.err(); err != nil {

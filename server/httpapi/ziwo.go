@@ -1,4 +1,4 @@
-package main
+package httpapi
 
 import (
 	"errors"
@@ -24,7 +24,7 @@ const largestPooled = 64 << 10
 
 // startCall answers Ziwo while the caller waits. Nothing here does I/O but the
 // request itself.
-func (s *api) startCall(c echo.Context) error {
+func (s *API) startCall(c echo.Context) error {
 	req := c.Request()
 	tracker, err := s.Keys.Tracker(c.Param("tracker"), access.StartSide, presentedKey(req), address(c))
 	if err == nil && tracker.Blocked {
@@ -60,7 +60,7 @@ func (s *api) startCall(c echo.Context) error {
 
 // endCall keeps the record of a call. The answer comes after the record is on
 // disk.
-func (s *api) endCall(c echo.Context) error {
+func (s *API) endCall(c echo.Context) error {
 	tracker, err := s.Keys.Tracker(c.Param("tracker"), access.EndSide, presentedKey(c.Request()), address(c))
 	if err != nil {
 		s.answerZiwoError(c, err, 0)
@@ -72,7 +72,7 @@ func (s *api) endCall(c echo.Context) error {
 }
 
 // callHistory keeps a record that comes by Ziwo's webhook.
-func (s *api) callHistory(c echo.Context) error {
+func (s *API) callHistory(c echo.Context) error {
 	origin, err := s.Keys.Webhook(presentedKey(c.Request()), address(c))
 	if err != nil {
 		s.answerZiwoError(c, err, 0)
@@ -86,7 +86,7 @@ func (s *api) callHistory(c echo.Context) error {
 // keepRecord reads a record and answers for it. Of a body that breaks off, what
 // came is kept: Ziwo does not promise to send it again. So is the record of a
 // tracker that was blocked during the call, although it is refused.
-func (s *api) keepRecord(c echo.Context, blocked bool, store func(endcall.Request) (endcall.Receipt, error)) error {
+func (s *API) keepRecord(c echo.Context, blocked bool, store func(endcall.Request) (endcall.Receipt, error)) error {
 	req := c.Request()
 	body, readErr := readBody(nil, req, maxZiwoBody)
 	if errors.Is(readErr, errTooLarge) || readErr != nil && len(body) == 0 {
@@ -107,11 +107,11 @@ func (s *api) keepRecord(c echo.Context, blocked bool, store func(endcall.Reques
 	}
 	for _, warning := range receipt.Warnings {
 		s.Logger.LogAttrs(req.Context(), slog.LevelWarn, "unreadable record kept",
-			slog.String("path", clipped(req.URL.Path)), slog.String("id", receipt.Saved.ID), slog.String("warning", warning))
+			slog.String("path", Clipped(req.URL.Path)), slog.String("id", receipt.Saved.ID), slog.String("warning", warning))
 		s.Rejections.Add(storage.Rejection{
-			Method: req.Method, Path: clipped(req.URL.Path), Tracker: clipped(c.Param("tracker")), Address: c.RealIP(),
+			Method: req.Method, Path: Clipped(req.URL.Path), Tracker: Clipped(c.Param("tracker")), Address: c.RealIP(),
 			Status: http.StatusOK, Reason: "unreadable", Message: warning,
-			ContentType: clipped(req.Header.Get(echo.HeaderContentType)), UserAgent: clipped(req.UserAgent()), Bytes: int64(len(body)),
+			ContentType: Clipped(req.Header.Get(echo.HeaderContentType)), UserAgent: Clipped(req.UserAgent()), Bytes: int64(len(body)),
 		})
 	}
 	return c.Blob(http.StatusOK, "application/json; charset=utf-8", ziwo.AppendOK(nil, receipt.Warnings...))
@@ -127,12 +127,12 @@ func (s *api) keepRecord(c echo.Context, blocked bool, store func(endcall.Reques
 //	@Accept		mpfd,json,x-www-form-urlencoded
 //	@Produce	json
 //	@Param		didCalled	formData	string	true	"The number that was dialled"
-//	@Success	200			{object}	httpapi.StartEnvelope
-//	@Failure	400			{object}	httpapi.ErrorEnvelope
-//	@Failure	413			{object}	httpapi.ErrorEnvelope
+//	@Success	200			{object}	StartEnvelope
+//	@Failure	400			{object}	ErrorEnvelope
+//	@Failure	413			{object}	ErrorEnvelope
 //	@x-any-body	true
 //	@Router		/callTrackers/example/startCall [post]
-func (s *api) exampleStart(c echo.Context) error {
+func (s *API) exampleStart(c echo.Context) error {
 	body, err := readBody(nil, c.Request(), maxZiwoBody)
 	if err != nil {
 		return err
@@ -156,12 +156,12 @@ func (s *api) exampleStart(c echo.Context) error {
 //	@Accept		json,mpfd,x-www-form-urlencoded
 //	@Produce	json
 //	@Param		body	body		object	true	"Call detail record"
-//	@Success	200		{object}	httpapi.Envelope
-//	@Failure	400		{object}	httpapi.ErrorEnvelope
-//	@Failure	413		{object}	httpapi.ErrorEnvelope
+//	@Success	200		{object}	Envelope
+//	@Failure	400		{object}	ErrorEnvelope
+//	@Failure	413		{object}	ErrorEnvelope
 //	@x-any-body	true
 //	@Router		/callTrackers/example/endCall [post]
-func (s *api) exampleEnd(c echo.Context) error {
+func (s *API) exampleEnd(c echo.Context) error {
 	body, err := readBody(nil, c.Request(), maxZiwoBody)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package main
+package httpapi
 
 import (
 	"net/http"
@@ -16,7 +16,7 @@ import (
 //	@Produce	application/schema+json
 //	@Success	200	{object}	object
 //	@Router		/schema/config.json [get]
-func (s *api) schema(c echo.Context) error {
+func (s *API) schema(c echo.Context) error {
 	return c.Blob(http.StatusOK, "application/schema+json", s.Schema)
 }
 
@@ -28,6 +28,6 @@ func (s *api) schema(c echo.Context) error {
 //	@Produce	json
 //	@Success	200	{object}	object
 //	@Router		/openapi.json [get]
-func (s *api) specification(c echo.Context) error {
+func (s *API) specification(c echo.Context) error {
 	return c.Blob(http.StatusOK, echo.MIMEApplicationJSON, openapi.Document())
 }

@@ -1,4 +1,4 @@
-package main
+package datadir
 
 import (
 	"crypto/rand"
@@ -17,20 +17,20 @@ import (
 
 // Files of the data directory.
 const (
-	adminTokenFile = "admin-token"
-	secretKeyFile  = "secret.key"
-	lastGoodFile   = "last-good.json"
-	spoolFolder    = "spool"
+	AdminTokenFile = "admin-token"
+	SecretKeyFile  = "secret.key"
+	LastGoodFile   = "last-good.json"
+	SpoolFolder    = "spool"
 
-	recordingsFolder = "recordings"
+	RecordingsFolder = "recordings"
 
-	secretKeyBytes  = 32
-	adminTokenBytes = 24
+	SecretKeyBytes  = 32
+	AdminTokenBytes = 24
 )
 
 // generated is the content of a file of the data directory; it is made of
 // random bytes when there is no such file yet.
-func readOrGenerate(path string, size int) (text string, fresh bool, err error) {
+func ReadOrGenerate(path string, size int) (text string, fresh bool, err error) {
 	content, err := os.ReadFile(path)
 	if err == nil {
 		text = strings.TrimSpace(string(content))
@@ -52,14 +52,14 @@ func readOrGenerate(path string, size int) (text string, fresh bool, err error) 
 }
 
 // secretKey decodes the key that encrypts stored secrets.
-func readSecretKey(path string) ([]byte, error) {
-	text, _, err := readOrGenerate(path, secretKeyBytes)
+func ReadSecretKey(path string) ([]byte, error) {
+	text, _, err := ReadOrGenerate(path, SecretKeyBytes)
 	if err != nil {
 		return nil, err
 	}
 	key, err := base64.StdEncoding.DecodeString(text)
-	if err != nil || len(key) != secretKeyBytes {
-		return nil, fmt.Errorf("%s does not hold base64 of %d bytes", path, secretKeyBytes)
+	if err != nil || len(key) != SecretKeyBytes {
+		return nil, fmt.Errorf("%s does not hold base64 of %d bytes", path, SecretKeyBytes)
 	}
 	return key, nil
 }
@@ -93,29 +93,29 @@ func syncFolder(path string) error {
 }
 
 // lastGood is the file that a start without a database reads.
-type lastGood struct{ path string }
+type LastGood struct{ Path string }
 
 // Save replaces the file.
-func (f lastGood) Save(l config.LastGood) error {
+func (f LastGood) Save(l config.LastGood) error {
 	content, err := json.Marshal(l)
 	if err != nil {
 		return err
 	}
-	return writeDurably(f.path, content)
+	return writeDurably(f.Path, content)
 }
 
 // Load reads the file. It returns storage.ErrNotFound if the file does not exist.
-func (f lastGood) Load() (config.LastGood, error) {
-	content, err := os.ReadFile(f.path)
+func (f LastGood) Load() (config.LastGood, error) {
+	content, err := os.ReadFile(f.Path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return config.LastGood{}, fmt.Errorf("%s: %w", f.path, storage.ErrNotFound)
+		return config.LastGood{}, fmt.Errorf("%s: %w", f.Path, storage.ErrNotFound)
 	}
 	if err != nil {
 		return config.LastGood{}, err
 	}
 	var l config.LastGood
 	if err := json.Unmarshal(content, &l); err != nil {
-		return config.LastGood{}, fmt.Errorf("%s: %w", f.path, err)
+		return config.LastGood{}, fmt.Errorf("%s: %w", f.Path, err)
 	}
 	return l, nil
 }

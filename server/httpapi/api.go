@@ -1,4 +1,4 @@
-package main
+package httpapi
 
 import (
 	"context"
@@ -32,7 +32,7 @@ import (
 
 // apiOptions are what an api is made from. All fields are required unless their
 // comment says otherwise.
-type apiOptions struct {
+type Options struct {
 	AdminToken     string
 	VoicemailField string         // name of the voicemail flag in answers to Ziwo; empty leaves it out
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed; may be empty
@@ -63,7 +63,7 @@ type apiOptions struct {
 
 	Database pinger
 	Spool    spoolState
-	Redis    redisState // nil without Redis
+	Redis    RedisState // nil without Redis
 }
 
 type pinger interface {
@@ -76,25 +76,25 @@ type spoolState interface {
 	Check() error
 }
 
-type redisState interface{ Up() bool }
+type RedisState interface{ Up() bool }
 
 // api is the HTTP side of the server. It is safe for concurrent use.
-type api struct {
-	apiOptions
+type API struct {
+	Options
 	requests   *requestMetrics
 	cutStreams chan struct{} // closed when streams must end
 }
 
 // newAPI returns the API.
-func newAPI(o apiOptions) *api {
-	return &api{apiOptions: o, requests: newRequestMetrics(o.Registry), cutStreams: make(chan struct{})}
+func New(o Options) *API {
+	return &API{Options: o, requests: newRequestMetrics(o.Registry), cutStreams: make(chan struct{})}
 }
 
 // CutStreams ends the recordings that are being streamed. It may be called once.
-func (s *api) CutStreams() { close(s.cutStreams) }
+func (s *API) CutStreams() { close(s.cutStreams) }
 
 // Handler serves every route of the API.
-func (s *api) Handler() http.Handler {
+func (s *API) Handler() http.Handler {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.answerError
@@ -105,7 +105,7 @@ func (s *api) Handler() http.Handler {
 
 // NewServer returns an HTTP server with the limits of this API: how long a
 // request and its answer may take, and how large its header may be.
-func (s *api) NewServer() *http.Server {
+func (s *API) NewServer() *http.Server {
 	return &http.Server{
 		Handler: s.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,

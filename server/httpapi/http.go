@@ -1,4 +1,4 @@
-package main
+package httpapi
 
 import (
 	"bytes"
@@ -32,7 +32,6 @@ import (
 	"calltracker/handlers/popup"
 	"calltracker/handlers/recordings"
 	"calltracker/problem"
-	"calltracker/server/httpapi"
 	"calltracker/storage"
 	"calltracker/ziwo"
 )
@@ -40,7 +39,7 @@ import (
 // Limits on what a client may send and how long it may take.
 const (
 	maxZiwoBody  = 1 << 20
-	maxAdminBody = 33 << 20 // a document, and JSON around it
+	MaxAdminBody = 33 << 20 // a document, and JSON around it
 
 	headerTimeout = 5 * time.Second
 	readTimeout   = 15 * time.Second
@@ -176,7 +175,7 @@ func told(err error, code int) string {
 }
 
 // answerError is echo's error handler: the last stop of every error.
-func (s *api) answerError(err error, c echo.Context) {
+func (s *API) answerError(err error, c echo.Context) {
 	if c.Response().Committed {
 		s.Logger.LogAttrs(c.Request().Context(), slog.LevelError, "answer broken off", slog.String("path", c.Path()), slog.Any("error", err))
 		return
@@ -189,9 +188,9 @@ func (s *api) answerError(err error, c echo.Context) {
 }
 
 // answerProblem answers an error of the admin API.
-func (s *api) answerProblem(c echo.Context, err error) {
+func (s *API) answerProblem(c echo.Context, err error) {
 	code, _ := status(err)
-	document := httpapi.Problem{Type: "about:blank", Title: http.StatusText(code), Status: code, Detail: told(err, code)}
+	document := Problem{Type: "about:blank", Title: http.StatusText(code), Status: code, Detail: told(err, code)}
 	var invalid *problem.Invalid
 	if errors.As(err, &invalid) {
 		document.Detail = fmt.Sprintf("%d problems", len(invalid.Problems))
@@ -234,7 +233,7 @@ func (s *api) answerProblem(c echo.Context, err error) {
 
 // answerZiwoError answers an error in the envelope that Ziwo expects, logs it
 // and remembers it. bytes is how much of the body was read.
-func (s *api) answerZiwoError(c echo.Context, err error, bytes int64) {
+func (s *API) answerZiwoError(c echo.Context, err error, bytes int64) {
 	code, reason := status(err)
 	message := told(err, code)
 	req := c.Request()
@@ -243,11 +242,11 @@ func (s *api) answerZiwoError(c echo.Context, err error, bytes int64) {
 		level = slog.LevelError
 	}
 	s.Logger.LogAttrs(req.Context(), level, "request refused", slog.Int("status", code), slog.String("reason", reason),
-		slog.String("method", req.Method), slog.String("path", clipped(req.URL.Path)), slog.String("address", c.RealIP()), slog.Any("error", err))
+		slog.String("method", req.Method), slog.String("path", Clipped(req.URL.Path)), slog.String("address", c.RealIP()), slog.Any("error", err))
 	s.Rejections.Add(storage.Rejection{
-		Method: req.Method, Path: clipped(req.URL.Path), Tracker: clipped(c.Param("tracker")), Address: c.RealIP(),
+		Method: req.Method, Path: Clipped(req.URL.Path), Tracker: Clipped(c.Param("tracker")), Address: c.RealIP(),
 		Status: code, Reason: reason, Message: message,
-		ContentType: clipped(req.Header.Get(echo.HeaderContentType)), UserAgent: clipped(req.UserAgent()), Bytes: bytes,
+		ContentType: Clipped(req.Header.Get(echo.HeaderContentType)), UserAgent: Clipped(req.UserAgent()), Bytes: bytes,
 	})
 	setRetryAfter(c, err, code)
 	if err := c.JSONBlob(code, ziwo.AppendError(nil, message)); err != nil {
@@ -281,7 +280,7 @@ func setRetryAfter(c echo.Context, err error, code int) {
 }
 
 // clipped keeps what a client sent short where it is kept.
-func clipped(text string) string {
+func Clipped(text string) string {
 	const most = 200
 	if len(text) > most {
 		text = text[:most]
@@ -290,7 +289,7 @@ func clipped(text string) string {
 }
 
 // recovered turns a panic into an error of its request alone.
-func (s *api) recovered(next echo.HandlerFunc) echo.HandlerFunc {
+func (s *API) recovered(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) (err error) {
 		defer func() {
 			r := recover()
@@ -308,7 +307,7 @@ func (s *api) recovered(next echo.HandlerFunc) echo.HandlerFunc {
 }
 
 // authorized asks for the admin token, in constant time.
-func (s *api) authorized(next echo.HandlerFunc) echo.HandlerFunc {
+func (s *API) authorized(next echo.HandlerFunc) echo.HandlerFunc {
 	want := sha256.Sum256([]byte(s.AdminToken))
 	return func(c echo.Context) error {
 		scheme, token, _ := strings.Cut(c.Request().Header.Get(echo.HeaderAuthorization), " ")
@@ -379,7 +378,7 @@ func readJSON(c echo.Context, into any) error {
 	if mediaType, _, err := mime.ParseMediaType(req.Header.Get(echo.HeaderContentType)); err == nil && mediaType != echo.MIMEApplicationJSON {
 		return fmt.Errorf("%w: send application/json, not %s", errMediaType, mediaType)
 	}
-	body, err := readBody(nil, req, maxAdminBody)
+	body, err := readBody(nil, req, MaxAdminBody)
 	if err != nil {
 		return err
 	}
@@ -436,7 +435,7 @@ func (q *query) instant(name string) time.Time {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		q.errors = append(q.errors, problem.Problem{Path: name, Message: fmt.Sprintf("%q is no instant; write it like 2026-11-22T20:00:00Z", clipped(text))})
+		q.errors = append(q.errors, problem.Problem{Path: name, Message: fmt.Sprintf("%q is no instant; write it like 2026-11-22T20:00:00Z", Clipped(text))})
 	}
 	return at.UTC()
 }
@@ -469,7 +468,7 @@ func (q *query) flag(name string) bool {
 func (q *query) err() error {
 	for name := range q.values {
 		if !slices.Contains(q.known, name) {
-			q.errors = append(q.errors, problem.Problem{Path: clipped(name), Message: "is not known here; known are " + strings.Join(q.known, ", ")})
+			q.errors = append(q.errors, problem.Problem{Path: Clipped(name), Message: "is not known here; known are " + strings.Join(q.known, ", ")})
 		}
 	}
 	if len(q.errors) == 0 {

@@ -1,4 +1,4 @@
-package main
+package httpapi
 
 import (
 	"context"
@@ -21,7 +21,7 @@ type part struct {
 }
 
 // readiness tells whether calls are served.
-type readiness struct {
+type Readiness struct {
 	Status        string    `json:"status" enums:"ready,failing"`
 	StartCalls    bool      `json:"startCalls"` // they can be answered
 	EndCalls      bool      `json:"endCalls"`   // they can be kept, in the database or in the spool
@@ -47,7 +47,7 @@ type spoolPart struct {
 //	@Produce	json
 //	@Success	200	{object}	aliveness
 //	@Router		/healthz [get]
-func (s *api) healthz(c echo.Context) error {
+func (s *API) healthz(c echo.Context) error {
 	return c.JSON(http.StatusOK, aliveness{Status: "ok"})
 }
 
@@ -67,7 +67,7 @@ const pingTimeout = 2 * time.Second
 //	@Success	200	{object}	readiness
 //	@Failure	503	{object}	readiness
 //	@Router		/readyz [get]
-func (s *api) readyz(c echo.Context) error {
+func (s *API) readyz(c echo.Context) error {
 	state := s.readiness(c)
 	code := http.StatusOK
 	if state.Status != "ready" {
@@ -92,10 +92,10 @@ func notReady(err error) string {
 
 var errTakesNothing = errors.New("the database answers, but takes no records")
 
-func (s *api) readiness(c echo.Context) readiness {
+func (s *API) readiness(c echo.Context) Readiness {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), pingTimeout)
 	defer cancel()
-	r := readiness{Status: "ready", Database: part{State: "ok"}, Configuration: part{State: "empty"}, StartCalls: true, EndCalls: true}
+	r := Readiness{Status: "ready", Database: part{State: "ok"}, Configuration: part{State: "empty"}, StartCalls: true, EndCalls: true}
 	if live := s.Config.Current(); live != nil {
 		r.Configuration = part{State: "ok", Version: live.Version.Version}
 	}

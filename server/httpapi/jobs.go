@@ -1,4 +1,4 @@
-package main
+package httpapi
 
 import (
 	"github.com/labstack/echo/v4"
@@ -6,7 +6,7 @@ import (
 	"calltracker/handlers"
 )
 
-func (s *api) listJobs(c echo.Context) error {
+func (s *API) listJobs(c echo.Context) error {
 	q := queryOf(c)
 	in, page := handlers.JobQuery{State: q.text("state"), Kind: q.text("kind")}, q.page()
 	if err := q.err(); err != nil {
@@ -15,6 +15,6 @@ func (s *api) listJobs(c echo.Context) error {
 	return answer(c)(s.Jobs.List(c.Request().Context(), in, page))
 }
 
-func (s *api) retryJob(c echo.Context) error {
+func (s *API) retryJob(c echo.Context) error {
 	return answer(c)(s.Jobs.Retry(detached(c), c.Param("id")))
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -16,6 +16,7 @@ import (
 	"calltracker/handlers/simulate"
 	"calltracker/problem"
 	"calltracker/rules"
+	"calltracker/server/datadir"
 )
 
 // style colours output on a terminal; elsewhere it changes nothing.
@@ -24,7 +25,7 @@ type style struct{ good, bad, warn, dim, bold, off string }
 // styleFor has colours for a terminal whose user has not asked for none
 // (https://no-color.org).
 func styleFor(w io.Writer) style {
-	if !isTerminal(w) || os.Getenv("NO_COLOR") != "" {
+	if !IsTerminal(w) || os.Getenv("NO_COLOR") != "" {
 		return style{}
 	}
 	return style{good: "\x1b[32m", bad: "\x1b[31m", warn: "\x1b[33m", dim: "\x1b[2m", bold: "\x1b[1m", off: "\x1b[0m"}
@@ -44,7 +45,7 @@ func printProblems(w io.Writer, s style, file string, problems problem.List) {
 	}
 }
 
-func printFieldErrors(w io.Writer, file string, errors problem.List) {
+func PrintFieldErrors(w io.Writer, file string, errors problem.List) {
 	for _, e := range errors {
 		path := ""
 		if e.Path != "" {
@@ -147,7 +148,7 @@ func printSimulation(w io.Writer, s style, set *rules.Set, tracker string, at ti
 
 // printNextSteps is what a person who has just started the server tries next:
 // the lines of Ziwo's page, with the keys of the document that was applied.
-func printNextSteps(w io.Writer, dataDir string, address net.Addr, trackers map[string]config.Tracker, generatedToken bool) {
+func PrintNextSteps(w io.Writer, dataDir string, address net.Addr, trackers map[string]config.Tracker, generatedToken bool) {
 	if len(trackers) == 0 {
 		return
 	}
@@ -163,7 +164,7 @@ func printNextSteps(w io.Writer, dataDir string, address net.Addr, trackers map[
 	}
 	token := "$CALLTRACKER_ADMIN_TOKEN"
 	if generatedToken {
-		token = fmt.Sprintf("$(cat %s)", filepath.Join(dataDir, adminTokenFile))
+		token = fmt.Sprintf("$(cat %s)", filepath.Join(dataDir, datadir.AdminTokenFile))
 	}
 	fmt.Fprintf(w, `
 calltracker is ready. In another terminal, be Ziwo:

@@ -1,4 +1,4 @@
-package main
+package httpapi
 
 import (
 	"bytes"
@@ -16,7 +16,7 @@ import (
 )
 
 // clickToCall goes on when the client hangs up: the phone rings by then.
-func (s *api) clickToCall(c echo.Context) error {
+func (s *API) clickToCall(c echo.Context) error {
 	var in clicktocall.Input
 	if err := readJSON(c, &in); err != nil {
 		return err
@@ -45,7 +45,7 @@ const (
 )
 
 // live answers once, or goes on with what changes.
-func (s *api) live(c echo.Context) error {
+func (s *API) live(c echo.Context) error {
 	if err := queryOf(c).err(); err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (s *api) live(c echo.Context) error {
 // streamLive sends server-sent events
 // (https://html.spec.whatwg.org/multipage/server-sent-events.html) until the
 // client leaves, falls too far behind, or the server stops.
-func (s *api) streamLive(c echo.Context) error {
+func (s *API) streamLive(c echo.Context) error {
 	listener, err := s.Wallboard.Listen()
 	if err != nil {
 		return err

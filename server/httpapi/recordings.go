@@ -1,4 +1,4 @@
-package main
+package httpapi
 
 import (
 	"context"
@@ -23,7 +23,7 @@ const (
 
 // getRecording streams the recording of a call. Of where it comes from nothing
 // is passed on but the fields that are named here.
-func (s *api) getRecording(c echo.Context) error {
+func (s *API) getRecording(c echo.Context) error {
 	control := http.NewResponseController(c.Response())
 	// Finding it at Ziwo may take longer than other answers do.
 	if err := errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Now().Add(writeTimeout+streamPatience))); err != nil {
@@ -105,14 +105,14 @@ func patiently(to io.Writer, control *http.ResponseController, from io.Reader) e
 //	@Produce	json
 //	@Param		id	path	string	true	"Call"
 //	@Success	200
-//	@Failure	401	{object}	httpapi.Problem
-//	@Failure	404	{object}	httpapi.Problem
-//	@Failure	409	{object}	httpapi.Problem
-//	@Failure	502	{object}	httpapi.Problem
-//	@Failure	503	{object}	httpapi.Problem
+//	@Failure	401	{object}	Problem
+//	@Failure	404	{object}	Problem
+//	@Failure	409	{object}	Problem
+//	@Failure	502	{object}	Problem
+//	@Failure	503	{object}	Problem
 //	@Security	Bearer
 //	@Router		/api/v1/calls/{id}/recording [head]
-func (s *api) headRecording(c echo.Context) error { return s.getRecording(c) }
+func (s *API) headRecording(c echo.Context) error { return s.getRecording(c) }
 
 // recordingStatus is status for recordings.
 func recordingStatus(err *recordings.RecordingError) int {

@@ -1,4 +1,4 @@
-package main
+package httpapi
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"calltracker/handlers/reconcile"
 )
 
-func (s *api) listReconciliations(c echo.Context) error {
+func (s *API) listReconciliations(c echo.Context) error {
 	q := queryOf(c)
 	page := q.page()
 	if err := q.err(); err != nil {
@@ -24,7 +24,7 @@ func (s *api) listReconciliations(c echo.Context) error {
 const reconcilePatience = 20 * time.Minute
 
 // reconcile answers when it is done, which may take longer than other answers.
-func (s *api) reconcile(c echo.Context) error {
+func (s *API) reconcile(c echo.Context) error {
 	var in reconcile.ReconciliationInput
 	if err := readJSON(c, &in); err != nil {
 		return err

@@ -1,4 +1,4 @@
-package main
+package httpapi
 
 import (
 	"net/http"
@@ -8,14 +8,14 @@ import (
 	"calltracker/handlers/connections"
 )
 
-func (s *api) listConnections(c echo.Context) error {
+func (s *API) listConnections(c echo.Context) error {
 	if err := queryOf(c).err(); err != nil {
 		return err
 	}
 	return answer(c)(s.Connections.List(c.Request().Context()))
 }
 
-func (s *api) testConnection(c echo.Context) error {
+func (s *API) testConnection(c echo.Context) error {
 	var in connections.ConnectionTestInput
 	if err := readJSON(c, &in); err != nil {
 		return err
@@ -23,7 +23,7 @@ func (s *api) testConnection(c echo.Context) error {
 	return answer(c)(s.Connections.Test(c.Request().Context(), c.Param("name"), in))
 }
 
-func (s *api) enrichCall(c echo.Context) error {
+func (s *API) enrichCall(c echo.Context) error {
 	state, err := s.Lookups.Enrich(c.Request().Context(), c.Param("id"))
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package main
+package httpapi
 
 import (
 	"net/http"
@@ -10,7 +10,7 @@ import (
 )
 
 // routes is every HTTP route of the server on one page.
-func (s *api) routes(e *echo.Echo) {
+func (s *API) routes(e *echo.Echo) {
 	open := func(method, path string, handler echo.HandlerFunc) {
 		e.Add(method, path, s.requests.observe(method, path, s.recovered(handler)))
 	}
@@ -85,7 +85,7 @@ func (s *api) routes(e *echo.Echo) {
 //	@Produce	plain
 //	@Success	200	{string}	string
 //	@Router		/metrics [get]
-func (s *api) metrics(c echo.Context) error {
+func (s *API) metrics(c echo.Context) error {
 	promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}).ServeHTTP(c.Response(), c.Request())
 	return nil
 }
