@@ -126,31 +126,6 @@ type ApplyResult struct {
 // as a new version, and only then replaces the active configuration. Applying the
 // active document again creates no version. Errors: *Invalid with every problem,
 // ErrStale if IfMatch names another version, storage.ErrUnavailable.
-//
-//	@Summary		Apply a configuration
-//	@Description	Validates the document, runs its tests, and activates it as a new version. An invalid document changes nothing, and the response lists every problem.
-//	@ID		putConfig
-//	@Tags			configuration
-//	@Accept			application/yaml,json
-//	@Produce		json
-//	@Param			If-Match	header		string	false	"Version that must be active, or *; optional for a dry run"
-//	@Param			dry_run		query		boolean	false	"Validate only; change nothing"
-//	@Param			comment		query		string	false	"Comment for the version history"
-//	@Param			author		query		string	false	"Author for the version history"
-//	@Param			body		body		string	true	"Configuration document"
-//	@Success		200			{object}	ApplyResult
-//	@Header			200			{string}	ETag	"Active version"
-//	@Failure		400			{object}	httpapi.Problem
-//	@Failure		401			{object}	httpapi.Problem
-//	@Failure		412			{object}	httpapi.Problem
-//	@Failure		413			{object}	httpapi.Problem
-//	@Failure		415			{object}	httpapi.Problem
-//	@Failure		422			{object}	httpapi.Problem
-//	@Failure		428			{object}	httpapi.Problem
-//	@Failure		503			{object}	httpapi.Problem
-//	@Security		Bearer
-//	@x-any-body	true
-//	@Router			/api/v1/config [put]
 func (c *Controller) Apply(ctx context.Context, in Input) (ApplyResult, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -383,28 +358,15 @@ type VersionView struct {
 	Format   string    `json:"format" enums:"yaml,json"`
 	Active   bool      `json:"active"`
 	Document string    `json:"document,omitempty"` // only when a single version is requested
-}
+} // @name ConfigVersionView
 
 // ConfigVersionList is a page of the history, newest first.
 type VersionList struct {
 	Versions []VersionView `json:"versions"`
 	Next     string        `json:"next"`
-}
+} // @name ConfigVersionList
 
 // Document returns the active document. It returns ErrNoConfig if there is none.
-//
-//	@Summary	Get the active configuration
-//	@Description	Returns the active document as it was written, including comments. The ETag is its version.
-//	@ID		getConfig
-//	@Tags		configuration
-//	@Produce	application/yaml,json
-//	@Success	200	{object}	object	"The document, in the format in which it was applied"
-//	@Header		200	{string}	ETag	"Active version"
-//	@Success	304
-//	@Failure	401	{object}	httpapi.Problem
-//	@Failure	404	{object}	httpapi.Problem
-//	@Security	Bearer
-//	@Router		/api/v1/config [get]
 func (c *Controller) Document() (storage.ConfigVersion, error) {
 	snapshot := c.Current()
 	if snapshot == nil {
@@ -414,20 +376,6 @@ func (c *Controller) Document() (storage.ConfigVersion, error) {
 }
 
 // Versions returns a page of the history without documents.
-//
-//	@Summary	List the configuration versions
-//	@Description	Returns the version history, newest first, with the time, author, and comment of each version.
-//	@ID		listConfigVersions
-//	@Tags		configuration
-//	@Produce	json
-//	@Param		cursor	query		string	false	"Value of next from the previous page"
-//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
-//	@Success	200		{object}	VersionList
-//	@Failure	401		{object}	httpapi.Problem
-//	@Failure	422		{object}	httpapi.Problem
-//	@Failure	503		{object}	httpapi.Problem
-//	@Security	Bearer
-//	@Router		/api/v1/config/versions [get]
 func (c *Controller) Versions(ctx context.Context, page storage.Page) (VersionList, error) {
 	versions, next, err := c.Store.ConfigVersions(ctx, page)
 	if err != nil {
@@ -442,20 +390,6 @@ func (c *Controller) Versions(ctx context.Context, page storage.Page) (VersionLi
 
 // Version returns a version with its document. It returns storage.ErrNotFound if
 // the version does not exist.
-//
-//	@Summary	Get a configuration version
-//	@Description	Returns one version of the configuration with its document.
-//	@ID		getConfigVersion
-//	@Tags		configuration
-//	@Produce	json
-//	@Param		n	path		int	true	"Version number"
-//	@Success	200	{object}	VersionView
-//	@Failure	401	{object}	httpapi.Problem
-//	@Failure	404	{object}	httpapi.Problem
-//	@Failure	422	{object}	httpapi.Problem
-//	@Failure	503	{object}	httpapi.Problem
-//	@Security	Bearer
-//	@Router		/api/v1/config/versions/{n} [get]
 func (c *Controller) Version(ctx context.Context, n int64) (VersionView, error) {
 	v, err := c.Store.ConfigVersion(ctx, n)
 	if err != nil {
@@ -476,22 +410,6 @@ func (c *Controller) view(v storage.ConfigVersion) VersionView {
 
 // Restore applies the document of an older version as a new version. Errors:
 // those of Apply, and storage.ErrNotFound.
-//
-//	@Summary	Restore a configuration version
-//	@Description	Applies the document of an older version as a new version. The document is validated again, and its tests must pass.
-//	@ID		restoreConfigVersion
-//	@Tags		configuration
-//	@Produce	json
-//	@Param		n		path		int		true	"Version number"
-//	@Param		author	query		string	false	"Author for the version history"
-//	@Success	200		{object}	ApplyResult
-//	@Header		200		{string}	ETag	"Active version"
-//	@Failure	401		{object}	httpapi.Problem
-//	@Failure	404		{object}	httpapi.Problem
-//	@Failure	422		{object}	httpapi.Problem
-//	@Failure	503		{object}	httpapi.Problem
-//	@Security	Bearer
-//	@Router		/api/v1/config/versions/{n}/restore [post]
 func (c *Controller) Restore(ctx context.Context, n int64, author string) (ApplyResult, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -180,20 +180,6 @@ func (h *LookupWorker) lookUp(ctx context.Context, l storage.Lookup) (outcome st
 // Enrich requests another lookup of a call's customers, bypassing caches, and
 // returns the state until it runs. Errors: storage.ErrNotFound, *Invalid if no
 // connection is configured.
-//
-//	@Summary		Look up the customers of a call again
-//	@Description	Queues a lookup that bypasses the cache. The state is none for a call whose number is withheld, internal, or invalid.
-//	@ID		enrichCall
-//	@Tags			calls
-//	@Produce		json
-//	@Param			id	path		string	true	"Call ID"
-//	@Success		202	{object}	storage.Enrichment
-//	@Failure		401	{object}	httpapi.Problem
-//	@Failure		404	{object}	httpapi.Problem
-//	@Failure		422	{object}	httpapi.Problem
-//	@Failure		503	{object}	httpapi.Problem
-//	@Security		Bearer
-//	@Router			/api/v1/calls/{id}/enrich [post]
 func (h *LookupWorker) Enrich(ctx context.Context, id string) (storage.Enrichment, error) {
 	state, err := h.Store.RequestLookup(ctx, id, h.Now().UTC())
 	if err != nil {

@@ -47,22 +47,6 @@ type JobList struct {
 type JobQuery struct{ State, Kind string }
 
 // List returns a page of jobs.
-//
-//	@Summary	List background jobs
-//	@Description	Returns the background jobs that match the filters, newest first.
-//	@ID		listJobs
-//	@Tags		operation
-//	@Produce	json
-//	@Param		state	query		string	false	"Job state: waiting, running, done, or dead"
-//	@Param		kind	query		string	false	"Job kind"
-//	@Param		cursor	query		string	false	"Value of next from the previous page"
-//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
-//	@Success	200		{object}	JobList
-//	@Failure	401		{object}	httpapi.Problem
-//	@Failure	422		{object}	httpapi.Problem
-//	@Failure	503		{object}	httpapi.Problem
-//	@Security	Bearer
-//	@Router		/api/v1/jobs [get]
 func (h *Jobs) List(ctx context.Context, q JobQuery, page storage.Page) (JobList, error) {
 	state := storage.JobState(q.State)
 	if q.State != "" && !slices.Contains(storage.JobStates(), state) {
@@ -81,20 +65,6 @@ func (h *Jobs) List(ctx context.Context, q JobQuery, page storage.Page) (JobList
 
 // Retry runs a job immediately with all its attempts available again. Errors:
 // storage.ErrNotFound, and storage.ErrConflict if the job is running.
-//
-//	@Summary	Retry a job
-//	@Description	Runs a job again immediately, whatever its state, and resets its attempts. A running job cannot be retried.
-//	@ID		retryJob
-//	@Tags		operation
-//	@Produce	json
-//	@Param		id	path		string	true	"Job ID"
-//	@Success	200	{object}	JobView
-//	@Failure	401	{object}	httpapi.Problem
-//	@Failure	404	{object}	httpapi.Problem
-//	@Failure	409	{object}	httpapi.Problem
-//	@Failure	503	{object}	httpapi.Problem
-//	@Security	Bearer
-//	@Router		/api/v1/jobs/{id}/retry [post]
 func (h *Jobs) Retry(ctx context.Context, id string) (JobView, error) {
 	job, err := h.Store.RetryJob(ctx, id, h.Now().UTC())
 	if err != nil {

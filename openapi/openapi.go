@@ -8,7 +8,7 @@ import (
 	"io/fs"
 )
 
-//go:generate go run ./generate -o openapi.json server handlers
+//go:generate go run ./generate -o openapi.json server server/httpapi
 
 //go:embed openapi.json
 var document string

@@ -9,7 +9,7 @@ type Customer struct {
 	Name       string `json:"name"`
 	URL        string `json:"url"`
 	MatchedBy  string `json:"matchedBy"`
-}
+} // @name CustomerView
 
 // EnrichmentState is the progress of a call's customer lookup.
 type EnrichmentState string

@@ -102,28 +102,6 @@ type CallQuery struct {
 }
 
 // List returns a page of calls. Errors: *Invalid, storage.ErrBadCursor.
-//
-//	@Summary	List calls
-//	@Description	Returns stored calls that match the filters, newest first.
-//	@ID		listCalls
-//	@Tags		calls
-//	@Produce	json
-//	@Param		from		query		string	false	"Started at or after (RFC 3339)"
-//	@Param		to			query		string	false	"Started before (RFC 3339)"
-//	@Param		tracker		query		string	false	"Tracker ID"
-//	@Param		did			query		string	false	"Dialed number, in any format"
-//	@Param		caller		query		string	false	"Caller number, in any format"
-//	@Param		result		query		string	false	"Call result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
-//	@Param		campaign	query		string	false	"Campaign of the dialed number"
-//	@Param		customer	query		string	false	"Customer ID"
-//	@Param		cursor		query		string	false	"Value of next from the previous page"
-//	@Param		limit		query		int		false	"Page size, from 1 to 1000 (default 50)"
-//	@Success	200			{object}	CallList
-//	@Failure	401			{object}	httpapi.Problem
-//	@Failure	422			{object}	httpapi.Problem
-//	@Failure	503			{object}	httpapi.Problem
-//	@Security	Bearer
-//	@Router		/api/v1/calls [get]
 func (h *Calls) List(ctx context.Context, q CallQuery, page storage.Page) (CallList, error) {
 	filter, err := h.filter(q)
 	if err != nil {
@@ -142,26 +120,6 @@ func (h *Calls) List(ctx context.Context, q CallQuery, page storage.Page) (CallL
 
 // Each calls visit for every call of a query, newest first. Errors: *Invalid, and
 // those of visit.
-//
-//	@Summary	Export calls as CSV
-//	@Description	Returns all stored calls that match the filters, newest first, as CSV.
-//	@ID		exportCalls
-//	@Tags		calls
-//	@Produce	text/csv
-//	@Param		from		query		string	false	"Started at or after (RFC 3339)"
-//	@Param		to			query		string	false	"Started before (RFC 3339)"
-//	@Param		tracker		query		string	false	"Tracker ID"
-//	@Param		did			query		string	false	"Dialed number, in any format"
-//	@Param		caller		query		string	false	"Caller number, in any format"
-//	@Param		result		query		string	false	"Call result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
-//	@Param		campaign	query		string	false	"Campaign of the dialed number"
-//	@Param		customer	query		string	false	"Customer ID"
-//	@Success	200			{string}	string	"CSV with a header row"
-//	@Failure	401			{object}	httpapi.Problem
-//	@Failure	422			{object}	httpapi.Problem
-//	@Failure	503			{object}	httpapi.Problem
-//	@Security	Bearer
-//	@Router		/api/v1/calls.csv [get]
 func (h *Calls) Each(ctx context.Context, q CallQuery, visit func(CallView) error) error {
 	filter, err := h.filter(q)
 	if err != nil {
@@ -174,19 +132,6 @@ func (h *Calls) Each(ctx context.Context, q CallQuery, visit func(CallView) erro
 }
 
 // Get returns a call. It returns storage.ErrNotFound if the call does not exist.
-//
-//	@Summary	Get a call
-//	@Description	Returns a call with every body that reported it. Secrets in the bodies are masked.
-//	@ID		getCall
-//	@Tags		calls
-//	@Produce	json
-//	@Param		id	path		string	true	"Call ID"
-//	@Success	200	{object}	CallDetail
-//	@Failure	401	{object}	httpapi.Problem
-//	@Failure	404	{object}	httpapi.Problem
-//	@Failure	503	{object}	httpapi.Problem
-//	@Security	Bearer
-//	@Router		/api/v1/calls/{id} [get]
 func (h *Calls) Get(ctx context.Context, id string) (CallDetail, error) {
 	call, revisions, err := h.Store.Call(ctx, id)
 	if err != nil {

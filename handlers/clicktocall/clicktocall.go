@@ -47,7 +47,7 @@ type Input struct {
 	Agent         string `json:"agent" validate:"required,max=64" maxLength:"64" example:"0026"`                 // ccLogin of the agent
 	Number        string `json:"number" validate:"required,max=64" maxLength:"64" example:"+971501234567"`       // number to call, in any format
 	ContactCenter string `json:"contactCenter,omitempty" validate:"max=100" maxLength:"100" example:"aldebaran"` // optional if only one is configured
-}
+} // @name ClickToCallInput
 
 // ClickToCallView is a call that Ziwo has started.
 type View struct {
@@ -55,7 +55,7 @@ type View struct {
 	Agent         string `json:"agent" example:"0026"`
 	Number        string `json:"number" example:"+971501234567"`
 	CallID        string `json:"callID"` // call ID assigned by Ziwo; empty if Ziwo returns none
-}
+} // @name ClickToCallView
 
 // ContactCenterError reports a request that a contact center did not carry out, or
 // may not have carried out. Its text may be shown to the client.
@@ -74,28 +74,6 @@ func (e *ContactCenterError) Error() string {
 // Call asks Ziwo to ring the agent. When the agent answers, Ziwo calls the number.
 // The request is sent once, because a retry could ring the agent twice. Errors:
 // *Invalid, ErrNoConfig, *ContactCenterError.
-//
-//	@Summary		Start a call from an agent to a customer
-//	@Description	Rings the agent first and calls the customer when the agent answers. Status 202 means that Ziwo rings the agent. 409 means that Ziwo refused, for example because the agent is logged out or in a call. 504 means that the outcome is unknown.
-//	@ID			clickToCall
-//	@Tags			live
-//	@Accept			json
-//	@Produce		json
-//	@Param			body	body		Input	true	"Agent and number"
-//	@Success		202		{object}	View
-//	@Failure		400		{object}	httpapi.Problem
-//	@Failure		401		{object}	httpapi.Problem
-//	@Failure		404		{object}	httpapi.Problem
-//	@Failure		409		{object}	httpapi.Problem
-//	@Failure		413		{object}	httpapi.Problem
-//	@Failure		415		{object}	httpapi.Problem
-//	@Failure		422		{object}	httpapi.Problem
-//	@Failure		502		{object}	httpapi.Problem
-//	@Failure		503		{object}	httpapi.Problem
-//	@Failure		504		{object}	httpapi.Problem
-//	@Header			503		{integer}	Retry-After	"Seconds to wait before retrying"
-//	@Security	Bearer
-//	@Router			/api/v1/calls [post]
 func (h *Caller) Call(ctx context.Context, in Input) (View, error) {
 	if err := problem.Validate(in); err != nil {
 		return View{}, err

@@ -178,16 +178,6 @@ type ConnectionList struct {
 }
 
 // List returns the state of each connection, sorted by name.
-//
-//	@Summary		List the CRM connections
-//	@Description	Returns the state, remaining request budgets, circuit breaker, and last error of each connection.
-//	@ID		listConnections
-//	@Tags			connections
-//	@Produce		json
-//	@Success		200	{object}	ConnectionList
-//	@Failure		401	{object}	httpapi.Problem
-//	@Security		Bearer
-//	@Router			/api/v1/connections [get]
 func (h *Connections) List(ctx context.Context) (ConnectionList, error) {
 	h.mu.Lock()
 	failed := slices.Collect(maps.Values(h.current.failed))
@@ -256,24 +246,6 @@ type ConnectionTest struct {
 
 // Test sends requests to an account, regardless of its cached results and state. It
 // returns storage.ErrNotFound if the connection does not exist.
-//
-//	@Summary		Test a CRM connection
-//	@Description	Checks the credentials of the account and looks up a number without using the cache. A success closes the circuit breaker.
-//	@ID		testConnection
-//	@Tags			connections
-//	@Accept			json
-//	@Produce		json
-//	@Param			name	path		string				true	"Connection name"
-//	@Param			body	body		ConnectionTestInput	true	"Number to look up"
-//	@Success		200		{object}	ConnectionTest
-//	@Failure		400		{object}	httpapi.Problem
-//	@Failure		401		{object}	httpapi.Problem
-//	@Failure		404		{object}	httpapi.Problem
-//	@Failure		413		{object}	httpapi.Problem
-//	@Failure		415		{object}	httpapi.Problem
-//	@Failure		422		{object}	httpapi.Problem
-//	@Security		Bearer
-//	@Router			/api/v1/connections/{name}/test [post]
 func (h *Connections) Test(ctx context.Context, name string, in ConnectionTestInput) (ConnectionTest, error) {
 	if err := problem.Validate(in); err != nil {
 		return ConnectionTest{}, err

@@ -66,26 +66,6 @@ type DecisionQuery struct {
 }
 
 // List returns a page of decisions. Errors: *Invalid, storage.ErrBadCursor.
-//
-//	@Summary	List decisions
-//	@Description	Returns the decisions on start calls that match the filters, newest first, with their traces.
-//	@ID		listDecisions
-//	@Tags		calls
-//	@Produce	json
-//	@Param		from	query		string	false	"Decided at or after (RFC 3339)"
-//	@Param		to		query		string	false	"Decided before (RFC 3339)"
-//	@Param		tracker	query		string	false	"Tracker ID"
-//	@Param		did		query		string	false	"Dialed number, in any format"
-//	@Param		caller	query		string	false	"Caller number, in any format"
-//	@Param		route	query		string	false	"Route ID"
-//	@Param		cursor	query		string	false	"Value of next from the previous page"
-//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
-//	@Success	200		{object}	DecisionList
-//	@Failure	401		{object}	httpapi.Problem
-//	@Failure	422		{object}	httpapi.Problem
-//	@Failure	503		{object}	httpapi.Problem
-//	@Security	Bearer
-//	@Router		/api/v1/decisions [get]
 func (h *Decisions) List(ctx context.Context, q DecisionQuery, page storage.Page) (DecisionList, error) {
 	if !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To) {
 		return DecisionList{}, problem.Errorf("to", "must be after from")
@@ -105,19 +85,6 @@ func (h *Decisions) List(ctx context.Context, q DecisionQuery, page storage.Page
 }
 
 // Get returns a decision. It returns storage.ErrNotFound if it does not exist.
-//
-//	@Summary	Get a decision
-//	@Description	Returns the decision on a start call with its trace, and the ID of the resulting call.
-//	@ID		getDecision
-//	@Tags		calls
-//	@Produce	json
-//	@Param		id	path		string	true	"Decision ID"
-//	@Success	200	{object}	DecisionView
-//	@Failure	401	{object}	httpapi.Problem
-//	@Failure	404	{object}	httpapi.Problem
-//	@Failure	503	{object}	httpapi.Problem
-//	@Security	Bearer
-//	@Router		/api/v1/decisions/{id} [get]
 func (h *Decisions) Get(ctx context.Context, id string) (DecisionView, error) {
 	d, err := h.Store.Decision(ctx, id)
 	if err != nil {

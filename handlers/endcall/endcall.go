@@ -54,58 +54,11 @@ type Receipt struct {
 // record is safe on disk, in the database or in the spool. A body that is not a
 // CDR is stored too, and the receipt has a warning. Errors: ErrEmptyBody,
 // ErrNotKept.
-//
-//	@Summary		Ziwo reports a finished call
-//	@Description	200 means that the record is safe on disk. A body that is no call record is kept as well, with a warning in info.
-//	@ID		endCall
-//	@Tags			Ziwo
-//	@Accept			json,mpfd,x-www-form-urlencoded
-//	@Produce		json
-//	@Param			tracker		path		string	true	"Tracker"
-//	@Param			body		body		object	true	"Call detail record, bare or under content"
-//	@Success		200			{object}	httpapi.Envelope
-//	@Failure		400			{object}	httpapi.ErrorEnvelope
-//	@Failure		401			{object}	httpapi.ErrorEnvelope
-//	@Failure		403			{object}	httpapi.ErrorEnvelope
-//	@Failure		404			{object}	httpapi.ErrorEnvelope
-//	@Failure		408			{object}	httpapi.ErrorEnvelope
-//	@Failure		413			{object}	httpapi.ErrorEnvelope
-//	@Failure		429			{object}	httpapi.ErrorEnvelope
-//	@Failure		500			{object}	httpapi.ErrorEnvelope
-//	@Failure		503			{object}	httpapi.ErrorEnvelope
-//	@Header			429			{integer}	Retry-After	"Seconds"
-//	@Header			503			{integer}	Retry-After	"Seconds"
-//	@Security	TrackerKey
-//	@Security	TrackerBasic
-//	@x-any-body	true
-//	@Router			/callTrackers/{tracker}/endCall [post]
 func (r *Recorder) End(ctx context.Context, tracker *config.ActiveTracker, in Request) (Receipt, error) {
 	return r.Record(ctx, in, storage.FromEndCall, tracker.Origin())
 }
 
 // History stores a CDR from Ziwo's call-history webhook in the same way as End.
-//
-//	@Summary		Ziwo's call-history webhook
-//	@Description	For calls that no tracker saw; stored like those of endCall. The key tells the contact center.
-//	@ID		callHistory
-//	@Tags			Ziwo
-//	@Accept			json
-//	@Produce		json
-//	@Param			body		body		object	true	"Action and content"
-//	@Success		200			{object}	httpapi.Envelope
-//	@Failure		400			{object}	httpapi.ErrorEnvelope
-//	@Failure		401			{object}	httpapi.ErrorEnvelope
-//	@Failure		408			{object}	httpapi.ErrorEnvelope
-//	@Failure		413			{object}	httpapi.ErrorEnvelope
-//	@Failure		429			{object}	httpapi.ErrorEnvelope
-//	@Failure		500			{object}	httpapi.ErrorEnvelope
-//	@Failure		503			{object}	httpapi.ErrorEnvelope
-//	@Header			429			{integer}	Retry-After	"Seconds"
-//	@Header			503			{integer}	Retry-After	"Seconds"
-//	@Security	TrackerKey
-//	@Security	TrackerBasic
-//	@x-any-body	true
-//	@Router			/webhooks/ziwo/callHistory [post]
 func (r *Recorder) History(ctx context.Context, from config.Origin, in Request) (Receipt, error) {
 	return r.Record(ctx, in, storage.FromCallHistory, from)
 }

@@ -16,7 +16,7 @@ type View struct {
 	Agents         []Agent         `json:"agents"`
 	Calls          []Call          `json:"calls"`     // newest first
 	Truncated      bool            `json:"truncated"` // whether calls were omitted
-}
+} // @name LiveView
 
 // LiveSource is the state of a data source.
 type LiveSource struct {
@@ -39,7 +39,7 @@ const (
 type ContactCenter struct {
 	Name string `json:"name" example:"aldebaran"`
 	LiveSource
-}
+} // @name LiveContactCenter
 
 // LiveAgent is the state of an agent.
 type Agent struct {
@@ -50,7 +50,7 @@ type Agent struct {
 	Since         time.Time `json:"since,omitzero" binding:"optional" format:"date-time"`
 	Position      string    `json:"position" example:"agent-0026"`
 	Call          string    `json:"call"` // ID of the agent's call; empty if there is none
-}
+} // @name LiveAgent
 
 // LiveCall is a call in progress.
 type Call struct {
@@ -68,7 +68,7 @@ type Call struct {
 	Agent         string        `json:"agent"` // ccLogin of the first agent
 	Route         string        `json:"route"`
 	Decision      string        `json:"decision"` // decision ID
-}
+} // @name LiveCall
 
 // LiveCallState is the progress of a call. The zero value is invalid.
 type LiveCallState string

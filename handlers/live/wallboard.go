@@ -158,20 +158,6 @@ func (w *Wallboard) Listeners() (n int, watching bool) {
 
 // Snapshot returns the current view. It waits up to 6 seconds until every source has
 // answered or failed. Errors: ErrTooManyListeners, ErrLiveStopped.
-//
-//	@Summary		Get the live view of agents and calls
-//	@Description	Returns one JSON document, or with `Accept: text/event-stream` a stream of server-sent events. A stream starts with a `snapshot` event and continues with `call`, `call-ended`, `agent`, `agent-gone`, `contact-center`, and `decisions` events; after many changes at once it sends another `snapshot`. Comments keep the connection open. Reconnect when a stream ends; the new stream starts with a snapshot regardless of Last-Event-ID.
-//	@ID			live
-//	@Tags			live
-//	@Produce		json,text/event-stream
-//	@Param			Last-Event-ID	header		string	false	"Sent by browsers when they reconnect; ignored"
-//	@Success		200				{object}	View
-//	@Failure		401				{object}	httpapi.Problem
-//	@Failure		422				{object}	httpapi.Problem
-//	@Failure		503				{object}	httpapi.Problem
-//	@Header			503				{integer}	Retry-After	"Seconds to wait before retrying"
-//	@Security	Bearer
-//	@Router			/api/v1/live [get]
 func (w *Wallboard) Snapshot(ctx context.Context) (View, error) {
 	listener, err := w.Listen()
 	if err != nil {

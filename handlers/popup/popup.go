@@ -124,20 +124,6 @@ type SiteToken struct {
 
 // Token returns a token for a site that is valid for the given life; 0 means one hour.
 // Errors: *UnknownSite, *Invalid.
-//
-//	@Summary		Create a site token
-//	@Description	Returns a signed token for the data-token attribute of the site's scripts, so that pages need no key. The token permits only caller lookups for this site.
-//	@ID		createSiteToken
-//	@Tags			sites
-//	@Produce		json
-//	@Param			site	path		string	true	"Site name"
-//	@Param			ttl		query		integer	false	"Lifetime in seconds, from 60 to 43200 (default 3600)"
-//	@Success		200		{object}	SiteToken
-//	@Failure		401		{object}	httpapi.Problem
-//	@Failure		404		{object}	httpapi.Problem
-//	@Failure		422		{object}	httpapi.Problem
-//	@Security		Bearer
-//	@Router			/api/v1/sites/{site}/token [post]
 func (h *Popup) Token(site string, life time.Duration) (SiteToken, error) {
 	if _, err := h.Site(site); err != nil {
 		return SiteToken{}, err
@@ -244,23 +230,6 @@ func (p CallerPage) pages(of func(crm.Answer) string) (pages []CRMPage) {
 
 // Find looks up a caller and returns the page to open, or "" for no page. It answers
 // within 1.5 s, even if a CRM does not. Errors: *Invalid.
-//
-//	@Summary		Look up a caller for the screen pop
-//	@Description	Returns the customers with this number and the CRM page to open. Requires a key of the site (X-Embed-Key header or key parameter) or a token (token parameter). CORS allows only the origins of the site.
-//	@ID		crmURL
-//	@Tags			browsers
-//	@Produce		json
-//	@Param			site		query		string	true	"Site name"
-//	@Param			number		query		string	true	"Caller number, in any format"
-//	@Param			token		query		string	false	"Site token"
-//	@Param			key			query		string	false	"Site key"
-//	@Param			X-Embed-Key	header		string	false	"Site key"
-//	@Success		200			{object}	CallerPage
-//	@Failure		401			{object}	httpapi.Problem
-//	@Failure		404			{object}	httpapi.Problem
-//	@Failure		422			{object}	httpapi.Problem
-//	@Failure		429			{object}	httpapi.Problem
-//	@Router			/crm/url [get]
 func (h *Popup) Find(ctx context.Context, site AuthorizedSite, number string) (CallerPage, error) {
 	if strings.HasPrefix(number, " ") { // a plus sign that was not URL-encoded
 		number = "+" + number[1:]

@@ -542,20 +542,6 @@ func viewReconciliation(r storage.Reconciliation) ReconciliationView {
 }
 
 // List returns a page of reconciliations, newest first.
-//
-//	@Summary	List reconciliations
-//	@Description	Returns the comparisons with Ziwo's call history, newest first.
-//	@ID		listReconciliations
-//	@Tags		calls
-//	@Produce	json
-//	@Param		cursor	query		string	false	"Value of next from the previous page"
-//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
-//	@Success	200		{object}	ReconciliationList
-//	@Failure	401		{object}	httpapi.Problem
-//	@Failure	422		{object}	httpapi.Problem
-//	@Failure	503		{object}	httpapi.Problem
-//	@Security	Bearer
-//	@Router		/api/v1/reconciliation [get]
 func (r *Reconciler) List(ctx context.Context, page storage.Page) (ReconciliationList, error) {
 	runs, next, err := r.Store.Reconciliations(ctx, page)
 	if err != nil {
@@ -571,23 +557,6 @@ func (r *Reconciler) List(ctx context.Context, page storage.Page) (Reconciliatio
 // Reconcile compares a span immediately and returns one run per contact center. If Ziwo
 // is unavailable, the run has the state delayed and there is no error. Errors: *Invalid,
 // storage.ErrUnavailable.
-//
-//	@Summary		Reconcile with Ziwo's call history
-//	@Description	Compares a span with Ziwo's call history and stores missing calls. The response is sent when the comparison is done, which takes some seconds for a day of 50,000 calls. If Ziwo is unavailable, the run has the state delayed.
-//	@ID		reconcile
-//	@Tags			calls
-//	@Accept			json
-//	@Produce		json
-//	@Param			body	body		ReconciliationInput	true	"Span of at most 31 days"
-//	@Success		200		{object}	ReconciliationList
-//	@Failure		400		{object}	httpapi.Problem
-//	@Failure		401		{object}	httpapi.Problem
-//	@Failure		413		{object}	httpapi.Problem
-//	@Failure		415		{object}	httpapi.Problem
-//	@Failure		422		{object}	httpapi.Problem
-//	@Failure		503		{object}	httpapi.Problem
-//	@Security		Bearer
-//	@Router			/api/v1/reconciliation [post]
 func (r *Reconciler) Reconcile(ctx context.Context, in ReconciliationInput) (ReconciliationList, error) {
 	if err := problem.Validate(in); err != nil {
 		return ReconciliationList{}, err

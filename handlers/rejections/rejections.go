@@ -69,20 +69,6 @@ type RejectionList struct {
 }
 
 // List returns a page of rejections.
-//
-//	@Summary	List rejected requests
-//	@Description	Returns requests from Ziwo that were rejected or unreadable, with the reasons, newest first.
-//	@ID		listRejections
-//	@Tags		calls
-//	@Produce	json
-//	@Param		cursor	query		string	false	"Value of next from the previous page"
-//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
-//	@Success	200		{object}	RejectionList
-//	@Failure	401		{object}	httpapi.Problem
-//	@Failure	422		{object}	httpapi.Problem
-//	@Failure	503		{object}	httpapi.Problem
-//	@Security	Bearer
-//	@Router		/api/v1/rejections [get]
 func (h *Rejections) List(ctx context.Context, page storage.Page) (RejectionList, error) {
 	stored, next, err := h.store.Rejections(ctx, page)
 	if err != nil {

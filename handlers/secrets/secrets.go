@@ -58,17 +58,6 @@ type SecretInput struct {
 var secretNamePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 // List returns the secrets, sorted by name.
-//
-//	@Summary	List the secrets
-//	@Description	Returns the name and dates of each secret. Values are never returned.
-//	@ID		listSecrets
-//	@Tags		secrets
-//	@Produce	json
-//	@Success	200	{object}	SecretList
-//	@Failure	401	{object}	httpapi.Problem
-//	@Failure	503	{object}	httpapi.Problem
-//	@Security	Bearer
-//	@Router		/api/v1/secrets [get]
 func (h *Secrets) List(ctx context.Context) (SecretList, error) {
 	stored, err := h.Store.Secrets(ctx)
 	if err != nil {
@@ -82,19 +71,6 @@ func (h *Secrets) List(ctx context.Context) (SecretList, error) {
 }
 
 // Get returns a secret. It returns storage.ErrNotFound if the secret does not exist.
-//
-//	@Summary	Get a secret
-//	@Description	Returns the dates of a secret and whether the active configuration uses it. The value is never returned.
-//	@ID		getSecret
-//	@Tags		secrets
-//	@Produce	json
-//	@Param		name	path		string	true	"Secret name"
-//	@Success	200		{object}	SecretView
-//	@Failure	401		{object}	httpapi.Problem
-//	@Failure	404		{object}	httpapi.Problem
-//	@Failure	503		{object}	httpapi.Problem
-//	@Security	Bearer
-//	@Router		/api/v1/secrets/{name} [get]
 func (h *Secrets) Get(ctx context.Context, name string) (SecretView, error) {
 	stored, err := h.Store.Secrets(ctx)
 	if err != nil {
@@ -113,24 +89,6 @@ func (h *Secrets) view(s storage.Secret) SecretView {
 
 // Put seals and stores a secret, and reloads the configuration so that references
 // to the secret use the new value.
-//
-//	@Summary	Store a secret
-//	@Description	Stores the value encrypted and reloads the active configuration. An existing secret is replaced.
-//	@ID		putSecret
-//	@Tags		secrets
-//	@Accept		json
-//	@Produce	json
-//	@Param		name	path		string		true	"Secret name"
-//	@Param		body	body		SecretInput	true	"Secret value"
-//	@Success	200		{object}	SecretView
-//	@Failure	400		{object}	httpapi.Problem
-//	@Failure	401		{object}	httpapi.Problem
-//	@Failure	413		{object}	httpapi.Problem
-//	@Failure	415		{object}	httpapi.Problem
-//	@Failure	422		{object}	httpapi.Problem
-//	@Failure	503		{object}	httpapi.Problem
-//	@Security	Bearer
-//	@Router		/api/v1/secrets/{name} [put]
 func (h *Secrets) Put(ctx context.Context, name string, in SecretInput) (SecretView, error) {
 	if !secretNamePattern.MatchString(name) {
 		return SecretView{}, problem.Errorf("name", "must have 1 to 64 letters, digits, dots, dashes, or underscores, and start with a letter or digit")
@@ -151,19 +109,6 @@ func (h *Secrets) Put(ctx context.Context, name string, in SecretInput) (SecretV
 
 // Delete removes a secret. It returns storage.ErrConflict if the active
 // configuration references the secret.
-//
-//	@Summary	Delete a secret
-//	@Description	Deletes a secret. A secret that the active configuration references cannot be deleted.
-//	@ID		deleteSecret
-//	@Tags		secrets
-//	@Param		name	path	string	true	"Secret name"
-//	@Success	204
-//	@Failure	401	{object}	httpapi.Problem
-//	@Failure	404	{object}	httpapi.Problem
-//	@Failure	409	{object}	httpapi.Problem
-//	@Failure	503	{object}	httpapi.Problem
-//	@Security	Bearer
-//	@Router		/api/v1/secrets/{name} [delete]
 func (h *Secrets) Delete(ctx context.Context, name string) error {
 	if h.Config.References(name) {
 		return fmt.Errorf("delete secret %q: the active configuration references it: %w", problem.Clip(name), storage.ErrConflict)

@@ -39,7 +39,7 @@ type Input struct {
 	Call     map[string]any `json:"call" validate:"required" swaggertype:"object"`                       // Ziwo's request fields, such as didCalled and callerIDNumber
 	Customer *CustomerFacts `json:"customer,omitempty"`                                                  // customer facts; the CRMs are not queried
 	Document string         `json:"document,omitempty"`                                                  // YAML or JSON document to use instead of the active one
-}
+} // @name SimulateInput
 
 // CustomerFacts holds the customer data that routes depend on.
 type CustomerFacts struct {
@@ -66,23 +66,6 @@ type Simulation struct {
 }
 
 // Simulate decides a call without recording it. Errors: *Invalid, ErrNoConfig.
-//
-//	@Summary		Simulate a call
-//	@Description	Decides a call with the active configuration, or with the document in the request, and explains the decision. Nothing is stored.
-//	@ID		simulate
-//	@Tags			configuration
-//	@Accept			json
-//	@Produce		json
-//	@Param			body	body		Input	true	"Call to simulate"
-//	@Success		200		{object}	Simulation
-//	@Failure		400		{object}	httpapi.Problem
-//	@Failure		401		{object}	httpapi.Problem
-//	@Failure		404		{object}	httpapi.Problem
-//	@Failure		413		{object}	httpapi.Problem
-//	@Failure		415		{object}	httpapi.Problem
-//	@Failure		422		{object}	httpapi.Problem
-//	@Security		Bearer
-//	@Router			/api/v1/simulate [post]
 func (h *Simulator) Simulate(in Input) (Simulation, error) {
 	if err := problem.Validate(in); err != nil {
 		return Simulation{}, err

@@ -62,31 +62,6 @@ type StartAnswer struct {
 // customer, and then no longer than the tracker allows. A DID that the tracker
 // does not list is routed like any other, and flagged. The decision is recorded
 // in the background.
-//
-//	@Summary		Ziwo asks where a call goes
-//	@Description	Also takes application/json, x-www-form-urlencoded and query parameters. The key goes into X-API-Key or is the password of HTTP Basic.
-//	@ID		startCall
-//	@Tags			Ziwo
-//	@Accept			mpfd,json,x-www-form-urlencoded
-//	@Produce		json
-//	@Param			tracker			path		string	true	"Tracker"
-//	@Param			didCalled		formData	string	true	"The number that was dialled"
-//	@Param			callerIDNumber	formData	string	false	"The caller"
-//	@Param			callID			formData	string	false	"Ziwo's id of the call"
-//	@Success		200				{object}	httpapi.StartEnvelope
-//	@Failure		400				{object}	httpapi.ErrorEnvelope
-//	@Failure		401				{object}	httpapi.ErrorEnvelope
-//	@Failure		403				{object}	httpapi.ErrorEnvelope
-//	@Failure		404				{object}	httpapi.ErrorEnvelope
-//	@Failure		408				{object}	httpapi.ErrorEnvelope
-//	@Failure		413				{object}	httpapi.ErrorEnvelope
-//	@Failure		429				{object}	httpapi.ErrorEnvelope
-//	@Failure		500				{object}	httpapi.ErrorEnvelope
-//	@Header			429				{integer}	Retry-After	"Seconds"
-//	@Security	TrackerKey
-//	@Security	TrackerBasic
-//	@x-any-body	true
-//	@Router			/callTrackers/{tracker}/startCall [post]
 func (a *Answerer) Answer(ctx context.Context, tracker *config.ActiveTracker, in ziwo.StartRequest) StartAnswer {
 	router := tracker.Router
 	facts := FactsOf(in, router, a.Numbers, a.Now())

@@ -14,6 +14,29 @@ import (
 	"calltracker/handlers/calls"
 )
 
+// listCalls handles the operation listCalls.
+//
+//	@Summary	List calls
+//	@Description	Returns stored calls that match the filters, newest first.
+//	@ID		listCalls
+//	@Tags		calls
+//	@Produce	json
+//	@Param		from		query		string	false	"Started at or after (RFC 3339)"
+//	@Param		to			query		string	false	"Started before (RFC 3339)"
+//	@Param		tracker		query		string	false	"Tracker ID"
+//	@Param		did			query		string	false	"Dialed number, in any format"
+//	@Param		caller		query		string	false	"Caller number, in any format"
+//	@Param		result		query		string	false	"Call result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
+//	@Param		campaign	query		string	false	"Campaign of the dialed number"
+//	@Param		customer	query		string	false	"Customer ID"
+//	@Param		cursor		query		string	false	"Value of next from the previous page"
+//	@Param		limit		query		int		false	"Page size, from 1 to 1000 (default 50)"
+//	@Success	200			{object}	calls.CallList
+//	@Failure	401			{object}	Problem
+//	@Failure	422			{object}	Problem
+//	@Failure	503			{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/calls [get]
 func (s *API) listCalls(c echo.Context) error {
 	q := queryOf(c)
 	filter, page := callQuery(q), q.page()
@@ -30,6 +53,20 @@ func callQuery(q *query) calls.CallQuery {
 	}
 }
 
+// getCall handles the operation getCall.
+//
+//	@Summary	Get a call
+//	@Description	Returns a call with every body that reported it. Secrets in the bodies are masked.
+//	@ID		getCall
+//	@Tags		calls
+//	@Produce	json
+//	@Param		id	path		string	true	"Call ID"
+//	@Success	200	{object}	calls.CallDetail
+//	@Failure	401	{object}	Problem
+//	@Failure	404	{object}	Problem
+//	@Failure	503	{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/calls/{id} [get]
 func (s *API) getCall(c echo.Context) error {
 	return answer(c)(s.Calls.Get(c.Request().Context(), c.Param("id")))
 }
@@ -45,6 +82,26 @@ var csvColumns = []string{
 const csvPatience = 30 * time.Second
 
 // exportCalls streams: memory does not grow with the number of calls.
+//
+//	@Summary	Export calls as CSV
+//	@Description	Returns all stored calls that match the filters, newest first, as CSV.
+//	@ID		exportCalls
+//	@Tags		calls
+//	@Produce	text/csv
+//	@Param		from		query		string	false	"Started at or after (RFC 3339)"
+//	@Param		to			query		string	false	"Started before (RFC 3339)"
+//	@Param		tracker		query		string	false	"Tracker ID"
+//	@Param		did			query		string	false	"Dialed number, in any format"
+//	@Param		caller		query		string	false	"Caller number, in any format"
+//	@Param		result		query		string	false	"Call result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
+//	@Param		campaign	query		string	false	"Campaign of the dialed number"
+//	@Param		customer	query		string	false	"Customer ID"
+//	@Success	200			{string}	string	"CSV with a header row"
+//	@Failure	401			{object}	Problem
+//	@Failure	422			{object}	Problem
+//	@Failure	503			{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/calls.csv [get]
 func (s *API) exportCalls(c echo.Context) error {
 	q := queryOf(c)
 	filter := callQuery(q)

@@ -12,6 +12,20 @@ import (
 	"calltracker/config"
 )
 
+// getConfig handles the operation getConfig.
+//
+//	@Summary	Get the active configuration
+//	@Description	Returns the active document as it was written, including comments. The ETag is its version.
+//	@ID		getConfig
+//	@Tags		configuration
+//	@Produce	application/yaml,json
+//	@Success	200	{object}	object	"The document, in the format in which it was applied"
+//	@Header		200	{string}	ETag	"Active version"
+//	@Success	304
+//	@Failure	401	{object}	Problem
+//	@Failure	404	{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/config [get]
 func (s *API) getConfig(c echo.Context) error {
 	version, err := s.Config.Document()
 	if err != nil {
@@ -37,6 +51,32 @@ func (s *API) getConfig(c echo.Context) error {
 
 func etag(version int64) string { return strconv.Quote(strconv.FormatInt(version, 10)) }
 
+// putConfig handles the operation putConfig.
+//
+//	@Summary		Apply a configuration
+//	@Description	Validates the document, runs its tests, and activates it as a new version. An invalid document changes nothing, and the response lists every problem.
+//	@ID		putConfig
+//	@Tags			configuration
+//	@Accept			application/yaml,json
+//	@Produce		json
+//	@Param			If-Match	header		string	false	"Version that must be active, or *; optional for a dry run"
+//	@Param			dry_run		query		boolean	false	"Validate only; change nothing"
+//	@Param			comment		query		string	false	"Comment for the version history"
+//	@Param			author		query		string	false	"Author for the version history"
+//	@Param			body		body		string	true	"Configuration document"
+//	@Success		200			{object}	config.ApplyResult
+//	@Header			200			{string}	ETag	"Active version"
+//	@Failure		400			{object}	Problem
+//	@Failure		401			{object}	Problem
+//	@Failure		412			{object}	Problem
+//	@Failure		413			{object}	Problem
+//	@Failure		415			{object}	Problem
+//	@Failure		422			{object}	Problem
+//	@Failure		428			{object}	Problem
+//	@Failure		503			{object}	Problem
+//	@Security		Bearer
+//	@x-any-body	true
+//	@Router			/api/v1/config [put]
 func (s *API) putConfig(c echo.Context) error {
 	q := queryOf(c)
 	in := config.Input{
@@ -84,6 +124,21 @@ func documentFormat(contentType string) (config.Format, error) {
 	}
 }
 
+// listVersions handles the operation listConfigVersions.
+//
+//	@Summary	List the configuration versions
+//	@Description	Returns the version history, newest first, with the time, author, and comment of each version.
+//	@ID		listConfigVersions
+//	@Tags		configuration
+//	@Produce	json
+//	@Param		cursor	query		string	false	"Value of next from the previous page"
+//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
+//	@Success	200		{object}	config.VersionList
+//	@Failure	401		{object}	Problem
+//	@Failure	422		{object}	Problem
+//	@Failure	503		{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/config/versions [get]
 func (s *API) listVersions(c echo.Context) error {
 	q := queryOf(c)
 	page := q.page()
@@ -93,6 +148,21 @@ func (s *API) listVersions(c echo.Context) error {
 	return answer(c)(s.Config.Versions(c.Request().Context(), page))
 }
 
+// getVersion handles the operation getConfigVersion.
+//
+//	@Summary	Get a configuration version
+//	@Description	Returns one version of the configuration with its document.
+//	@ID		getConfigVersion
+//	@Tags		configuration
+//	@Produce	json
+//	@Param		n	path		int	true	"Version number"
+//	@Success	200	{object}	config.VersionView
+//	@Failure	401	{object}	Problem
+//	@Failure	404	{object}	Problem
+//	@Failure	422	{object}	Problem
+//	@Failure	503	{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/config/versions/{n} [get]
 func (s *API) getVersion(c echo.Context) error {
 	n, err := versionNumber(c)
 	if err != nil {
@@ -101,6 +171,23 @@ func (s *API) getVersion(c echo.Context) error {
 	return answer(c)(s.Config.Version(c.Request().Context(), n))
 }
 
+// restoreVersion handles the operation restoreConfigVersion.
+//
+//	@Summary	Restore a configuration version
+//	@Description	Applies the document of an older version as a new version. The document is validated again, and its tests must pass.
+//	@ID		restoreConfigVersion
+//	@Tags		configuration
+//	@Produce	json
+//	@Param		n		path		int		true	"Version number"
+//	@Param		author	query		string	false	"Author for the version history"
+//	@Success	200		{object}	config.ApplyResult
+//	@Header		200		{string}	ETag	"Active version"
+//	@Failure	401		{object}	Problem
+//	@Failure	404		{object}	Problem
+//	@Failure	422		{object}	Problem
+//	@Failure	503		{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/config/versions/{n}/restore [post]
 func (s *API) restoreVersion(c echo.Context) error {
 	q := queryOf(c)
 	author := Clipped(q.text("author"))

@@ -6,6 +6,23 @@ import (
 	"calltracker/handlers"
 )
 
+// listJobs handles the operation listJobs.
+//
+//	@Summary	List background jobs
+//	@Description	Returns the background jobs that match the filters, newest first.
+//	@ID		listJobs
+//	@Tags		operation
+//	@Produce	json
+//	@Param		state	query		string	false	"Job state: waiting, running, done, or dead"
+//	@Param		kind	query		string	false	"Job kind"
+//	@Param		cursor	query		string	false	"Value of next from the previous page"
+//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
+//	@Success	200		{object}	handlers.JobList
+//	@Failure	401		{object}	Problem
+//	@Failure	422		{object}	Problem
+//	@Failure	503		{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/jobs [get]
 func (s *API) listJobs(c echo.Context) error {
 	q := queryOf(c)
 	in, page := handlers.JobQuery{State: q.text("state"), Kind: q.text("kind")}, q.page()
@@ -15,6 +32,21 @@ func (s *API) listJobs(c echo.Context) error {
 	return answer(c)(s.Jobs.List(c.Request().Context(), in, page))
 }
 
+// retryJob handles the operation retryJob.
+//
+//	@Summary	Retry a job
+//	@Description	Runs a job again immediately, whatever its state, and resets its attempts. A running job cannot be retried.
+//	@ID		retryJob
+//	@Tags		operation
+//	@Produce	json
+//	@Param		id	path		string	true	"Job ID"
+//	@Success	200	{object}	handlers.JobView
+//	@Failure	401	{object}	Problem
+//	@Failure	404	{object}	Problem
+//	@Failure	409	{object}	Problem
+//	@Failure	503	{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/jobs/{id}/retry [post]
 func (s *API) retryJob(c echo.Context) error {
 	return answer(c)(s.Jobs.Retry(detached(c), c.Param("id")))
 }

@@ -16,6 +16,28 @@ import (
 )
 
 // clickToCall goes on when the client hangs up: the phone rings by then.
+//
+//	@Summary		Start a call from an agent to a customer
+//	@Description	Rings the agent first and calls the customer when the agent answers. Status 202 means that Ziwo rings the agent. 409 means that Ziwo refused, for example because the agent is logged out or in a call. 504 means that the outcome is unknown.
+//	@ID			clickToCall
+//	@Tags			live
+//	@Accept			json
+//	@Produce		json
+//	@Param			body	body		clicktocall.Input	true	"Agent and number"
+//	@Success		202		{object}	clicktocall.View
+//	@Failure		400		{object}	Problem
+//	@Failure		401		{object}	Problem
+//	@Failure		404		{object}	Problem
+//	@Failure		409		{object}	Problem
+//	@Failure		413		{object}	Problem
+//	@Failure		415		{object}	Problem
+//	@Failure		422		{object}	Problem
+//	@Failure		502		{object}	Problem
+//	@Failure		503		{object}	Problem
+//	@Failure		504		{object}	Problem
+//	@Header			503		{integer}	Retry-After	"Seconds to wait before retrying"
+//	@Security	Bearer
+//	@Router			/api/v1/calls [post]
 func (s *API) clickToCall(c echo.Context) error {
 	var in clicktocall.Input
 	if err := readJSON(c, &in); err != nil {
@@ -45,6 +67,20 @@ const (
 )
 
 // live answers once, or goes on with what changes.
+//
+//	@Summary		Get the live view of agents and calls
+//	@Description	Returns one JSON document, or with `Accept: text/event-stream` a stream of server-sent events. A stream starts with a `snapshot` event and continues with `call`, `call-ended`, `agent`, `agent-gone`, `contact-center`, and `decisions` events; after many changes at once it sends another `snapshot`. Comments keep the connection open. Reconnect when a stream ends; the new stream starts with a snapshot regardless of Last-Event-ID.
+//	@ID			live
+//	@Tags			live
+//	@Produce		json,text/event-stream
+//	@Param			Last-Event-ID	header		string	false	"Sent by browsers when they reconnect; ignored"
+//	@Success		200				{object}	live.View
+//	@Failure		401				{object}	Problem
+//	@Failure		422				{object}	Problem
+//	@Failure		503				{object}	Problem
+//	@Header			503				{integer}	Retry-After	"Seconds to wait before retrying"
+//	@Security	Bearer
+//	@Router			/api/v1/live [get]
 func (s *API) live(c echo.Context) error {
 	if err := queryOf(c).err(); err != nil {
 		return err

@@ -27,6 +27,23 @@ func TokenKey(secret []byte) []byte {
 }
 
 // crmURL tells a browser which page to open for a caller.
+//
+//	@Summary		Look up a caller for the screen pop
+//	@Description	Returns the customers with this number and the CRM page to open. Requires a key of the site (X-Embed-Key header or key parameter) or a token (token parameter). CORS allows only the origins of the site.
+//	@ID		crmURL
+//	@Tags			browsers
+//	@Produce		json
+//	@Param			site		query		string	true	"Site name"
+//	@Param			number		query		string	true	"Caller number, in any format"
+//	@Param			token		query		string	false	"Site token"
+//	@Param			key			query		string	false	"Site key"
+//	@Param			X-Embed-Key	header		string	false	"Site key"
+//	@Success		200			{object}	popup.CallerPage
+//	@Failure		401			{object}	Problem
+//	@Failure		404			{object}	Problem
+//	@Failure		422			{object}	Problem
+//	@Failure		429			{object}	Problem
+//	@Router			/crm/url [get]
 func (s *API) crmURL(c echo.Context) error {
 	page, _, err := s.caller(c)
 	if err != nil {
@@ -177,6 +194,20 @@ func matched(by string) string {
 }
 
 // siteToken makes a token for a site.
+//
+//	@Summary		Create a site token
+//	@Description	Returns a signed token for the data-token attribute of the site's scripts, so that pages need no key. The token permits only caller lookups for this site.
+//	@ID		createSiteToken
+//	@Tags			sites
+//	@Produce		json
+//	@Param			site	path		string	true	"Site name"
+//	@Param			ttl		query		integer	false	"Lifetime in seconds, from 60 to 43200 (default 3600)"
+//	@Success		200		{object}	popup.SiteToken
+//	@Failure		401		{object}	Problem
+//	@Failure		404		{object}	Problem
+//	@Failure		422		{object}	Problem
+//	@Security		Bearer
+//	@Router			/api/v1/sites/{site}/token [post]
 func (s *API) siteToken(c echo.Context) error {
 	q := queryOf(c)
 	text := q.text("ttl")

@@ -64,8 +64,8 @@ const pingTimeout = 2 * time.Second
 //	@ID		readyz
 //	@Tags		operation
 //	@Produce	json
-//	@Success	200	{object}	readiness
-//	@Failure	503	{object}	readiness
+//	@Success	200	{object}	Readiness
+//	@Failure	503	{object}	Readiness
 //	@Router		/readyz [get]
 func (s *API) readyz(c echo.Context) error {
 	state := s.readiness(c)

@@ -23,6 +23,29 @@ const (
 
 // getRecording streams the recording of a call. Of where it comes from nothing
 // is passed on but the fields that are named here.
+//
+//	@Summary		Download the recording or voicemail of a call
+//	@Description	Returns the stored copy, or streams the recording from Ziwo if there is none. Range requests are supported. Two problems have status 404: recording_not_yet includes Retry-After, and no_recording is permanent.
+//	@ID				getRecording
+//	@Tags			calls
+//	@Produce		audio/mpeg,audio/*
+//	@Param			id			path		string	true	"Call ID"
+//	@Param			Range		header		string	false	"Single byte range, such as bytes=0-1023"
+//	@Param			If-Range	header		string	false	"ETag or date; if it does not match, the whole recording is sent"
+//	@Success		200			{file}		binary
+//	@Success		206			{file}		binary
+//	@Header			200,206		{string}	Accept-Ranges	"bytes"
+//	@Header			206			{string}	Content-Range	"Returned range"
+//	@Failure		401			{object}	Problem
+//	@Failure		404			{object}	Problem
+//	@Header			404			{integer}	Retry-After	"Seconds to wait before retrying, with recording_not_yet"
+//	@Failure		409			{object}	Problem
+//	@Failure		416			{object}	Problem
+//	@Failure		502			{object}	Problem
+//	@Failure		503			{object}	Problem
+//	@Header			503			{integer}	Retry-After	"Seconds to wait before retrying"
+//	@Security		Bearer
+//	@Router			/api/v1/calls/{id}/recording [get]
 func (s *API) getRecording(c echo.Context) error {
 	control := http.NewResponseController(c.Response())
 	// Finding it at Ziwo may take longer than other answers do.

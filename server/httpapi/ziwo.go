@@ -24,6 +24,31 @@ const largestPooled = 64 << 10
 
 // startCall answers Ziwo while the caller waits. Nothing here does I/O but the
 // request itself.
+//
+//	@Summary		Ziwo asks where a call goes
+//	@Description	Also takes application/json, x-www-form-urlencoded and query parameters. The key goes into X-API-Key or is the password of HTTP Basic.
+//	@ID		startCall
+//	@Tags			Ziwo
+//	@Accept			mpfd,json,x-www-form-urlencoded
+//	@Produce		json
+//	@Param			tracker			path		string	true	"Tracker"
+//	@Param			didCalled		formData	string	true	"The number that was dialled"
+//	@Param			callerIDNumber	formData	string	false	"The caller"
+//	@Param			callID			formData	string	false	"Ziwo's id of the call"
+//	@Success		200				{object}	StartEnvelope
+//	@Failure		400				{object}	ErrorEnvelope
+//	@Failure		401				{object}	ErrorEnvelope
+//	@Failure		403				{object}	ErrorEnvelope
+//	@Failure		404				{object}	ErrorEnvelope
+//	@Failure		408				{object}	ErrorEnvelope
+//	@Failure		413				{object}	ErrorEnvelope
+//	@Failure		429				{object}	ErrorEnvelope
+//	@Failure		500				{object}	ErrorEnvelope
+//	@Header			429				{integer}	Retry-After	"Seconds"
+//	@Security	TrackerKey
+//	@Security	TrackerBasic
+//	@x-any-body	true
+//	@Router			/callTrackers/{tracker}/startCall [post]
 func (s *API) startCall(c echo.Context) error {
 	req := c.Request()
 	tracker, err := s.Keys.Tracker(c.Param("tracker"), access.StartSide, presentedKey(req), address(c))
@@ -60,6 +85,31 @@ func (s *API) startCall(c echo.Context) error {
 
 // endCall keeps the record of a call. The answer comes after the record is on
 // disk.
+//
+//	@Summary		Ziwo reports a finished call
+//	@Description	200 means that the record is safe on disk. A body that is no call record is kept as well, with a warning in info.
+//	@ID		endCall
+//	@Tags			Ziwo
+//	@Accept			json,mpfd,x-www-form-urlencoded
+//	@Produce		json
+//	@Param			tracker		path		string	true	"Tracker"
+//	@Param			body		body		object	true	"Call detail record, bare or under content"
+//	@Success		200			{object}	Envelope
+//	@Failure		400			{object}	ErrorEnvelope
+//	@Failure		401			{object}	ErrorEnvelope
+//	@Failure		403			{object}	ErrorEnvelope
+//	@Failure		404			{object}	ErrorEnvelope
+//	@Failure		408			{object}	ErrorEnvelope
+//	@Failure		413			{object}	ErrorEnvelope
+//	@Failure		429			{object}	ErrorEnvelope
+//	@Failure		500			{object}	ErrorEnvelope
+//	@Failure		503			{object}	ErrorEnvelope
+//	@Header			429			{integer}	Retry-After	"Seconds"
+//	@Header			503			{integer}	Retry-After	"Seconds"
+//	@Security	TrackerKey
+//	@Security	TrackerBasic
+//	@x-any-body	true
+//	@Router			/callTrackers/{tracker}/endCall [post]
 func (s *API) endCall(c echo.Context) error {
 	tracker, err := s.Keys.Tracker(c.Param("tracker"), access.EndSide, presentedKey(c.Request()), address(c))
 	if err != nil {
@@ -72,6 +122,28 @@ func (s *API) endCall(c echo.Context) error {
 }
 
 // callHistory keeps a record that comes by Ziwo's webhook.
+//
+//	@Summary		Ziwo's call-history webhook
+//	@Description	For calls that no tracker saw; stored like those of endCall. The key tells the contact center.
+//	@ID		callHistory
+//	@Tags			Ziwo
+//	@Accept			json
+//	@Produce		json
+//	@Param			body		body		object	true	"Action and content"
+//	@Success		200			{object}	Envelope
+//	@Failure		400			{object}	ErrorEnvelope
+//	@Failure		401			{object}	ErrorEnvelope
+//	@Failure		408			{object}	ErrorEnvelope
+//	@Failure		413			{object}	ErrorEnvelope
+//	@Failure		429			{object}	ErrorEnvelope
+//	@Failure		500			{object}	ErrorEnvelope
+//	@Failure		503			{object}	ErrorEnvelope
+//	@Header			429			{integer}	Retry-After	"Seconds"
+//	@Header			503			{integer}	Retry-After	"Seconds"
+//	@Security	TrackerKey
+//	@Security	TrackerBasic
+//	@x-any-body	true
+//	@Router			/webhooks/ziwo/callHistory [post]
 func (s *API) callHistory(c echo.Context) error {
 	origin, err := s.Keys.Webhook(presentedKey(c.Request()), address(c))
 	if err != nil {
