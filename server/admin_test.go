@@ -226,7 +226,7 @@ func TestSimulate(t *testing.T) {
 			t.Errorf("%s: %+v", name, problem)
 		}
 	}
-	if list := into[decisions.DecisionList](t, h.get("/api/v1/decisions")); len(list.Decisions) != 0 {
+	if list := into[decisions.List](t, h.get("/api/v1/decisions")); len(list.Decisions) != 0 {
 		t.Errorf("simulations were recorded: %+v", list)
 	}
 }
@@ -275,7 +275,7 @@ func TestCallsAreFilteredAndPaged(t *testing.T) {
 
 	var paged []string
 	for next, page := "", 0; ; page++ {
-		list := into[calls.CallList](t, h.get("/api/v1/calls?tracker=sales&limit=50&cursor="+url.QueryEscape(next)).want(t, 200))
+		list := into[calls.List](t, h.get("/api/v1/calls?tracker=sales&limit=50&cursor="+url.QueryEscape(next)).want(t, 200))
 		for _, c := range list.Calls {
 			paged = append(paged, c.CallID)
 		}
@@ -346,7 +346,7 @@ func TestSecretsAreSealedAndNeverReturned(t *testing.T) {
 		return h.do(request{method: "PUT", path: "/api/v1/secrets/" + name, admin: true, body: body, header: map[string]string{"Content-Type": "application/json"}})
 	}
 	r := put("line", `{"value":"`+value+`"}`).want(t, 200)
-	if view := into[secrets.SecretView](t, r); view.Name != "line" || view.InUse || view.CreatedAt.IsZero() || strings.Contains(r.body, value) {
+	if view := into[secrets.View](t, r); view.Name != "line" || view.InUse || view.CreatedAt.IsZero() || strings.Contains(r.body, value) {
 		t.Errorf("stored %s", r.body)
 	}
 	withSecret := strings.Replace(document, "start-key-old", `"${secret:line}"`, 1)

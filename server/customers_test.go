@@ -39,14 +39,14 @@ connections:
 }
 
 // call sends a start call and returns the decision that was recorded.
-func (h *harness) call(tracker, caller string) decisions.DecisionView {
+func (h *harness) call(tracker, caller string) decisions.View {
 	h.t.Helper()
 	answer := h.startCall(tracker, "", "didCalled", "061234567", "callerIDNumber", caller).want(h.t, 200)
-	var got decisions.DecisionView
+	var got decisions.View
 	eventually(h.t, "recording the decision", func() bool {
 		r := h.get("/api/v1/decisions/" + answer.header.Get("X-Decision-Id"))
 		if r.status == 200 {
-			got = into[decisions.DecisionView](h.t, r)
+			got = into[decisions.View](h.t, r)
 		}
 		return r.status == 200
 	})
@@ -140,8 +140,8 @@ func TestStoredCallsGetTheirCustomers(t *testing.T) {
 	h.endCall("sales", "end-key-old", `{"callID":"known","direction":"inbound","didCalled":"061234567","callerIDNumber":"0501234567"}`).want(t, 200)
 	h.endCall("sales", "end-key-old", `{"callID":"stranger","direction":"inbound","didCalled":"061234567","callerIDNumber":"0509999999"}`).want(t, 200)
 	h.endCall("sales", "end-key-old", `{"callID":"withheld","direction":"inbound","didCalled":"061234567","callerIDNumber":"anonymous"}`).want(t, 200)
-	byID := func() map[string]calls.CallView {
-		out := map[string]calls.CallView{}
+	byID := func() map[string]calls.View {
+		out := map[string]calls.View{}
 		for _, c := range h.calls("") {
 			out[c.CallID] = c
 		}
@@ -164,9 +164,9 @@ func TestStoredCallsGetTheirCustomers(t *testing.T) {
 	if c := stored["withheld"]; c.Enrichment != (storage.Enrichment{State: "none"}) || len(c.Customers) != 0 {
 		t.Errorf("a withheld number: %+v", c.Enrichment)
 	}
-	detail := into[calls.CallDetail](t, h.get("/api/v1/calls/"+stored["known"].ID).want(t, 200))
+	detail := into[calls.Detail](t, h.get("/api/v1/calls/"+stored["known"].ID).want(t, 200))
 	if len(detail.Customers) != 1 || detail.Enrichment.State != "found" {
-		t.Errorf("one call: %+v", detail.CallView)
+		t.Errorf("one call: %+v", detail.View)
 	}
 	if got := h.calls("?customer=c-1"); len(got) != 1 || got[0].CallID != "known" {
 		t.Errorf("calls of the customer: %+v", got)

@@ -93,9 +93,9 @@ func (v visitor) get(address string) response {
 	return response{status: res.StatusCode, header: res.Header, body: string(body)}
 }
 
-func (v visitor) calls() []calls.CallView {
+func (v visitor) calls() []calls.View {
 	v.t.Helper()
-	return into[calls.CallList](v.t, v.get(v.base+"/api/v1/calls?limit=1000").want(v.t, 200)).Calls
+	return into[calls.List](v.t, v.get(v.base+"/api/v1/calls?limit=1000").want(v.t, 200)).Calls
 }
 
 func TestDemonstration(t *testing.T) {
@@ -105,7 +105,7 @@ func TestDemonstration(t *testing.T) {
 	v, stop := visit(t, demoCommand{Listen: "127.0.0.1:0", Rate: 1200, Seed: 7})
 
 	t.Run("a day lies behind it", func(t *testing.T) {
-		var calls []calls.CallView
+		var calls []calls.View
 		eventually(t, "looking everybody up", func() bool {
 			pending := 0
 			calls = nil
@@ -172,7 +172,7 @@ func TestDemonstration(t *testing.T) {
 		deadline := time.After(time.Minute) // calls take their time here
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
-		live := func(c calls.CallView) bool { return c.StartedAt.After(began) && len(c.Customers) > 0 }
+		live := func(c calls.View) bool { return c.StartedAt.After(began) && len(c.Customers) > 0 }
 		for n := 0; n == 0; {
 			select {
 			case <-deadline:

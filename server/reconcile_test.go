@@ -95,11 +95,11 @@ func (r *reconciled) reconcile(t *testing.T) reconcile.ReconciliationView {
 }
 
 // stored reads every stored call that is one.
-func (r *reconciled) stored(t *testing.T) map[string]calls.CallView {
+func (r *reconciled) stored(t *testing.T) map[string]calls.View {
 	t.Helper()
-	stored := map[string]calls.CallView{}
+	stored := map[string]calls.View{}
 	for cursor := ""; ; {
-		list := into[calls.CallList](t, r.do(request{method: "GET", path: "/api/v1/calls?limit=1000&cursor=" + url.QueryEscape(cursor), admin: true}).want(t, 200))
+		list := into[calls.List](t, r.do(request{method: "GET", path: "/api/v1/calls?limit=1000&cursor=" + url.QueryEscape(cursor), admin: true}).want(t, 200))
 		for _, c := range list.Calls {
 			if c.Result == "unreadable" || c.CallID == "" || c.CallID == "dummy-call-id" {
 				continue
@@ -416,7 +416,7 @@ func TestTwoStoriesOfOneCall(t *testing.T) {
 		t.Errorf("the next run is %+v", run)
 	}
 	stored := r.stored(t)["told-twice"]
-	details := into[calls.CallDetail](t, r.do(request{method: "GET", path: "/api/v1/calls/" + stored.ID, admin: true}).want(t, 200))
+	details := into[calls.Detail](t, r.do(request{method: "GET", path: "/api/v1/calls/" + stored.ID, admin: true}).want(t, 200))
 	if len(details.Revisions) != 2 || details.Revisions[1].Source != "reconciliation" {
 		t.Errorf("revisions are %+v", details.Revisions)
 	}

@@ -87,7 +87,7 @@ func TestReplicasFollowEachOther(t *testing.T) {
 
 	// A call that came to one is shown by the other.
 	a.endCall("sales", "end-key-old", `{"callID":"c-1","didCalled":"061234567"}`).want(t, 200)
-	if calls := into[calls.CallList](t, b.get("/api/v1/calls").want(t, 200)).Calls; len(calls) != 1 {
+	if calls := into[calls.List](t, b.get("/api/v1/calls").want(t, 200)).Calls; len(calls) != 1 {
 		t.Errorf("%d calls, want 1", len(calls))
 	}
 }
@@ -189,7 +189,7 @@ func TestReplicasOutliveTheirDatabase(t *testing.T) {
 	for _, h := range []*harness{a, b} {
 		eventually(t, "finding all calls", func() bool {
 			r := h.get("/api/v1/calls")
-			return r.status == 200 && len(into[calls.CallList](t, r).Calls) == 4
+			return r.status == 200 && len(into[calls.List](t, r).Calls) == 4
 		})
 	}
 	a.put(strings.ReplaceAll(document, "0501112233", "0507778899"))

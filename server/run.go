@@ -170,7 +170,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	// What Ziwo calls.
 	decisionQueue := writebehind.New("decisions", decisionQueueSize, logger, startcall.NewDecisionWriter(store, numbers).Write)
 	rejectionQueue := writebehind.New("rejections", rejectionQueueSize, logger, store.RecordRejections)
-	rejections := rejections.New(store, rejectionQueue, time.Now, registry)
+	rejectionLog := rejections.New(store, rejectionQueue, time.Now, registry)
 	keys := access.New(controller, shared)
 	answerer := startcall.New(startcall.Options{
 		Customers: directory, Rotations: shared, Numbers: numbers, Decisions: decisionQueue, Now: set.now, Registry: registry,
@@ -225,10 +225,10 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		AdminToken: set.adminToken, VoicemailField: set.voicemailField, TrustedProxies: set.trustedProxies, SQLite: set.databaseURL == "",
 		Logger: logger, Registry: registry, Schema: schema, Keys: keys,
 		Config:   controller,
-		Answerer: answerer, Recorder: recorder, Intake: intake, Rejections: rejections,
-		Secrets:     secrets.New(secrets.Options{Store: store, Vault: vault, Config: controller, Now: time.Now}),
-		Calls:       calls.New(calls.Options{Store: store, Config: controller, LookupExpected: lookups.LookupExpected}),
-		Decisions:   decisions.New(decisions.Options{Store: store, Config: controller}),
+		Answerer: answerer, Recorder: recorder, Intake: intake, Rejections: rejectionLog,
+		Secrets:     secrets.New(store, vault, controller, time.Now),
+		Calls:       calls.New(store, controller, lookups.LookupExpected),
+		Decisions:   decisions.New(store, controller),
 		Simulator:   simulate.New(simulate.Options{Config: controller, Numbers: numbers, VoicemailField: set.voicemailField, Now: time.Now}),
 		Reconciler:  reconciler,
 		Wallboard:   wallboard,
