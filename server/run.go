@@ -158,10 +158,10 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	directory := crm.NewDirectory(crm.Options{
 		Cache: shared, Key: cacheKey(set.secretKey), Logger: logger, Observe: newCRMMetrics(registry).observe,
 	})
-	connections := connections.New(connections.Options{CRMs: set.drivers, Directory: directory, Transport: transport, Now: time.Now})
+	accounts := connections.New(set.drivers, directory, transport, time.Now)
 	controller := config.NewController(config.ControllerOptions{
 		Store: store, Vault: vault, LastGood: datadir.LastGood{Path: set.path(datadir.LastGoodFile)}, Env: os.LookupEnv, Now: time.Now,
-		Logger: logger, PollInterval: set.pollInterval, Connections: connections, Test: simulate.FailedTests,
+		Logger: logger, PollInterval: set.pollInterval, Connections: accounts, Test: simulate.FailedTests,
 	})
 	clients := ziwoclients.New(controller)
 	defer clients.Close()
@@ -232,13 +232,13 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		Simulator:   simulate.New(simulate.Options{Config: controller, Numbers: numbers, VoicemailField: set.voicemailField, Now: time.Now}),
 		Reconciler:  reconciler,
 		Wallboard:   wallboard,
-		ClickToCall: clicktocall.New(clicktocall.Options{Config: controller, Clients: clients, Numbers: numbers, Logger: logger}),
+		ClickToCall: clicktocall.New(controller, clients, numbers, logger),
 		Recordings:  recordingCopies,
 		Embeds:      embeds.New(embeds.Options{Config: controller, PublicURL: set.publicURL, Now: time.Now}),
 		Popup: popup.New(popup.Options{
 			Config: controller, Directory: directory, Keys: keys, Numbers: numbers, Key: httpapi.TokenKey(set.secretKey), Now: time.Now,
 		}),
-		Connections: connections, Lookups: lookups,
+		Connections: accounts, Lookups: lookups,
 		Jobs:     &handlers.Jobs{Store: store, Runner: runner, Now: time.Now},
 		Database: store, Spool: spool, Redis: redisStateOf(redis),
 	})

@@ -53,11 +53,11 @@ type Options struct {
 	Simulator   *simulate.Simulator
 	Reconciler  *reconcile.Reconciler
 	Wallboard   *live.Wallboard
-	ClickToCall *clicktocall.Caller
+	ClickToCall *clicktocall.Dialer
 	Recordings  *recordings.Recordings
 	Embeds      *embeds.Embeds
 	Popup       *popup.Popup
-	Connections *connections.Connections
+	Connections *connections.Accounts
 	Lookups     *handlers.LookupWorker
 	Jobs        *handlers.Jobs
 
