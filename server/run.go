@@ -234,7 +234,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		Wallboard:   wallboard,
 		ClickToCall: clicktocall.New(controller, clients, numbers, logger),
 		Recordings:  recordingCopies,
-		Embeds:      embeds.New(embeds.Options{Config: controller, PublicURL: set.publicURL, Now: time.Now}),
+		Embeds:      embeds.New(controller, set.publicURL, time.Now),
 		Popup: popup.New(popup.Options{
 			Config: controller, Directory: directory, Keys: keys, Numbers: numbers, Key: httpapi.TokenKey(set.secretKey), Now: time.Now,
 		}),

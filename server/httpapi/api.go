@@ -55,7 +55,7 @@ type Options struct {
 	Wallboard   *live.Wallboard
 	ClickToCall *clicktocall.Dialer
 	Recordings  *recordings.Recordings
-	Embeds      *embeds.Embeds
+	Embeds      *embeds.Scripts
 	Popup       *popup.Popup
 	Connections *connections.Accounts
 	Lookups     *handlers.LookupWorker

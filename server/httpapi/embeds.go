@@ -206,7 +206,7 @@ func pageAsset(c echo.Context) error {
 
 // complain answers a script that is not there with one that says so.
 func (s *API) complain(c echo.Context, err error) error {
-	var unknown *embeds.UnknownEmbed
+	var unknown *embeds.NotFound
 	if !errors.As(err, &unknown) {
 		return err
 	}

@@ -64,7 +64,7 @@ const retryAfter = 5 * time.Second
 func status(err error) (code int, reason string) {
 	var (
 		tracker *access.UnknownTracker
-		embed   *embeds.UnknownEmbed
+		embed   *embeds.NotFound
 		site    *popup.UnknownSite
 		guesser *access.TooManyWrongKeys
 		invalid *problem.Invalid
