@@ -193,8 +193,8 @@ func TestATokenIsForOneSiteAndItsTime(t *testing.T) {
 
 	// One that the same server made a while ago.
 	for ago, want := range map[time.Duration]int{30 * time.Second: 200, time.Minute: 401, 24 * time.Hour: 401, -30 * time.Second: 200} {
-		then := popup.New(popup.Options{Config: h.s.config, Key: httpapi.TokenKey(h.s.settings.secretKey), Now: func() time.Time { return time.Now().Add(-ago) }})
-		made, err := then.Token("crm", time.Minute)
+		tokens := popup.NewTokens(httpapi.TokenKey(h.s.settings.secretKey), func() time.Time { return time.Now().Add(-ago) })
+		made, err := tokens.Issue("crm", time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}

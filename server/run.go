@@ -236,7 +236,8 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		Recordings:  recordingCopies,
 		Embeds:      embeds.New(controller, set.publicURL, time.Now),
 		Popup: popup.New(popup.Options{
-			Config: controller, Directory: directory, Keys: keys, Numbers: numbers, Key: httpapi.TokenKey(set.secretKey), Now: time.Now,
+			Config: controller, Directory: directory, WrongKeys: keys, Numbers: numbers,
+			Tokens: popup.NewTokens(httpapi.TokenKey(set.secretKey), time.Now),
 		}),
 		Connections: accounts, Lookups: lookups,
 		Jobs:     &handlers.Jobs{Store: store, Runner: runner, Now: time.Now},

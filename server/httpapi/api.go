@@ -56,7 +56,7 @@ type Options struct {
 	ClickToCall *clicktocall.Dialer
 	Recordings  *recordings.Recordings
 	Embeds      *embeds.Scripts
-	Popup       *popup.Popup
+	Popup       *popup.Finder
 	Connections *connections.Accounts
 	Lookups     *handlers.LookupWorker
 	Jobs        *handlers.Jobs
