@@ -142,7 +142,7 @@ func TestDemonstration(t *testing.T) {
 		}
 	})
 	t.Run("what never came was fetched", func(t *testing.T) {
-		runs := into[reconcile.ReconciliationList](t, v.get(v.base+"/api/v1/reconciliation").want(t, 200)).Runs
+		runs := into[reconcile.List](t, v.get(v.base+"/api/v1/reconciliation").want(t, 200)).Runs
 		fetched := 0
 		for _, r := range runs {
 			fetched += r.Backfilled

@@ -82,11 +82,11 @@ func (r *reconciled) live(s ziwotest.Simulation) ziwotest.Report {
 }
 
 // reconcile compares everything and returns the figures of the only contact center.
-func (r *reconciled) reconcile(t *testing.T) reconcile.ReconciliationView {
+func (r *reconciled) reconcile(t *testing.T) reconcile.View {
 	t.Helper()
 	r.ziwo.SetNow(time.Now().Add(time.Hour)) // late recordings are there
 	body := fmt.Sprintf(`{"from":%q,"to":%q}`, time.Now().Add(-30*time.Hour).Format(time.RFC3339), time.Now().Add(time.Hour).Format(time.RFC3339))
-	list := into[reconcile.ReconciliationList](t, r.do(request{method: "POST", path: "/api/v1/reconciliation", body: body, admin: true,
+	list := into[reconcile.List](t, r.do(request{method: "POST", path: "/api/v1/reconciliation", body: body, admin: true,
 		header: map[string]string{"Content-Type": "application/json"}}).want(t, 200))
 	if len(list.Runs) != 1 {
 		t.Fatalf("%d runs", len(list.Runs))
@@ -192,7 +192,7 @@ func TestReconciliationClosesEveryGapThatFaultsLeave(t *testing.T) {
 			t.Errorf("call %s has the campaign %q", id, call.Campaign)
 		}
 	}
-	list := into[reconcile.ReconciliationList](t, r.do(request{method: "GET", path: "/api/v1/reconciliation", admin: true}).want(t, 200))
+	list := into[reconcile.List](t, r.do(request{method: "GET", path: "/api/v1/reconciliation", admin: true}).want(t, 200))
 	if len(list.Runs) != 2 || list.Runs[0].ID != again.ID || list.Runs[1].Backfilled != run.Backfilled {
 		t.Errorf("the last runs are %+v", list.Runs)
 	}
@@ -282,10 +282,10 @@ func TestDecisionsWithoutACallAreTold(t *testing.T) {
 	r.startCall("sales", "start-key-1", "didCalled", "042345678", "callID", "never-ended").want(t, 200)
 	r.decisions(1) // it is recorded in the background
 	reconciler := reconcile.New(reconcile.Options{
-		Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: r.s.store, Registry: newRegistry(),
+		Clients: r.s.clients, Config: r.s.config, Recorder: r.s.recorder, Store: r.s.store, Registry: newRegistry(),
 		Now: func() time.Time { return time.Now().Add(2 * time.Hour) }, Logger: slog.New(slog.DiscardHandler), Interval: time.Minute,
 	})
-	list, err := reconciler.Reconcile(t.Context(), reconcile.ReconciliationInput{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)})
+	list, err := reconciler.Reconcile(t.Context(), reconcile.Input{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)})
 	if err != nil || list.Runs[0].Unended != 1 || len(list.Runs[0].Open) != 1 {
 		t.Errorf("%+v, %v", list, err)
 	}
@@ -320,7 +320,7 @@ func TestAnOutageOfHoursIsClosedByItself(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithCancel(t.Context())
 		reconciler := reconcile.New(reconcile.Options{
-			Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: signalling{r.s.store, recorded},
+			Clients: r.s.clients, Config: r.s.config, Recorder: r.s.recorder, Store: signalling{r.s.store, recorded},
 			Registry: newRegistry(), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		ended := make(chan error, 1)
@@ -445,7 +445,7 @@ func TestOneReplicaReconciles(t *testing.T) {
 	now := time.Now()
 	replica := func() chan error {
 		reconciler := reconcile.New(reconcile.Options{
-			Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: claims{signalling{r.s.store, recorded}, given},
+			Clients: r.s.clients, Config: r.s.config, Recorder: r.s.recorder, Store: claims{signalling{r.s.store, recorded}, given},
 			Registry: newRegistry(), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		ended := make(chan error, 1)

@@ -189,7 +189,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		Kinds: []handlers.JobKind{retention.Kind(), recordingCopies.Kind(), recordingCopies.RetentionKind()},
 	}
 	intake := endcall.NewIntake(endcall.IntakeOptions{Store: store, Spool: spool, Wake: runner.Wake, Now: time.Now, Logger: logger, Registry: registry})
-	recorder := endcall.NewRecorder(endcall.Options{Intake: intake, Jobs: recordingCopies, Numbers: numbers, Now: set.now})
+	recorder := endcall.NewRecorder(intake, recordingCopies, numbers, set.now)
 
 	// What runs in the background.
 	lookups := &handlers.LookupWorker{Store: store, Directory: directory, Now: set.now, Logger: logger}
@@ -197,7 +197,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		Store: store, Config: controller, Clients: clients, Numbers: numbers, Now: time.Now, Logger: logger, PollInterval: set.liveInterval,
 	})
 	reconciler := reconcile.New(reconcile.Options{
-		Clients: clients, Config: controller, Calls: recorder, Store: store, Registry: registry, Now: time.Now, Logger: logger,
+		Clients: clients, Config: controller, Recorder: recorder, Store: store, Registry: registry, Now: time.Now, Logger: logger,
 		Interval: set.reconcileEvery,
 	})
 	tasks := &handlers.Tasks{

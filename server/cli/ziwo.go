@@ -680,14 +680,14 @@ func (cmd *reconcileCommand) Run(ctx context.Context, c *Terminal) error {
 		PrintFieldErrors(c.Err, "reconcile", problem.Errors)
 		return fmt.Errorf("not reconciled: %s (%d %s)", problem.Detail, problem.Status, problem.Title)
 	}
-	var runs reconcile.ReconciliationList
+	var runs reconcile.List
 	if err := json.Unmarshal(text, &runs); err != nil {
 		return fmt.Errorf("the server answered something that is not understood: %w", err)
 	}
 	return printRuns(c.Out, styleFor(c.Out), runs.Runs)
 }
 
-func printRuns(w io.Writer, s style, runs []reconcile.ReconciliationView) error {
+func printRuns(w io.Writer, s style, runs []reconcile.View) error {
 	delayed := false
 	for _, r := range runs {
 		colour := s.good

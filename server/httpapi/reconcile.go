@@ -20,7 +20,7 @@ import (
 //	@Produce	json
 //	@Param		cursor	query		string	false	"Value of next from the previous page"
 //	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
-//	@Success	200		{object}	reconcile.ReconciliationList
+//	@Success	200		{object}	reconcile.List
 //	@Failure	401		{object}	Problem
 //	@Failure	422		{object}	Problem
 //	@Failure	503		{object}	Problem
@@ -46,8 +46,8 @@ const reconcilePatience = 20 * time.Minute
 //	@Tags			calls
 //	@Accept			json
 //	@Produce		json
-//	@Param			body	body		reconcile.ReconciliationInput	true	"Span of at most 31 days"
-//	@Success		200		{object}	reconcile.ReconciliationList
+//	@Param			body	body		reconcile.Input	true	"Span of at most 31 days"
+//	@Success		200		{object}	reconcile.List
 //	@Failure		400		{object}	Problem
 //	@Failure		401		{object}	Problem
 //	@Failure		413		{object}	Problem
@@ -57,7 +57,7 @@ const reconcilePatience = 20 * time.Minute
 //	@Security		Bearer
 //	@Router			/api/v1/reconciliation [post]
 func (s *API) reconcile(c echo.Context) error {
-	var in reconcile.ReconciliationInput
+	var in reconcile.Input
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}
