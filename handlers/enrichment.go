@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"calltracker/crm"
-	"calltracker/handlers/startcall"
 	"calltracker/phone"
 	"calltracker/problem"
 	"calltracker/storage"
@@ -24,12 +23,18 @@ type lookupStore interface {
 	RequestLookup(ctx context.Context, id string, now time.Time) (storage.Enrichment, error)
 }
 
+// customerDirectory looks up numbers in the CRMs.
+type customerDirectory interface {
+	Find(ctx context.Context, q crm.Query) crm.Result
+	Names() []string
+}
+
 // LookupWorker looks up the customers of stored calls. It derives its work from the
 // stored calls, so no lookup is lost in a crash or during a CRM outage. Replicas
 // share the work.
 type LookupWorker struct {
 	Store     lookupStore
-	Directory startcall.Directory
+	Directory customerDirectory
 	Now       func() time.Time
 	Logger    *slog.Logger
 }

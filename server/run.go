@@ -229,7 +229,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		Secrets:     secrets.New(store, vault, controller, time.Now),
 		Calls:       calls.New(store, controller, lookups.LookupExpected),
 		Decisions:   decisions.New(store, controller),
-		Simulator:   simulate.New(simulate.Options{Config: controller, Numbers: numbers, VoicemailField: set.voicemailField, Now: time.Now}),
+		Simulator:   simulate.New(controller, numbers, set.voicemailField, time.Now),
 		Reconciler:  reconciler,
 		Wallboard:   wallboard,
 		ClickToCall: clicktocall.New(controller, clients, numbers, logger),
