@@ -84,7 +84,7 @@ type parts struct {
 	config     *config.Controller
 	clients    *ziwoclients.Clients
 	recorder   *endcall.Recorder
-	recordings *recordings.Recordings
+	recordings *recordings.Library
 	reconciler *reconcile.Reconciler
 	wallboard  *live.Wallboard
 	runner     *handlers.Runner

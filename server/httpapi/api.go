@@ -54,7 +54,7 @@ type Options struct {
 	Reconciler  *reconcile.Reconciler
 	Wallboard   *live.Wallboard
 	ClickToCall *clicktocall.Dialer
-	Recordings  *recordings.Recordings
+	Recordings  *recordings.Library
 	Embeds      *embeds.Scripts
 	Popup       *popup.Finder
 	Connections *connections.Accounts

@@ -69,7 +69,7 @@ func status(err error) (code int, reason string) {
 		guesser *access.TooManyWrongKeys
 		invalid *problem.Invalid
 		center  *clicktocall.ContactCenterError
-		sound   *recordings.RecordingError
+		sound   *recordings.Error
 		read    *ziwo.ParseError
 		plain   *echo.HTTPError
 	)
@@ -152,7 +152,7 @@ func told(err error, code int) string {
 	var (
 		plain  *echo.HTTPError
 		center *clicktocall.ContactCenterError
-		sound  *recordings.RecordingError
+		sound  *recordings.Error
 	)
 	switch {
 	case errors.As(err, &center):
@@ -202,7 +202,7 @@ func (s *API) answerProblem(c echo.Context, err error) {
 	if errors.Is(err, storage.ErrBadCursor) {
 		document.Errors = problem.List{{Path: "cursor", Message: storage.ErrBadCursor.Error()}}
 	}
-	var sound *recordings.RecordingError
+	var sound *recordings.Error
 	if errors.As(err, &sound) {
 		document.Type, document.Code = "urn:calltracker:problem:"+string(sound.Code), string(sound.Code)
 		if sound.Size > 0 {
@@ -259,7 +259,7 @@ func setRetryAfter(c echo.Context, err error, code int) {
 	var (
 		guesser *access.TooManyWrongKeys
 		center  *clicktocall.ContactCenterError
-		sound   *recordings.RecordingError
+		sound   *recordings.Error
 	)
 	switch {
 	case errors.As(err, &guesser):

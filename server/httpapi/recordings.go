@@ -61,7 +61,7 @@ func (s *API) getRecording(c echo.Context) error {
 		case <-ctx.Done():
 		}
 	}()
-	var part recordings.RecordingPart
+	var part recordings.Part
 	if c.Request().Method == http.MethodGet { // for others a range has no meaning
 		part.Range, part.IfRange = c.Request().Header.Get("Range"), c.Request().Header.Get("If-Range")
 	}
@@ -138,9 +138,9 @@ func patiently(to io.Writer, control *http.ResponseController, from io.Reader) e
 func (s *API) headRecording(c echo.Context) error { return s.getRecording(c) }
 
 // recordingStatus is status for recordings.
-func recordingStatus(err *recordings.RecordingError) int {
+func recordingStatus(err *recordings.Error) int {
 	switch err.Code {
-	case recordings.RecordingPending, recordings.NoRecording:
+	case recordings.Pending, recordings.NoRecording:
 		return http.StatusNotFound
 	case recordings.RangeNotSatisfiable:
 		return http.StatusRequestedRangeNotSatisfiable
