@@ -165,7 +165,7 @@ const record1 = `{"callID":"live-1","direction":"inbound","didCalled":"042345678
 func TestLiveTellsWhenCallsBeginAndEnd(t *testing.T) {
 	r := watched(t)
 	s, view := r.watch()
-	if len(view.Calls) != 0 || view.Decisions.State != live.LiveOK || len(view.ContactCenters) != 1 || view.ContactCenters[0].State != live.LiveOK {
+	if len(view.Calls) != 0 || view.Decisions.State != live.SourceOK || len(view.ContactCenters) != 1 || view.ContactCenters[0].State != live.SourceOK {
 		t.Fatalf("it began with %+v", view)
 	}
 	decision := r.startCall("sales", "start-key-1", "didCalled", "042345678", "callerIDNumber", "0501234567", "callID", "live-1").
@@ -186,8 +186,8 @@ func TestLiveTellsWhenCallsBeginAndEnd(t *testing.T) {
 		t.Errorf("a second listener began with %+v", second.Calls)
 	}
 	r.endCall("sales", "end-key-1", fmt.Sprintf(record1, time.Now().Format(time.RFC3339))).want(t, 200)
-	ended := fromData[live.LiveCallEnded](t, s.next("call-ended").data)
-	if stored := r.calls(""); len(stored) != 1 || ended != (live.LiveCallEnded{ID: "live-1", CallID: "live-1", Decision: decision, Call: stored[0].ID}) {
+	ended := fromData[live.CallEnded](t, s.next("call-ended").data)
+	if stored := r.calls(""); len(stored) != 1 || ended != (live.CallEnded{ID: "live-1", CallID: "live-1", Decision: decision, Call: stored[0].ID}) {
 		t.Errorf("ended %+v, stored %+v", ended, stored)
 	}
 	if now := r.liveNow(); len(now.Calls) != 0 {
@@ -224,7 +224,7 @@ func TestLiveTellsOfAgentsAndTheirCalls(t *testing.T) {
 		t.Errorf("the agent is in call %q", got.Call)
 	}
 	r.ziwo.SetNow(time.Now().Add(time.Minute)) // it has ended
-	if ended := fromData[live.LiveCallEnded](t, s.next("call-ended").data); ended.ID != call.ID {
+	if ended := fromData[live.CallEnded](t, s.next("call-ended").data); ended.ID != call.ID {
 		t.Errorf("%+v ended", ended)
 	}
 }
@@ -253,7 +253,7 @@ func TestACallThatStartedHereIsTheOneOnTheAgentsPhone(t *testing.T) {
 			}
 			// Its record came, so it is over, although the phone still shows it.
 			r.endCall("sales", "end-key-1", fmt.Sprintf(record1, now.Format(time.RFC3339))).want(t, 200)
-			if ended := fromData[live.LiveCallEnded](t, s.next("call-ended").data); ended.ID != started.ID || ended.Call == "" {
+			if ended := fromData[live.CallEnded](t, s.next("call-ended").data); ended.ID != started.ID || ended.Call == "" {
 				t.Errorf("%+v ended", ended)
 			}
 			if now := r.liveNow(); len(now.Calls) != 0 {
@@ -269,7 +269,7 @@ func TestLiveGoesOnWithoutZiwo(t *testing.T) {
 	good := view.ContactCenters[0].Since
 	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.Fault500, Path: "/live"})
 	center := fromData[live.ContactCenter](t, s.next("contact-center").data)
-	if center.Name != "aldebaran" || center.State != live.LiveUnavailable || center.Since.Before(good) || !strings.Contains(center.Error, "500") {
+	if center.Name != "aldebaran" || center.State != live.SourceUnavailable || center.Since.Before(good) || !strings.Contains(center.Error, "500") {
 		t.Errorf("the contact center is %+v", center)
 	}
 	r.startCall("sales", "start-key-1", "didCalled", "042345678", "callID", "live-2").want(t, 200)
@@ -281,7 +281,7 @@ func TestLiveGoesOnWithoutZiwo(t *testing.T) {
 		t.Errorf("as JSON: %+v, %d agents", now.ContactCenters, len(now.Agents))
 	}
 	r.ziwo.ClearFaults()
-	if center = fromData[live.ContactCenter](t, s.next("contact-center").data); center.State != live.LiveOK || center.Error != "" {
+	if center = fromData[live.ContactCenter](t, s.next("contact-center").data); center.State != live.SourceOK || center.Error != "" {
 		t.Errorf("the contact center is %+v", center)
 	}
 	if strings.Contains(r.log.String(), "correct horse") {
@@ -295,8 +295,8 @@ func TestLiveGoesOnWithoutTheDatabase(t *testing.T) {
 	if err := r.s.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	source := fromData[live.LiveSource](t, s.next("decisions").data)
-	if source.State != live.LiveUnavailable || source.Error != "the database is unavailable" || source.Since.IsZero() {
+	source := fromData[live.Source](t, s.next("decisions").data)
+	if source.State != live.SourceUnavailable || source.Error != "the database is unavailable" || source.Since.IsZero() {
 		t.Errorf("decisions are %+v", source)
 	}
 	r.ziwo.SetStatus(r.ziwo.Agents()[0].CCLogin, 3)
@@ -325,7 +325,7 @@ func TestLiveFollowsTheConfiguration(t *testing.T) {
 		return slices.Equal(names(v), []string{"aldebaran ok", "rigel waiting"})
 	})
 	untilNext(s, "contact-center", func(c live.ContactCenter) bool {
-		return c.Name == "rigel" && c.State == live.LiveUnavailable
+		return c.Name == "rigel" && c.State == live.SourceUnavailable
 	})
 	put(document)
 	untilNext(s, "snapshot", func(v live.View) bool { return slices.Equal(names(v), []string{"aldebaran ok"}) })
@@ -333,7 +333,7 @@ func TestLiveFollowsTheConfiguration(t *testing.T) {
 
 func TestLiveWithoutAnythingToLookAt(t *testing.T) {
 	h := serve(t, "")
-	if now := h.liveNow(); now.Decisions.State != live.LiveOK || now.Calls == nil || now.Agents == nil || now.ContactCenters == nil {
+	if now := h.liveNow(); now.Decisions.State != live.SourceOK || now.Calls == nil || now.Agents == nil || now.ContactCenters == nil {
 		t.Errorf("%+v", now)
 	}
 	h.do(request{method: "GET", path: "/api/v1/live"}).want(t, 401)
@@ -379,7 +379,7 @@ func TestListenersShareOneLookAtZiwo(t *testing.T) {
 	var streams []*stream
 	for range 5 {
 		s, view := h.watch()
-		if view.ContactCenters[0].State == live.LiveOK || view.Decisions.State != live.LiveOK {
+		if view.ContactCenters[0].State == live.SourceOK || view.Decisions.State != live.SourceOK {
 			t.Errorf("it began with %+v", view)
 		}
 		streams = append(streams, s)
