@@ -143,8 +143,14 @@ func TestReplicasLookByThemselves(t *testing.T) {
 }
 
 func TestAReplicaThatCannotFollowSaysSo(t *testing.T) {
-	a, b := replicas(t, document)
-	a.s.config.Env = func(name string) (string, bool) { return "key-of-a-1", name == "ONLY_HERE" }
+	database, first := postgrestest.Database(t, postgrestest.Address(t)), true
+	a, b := replicasWith(t, document, func(set *settings) {
+		set.databaseURL = database
+		if first {
+			set.env = func(name string) (string, bool) { return "key-of-a-1", name == "ONLY_HERE" }
+		}
+		first = false
+	})
 	a.put(strings.ReplaceAll(document, "start-key-old", `"${env:ONLY_HERE}"`))
 	eventually(t, "being behind", func() bool { return b.s.config.Pending() != nil })
 	ready := into[httpapi.Readiness](t, b.do(request{method: "GET", path: "/readyz"}).want(t, 200))

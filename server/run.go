@@ -160,7 +160,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	})
 	accounts := connections.New(set.drivers, directory, transport, time.Now)
 	controller := config.NewController(config.ControllerOptions{
-		Store: store, Vault: vault, LastGood: datadir.LastGood{Path: set.path(datadir.LastGoodFile)}, Env: os.LookupEnv, Now: time.Now,
+		Store: store, Vault: vault, LastGood: datadir.LastGood{Path: set.path(datadir.LastGoodFile)}, Env: set.env, Now: time.Now,
 		Logger: logger, PollInterval: set.pollInterval, Connections: accounts, Test: simulate.FailedTests,
 	})
 	clients := ziwoclients.New(controller)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -48,10 +49,11 @@ type settings struct {
 	secretKey      []byte        // nil: generate
 	publicURL      string        // without a slash at the end
 	voicemailField string
-	reconcileEvery time.Duration    // 0: never
-	pollInterval   time.Duration    // config.Controller.LookEvery; only tests set it
-	now            func() time.Time // by which calls are routed and stored; time.Now except in tests and the demo
-	liveInterval   time.Duration    // between two looks at a contact center; only tests have another than the default
+	reconcileEvery time.Duration                    // 0: never
+	pollInterval   time.Duration                    // config.Controller.LookEvery; only tests set it
+	now            func() time.Time                 // by which calls are routed and stored; time.Now except in tests and the demo
+	env            func(name string) (string, bool) // looks up the variables that the configuration references; os.LookupEnv except in tests
+	liveInterval   time.Duration                    // between two looks at a contact center; only tests have another than the default
 	trustedProxies []netip.Prefix
 	drivers        []crm.Driver // the CRMs that connections may name
 	logFormat      string       // text or json
@@ -77,7 +79,7 @@ func (o options) check(terminal bool) (settings, error) {
 	s := settings{
 		listen: o.Listen, dataDir: o.DataDir, databaseURL: o.DatabaseURL, redisURL: o.RedisURL, adminToken: strings.TrimSpace(o.AdminToken),
 		publicURL: strings.TrimSuffix(o.PublicURL, "/"), voicemailField: o.VoicemailField, logFormat: o.LogFormat,
-		drivers: builtin.Drivers(), now: time.Now,
+		drivers: builtin.Drivers(), now: time.Now, env: os.LookupEnv,
 	}
 	if _, port, err := net.SplitHostPort(o.Listen); err != nil || port == "" {
 		complain("CALLTRACKER_LISTEN", "%q is no address; write :8080 or 127.0.0.1:8080", o.Listen)
