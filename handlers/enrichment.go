@@ -2,14 +2,15 @@ package handlers
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"calltracker/crm"
+	"calltracker/jobs"
 	"calltracker/phone"
 	"calltracker/problem"
 	"calltracker/storage"
@@ -18,124 +19,128 @@ import (
 // lookupStore is what Enricher needs of a store.
 type lookupStore interface {
 	QueueLookups(ctx context.Context, since, now time.Time) (int, error)
-	ClaimLookups(ctx context.Context, now, until time.Time, most int) ([]storage.Lookup, error)
-	SettleLookups(ctx context.Context, settled []storage.LookupResult) (lost int, err error)
+	LookupNumber(ctx context.Context, call string) (string, error)
 	RequestLookup(ctx context.Context, id string, now time.Time) (storage.Enrichment, error)
 }
 
-// Enricher looks up whose the stored calls were. What it has to do follows from
-// the calls in the store, so that nothing is lost: not by a crash, and not by a
-// CRM that is away for hours. Several replicas share the work.
-type Enricher struct {
+// EnricherOptions are the dependencies of an Enricher.
+type EnricherOptions struct {
 	Store     lookupStore
 	Directory directory
 	Now       func() time.Time
-	Logger    *slog.Logger
 }
 
-// How the work is done.
-const (
-	enrichers     = 16               // look-ups at a time
-	lookupLease   = 2 * time.Minute  // longer than a look-up may take
-	lookupTimeout = 40 * time.Second // most of it is waiting for budgets
-	enrichEvery   = time.Second      // how soon a call is looked up
-	enrichIdle    = 5 * time.Second  // without connections, or without a database
-	againPartly   = time.Minute      // for connections that did not answer when others did
-	enrichPause   = time.Minute      // at most, while nobody answers
+// Enricher looks up the customers of stored calls. Queue adds a job for each call that
+// needs a lookup, and Kind runs these jobs. Which calls need one follows from the stored
+// calls, so saving a call costs nothing and no lookup is lost. Enricher is safe for
+// concurrent use, except that Queue is for one goroutine at a time.
+type Enricher struct {
+	EnricherOptions
 
-	// How far back calls without a look-up are looked for: at the start for what
-	// another process left, now and then for those that were slow to be committed.
+	// Progress of Queue.
+	since  time.Time // calls saved before have their lookups
+	slowAt time.Time // when to check for calls that were committed late
+
+	mu       sync.Mutex
+	failures int       // consecutive lookups that no CRM answered
+	retryAt  time.Time // while failures is not 0: when to send the next lookup
+}
+
+// NewEnricher returns an Enricher.
+func NewEnricher(o EnricherOptions) *Enricher {
+	now := o.Now()
+	return &Enricher{EnricherOptions: o, since: now.Add(-lookBackFirst), slowAt: now.Add(slowEvery)}
+}
+
+const (
+	maxLookups     = 16               // at the same time
+	lookupTimeout  = 40 * time.Second // mostly spent waiting for the request budgets
+	lookupAttempts = 1000             // rejected lookups are dead at once, and requests add up
+	retryPartly    = time.Minute      // for CRMs that did not answer when others did
+
+	// How far back Queue looks for calls without a lookup: at first, for those that
+	// another process left; then for new ones; and sometimes for those that were
+	// committed late.
 	lookBackFirst = 24 * time.Hour
 	lookBackOften = 30 * time.Second
 	lookBackSlow  = time.Hour
 	slowEvery     = 5 * time.Minute
 )
 
-// Run works until ctx ends, and then gives back what it has not finished. It
-// always returns nil.
-func (h *Enricher) Run(ctx context.Context) error {
-	sweep := sweep{since: h.Now().Add(-lookBackFirst), slowAt: h.Now().Add(slowEvery)}
-	for {
-		wait := h.round(ctx, &sweep)
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-timer.C:
-		}
-	}
-}
+// lookupBackoff are the pauses of all lookups while no CRM answers.
+var lookupBackoff = jobs.Backoff{First: time.Second, Longest: 40 * time.Second}
 
-// sweep is how far calls without a look-up were looked for, and how the last
-// round went.
-type sweep struct {
-	since, slowAt time.Time
-	pause         time.Duration // 0: somebody answered
-}
-
-// round does what is due, and returns how long to wait for the next round.
-func (h *Enricher) round(ctx context.Context, s *sweep) time.Duration {
+// Queue adds a job for each call that has a customer's public number and no lookup, and
+// returns how many it added. It adds none without connections.
+func (h *Enricher) Queue(ctx context.Context) (int, error) {
 	if len(h.Directory.Names()) == 0 {
-		return enrichIdle
+		return 0, nil
 	}
 	now := h.Now().UTC()
-	queued, err := h.Store.QueueLookups(ctx, s.since, now)
+	queued, err := h.Store.QueueLookups(ctx, h.since, now)
 	if err != nil {
-		return h.troubled(ctx, err)
+		return 0, fmt.Errorf("queue lookups: %w", err)
 	}
-	if queued == 0 { // all that there were
-		s.since = now.Add(-lookBackOften)
-		if !now.Before(s.slowAt) {
-			s.since, s.slowAt = now.Add(-lookBackSlow), now.Add(slowEvery)
+	if queued == 0 { // there are no others
+		h.since = now.Add(-lookBackOften)
+		if !now.Before(h.slowAt) {
+			h.since, h.slowAt = now.Add(-lookBackSlow), now.Add(slowEvery)
 		}
 	}
-	most := enrichers
-	if s.pause > 0 { // nobody answered: one look-up is enough to see whether they do again
-		most = 1
+	return queued, nil
+}
+
+// Kind returns the kind of the jobs that look calls up.
+func (h *Enricher) Kind() jobs.Kind {
+	return jobs.Kind{
+		Name: storage.EnrichmentJob, Lookup: h.lookUp, Limit: h.limit, Timeout: lookupTimeout, MaxAttempts: lookupAttempts,
 	}
-	claimed, err := h.Store.ClaimLookups(ctx, now, now.Add(lookupLease), most)
-	if err != nil {
-		return h.troubled(ctx, err)
-	}
-	if len(claimed) == 0 {
-		return enrichEvery
-	}
-	settled, answered := make([]storage.LookupResult, len(claimed)), make([]bool, len(claimed))
-	var working sync.WaitGroup
-	for i, l := range claimed {
-		working.Go(func() { settled[i], answered[i] = h.look(ctx, l) })
-	}
-	working.Wait()
-	// What was looked up is stored even when we stop meanwhile.
-	storing, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
-	defer cancel()
-	if _, err := h.Store.SettleLookups(storing, settled); err != nil { // their lease ends, and somebody does them again
-		return h.troubled(ctx, err)
-	}
-	if slices.Contains(answered, true) {
-		s.pause = 0
+}
+
+// limit returns how many lookups may run now. While no CRM answers, one at a time
+// checks whether they do again, with pauses.
+func (h *Enricher) limit() int {
+	if len(h.Directory.Names()) == 0 {
 		return 0
 	}
-	s.pause = min(max(2*s.pause, time.Second), enrichPause)
-	return s.pause
-}
-
-func (h *Enricher) troubled(ctx context.Context, err error) time.Duration {
-	if ctx.Err() == nil {
-		h.Logger.LogAttrs(ctx, slog.LevelDebug, "calls are not looked up now", slog.Any("error", err))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.failures == 0:
+		return maxLookups
+	case h.Now().Before(h.retryAt):
+		return 0
+	default:
+		return 1
 	}
-	return enrichIdle
 }
 
-// look looks one call's number up. answered tells whether any CRM said anything.
-func (h *Enricher) look(ctx context.Context, l storage.Lookup) (settled storage.LookupResult, answered bool) {
-	asking, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	result := h.Directory.Find(asking, crm.Query{Number: phone.Parse(l.Number, ""), Priority: crm.Background, SkipCache: l.SkipCache})
-	settled.Lookup, settled.Now = l, h.Now().UTC()
-	for _, m := range result.Customers {
-		settled.Customers = append(settled.Customers, storage.Customer{Connection: m.Connection, ID: m.ID, Name: m.Name, URL: m.URL, MatchedBy: m.MatchedBy})
+// record records whether any CRM answered a lookup.
+func (h *Enricher) record(answered bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.Now()
+	switch {
+	case answered:
+		h.failures = 0
+	case h.failures == 0 || !now.Before(h.retryAt): // lookups that fail together count once
+		h.failures++
+		h.retryAt = now.Add(lookupBackoff.Pause(h.failures))
+	}
+}
+
+// lookUp looks up the customer's number of one call.
+func (h *Enricher) lookUp(ctx context.Context, j storage.Job) (*storage.LookupResult, error) {
+	number, err := h.Store.LookupNumber(ctx, j.Key)
+	switch {
+	case errors.Is(err, storage.ErrNotFound) || err == nil && number == "": // removed by retention
+		return nil, nil
+	case err != nil:
+		return nil, jobs.Delay(time.Minute, err)
+	}
+	result := h.Directory.Find(ctx, crm.Query{Number: phone.Parse(number, ""), Priority: crm.Background, SkipCache: j.SkipCache})
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return nil, ctx.Err()
 	}
 	var waiting, rejected []crm.Answer
 	for _, a := range result.Answers {
@@ -147,39 +152,35 @@ func (h *Enricher) look(ctx context.Context, l storage.Lookup) (settled storage.
 			waiting = append(waiting, a)
 		}
 	}
-	state := &settled.Enrichment
-	state.Error = ""
+	found := &storage.LookupResult{}
+	for _, m := range result.Customers {
+		found.Customers = append(found.Customers, storage.Customer{Connection: m.Connection, ID: m.ID, Name: m.Name, URL: m.URL, MatchedBy: m.MatchedBy})
+	}
 	if missing := slices.Concat(waiting, rejected); len(missing) > 0 {
-		state.Error = missing[0].Connection + ": " + missing[0].Err.Message
+		found.Error = missing[0].Connection + ": " + missing[0].Err.Message
 	}
-	if len(waiting) > 0 { // no attempt: nobody has said anything final about the call
-		state.State = storage.EnrichmentPending
-		answered = len(waiting) < len(result.Answers)
-		again := max(result.RetryAfter(), time.Second)
-		if answered {
-			again = max(again, againPartly)
-		}
-		settled.RetryAt = h.Now().UTC().Add(again)
-		return settled, answered
-	}
-	state.Attempts++
+	answered := len(waiting) == 0 || len(waiting) < len(result.Answers)
+	h.record(answered)
 	switch {
-	case len(settled.Customers) > 0:
-		state.State = storage.EnrichmentFound
-	case len(rejected) > 0:
-		state.State = storage.EnrichmentFailed
+	case len(waiting) > 0: // the attempt does not count, because the result is not final
+		wait := max(result.RetryAfter(), time.Second)
+		if answered {
+			wait = max(wait, retryPartly)
+		}
+		return found, jobs.Delay(wait, errors.New(found.Error))
+	case len(rejected) > 0 && len(found.Customers) == 0:
+		return found, jobs.Permanent(errors.New(found.Error))
 	default:
-		state.State = storage.EnrichmentNone
+		return found, nil
 	}
-	return settled, true
 }
 
-// Enrich looks a call's customers up again, soon and whatever is cached, and
-// returns the state until then. Errors: storage.ErrNotFound, *Invalid when there
-// is no connection to ask.
+// Enrich requests another lookup of a call, without the cache, and returns its state
+// until then. It returns storage.ErrNotFound for an unknown call, and a
+// *problem.Invalid if there is no connection.
 //
-//	@Summary		Look a call's customers up again
-//	@Description	Soon, and not from the cache. The state is none for a call whose number is withheld, internal or unreadable.
+//	@Summary		Look up the customers of a call again
+//	@Description	The lookup runs in the background and does not use the cache. The state is none if the number of the call is withheld, internal or invalid.
 //	@ID		enrichCall
 //	@Tags			calls
 //	@Produce		json
@@ -197,13 +198,13 @@ func (h *Enricher) Enrich(ctx context.Context, id string) (Enrichment, error) {
 		return Enrichment{}, fmt.Errorf("look up call %q: %w", problem.Clip(id), err)
 	}
 	if len(h.Directory.Names()) == 0 {
-		return Enrichment{}, problem.Errorf("connections", "no connection is configured that could be asked")
+		return Enrichment{}, problem.Errorf("connections", "no connection is configured")
 	}
 	return viewEnrichment(state), nil
 }
 
-// Soon tells whether a call that has no look-up yet was stored so recently that
-// it will get one.
+// Soon reports whether a call without a lookup was saved so recently that it will get
+// one.
 func (h *Enricher) Soon(c storage.Call) bool {
 	number := c.Caller
 	if c.Direction == "outbound" {

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"calltracker/jobs"
 	"calltracker/storage"
 )
 
@@ -20,9 +21,11 @@ const (
 	lookEvery      = time.Second
 	lookEveryTold  = 4 * time.Second
 	followTimeout  = 10 * time.Second
-	listenAgain    = 250 * time.Millisecond // and twice as long after each failure
-	listenAgainMax = 15 * time.Second
 )
+
+// listenBackoff are the pauses before the connection that listens for changes is opened
+// again.
+var listenBackoff = jobs.Backoff{First: 250 * time.Millisecond, Longest: 10 * time.Second}
 
 // Behind says why this process serves an older configuration than the newest.
 type Behind struct {
@@ -84,10 +87,10 @@ func (c *Config) lookAgain(listening bool) time.Duration {
 // listen sends to told when the database tells of a change, and begins anew when
 // the connection breaks, until ctx ends. listening is true meanwhile.
 func (c *Config) listen(ctx context.Context, told chan<- struct{}, listening *atomic.Bool) {
-	pause := listenAgain
+	failures := 0
 	for {
 		err := c.Store.ListenConfig(ctx, func() {
-			pause = listenAgain
+			failures = 0
 			listening.Store(true)
 			notify(told)
 		})
@@ -98,14 +101,14 @@ func (c *Config) listen(ctx context.Context, told chan<- struct{}, listening *at
 			notify(told) // what happened while it broke was not told
 		}
 		c.Logger.LogAttrs(ctx, slog.LevelDebug, "the database does not tell of changes now", slog.Any("error", err))
-		again := time.NewTimer(pause)
+		failures++
+		again := time.NewTimer(listenBackoff.Pause(failures))
 		select {
 		case <-ctx.Done():
 			again.Stop()
 			return
 		case <-again.C:
 		}
-		pause = min(2*pause, listenAgainMax)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"calltracker/jobs"
 	"calltracker/problem"
 	"calltracker/storage"
 	"calltracker/ziwo"
@@ -69,8 +70,10 @@ func (s *source) answered(now time.Time, err error) {
 // pause is how long not to ask after the last answer: longer with each failure
 // in a row.
 func (s *source) pause(every, longest time.Duration) time.Duration {
-	const doublings = 10
-	return min(every<<min(s.failures, doublings), max(longest, every))
+	if s.failures == 0 {
+		return every
+	}
+	return jobs.Backoff{First: 2 * every, Longest: max(longest, every)}.Pause(s.failures)
 }
 
 // starts are the calls that were started here and have not ended.

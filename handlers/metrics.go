@@ -12,7 +12,6 @@ type Metrics struct {
 	calls      *prometheus.CounterVec
 	reports    *prometheus.CounterVec
 	rejections *prometheus.CounterVec
-	jobs       *prometheus.CounterVec
 
 	reconciliations *prometheus.CounterVec
 	reconciled      *prometheus.CounterVec
@@ -28,9 +27,6 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "calltracker_call_reports_total", Help: "Records received: the first of a call, a revision with news, or an exact repeat.",
 		}, []string{"kind"}),
-		jobs: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "calltracker_job_tries_total", Help: "Tries of jobs, by kind and outcome: done, retry, delayed, stopped or dead.",
-		}, []string{"kind", "outcome"}),
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "calltracker_rejections_total", Help: "Requests of Ziwo refused, or kept without being understood, by reason.",
 		}, []string{"reason"}),
@@ -44,7 +40,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			Name: "calltracker_reconciled_until_seconds", Help: "Unix time up to which the calls of a contact center were compared with Ziwo's.",
 		}, []string{"contact_center"}),
 	}
-	registry.MustRegister(m.jobs, m.calls, m.reports, m.rejections, m.reconciliations, m.reconciled, m.reached)
+	registry.MustRegister(m.calls, m.reports, m.rejections, m.reconciliations, m.reconciled, m.reached)
 	return m
 }
 

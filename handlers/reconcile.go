@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"calltracker/jobs"
 	"calltracker/problem"
 	"calltracker/storage"
 	"calltracker/ziwo"
@@ -22,7 +23,8 @@ type reconciliationStore interface {
 	RecordReconciliation(ctx context.Context, r storage.Reconciliation) error
 	Reconciliations(ctx context.Context, p storage.Page) ([]storage.Reconciliation, string, error)
 	LastReconciliation(ctx context.Context, contactCenter string) (reached, done time.Time, err error)
-	ClaimReconciliation(ctx context.Context, contactCenter, holder string, now, until time.Time) (bool, error)
+	Lease(ctx context.Context, name, holder string, now, until time.Time) (bool, error)
+	Release(ctx context.Context, name, holder string) error
 }
 
 // Reconciler compares the stored calls with those that Ziwo's own history has,
@@ -40,15 +42,13 @@ type Reconciler struct {
 	Logger  *slog.Logger
 	Every   time.Duration // between scheduled ones
 
-	holder string
-	busy   chan struct{} // held by the one that runs
-	began  time.Time
-	deep   map[string]time.Time // when a contact center was last looked through far back
+	began time.Time
+	deep  map[string]time.Time // when a contact center was last looked through far back; of the task alone
 }
 
 // NewReconciler makes a Reconciler out of its exported fields.
 func NewReconciler(r Reconciler) *Reconciler {
-	r.holder, r.busy, r.began, r.deep = storage.NewID(), make(chan struct{}, 1), r.Now(), map[string]time.Time{}
+	r.began, r.deep = r.Now(), map[string]time.Time{}
 	return &r
 }
 
@@ -62,9 +62,10 @@ const (
 	farthest    = 31 * 24 * time.Hour // whatever happened
 	sliceLength = 24 * time.Hour      // what is compared between two notes of how far it came
 	unendedFor  = time.Hour           // after which a call without a record counts as one that never ended
-	claimLength = 10 * time.Minute    // without a sign of life, another replica goes on
-	shortRetry  = time.Minute         // after a delay
-	longRetry   = time.Hour           // the most that Ziwo can ask for
+	leaseLength = 30 * time.Second    // of a contact center, extended while it is being reconciled
+	leaseRetry  = time.Second         // between attempts to lease a contact center on request
+	longestTask = 6 * time.Hour       // of all contact centers; the next one continues
+	longRetry   = time.Hour           // longest wait that Ziwo can ask for
 	shownOpen   = 20                  // decisions named in the figures
 	saversAtOne = 16                  // calls saved side by side: the store commits them together
 	mostLogs    = 20                  // pages of the trackers' log in one reconciliation
@@ -73,71 +74,97 @@ const (
 	mostNote    = 300                 // bytes
 )
 
-// Run reconciles every contact center now and then, until ctx ends. Whatever
-// goes wrong is written down and tried again.
-func (r *Reconciler) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		}
-		timer.Reset(r.round(ctx))
-	}
+// Task returns the task that reconciles every contact center on schedule.
+func (r *Reconciler) Task() jobs.Task {
+	return jobs.Task{Name: "reconcile calls", Every: r.Every, Timeout: longestTask, Run: r.Scheduled}
 }
 
-// round reconciles every contact center that is due, and returns how long to
-// wait.
-func (r *Reconciler) round(ctx context.Context) time.Duration {
-	wait := r.Every
+// Scheduled reconciles every contact center, except those that are being reconciled or
+// just were. It is for one goroutine at a time.
+func (r *Reconciler) Scheduled(ctx context.Context) error {
+	var failures []error
+	retry := longRetry
 	for _, name := range r.Centers.Names() {
-		retry, err := r.scheduled(ctx, name)
-		switch {
-		case ctx.Err() != nil:
-			return wait
-		case err != nil:
-			r.Logger.LogAttrs(ctx, slog.LevelWarn, "reconciliation delayed", slog.String("contact_center", name), slog.Any("error", err))
-			wait = min(wait, max(shortRetry, min(retry, longRetry)))
+		err := r.scheduled(ctx, name)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil {
+			continue
+		}
+		failures = append(failures, fmt.Errorf("reconcile contact center %q: %w", name, err))
+		var failure *ziwo.APIError
+		if errors.As(err, &failure) {
+			retry = min(retry, failure.RetryAfter)
+		} else {
+			retry = 0
 		}
 	}
-	return wait
+	err := errors.Join(failures...)
+	if err != nil && retry >= time.Minute { // otherwise the task is retried with its own pauses
+		return jobs.RetryAfter(retry, err)
+	}
+	return err
 }
 
-// scheduled reconciles one contact center, unless another replica does or just
-// did.
-func (r *Reconciler) scheduled(ctx context.Context, name string) (retry time.Duration, err error) {
-	now := r.Now()
-	claimed, err := r.Store.ClaimReconciliation(ctx, name, r.holder, now, now.Add(claimLength))
-	if err != nil || !claimed {
-		return 0, err
+// scheduled reconciles one contact center, unless it is being reconciled or just was.
+func (r *Reconciler) scheduled(ctx context.Context, name string) error {
+	lease := r.lease(name)
+	if held, err := lease.Acquire(ctx); err != nil || !held {
+		return err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordWait)
-		defer cancel()
-		now := r.Now()
-		if _, giveErr := r.Store.ClaimReconciliation(ctx, name, r.holder, now, now); giveErr != nil {
-			r.Logger.LogAttrs(ctx, slog.LevelInfo, "claim of the reconciliation not given back; it ends by itself", slog.Any("error", giveErr))
-		}
-	}()
+	ctx, release := lease.Hold(ctx)
+	defer r.release(ctx, release)
+	now := r.Now()
 	reached, done, err := r.Store.LastReconciliation(ctx, name)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if !done.IsZero() && now.Sub(done) < r.Every/2 {
-		return 0, nil
+		return nil
 	}
 	from, to := r.span(name, now, reached)
 	_, err = r.run(ctx, name, from, to, storage.TriggerSchedule)
 	if err == nil && from.Before(to.Add(-lookBack)) {
 		r.deep[name] = now
 	}
-	var failure *ziwo.APIError
-	if errors.As(err, &failure) {
-		retry = failure.RetryAfter
+	return err
+}
+
+// requested reconciles a span of one contact center, once no other reconciliation of it
+// is running.
+func (r *Reconciler) requested(ctx context.Context, name string, from, to time.Time) (storage.Reconciliation, error) {
+	lease := r.lease(name)
+	retry := time.NewTicker(leaseRetry)
+	defer retry.Stop()
+	for {
+		held, err := lease.Acquire(ctx)
+		if err != nil {
+			return storage.Reconciliation{}, err
+		}
+		if held {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return storage.Reconciliation{}, ctx.Err()
+		case <-retry.C:
+		}
 	}
-	return retry, err
+	ctx, release := lease.Hold(ctx)
+	defer r.release(ctx, release)
+	return r.run(ctx, name, from, to, storage.TriggerRequest)
+}
+
+// lease returns the lease under which a contact center is reconciled.
+func (r *Reconciler) lease(name string) *jobs.Lease {
+	return jobs.NewLease(r.Store, "reconciliation of "+name, leaseLength, r.Now)
+}
+
+func (r *Reconciler) release(ctx context.Context, release func() error) {
+	if err := release(); err != nil { // it ends anyway
+		r.Logger.LogAttrs(ctx, slog.LevelInfo, "release of the reconciliation's lease failed", slog.Any("error", err))
+	}
 }
 
 // span is what a scheduled reconciliation looks at: from where the last one came
@@ -174,37 +201,22 @@ type comparison struct {
 	from, to time.Time
 	out      storage.Reconciliation
 	seen     map[string]bool // callIDs
-	prolong  func(context.Context) error
 }
 
-// run reconciles a span of one contact center and writes down how it went. One
-// runs at a time.
+// run reconciles a span of one contact center, which must be leased, and records the
+// result.
 func (r *Reconciler) run(ctx context.Context, name string, from, to time.Time, trigger storage.Trigger) (storage.Reconciliation, error) {
-	select {
-	case r.busy <- struct{}{}:
-		defer func() { <-r.busy }()
-	case <-ctx.Done():
-		return storage.Reconciliation{}, ctx.Err()
-	}
 	c := comparison{
 		Reconciler: r, center: name, from: from, to: to, seen: map[string]bool{},
 		out: storage.Reconciliation{ID: storage.NewID(), ContactCenter: name, Trigger: trigger, From: from, To: to, StartedAt: r.Now().UTC().Truncate(time.Microsecond)},
-		prolong: func(ctx context.Context) error {
-			if trigger != storage.TriggerSchedule {
-				return nil
-			}
-			now := r.Now()
-			_, err := r.Store.ClaimReconciliation(ctx, name, r.holder, now, now.Add(claimLength))
-			return err
-		},
 	}
 	err := c.compare(ctx)
 	c.out.State, c.out.EndedAt = storage.ReconciliationDone, r.Now().UTC().Truncate(time.Microsecond)
 	if err != nil {
 		c.out.State, c.out.Error = storage.ReconciliationDelayed, delay(err)
 	}
-	if ctx.Err() != nil && trigger == storage.TriggerSchedule { // the server stops; the next start goes on
-		return c.out, ctx.Err()
+	if errors.Is(ctx.Err(), context.Canceled) && trigger == storage.TriggerSchedule { // the server stops; the next leader continues
+		return c.out, context.Cause(ctx)
 	}
 	r.Metrics.Reconciled(c.out)
 	level := slog.LevelDebug
@@ -336,9 +348,6 @@ type told struct {
 
 // page compares some of Ziwo's records with the stored calls.
 func (c *comparison) page(ctx context.Context, records []ziwo.HistoryRecord) error {
-	if err := c.prolong(ctx); err != nil {
-		return err
-	}
 	var (
 		calls []told
 		keys  []string
@@ -583,7 +592,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, in ReconciliationInput) (Rec
 	}
 	out := ReconciliationList{Runs: []ReconciliationView{}}
 	for _, name := range names {
-		run, err := r.run(ctx, name, in.From.UTC(), in.To.UTC(), storage.TriggerRequest)
+		run, err := r.requested(ctx, name, in.From.UTC(), in.To.UTC())
 		if errors.Is(err, storage.ErrUnavailable) {
 			return ReconciliationList{}, err
 		}

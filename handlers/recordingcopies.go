@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"calltracker/config"
+	"calltracker/jobs"
 	"calltracker/storage"
 	"calltracker/ziwo"
 )
@@ -53,12 +54,11 @@ func (h *Recordings) Jobs(c storage.Call) []storage.NewJob {
 	return []storage.NewJob{{Kind: keepKind, Priority: keepPriority, Again: true}}
 }
 
-// Kind is how its jobs are run. While Ziwo does not have the recording yet, or
-// does not answer, tries do not count; where there never was one, the job dies.
-func (h *Recordings) Kind() JobKind {
-	return JobKind{Kind: keepKind, Run: h.keep, Timeout: keepTimeout, Backoff: func(tries int) time.Duration {
-		return min(time.Minute<<min(tries-1, 6), time.Hour)
-	}}
+// Kind returns the kind of the jobs that copy recordings. Attempts do not count while
+// Ziwo is unavailable or does not have the recording yet. The job is dead if there is no
+// recording.
+func (h *Recordings) Kind() jobs.Kind {
+	return jobs.Kind{Name: keepKind, Run: h.keep, Timeout: keepTimeout, Backoff: jobs.Backoff{First: time.Minute}}
 }
 
 func (h *Recordings) keep(ctx context.Context, j storage.Job) error {
@@ -67,7 +67,7 @@ func (h *Recordings) keep(ctx context.Context, j storage.Job) error {
 		return nil
 	}
 	if err != nil {
-		return Delay(time.Minute, err)
+		return jobs.Delay(time.Minute, err)
 	}
 	settings := h.settings(call.ContactCenter)
 	if settings.Keep == "" || call.At().Before(h.keptSince(call.ContactCenter)) {
@@ -75,13 +75,13 @@ func (h *Recordings) keep(ctx context.Context, j storage.Job) error {
 	}
 	if _, err := h.Store.Recording(ctx, call.ID); !errors.Is(err, storage.ErrNotFound) {
 		if err != nil {
-			return Delay(time.Minute, err)
+			return jobs.Delay(time.Minute, err)
 		}
 		return nil
 	}
 	place, err := h.place(settings)
 	if err != nil {
-		return Permanent(err)
+		return jobs.Permanent(err)
 	}
 	recording, err := h.fetch(ctx, call, revisions, RecordingPart{})
 	if err != nil {
@@ -92,11 +92,11 @@ func (h *Recordings) keep(ctx context.Context, j storage.Job) error {
 	err = errors.Join(err, body.Close())
 	switch {
 	case errors.Is(err, errTooLong):
-		return Permanent(err)
+		return jobs.Permanent(err)
 	case body.failed != nil || ctx.Err() != nil:
 		return err
 	case err != nil:
-		return Delay(keepLater, err)
+		return jobs.Delay(keepLater, err)
 	}
 	err = h.Store.SaveRecording(ctx, storage.Recording{
 		Call: call.ID, ContactCenter: call.ContactCenter, At: call.At(),
@@ -104,7 +104,7 @@ func (h *Recordings) keep(ctx context.Context, j storage.Job) error {
 		ContentType: recording.ContentType, CopiedAt: h.Now().UTC().Truncate(time.Microsecond),
 	})
 	if err != nil {
-		return Delay(time.Minute, err)
+		return jobs.Delay(time.Minute, err)
 	}
 	return nil
 }
@@ -117,13 +117,13 @@ func unfetched(err error) error {
 	}
 	switch {
 	case why.Code == NoRecording, why.Code == CenterUnknown:
-		return Permanent(err)
+		return jobs.Permanent(err)
 	case why.Code == RecordingNotYet:
-		return Delay(why.RetryAfter, err)
+		return jobs.Delay(why.RetryAfter, err)
 	case why.Code == CenterAway:
-		return Delay(max(why.RetryAfter, time.Minute), err)
+		return jobs.Delay(max(why.RetryAfter, time.Minute), err)
 	case ziwo.KindOf(err) == ziwo.Unauthorized: // somebody has to mend the configuration
-		return Delay(mostAgain, err)
+		return jobs.Delay(mostAgain, err)
 	default:
 		return err
 	}
@@ -257,9 +257,9 @@ const (
 	uncopyTry  = 30 * time.Second // of working; then it goes on as a try of its own
 )
 
-// RetentionKind is how the jobs are run that delete old copies.
-func (h *Recordings) RetentionKind() JobKind {
-	return JobKind{Kind: uncopyKind, Run: h.forget, Timeout: 2 * time.Minute}
+// RetentionKind returns the kind of the jobs that delete old copies.
+func (h *Recordings) RetentionKind() jobs.Kind {
+	return jobs.Kind{Name: uncopyKind, Run: h.forget, Timeout: 2 * time.Minute}
 }
 
 // Schedule asks for the job of the day that deletes old copies, unless the
@@ -299,7 +299,7 @@ func (h *Recordings) forget(ctx context.Context, _ storage.Job) error {
 		for more := !f.Before.IsZero(); more; {
 			step, err := h.Store.OldRecordings(ctx, f)
 			if err != nil {
-				return Delay(time.Minute, err)
+				return jobs.Delay(time.Minute, err)
 			}
 			for _, r := range step {
 				if err := h.uncopy(ctx, r); err != nil {
@@ -312,7 +312,7 @@ func (h *Recordings) forget(ctx context.Context, _ storage.Job) error {
 				f.After = step[len(step)-1]
 			}
 			if h.Now().Sub(start) >= uncopyTry || ctx.Err() != nil {
-				return Continue(time.Second, nil)
+				return jobs.Continue(time.Second, nil)
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"calltracker/jobs"
 	"calltracker/storage"
 )
 
@@ -33,9 +34,9 @@ const (
 	retentionTimeout = time.Minute
 )
 
-// Kind is how its jobs are run.
-func (h *Retention) Kind() JobKind {
-	return JobKind{Kind: retentionKind, Run: h.run, Timeout: retentionTimeout}
+// Kind returns the kind of the jobs that apply retention.
+func (h *Retention) Kind() jobs.Kind {
+	return jobs.Kind{Name: retentionKind, Run: h.run, Timeout: retentionTimeout}
 }
 
 // Schedule asks for the job of the day, unless everything is kept. Asking again
@@ -79,7 +80,7 @@ func (h *Retention) run(ctx context.Context, j storage.Job) error {
 			f.Cursor = ""
 			continue
 		case errors.Is(err, storage.ErrUnavailable):
-			return Delay(time.Minute, err)
+			return jobs.Delay(time.Minute, err)
 		case err != nil:
 			return err
 		}
@@ -88,13 +89,13 @@ func (h *Retention) run(ctx context.Context, j storage.Job) error {
 			break
 		}
 		if h.Now().Sub(start) >= retentionTry {
-			return Continue(0, []byte(f.Cursor))
+			return jobs.Continue(0, []byte(f.Cursor))
 		}
 		if done.Calls+done.Decisions > 0 {
 			pause.Reset(retentionPause)
 			select {
 			case <-ctx.Done():
-				return Continue(0, []byte(f.Cursor))
+				return jobs.Continue(0, []byte(f.Cursor))
 			case <-pause.C:
 			}
 		}

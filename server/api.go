@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"calltracker/handlers"
+	"calltracker/jobs"
 	"calltracker/storage/spool"
 )
 
@@ -42,7 +43,7 @@ type apiOptions struct {
 	Popups      *handlers.Popup
 	Connections *handlers.Connections
 	Enricher    *handlers.Enricher
-	Jobs        *handlers.Jobs
+	Jobs        *jobs.List
 	Keeper      *handlers.Keeper
 
 	Database pinger

@@ -38,7 +38,8 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"storage/storetest/daemon":       {},
 		"storage/storetest/redistest":    {"storage/storetest/daemon"},
 		"storage/storetest/postgrestest": {"storage/storetest/daemon"},
-		"handlers":                       {"config", "problem", "storage", "rules", "ziwo", "crm", "integration", "phone", "openapi", "web"},
+		"jobs":                           {"problem", "storage"},
+		"handlers":                       {"config", "jobs", "problem", "storage", "rules", "ziwo", "crm", "integration", "phone", "openapi", "web"},
 	}
 	anything := []string{"server", "server/bench", "server/endurance", "server/endurance/run", "openapi/generate", "openapi/openapitest", "web/generate"} // programs, and what serves tests
 	only := map[string][]string{

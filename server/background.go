@@ -2,43 +2,61 @@ package main
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 
-	"github.com/google/uuid"
-
 	"calltracker/handlers"
+	"calltracker/jobs"
 )
 
-// keptJobs is how long a job that is done is shown.
+// Jobs that are done are deleted later, in transactions so small that end calls do not
+// wait long for them.
 const (
 	keptJobs  = 7 * 24 * time.Hour
-	pruneSize = 1000
+	pruneSize = 200
 )
 
-// prepareJobs wires what is done in the background: jobs, by any replica, and
-// the tasks of the one that leads.
-func (s *server) prepareJobs(counts *handlers.Metrics) {
-	retention := &handlers.Retention{Store: s.store, Config: s.config, Now: time.Now, Logger: s.logger}
-	s.runner = &handlers.Runner{
-		Store: s.store, Metrics: counts, Now: time.Now, Random: rand.Float64, Logger: s.logger,
-		Kinds: []handlers.JobKind{retention.Kind(), s.recordings.Kind(), s.recordings.RetentionKind()},
-	}
-	s.jobs = &handlers.Jobs{Store: s.store, Runner: s.runner, Now: time.Now}
-	s.keeper.Wake = s.runner.Wake
-	s.tasks = &handlers.Tasks{
-		Store: s.store, Holder: uuid.NewString(), Now: time.Now, Logger: s.logger,
-		List: []handlers.Task{
-			{Name: "ask for retention", Every: 10 * time.Minute, Run: retention.Schedule},
-			{Name: "ask for retention of recordings", Every: 10 * time.Minute, Run: s.recordings.Schedule},
-			{Name: "forget jobs that are done", Every: time.Hour, Run: s.pruneJobs},
-			{Name: "link calls to decisions", Every: linkEvery, Run: s.linkCalls},
-			{Name: "make partitions", Every: 6 * time.Hour, Run: func(ctx context.Context) error {
-				return s.store.EnsurePartitions(ctx, time.Now())
-			}},
-		},
+// prepareJobs makes the job runner, which every replica has.
+func (s *server) prepareJobs(retention *handlers.Retention) (err error) {
+	s.runner, err = jobs.NewRunner(jobs.RunnerOptions{
+		Store: s.store, Registry: s.registry, Now: time.Now, Logger: s.logger,
+		Kinds: []jobs.Kind{retention.Kind(), s.recordings.Kind(), s.recordings.RetentionKind(), s.enricher.Kind()},
+	})
+	if err != nil {
+		return err
 	}
 	s.registry.MustRegister(&jobState{store: s.store})
+	s.jobs, err = jobs.NewList(s.store, s.runner.Wake, time.Now)
+	return err
+}
+
+// prepareTasks makes the tasks of the replica that is the leader.
+func (s *server) prepareTasks(retention *handlers.Retention) (err error) {
+	tasks := []jobs.Task{
+		{Name: "queue lookups", Every: lookupsEvery, Run: s.queueLookups},
+		{Name: "schedule retention", Every: 10 * time.Minute, Run: retention.Schedule},
+		{Name: "schedule retention of recordings", Every: 10 * time.Minute, Run: s.recordings.Schedule},
+		{Name: "delete finished jobs", Every: time.Hour, Run: s.pruneJobs},
+		{Name: "link calls to decisions", Every: linkEvery, Run: s.linkCalls},
+		{Name: "create partitions", Every: 6 * time.Hour, Run: func(ctx context.Context) error {
+			return s.store.EnsurePartitions(ctx, time.Now())
+		}},
+	}
+	if s.settings.reconcileEvery > 0 {
+		tasks = append(tasks, s.reconciler.Task())
+	}
+	s.leader, err = jobs.NewLeader(jobs.LeaderOptions{Store: s.store, Tasks: tasks, Now: time.Now, Logger: s.logger})
+	return err
+}
+
+// lookupsEvery is how soon the customer of a saved call is looked up.
+const lookupsEvery = time.Second
+
+func (s *server) queueLookups(ctx context.Context) error {
+	queued, err := s.enricher.Queue(ctx)
+	if queued > 0 {
+		s.runner.Wake()
+	}
+	return err
 }
 
 func (s *server) pruneJobs(ctx context.Context) error {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"calltracker/handlers"
+	"calltracker/jobs"
 )
 
 // routed is a document whose tracker routes by customer, with a connection.
@@ -193,12 +194,12 @@ func TestStoredCallsGetTheirCustomers(t *testing.T) {
 	enrich("0190aaaa-0000-7000-8000-000000000000", 404)
 
 	// The same as jobs.
-	list := into[handlers.JobList](t, h.get("/api/v1/jobs?kind=enrichment&state=done").want(t, 200))
+	list := into[jobs.Page](t, h.get("/api/v1/jobs?kind=enrichment&state=done").want(t, 200))
 	if len(list.Jobs) != 2 || list.Jobs[0].Key != calls["stranger"].ID || list.Jobs[1].Key != calls["known"].ID || list.Jobs[1].Attempts != 2 {
 		t.Errorf("as jobs: %+v", list.Jobs)
 	}
 	before := a.requests.Load()
-	retried := into[handlers.JobView](t, h.do(request{method: "POST", path: "/api/v1/jobs/" + calls["known"].ID + "/retry", admin: true}).want(t, 200))
+	retried := into[jobs.View](t, h.do(request{method: "POST", path: "/api/v1/jobs/" + calls["known"].ID + "/retry", admin: true}).want(t, 200))
 	if retried.State != "waiting" || retried.Kind != "enrichment" {
 		t.Errorf("retried: %+v", retried)
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"calltracker/handlers"
+	"calltracker/jobs"
 	"calltracker/storage"
 	"calltracker/storage/sqlstore"
 	"calltracker/storage/storetest/postgrestest"
@@ -206,14 +207,17 @@ func leadUntilKilled(database string) {
 	if err != nil {
 		panic(err)
 	}
-	tasks := &handlers.Tasks{
-		Store: store, Holder: fmt.Sprint(os.Getpid()), Lease: time.Second, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
-		List: []handlers.Task{{Name: "print", Every: 10 * time.Millisecond, Run: func(context.Context) error {
+	leader, err := jobs.NewLeader(jobs.LeaderOptions{
+		Store: store, Lease: time.Second, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+		Tasks: []jobs.Task{{Name: "print", Every: 10 * time.Millisecond, Run: func(context.Context) error {
 			_, err := fmt.Println(time.Now().UnixNano())
 			return err
 		}}},
+	})
+	if err != nil {
+		panic(err)
 	}
-	_ = tasks.Run(context.Background()) // it does not return
+	_ = leader.Run(context.Background()) // it does not return
 }
 
 // leader is such a process.
@@ -382,7 +386,7 @@ func TestRetentionStripsOldCalls(t *testing.T) {
 	}
 	h.s.runner.Wake()
 	eventually(t, "retention", func() bool {
-		jobs := into[handlers.JobList](t, h.get("/api/v1/jobs?kind=retention").want(t, 200)).Jobs
+		jobs := into[jobs.Page](t, h.get("/api/v1/jobs?kind=retention").want(t, 200)).Jobs
 		return len(jobs) == 1 && jobs[0].State == "done"
 	})
 	for _, c := range h.calls("") {

@@ -16,6 +16,7 @@ import (
 	"calltracker/config"
 	"calltracker/crm"
 	"calltracker/handlers"
+	"calltracker/jobs"
 	"calltracker/storage"
 	"calltracker/storage/cache"
 	"calltracker/storage/recordings"
@@ -70,9 +71,9 @@ type server struct {
 	simulator    *handlers.Simulator
 	embeds       *handlers.Embeds
 	popups       *handlers.Popup
-	runner       *handlers.Runner
-	jobs         *handlers.Jobs
-	tasks        *handlers.Tasks
+	runner       *jobs.Runner
+	jobs         *jobs.List
+	leader       *jobs.Leader
 	centers      *handlers.Centers
 	clicker      *handlers.ClickToCall
 	recordings   *handlers.Recordings
@@ -167,7 +168,6 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 		}
 	}()
 	s.outbox = spooled
-	s.keeper = &handlers.Keeper{Store: store, Spool: s.outbox, Metrics: counts, Now: time.Now, Logger: logger}
 	numbers := handlers.NewNumbers()
 	s.refused = handlers.NewQueue("rejections", rejectionQueue, logger, store.RecordRejections)
 	s.rejections = &handlers.Rejections{Store: store, Queue: s.refused, Metrics: counts, Now: time.Now}
@@ -176,7 +176,7 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 		Customers: s.directory, Rotations: s.cache, Numbers: numbers, Decisions: s.decisions, Now: set.now, Registry: s.registry,
 	})
 	s.keys = handlers.NewChecker(s.config, s.cache)
-	s.enricher = &handlers.Enricher{Store: store, Directory: s.directory, Now: set.now, Logger: logger}
+	s.enricher = handlers.NewEnricher(handlers.EnricherOptions{Store: store, Directory: s.directory, Now: set.now})
 	s.stored = &handlers.Calls{Store: store, Config: s.config, Soon: s.enricher.Soon}
 	s.decided = &handlers.Decisions{Store: store, Config: s.config}
 	s.secrets = &handlers.Secrets{Store: store, Vault: vault, Config: s.config, Now: time.Now}
@@ -195,6 +195,11 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 		}
 	}()
 	s.recordings = newRecordings(s)
+	retention := &handlers.Retention{Store: store, Config: s.config, Now: time.Now, Logger: logger}
+	if err := s.prepareJobs(retention); err != nil {
+		return nil, err
+	}
+	s.keeper = &handlers.Keeper{Store: store, Spool: s.outbox, Metrics: counts, Now: time.Now, Logger: logger, Wake: s.runner.Wake}
 	s.recorder = handlers.NewRecorder(handlers.RecorderOptions{Intake: s.keeper, Jobs: s.recordings, Numbers: numbers, Now: set.now})
 	s.wallboard = handlers.NewWallboard(handlers.WallboardOptions{
 		Store: store, Config: s.config, Centers: s.centers, Numbers: numbers, Now: time.Now, Logger: logger, Every: set.liveEvery,
@@ -203,7 +208,9 @@ func start(ctx context.Context, set settings, logger *slog.Logger, apply *handle
 		Centers: s.centers, Config: s.config, Calls: s.recorder, Store: store, Metrics: counts, Now: time.Now, Logger: logger,
 		Every: set.reconcileEvery,
 	})
-	s.prepareJobs(counts)
+	if err := s.prepareTasks(retention); err != nil {
+		return nil, err
+	}
 	options := apiOptions{
 		AdminToken: set.adminToken, VoicemailField: set.voicemailField, TrustedProxies: set.trustedProxies, SQLite: set.databaseURL == "",
 		Logger: logger, Registry: s.registry, Schema: schema,
@@ -283,20 +290,14 @@ func (s *server) run(ctx context.Context) error {
 	background.Go(func() { s.prepareLater(ctx) })
 	background.Go(func() { _ = s.config.Follow(ctx) })    // always nil
 	background.Go(func() { _ = s.runner.Run(ctx) })       // always nil
-	background.Go(func() { _ = s.tasks.Run(ctx) })        // always nil
+	background.Go(func() { _ = s.leader.Run(ctx) })       // always nil
 	background.Go(func() { _ = s.directory.Run(queues) }) // always nil
-	background.Go(func() { _ = s.enricher.Run(ctx) })     // always nil
 	background.Go(func() { _ = s.wallboard.Run(ctx) })    // always nil; it ends the streams, for which Shutdown waits
 	background.Go(func() {                                // outlives the requests that wait for the database with it
 		if err := s.outbox.Run(queues, s.keeper.Drain); err != nil {
 			s.logger.Error("the spool is not drained", slog.Any("error", err))
 		}
 	})
-	reconciling, stopReconciling := context.WithCancel(ctx)
-	defer stopReconciling()
-	if s.settings.reconcileEvery > 0 {
-		background.Go(func() { _ = s.reconciler.Run(reconciling) }) // always nil
-	}
 	if s.redis != nil {
 		background.Go(func() { _ = s.redis.Run(queues) }) // always nil
 	}
@@ -320,7 +321,6 @@ func (s *server) run(ctx context.Context) error {
 		err = errors.Join(err, ended(<-served))
 	}
 	stopQueues()
-	stopReconciling()
 	background.Wait()
 	s.crmTransport.CloseIdleConnections()
 	err = errors.Join(err, s.outbox.Close(), s.store.Close(), s.folder.Close())
