@@ -24,29 +24,30 @@ test: ## install what the tests need, then run them all with the race detector
 	@.ci/setup
 	CGO_ENABLED=1 go test -race -timeout 30m ./...
 
-lint: .bin/golangci-lint ## check formatting, go vet, golangci-lint and the browser scripts
+lint: .bin/golangci-lint ## check formatting, go vet, golangci-lint, the browser scripts and the prose
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
 		echo "not formatted, run gofmt -w on:" >&2; echo "$$unformatted" >&2; exit 1; fi
 	go vet ./...
 	.bin/golangci-lint run ./...
 	go run ./web/generate -dir web -check
+	go run ./tools/prose
 
 generate: ## regenerate openapi/openapi.json and the served scripts of web/
 	go generate ./...
 
 bench: ## measure the call path against plain handlers, lists of calls, and reconciliation
-	go run ./server/bench $(FLAGS)
+	go run ./tools/bench $(FLAGS)
 
 crash-test: ## break everything around the server for some minutes, and look for what it acknowledged
 	@.ci/setup
-	go run ./server/endurance/run crash $(FLAGS)
+	go run ./tools/endurance/run crash $(FLAGS)
 
 e2e: ## live through a simulated day with every fault on two replicas, and compare what is stored
 	@.ci/setup
-	go run ./server/endurance/run day $(FLAGS)
+	go run ./tools/endurance/run day $(FLAGS)
 
 soak: ## serve calls for MINUTES (default 10) at RATE a second (default 100), and watch what it takes up
-	go run ./server/endurance/run soak -minutes $(MINUTES) -rate $(RATE) $(FLAGS)
+	go run ./tools/endurance/run soak -minutes $(MINUTES) -rate $(RATE) $(FLAGS)
 
 fuzz: ## run every fuzz target for FUZZTIME (default 20s) each
 	@.ci/fuzz $(FUZZTIME)

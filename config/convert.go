@@ -10,16 +10,16 @@ import (
 	"unicode"
 )
 
-// Convert writes a document in another notation. Keys keep their order and
-// references stay unresolved; comments are lost. A document that is in the
-// wanted notation already is returned as it is.
+// Convert returns a document in another notation. Keys keep their order and
+// references stay unresolved; comments are lost. If from and to are the same, the
+// text is returned unchanged.
 func Convert(text []byte, from, to Format) ([]byte, error) {
 	if from == to {
 		return text, nil
 	}
 	root, problems := parse(text, from)
-	if errors := problems.Errors(); len(errors) > 0 {
-		return nil, fmt.Errorf("convert document: %s", errors[0])
+	if wrong := problems.Errors(); len(wrong) > 0 {
+		return nil, fmt.Errorf("convert document: %s", wrong[0])
 	}
 	var compact, out bytes.Buffer
 	if to == YAML {
@@ -58,21 +58,21 @@ func (n *node) appendJSON(out *bytes.Buffer) {
 		out.WriteByte('}')
 	default:
 		scalar, err := json.Marshal(n.any())
-		if err != nil { // a number that JSON has no notation for, such as .nan
+		if err != nil { // a number that JSON cannot express, such as .nan
 			scalar, _ = json.Marshal(n.text)
 		}
 		out.Write(scalar)
 	}
 }
 
-// plain is text that no reader of YAML takes for anything else.
+// plain matches text that every YAML parser reads as text without quotes.
 var plain = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_./-]*( [A-Za-z0-9_./-]+)*$`)
 
-// notText are the plain words that some readers do take for something else.
+// notText are plain words that some YAML parsers do not read as text.
 var notText = []string{"true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf"}
 
-// appendYAML writes the node in block style. Text that could be read as a number
-// or anything else is quoted: to other writers of YAML, 0509998877 is plain.
+// appendYAML writes the node in block style. It quotes text that could be read as
+// anything else; other YAML writers leave 0509998877 unquoted.
 func (n *node) appendYAML(out *bytes.Buffer, indent int) {
 	margin := strings.Repeat("  ", indent)
 	switch {
@@ -102,7 +102,7 @@ func (n *node) appendYAML(out *bytes.Buffer, indent int) {
 	}
 }
 
-// block tells whether the node takes lines of its own.
+// block reports whether the node is written on lines of its own.
 func (n *node) block() bool { return len(n.items) > 0 }
 
 func scalarYAML(n *node) string {
@@ -110,7 +110,7 @@ func scalarYAML(n *node) string {
 		return n.text
 	}
 	var quoted bytes.Buffer
-	n.appendJSON(&quoted) // JSON's scalars are YAML's, but for what YAML calls not printable
+	n.appendJSON(&quoted) // JSON scalars are YAML, except for characters that YAML calls not printable
 	var out strings.Builder
 	for _, r := range quoted.String() {
 		if r > 0xffff || unicode.IsPrint(r) {

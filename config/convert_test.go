@@ -10,8 +10,8 @@ import (
 	"calltracker/config"
 )
 
-// anyJSON draws a document that the parser can hold; the words are those that
-// careless writers of YAML get wrong.
+// anyJSON draws a document. Its words are those that a careless YAML writer gets
+// wrong.
 func anyJSON(t *rapid.T, depth int) any {
 	word := rapid.OneOf(rapid.SampledFrom([]string{
 		"0509998877", "061234567", "+971", "yes", "No", "null", "~", "1e3", "0x10", "a: b", "- a", "# a", "", " a", "a ", "{", "[x]", "${env:A}",
@@ -45,19 +45,19 @@ func anyJSON(t *rapid.T, depth int) any {
 	}
 }
 
-func TestConvertThereAndBack(t *testing.T) {
+func TestConvertRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want, err := json.Marshal(map[string]any{"root": anyJSON(t, 0)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		yaml, err := config.Convert(want, config.JSON, config.YAML)
+		converted, err := config.Convert(want, config.JSON, config.YAML)
 		if err != nil {
 			t.Fatal(err)
 		}
-		back, err := config.Convert(yaml, config.YAML, config.JSON)
+		back, err := config.Convert(converted, config.YAML, config.JSON)
 		if err != nil {
-			t.Fatalf("%v in\n%s", err, yaml)
+			t.Fatalf("%v in\n%s", err, converted)
 		}
 		var a, b any
 		if err := json.Unmarshal(want, &a); err != nil {
@@ -67,12 +67,12 @@ func TestConvertThereAndBack(t *testing.T) {
 			t.Fatalf("%v in\n%s", err, back)
 		}
 		if !reflect.DeepEqual(a, b) {
-			t.Fatalf("%s\nbecame\n%s\nand then\n%s", want, yaml, back)
+			t.Fatalf("%s\nbecame\n%s\nand then\n%s", want, converted, back)
 		}
 	})
 }
 
-func TestConvertKeepsTheOrderOfKeys(t *testing.T) {
+func TestConvertKeepsKeyOrder(t *testing.T) {
 	got, err := config.Convert([]byte("b: 1\na: [x, \"05\"] # a comment\n"), config.YAML, config.JSON)
 	want := "{\n  \"b\": 1,\n  \"a\": [\n    \"x\",\n    \"05\"\n  ]\n}\n"
 	if err != nil || string(got) != want {

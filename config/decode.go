@@ -13,14 +13,14 @@ import (
 	"calltracker/rules"
 )
 
-// Resolver finds what a reference stands for: kind is "env" or "secret". It
-// returns an error that says how to mend it when there is no such thing.
+// Resolver returns the value of a reference; kind is "env" or "secret". If there
+// is no value, the error says how to provide one.
 type Resolver func(kind, name string) (string, error)
 
-// Parse reads a document strictly and reports everything that is wrong with
-// its form at once: unknown and repeated keys, wrong types, missing values,
-// references that resolve does not know. What the values mean is checked by
-// Compile. The document is never nil; with errors it is incomplete.
+// Parse decodes a document strictly. It reports all problems of its form: unknown
+// and duplicate keys, wrong types, missing values, references that cannot be
+// resolved. Load also checks what the values mean. The document is never nil;
+// with errors it is incomplete.
 func Parse(text []byte, format Format, resolve Resolver) (*Document, problem.List) {
 	doc := &Document{positions: map[string]position{}}
 	root, problems := parse(text, format)
@@ -83,30 +83,30 @@ func (d *decoder) decode(n *node, v reflect.Value, path string) {
 		}
 		i, err := strconv.Atoi(n.text)
 		if err != nil {
-			d.report(n, path, "%s is not a whole number", n.text)
+			d.report(n, path, "invalid number %s: use a whole number", n.text)
 			return
 		}
 		v.SetInt(int64(i))
 	default:
-		panic("config: a document type has a field of kind " + v.Kind().String())
+		panic("config: unsupported field of kind " + v.Kind().String())
 	}
 }
 
-// field is a struct field as its tags describe it.
+// field is a struct field as described by its tags.
 type field struct {
 	index    int
 	name     string
 	required bool
-	plain    bool // text without a notation of its own
-	atLeast  bool // a list that must not be empty
+	plain    bool // a plain text
+	nonEmpty bool // a list that must have an entry
 	minimum  *int64
 	maximum  *int64
 	pattern  *regexp.Regexp
 	choices  []string
 }
 
-// fieldsOf reads the tags that also make the JSON Schema, so that the two
-// cannot disagree.
+// fieldsOf returns the fields of a struct type. It reads the same tags as the JSON
+// Schema, so that the two cannot disagree.
 func (d *decoder) fieldsOf(t reflect.Type) []field {
 	if known, ok := d.fields[t]; ok {
 		return known
@@ -119,14 +119,14 @@ func (d *decoder) fieldsOf(t reflect.Type) []field {
 			continue
 		}
 		f := field{index: i, name: name, plain: t.Field(i).Type == reflect.TypeFor[string]()}
-		for limit := range strings.SplitSeq(tag.Get("jsonschema"), ",") {
-			word, arg, _ := strings.Cut(limit, "=")
+		for constraint := range strings.SplitSeq(tag.Get("jsonschema"), ",") {
+			word, arg, _ := strings.Cut(constraint, "=")
 			number, _ := strconv.ParseInt(arg, 10, 64)
 			switch word {
 			case "required":
 				f.required = true
 			case "minItems":
-				f.atLeast = true
+				f.nonEmpty = true
 			case "minimum":
 				f.minimum = &number
 			case "maximum":
@@ -158,7 +158,7 @@ func (d *decoder) structure(n *node, v reflect.Value, path string) {
 			return
 		}
 		d.decode(value, v.Field(known[i].index), at)
-		d.limit(value, v.Field(known[i].index), at, known[i])
+		d.check(value, v.Field(known[i].index), at, known[i])
 	})
 	for _, f := range known {
 		if !f.required {
@@ -183,10 +183,10 @@ func (d *decoder) unknownKey(key *node, path string, known []field) {
 		return
 	}
 	slices.Sort(names)
-	d.report(key, path, "unknown key %q; known here: %s", clip(key.text), strings.Join(names, ", "))
+	d.report(key, path, "unknown key %q: use one of %s", clip(key.text), strings.Join(names, ", "))
 }
 
-// eachKey visits the keys of a mapping once each; repeated ones are reported.
+// eachKey visits each key of a mapping once and reports duplicates.
 func (d *decoder) eachKey(n *node, path string, visit func(key, value *node, at string)) {
 	seen := make(map[string]int, len(n.keys))
 	for i, key := range n.keys {
@@ -198,7 +198,7 @@ func (d *decoder) eachKey(n *node, path string, visit func(key, value *node, at 
 			at = path + "." + at
 		}
 		if line, twice := seen[key.text]; twice {
-			d.report(key, at, "%q is here twice; the first is in line %d", clip(key.text), line)
+			d.report(key, at, "duplicate key %q: line %d has it already", clip(key.text), line)
 			continue
 		}
 		seen[key.text] = key.at.line
@@ -216,7 +216,7 @@ func (d *decoder) mapping(n *node, v reflect.Value, path string) {
 	v.Set(reflect.MakeMapWithSize(v.Type(), len(n.keys)))
 	d.eachKey(n, path, func(key, value *node, at string) {
 		if !rules.ValidName(key.text) {
-			d.report(key, at, "%q is no name: use up to 64 letters, digits, dots, dashes or underscores, a letter or digit first", clip(key.text))
+			d.report(key, at, "invalid name %q: use up to 64 letters, digits, dots, dashes and underscores, with a letter or digit first", clip(key.text))
 			return
 		}
 		item := reflect.New(v.Type().Elem()).Elem()
@@ -225,30 +225,30 @@ func (d *decoder) mapping(n *node, v reflect.Value, path string) {
 	})
 }
 
-// limit checks a value against what its tags say; a value of a wrong type has
-// been reported already.
-func (d *decoder) limit(n *node, v reflect.Value, path string, f field) {
+// check compares a value with the limits in its tags. It ignores a value of the
+// wrong type, which has been reported already.
+func (d *decoder) check(n *node, v reflect.Value, path string, f field) {
 	if v.Kind() == reflect.Pointer {
 		v = v.Elem()
 	}
 	switch n.kind {
 	case kindNumber:
 		if f.minimum != nil && v.CanInt() && v.Int() < *f.minimum {
-			d.report(n, path, "%d is too small; it must be at least %d", v.Int(), *f.minimum)
+			d.report(n, path, "%d is too small: the minimum is %d", v.Int(), *f.minimum)
 		}
 		if f.maximum != nil && v.CanInt() && v.Int() > *f.maximum {
-			d.report(n, path, "%d is too large; it must be at most %d", v.Int(), *f.maximum)
+			d.report(n, path, "%d is too large: the maximum is %d", v.Int(), *f.maximum)
 		}
 	case kindText:
 		if f.pattern != nil && v.String() != "" && !f.pattern.MatchString(v.String()) {
-			d.report(n, path, "%q does not have the form %s", clip(v.String()), f.pattern)
+			d.report(n, path, "invalid value %q: it must match %s", clip(v.String()), f.pattern)
 		}
 		if f.choices != nil && !slices.Contains(f.choices, v.String()) {
-			d.report(n, path, "%q is not one of %s", clip(v.String()), strings.Join(f.choices, ", "))
+			d.report(n, path, "invalid value %q: use one of %s", clip(v.String()), strings.Join(f.choices, ", "))
 		}
 	case kindList, kindNull:
-		if f.atLeast && len(n.items) == 0 {
-			d.report(n, path, "there must be at least one")
+		if f.nonEmpty && len(n.items) == 0 {
+			d.report(n, path, "the list is empty: it needs at least one entry")
 		}
 	}
 }
@@ -270,7 +270,7 @@ func (n *node) found() string {
 	}
 }
 
-// text is the value of a text, its ${env:} references resolved.
+// text returns the value of a text with its ${env:} references resolved.
 func (d *decoder) text(n *node, path string) string {
 	switch n.kind {
 	case kindText:
@@ -284,12 +284,11 @@ func (d *decoder) text(n *node, path string) string {
 	return ""
 }
 
-// reference matches one that is not closed as well, so that it is not taken for
-// the value itself.
+// reference also matches an unclosed reference, which must not pass as a value.
 var reference = regexp.MustCompile(`\$\{([^}:]*):?([^}]*)(\}|$)`)
 
-// expand resolves the references in a text and tells whether there were any.
-// Secrets are allowed only where the value is kept out of answers and logs.
+// expand resolves the references in a text and reports whether there were any.
+// Secrets are allowed only where the value does not appear in answers and logs.
 func (d *decoder) expand(n *node, path string, secret bool) (value string, referred bool) {
 	if !strings.Contains(n.text, "${") {
 		return n.text, false
@@ -299,12 +298,12 @@ func (d *decoder) expand(n *node, path string, secret bool) (value string, refer
 		kind, name := parts[1], parts[2]
 		switch {
 		case kind != "env" && kind != "secret" || name == "" || parts[3] == "":
-			d.report(n, path, "%s is no reference; write ${env:NAME} or ${secret:NAME}", clip(ref))
+			d.report(n, path, "invalid reference %s: write ${env:NAME} or ${secret:NAME}", clip(ref))
 		case kind == "secret" && !secret:
-			d.report(n, path, "%s: a secret may stand only in keys, credentials and settings", clip(ref))
+			d.report(n, path, "%s: secrets are allowed only in keys, credentials and settings", clip(ref))
 		case kind == "env" && strings.HasPrefix(name, "CALLTRACKER_"):
-			// Else whoever may write the document could read the server's own secrets.
-			d.report(n, path, "%s: the settings of the server itself cannot be referred to", clip(ref))
+			// Otherwise the author of a document could read the server's own secrets.
+			d.report(n, path, "%s: references to the server's own settings are not allowed", clip(ref))
 		default:
 			referred = true
 			if d.resolve == nil {
@@ -324,7 +323,7 @@ func (d *decoder) expand(n *node, path string, secret bool) (value string, refer
 	return value, referred
 }
 
-// resolveAll resolves the references in a value that no type describes.
+// resolveAll resolves the references in a value without a Go type.
 func (d *decoder) resolveAll(n *node, path string) {
 	if n.kind == kindText {
 		n.text, _ = d.expand(n, path, false)
@@ -334,8 +333,8 @@ func (d *decoder) resolveAll(n *node, path string) {
 	}
 }
 
-// ErrUnresolvedHere marks a reference that is not an error of the document: it
-// may well resolve on the server that will use it.
+// ErrUnresolvedHere marks a reference that has no value here but may have one on
+// the server that uses the document. It is reported as a warning.
 var ErrUnresolvedHere = errors.New("not set here")
 
 // clip shortens text from the document for a message.

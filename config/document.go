@@ -1,6 +1,6 @@
 // Package config is the configuration document: its types, strict decoding of
-// YAML and JSON with positions, its JSON Schema, and validation. The routing in
-// it is compiled by package rules.
+// YAML and JSON with positions, its JSON Schema, and validation. Package rules
+// compiles its routing.
 package config
 
 import (
@@ -9,9 +9,8 @@ import (
 	"calltracker/rules"
 )
 
-// Document is the configuration as it is written: one file that decides
-// everything. Parse fills it; built by hand it has no line numbers. The tags
-// name the keys and describe them for editors (see Schema).
+// Document is the whole configuration, as one file contains it. Parse returns
+// one. The tags name the keys and describe them for editors (see Schema).
 type Document struct {
 	Calendars      map[string]rules.Calendar `json:"calendars" jsonschema_description:"Named lists of dates, such as public holidays."`
 	Schedules      map[string]rules.Schedule `json:"schedules" jsonschema_description:"Named opening hours."`
@@ -19,30 +18,30 @@ type Document struct {
 	Connections    map[string]Connection     `json:"connections" jsonschema_description:"CRM accounts, by name."`
 	ContactCenters map[string]ContactCenter  `json:"contact_centers" jsonschema_description:"Ziwo instances, by name: example is example.aswat.co."`
 	Sites          map[string]Site           `json:"sites" jsonschema_description:"Web pages that embed WebCallback, Jorel or the pop-up."`
-	Retention      *Retention                `json:"retention" jsonschema_description:"How long bodies and personal fields are kept; for good when absent."`
-	Tests          []Test                    `json:"tests" jsonschema_description:"Calls with the answer they must get."`
+	Retention      *Retention                `json:"retention" jsonschema_description:"How long bodies and personal fields are kept; forever by default."`
+	Tests          []Test                    `json:"tests" jsonschema_description:"Calls with their expected answers."`
 
 	positions map[string]position // by path; nil for a document without a text
 }
 
-// Retention is how long is kept what calls do not need for statistics.
+// Retention is how long details of calls are kept that statistics do not need.
 type Retention struct {
-	RawDays      int `json:"raw_days" jsonschema:"minimum=0,maximum=36500" jsonschema_description:"Days that the bodies of calls are kept as they came; 0 for good."`
-	PersonalDays int `json:"personal_days" jsonschema:"minimum=0,maximum=36500" jsonschema_description:"Days that it is kept who called, and the bodies with it; 0 for good."`
+	RawDays      int `json:"raw_days" jsonschema:"minimum=0,maximum=36500" jsonschema_description:"Days that the original bodies of calls are kept; 0 disables deletion."`
+	PersonalDays int `json:"personal_days" jsonschema:"minimum=0,maximum=36500" jsonschema_description:"Days that caller details, and the bodies that contain them, are kept; 0 disables deletion."`
 }
 
 // Tracker is one pair of URLs that Ziwo calls, and how its calls are routed.
 type Tracker struct {
 	Label         string        `json:"label"`
-	ContactCenter string        `json:"contact_center" jsonschema_description:"The Ziwo instance it belongs to; the only one of the document when absent."`
+	ContactCenter string        `json:"contact_center" jsonschema_description:"Ziwo instance of the tracker; by default the only one of the document."`
 	Keys          Keys          `json:"keys"`
-	Region        string        `json:"region" jsonschema:"pattern=^[A-Z]{2}$" jsonschema_description:"Country whose national numbers are meant, such as AE."`
-	Timezone      string        `json:"timezone" jsonschema_description:"IANA name, for conditions on weekday, time and date; that of the schedules when absent."`
+	Region        string        `json:"region" jsonschema:"pattern=^[A-Z]{2}$" jsonschema_description:"Country of national numbers, such as AE."`
+	Timezone      string        `json:"timezone" jsonschema_description:"IANA name, for conditions on weekday, time and date; by default the one that all schedules share."`
 	Numbers       []rules.DID   `json:"numbers" jsonschema_description:"The DIDs of this tracker."`
-	CallerID      string        `json:"caller_id" jsonschema_description:"Number shown to destinations unless a step says otherwise."`
-	Blocked       bool          `json:"blocked" jsonschema_description:"Refuse start calls with 403."`
-	CustomerWait  *Wait         `json:"customer_wait" jsonschema_description:"How long a call waits for the CRMs when a route looks at the customer; 150ms when absent, 0s takes only what is known already."`
-	Routes        []rules.Route `json:"routes" jsonschema:"required,minItems=1" jsonschema_description:"The first that matches is taken; the last must have no conditions."`
+	CallerID      string        `json:"caller_id" jsonschema_description:"Number shown to destinations; a dial step may name another."`
+	Blocked       bool          `json:"blocked" jsonschema_description:"Reject start calls with 403."`
+	CustomerWait  *Wait         `json:"customer_wait" jsonschema_description:"How long a call waits for the CRMs if a route depends on the customer; 150ms by default, 0s uses only cached answers."`
+	Routes        []rules.Route `json:"routes" jsonschema:"required,minItems=1" jsonschema_description:"The first route that matches takes the call; the last must have no conditions."`
 }
 
 // Keys are the X-API-Key values that Ziwo may send.
@@ -52,9 +51,9 @@ type Keys struct {
 }
 
 // KeyList is written as a list of keys, or as the word "open". The zero value
-// refuses everyone.
+// rejects every key.
 type KeyList struct {
-	Open bool
+	Open bool // no key is required
 	Keys []Secret
 }
 
@@ -71,77 +70,77 @@ func (t Tracker) CustomerTimeout() time.Duration {
 
 const defaultCustomerWait = 150 * time.Millisecond
 
-// Connection is one CRM account. Its driver says which settings it takes.
+// Connection is one CRM account. Its driver defines the settings.
 type Connection struct {
 	Driver   string             `json:"driver" jsonschema:"required"`
 	Label    string             `json:"label"`
 	Settings map[string]Setting `json:"settings"`
 }
 
-// ContactCenter is one Ziwo instance and how to log in to it.
+// ContactCenter is one Ziwo instance with its credentials.
 type ContactCenter struct {
-	API         string     `json:"api" jsonschema:"format=uri" jsonschema_description:"Base URL of its API; https://<name>-api.aswat.co when absent."`
+	API         string     `json:"api" jsonschema:"format=uri" jsonschema_description:"Base URL of its API; https://<name>-api.aswat.co by default."`
 	Username    Secret     `json:"username"`
 	Password    Secret     `json:"password"`
 	AccessToken Secret     `json:"access_token"`
 	APIKey      Secret     `json:"api_key" jsonschema_description:"For CTI."`
 	WebhookKeys []Secret   `json:"webhook_keys" jsonschema_description:"x-api-key values of its call-history webhook."`
-	Recordings  Recordings `json:"recordings" jsonschema_description:"How recordings and voicemails are fetched, and whether they are kept."`
+	Recordings  Recordings `json:"recordings" jsonschema_description:"How recordings and voicemails are fetched, and where copies are kept."`
 }
 
-// Recordings says how the recordings of a contact center are fetched, and
-// whether they are kept beyond Ziwo.
+// Recordings says how the recordings of a contact center are fetched from Ziwo,
+// and where copies are kept.
 type Recordings struct {
-	Styles []RecordingStyle `json:"styles" jsonschema_description:"Addresses at Ziwo, in the order of trial; all four when absent."`
-	Keep   string           `json:"keep" jsonschema:"enum=data_directory,enum=s3" jsonschema_description:"Where copies are kept; none are when absent."`
-	Days   int              `json:"days" jsonschema:"minimum=0,maximum=36500" jsonschema_description:"Days after the call that a copy is kept; 0 for good."`
-	S3     *Bucket          `json:"s3" jsonschema_description:"The bucket of keep: s3."`
+	Styles []RecordingStyle `json:"styles" jsonschema_description:"URL styles at Ziwo, in the order to try them; all four by default."`
+	Keep   string           `json:"keep" jsonschema:"enum=data_directory,enum=s3" jsonschema_description:"Where copies are kept; no copies are made by default."`
+	Days   int              `json:"days" jsonschema:"minimum=0,maximum=36500" jsonschema_description:"Days after the call that a copy is kept; 0 disables deletion."`
+	S3     *Bucket          `json:"s3" jsonschema_description:"Bucket for keep: s3."`
 }
 
-// RecordingStyle is one of the addresses of a recording at Ziwo.
+// RecordingStyle is one of the URL styles of a recording at Ziwo.
 type RecordingStyle string
 
-// The styles, as package ziwo knows them.
+// The styles. Package ziwo has the same ones.
 const (
-	Surveillance RecordingStyle = "surveillance"
-	SignedURL    RecordingStyle = "signed_url"
-	History      RecordingStyle = "history"
-	Static       RecordingStyle = "static"
+	RecordingSurveillance RecordingStyle = "surveillance"
+	RecordingSignedURL    RecordingStyle = "signed_url"
+	RecordingHistory      RecordingStyle = "history"
+	RecordingStatic       RecordingStyle = "static"
 )
 
 func recordingStyles() []RecordingStyle {
-	return []RecordingStyle{Surveillance, SignedURL, History, Static}
+	return []RecordingStyle{RecordingSurveillance, RecordingSignedURL, RecordingHistory, RecordingStatic}
 }
 
-// Where Recordings are kept.
+// The values of Recordings.Keep.
 const (
-	InDataDirectory = "data_directory"
-	InS3            = "s3"
+	KeepInDataDirectory = "data_directory"
+	KeepInS3            = "s3"
 )
 
-// Bucket is a bucket of an object store that speaks S3's protocol.
+// Bucket is a bucket of an S3-compatible object store.
 type Bucket struct {
 	Endpoint  string `json:"endpoint" jsonschema:"required,format=uri" jsonschema_description:"Base URL, such as https://s3.eu-central-1.amazonaws.com."`
-	Region    string `json:"region" jsonschema_description:"Such as eu-central-1; us-east-1 when absent."`
+	Region    string `json:"region" jsonschema_description:"Region, such as eu-central-1; us-east-1 by default."`
 	Bucket    string `json:"bucket" jsonschema:"required"`
-	Prefix    string `json:"prefix" jsonschema_description:"Put in front of the names of objects, such as recordings/."`
+	Prefix    string `json:"prefix" jsonschema_description:"Prefix of object names, such as recordings/."`
 	AccessKey Secret `json:"access_key" jsonschema:"required"`
 	SecretKey Secret `json:"secret_key" jsonschema:"required"`
 }
 
-// Site is one web page or CRM that embeds the scripts.
+// Site is one website or CRM that embeds the scripts.
 type Site struct {
-	Origins        []string     `json:"origins" jsonschema_description:"https://host[:port] of the pages that may call this server."`
+	Origins        []string     `json:"origins" jsonschema_description:"Origins (https://host[:port]) of the pages that may call this server."`
 	Keys           []Secret     `json:"keys" jsonschema_description:"Embed keys for /crm/."`
 	ContactCenter  string       `json:"contact_center"`
-	WebCallback    *WebCallback `json:"webcallback" jsonschema_description:"Settings of Ziwo's WebCallback button, with Ziwo's own names."`
-	OfflineOutside []string     `json:"offline_outside" jsonschema_description:"Schedules; outside of all of them the button shows as offline."`
+	WebCallback    *WebCallback `json:"webcallback" jsonschema_description:"Settings of Ziwo's WebCallback button, under Ziwo's names."`
+	OfflineOutside []string     `json:"offline_outside" jsonschema_description:"Schedules; the button shows as offline while all of them are closed."`
 	Jorel          *Jorel       `json:"jorel" jsonschema_description:"Settings of Ziwo's Jorel web phone."`
-	Popup          *Popup       `json:"popup" jsonschema_description:"Open the caller's CRM page."`
+	Popup          *Popup       `json:"popup" jsonschema_description:"Opening of the caller's CRM page."`
 }
 
 // WebCallback is the configuration of Ziwo's button. Keys that Ziwo adds later
-// pass through in Other (https://www.ziwo.io/api-integration-developers/).
+// are passed through in Other (https://www.ziwo.io/api-integration-developers/).
 type WebCallback struct {
 	ContactCenterName   string                 `json:"contactCenterName" jsonschema:"required"`
 	Extensions          []string               `json:"extensions" jsonschema:"required,minItems=1"`
@@ -158,8 +157,8 @@ type WebCallback struct {
 	Other               map[string]any         `json:"-"`
 }
 
-// Translation is one custom text, or with a language as its key the texts of
-// that language.
+// Translation is one custom text. If its key is a language, it is all custom
+// texts in that language.
 type Translation struct {
 	Text  string
 	Texts map[string]string
@@ -176,48 +175,47 @@ type Jorel struct {
 	DeactivateMinimization  bool   `json:"deactivateMinimization"`
 	DeactivateConsoleOutput bool   `json:"deactivateConsoleOutput"`
 
-	ClickToCall *ClickToCall `json:"clickToCall" jsonschema_description:"Make phone numbers of the page call through the web phone."`
+	ClickToCall *ClickToCall `json:"clickToCall" jsonschema_description:"Which phone numbers of the page call through the web phone."`
 }
 
-// ClickToCall says which phone numbers of a page call when they are clicked.
+// ClickToCall says which phone numbers of a page are clickable.
 type ClickToCall struct {
 	Links     bool     `json:"links" jsonschema_description:"Links to tel: addresses."`
 	Selectors []string `json:"selectors" jsonschema_description:"CSS selectors of elements whose text, or data-phone attribute, is a phone number."`
-	Text      bool     `json:"text" jsonschema_description:"Phone numbers anywhere in the text of the page."`
+	Text      bool     `json:"text" jsonschema_description:"Phone numbers anywhere in the page text."`
 }
 
 // Popup says when and how the caller's CRM page opens.
 type Popup struct {
 	Connections []string `json:"connections" jsonschema:"required,minItems=1"`
-	On          []string `json:"on" jsonschema_description:"Call states that open it; ringing and early when absent."`
-	Many        string   `json:"many" jsonschema:"enum=choose,enum=first,enum=nothing" jsonschema_description:"When several customers match: choose (default), first or nothing."`
-	None        string   `json:"none" jsonschema:"enum=search,enum=create,enum=nothing" jsonschema_description:"When nobody matches: search (default), create or nothing."`
-	Unavailable string   `json:"unavailable" jsonschema:"enum=search,enum=nothing" jsonschema_description:"When the CRM does not answer: search (default) or nothing."`
-	Open        string   `json:"open" jsonschema:"enum=window,enum=card,enum=event" jsonschema_description:"How: window (default), card, a link in the corner of the page, or event, left to the page."`
+	On          []string `json:"on" jsonschema_description:"Call states that open it; ringing and early by default."`
+	Many        string   `json:"many" jsonschema:"enum=choose,enum=first,enum=nothing" jsonschema_description:"If several customers match: choose (default), first or nothing."`
+	None        string   `json:"none" jsonschema:"enum=search,enum=create,enum=nothing" jsonschema_description:"If no customer matches: search (default), create or nothing."`
+	Unavailable string   `json:"unavailable" jsonschema:"enum=search,enum=nothing" jsonschema_description:"If the CRM does not answer: search (default) or nothing."`
+	Open        string   `json:"open" jsonschema:"enum=window,enum=card,enum=event" jsonschema_description:"How the page opens: window (default), card (a link in the corner of the page) or event (the page handles it)."`
 
-	Texts map[string]Translation `json:"texts" jsonschema_description:"What the card says, for every language, or with a language as the key for that one."`
+	Texts map[string]Translation `json:"texts" jsonschema_description:"Texts of the card, for all languages, or under a language for that one."`
 }
 
-// Test is a call and the answer it must get. Expect names what matters; the
-// rest is free.
+// Test is a call with the expected answer. What Expect does not name may be
+// anything.
 type Test struct {
-	Name    string                 `json:"name" jsonschema:"required"`
-	Tracker string                 `json:"tracker" jsonschema:"required"`
-	At      time.Time              `json:"at" jsonschema:"required" jsonschema_description:"RFC 3339, with an offset."`
-	Call    map[string]rules.Value `json:"call" jsonschema:"required" jsonschema_description:"What Ziwo sends: didCalled, callerIDNumber, ..."`
-	// Customer is who the caller is; without it nobody was looked up.
-	Customer *TestCustomer `json:"customer" jsonschema_description:"What a CRM knows of the caller; without it nobody was looked up."`
-	Expect   Expectation   `json:"expect" jsonschema:"required"`
+	Name     string                 `json:"name" jsonschema:"required"`
+	Tracker  string                 `json:"tracker" jsonschema:"required"`
+	At       time.Time              `json:"at" jsonschema:"required" jsonschema_description:"Time of the call, in RFC 3339 with an offset."`
+	Call     map[string]rules.Value `json:"call" jsonschema:"required" jsonschema_description:"Fields that Ziwo sends: didCalled, callerIDNumber, ..."`
+	Customer *TestCustomer          `json:"customer" jsonschema_description:"What a CRM knows about the caller; without it, no lookup is made."`
+	Expect   Expectation            `json:"expect" jsonschema:"required"`
 }
 
-// TestCustomer is what a CRM knows of a Test's caller.
+// TestCustomer is what a CRM knows about the caller of a Test.
 type TestCustomer struct {
 	Found      bool     `json:"found"`
 	Connection string   `json:"connection"`
 	Tags       []string `json:"tags"`
 }
 
-// Expectation is the part of an answer that a Test holds.
+// Expectation is the part of an answer that a Test checks.
 type Expectation struct {
 	Route     *string   `json:"route"`
 	Numbers   *[]string `json:"numbers"`
@@ -247,8 +245,7 @@ func parent(path string) string {
 }
 
 // WithoutTrackers returns the document without its trackers and positions. A
-// server that keeps a document in memory needs only this: everything about
-// trackers is in the compiled rules.
+// server keeps only this in memory, since the trackers are compiled.
 func (d *Document) WithoutTrackers() *Document {
 	out := *d
 	out.Trackers, out.positions = nil, nil

@@ -65,7 +65,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 		ContactCenters: map[string]config.ContactCenter{"aldebaran": {
 			API: "https://aldebaran-api.example.com", Username: config.NewSecret("k-1"), Password: config.NewSecret("k-1"), AccessToken: config.NewSecret("k-1"),
 			APIKey: config.NewSecret("k-1"), WebhookKeys: []config.Secret{config.NewSecret("k-1")},
-			Recordings: config.Recordings{Styles: []config.RecordingStyle{config.SignedURL, config.Surveillance}, Keep: config.InS3, Days: 90, S3: &config.Bucket{
+			Recordings: config.Recordings{Styles: []config.RecordingStyle{config.RecordingSignedURL, config.RecordingSurveillance}, Keep: config.KeepInS3, Days: 90, S3: &config.Bucket{
 				Endpoint: "https://s3.eu-central-1.amazonaws.com", Region: "eu-central-1", Bucket: "acme-calls", Prefix: "recordings/",
 				AccessKey: config.NewSecret("k-1"), SecretKey: config.NewSecret("k-1"),
 			}},
@@ -95,12 +95,12 @@ func TestParseReadsEveryKey(t *testing.T) {
 			Expect:   config.Expectation{Route: &route, Numbers: &numbers, Voicemail: &no},
 		}},
 	}
-	yaml := readFile(t, "testdata/whole.yaml")
-	asJSON, err := config.Convert(yaml, config.YAML, config.JSON)
+	asYAML := readFile(t, "testdata/whole.yaml")
+	asJSON, err := config.Convert(asYAML, config.YAML, config.JSON)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for format, text := range map[config.Format][]byte{config.YAML: yaml, config.JSON: asJSON} {
+	for format, text := range map[config.Format][]byte{config.YAML: asYAML, config.JSON: asJSON} {
 		got, problems := config.Parse(text, format, resolve)
 		if len(problems) > 0 {
 			t.Errorf("%s: %v", format, problems)
@@ -144,7 +144,7 @@ trackers:
 		{"several", "b", true, false},
 		{"several", "c", false, true},
 		{"several", "ab", false, false},
-		{"several", "", false, false}, // although an empty key is listed
+		{"several", "", false, false}, // even though an empty key is listed
 		{"open", "", true, false},
 		{"open", "anything", true, false},
 		{"none", "", false, false},
@@ -153,30 +153,30 @@ trackers:
 	for _, tt := range tests {
 		keys := doc.Trackers[tt.tracker].Keys
 		if start, end := keys.Start.Ring().Admits(tt.key), keys.End.Ring().Admits(tt.key); start != tt.start || end != tt.end {
-			t.Errorf("%s, key %q: start %v, end %v; must be %v, %v", tt.tracker, tt.key, start, end, tt.start, tt.end)
+			t.Errorf("%s, key %q: start %v, end %v; want %v, %v", tt.tracker, tt.key, start, end, tt.start, tt.end)
 		}
 	}
 	webhooks := doc.WebhookKeys()
 	for key, want := range map[string]string{"w-1": "one", "w-2": "two", "shared": "one", "": "", "w-3": "", "a": ""} {
 		if got, ok := webhooks.ContactCenter(key); got != want || ok != (want != "") {
-			t.Errorf("webhook key %q: %q %v, must be %q", key, got, ok, want)
+			t.Errorf("webhook key %q: got %q %v, want %q", key, got, ok, want)
 		}
 	}
 	if router, _ := set.Router("several"); router.ContactCenter() != "two" {
-		t.Errorf("contact center is %q, must be two", router.ContactCenter())
+		t.Errorf("got contact center %q, want two", router.ContactCenter())
 	}
 	if router, _ := set.Router("none"); router.ContactCenter() != "" {
-		t.Errorf("contact center is %q although there are two", router.ContactCenter())
+		t.Errorf("got contact center %q although there are two", router.ContactCenter())
 	}
 	if _, ok := set.Router("example"); ok {
 		t.Error("there is a tracker example")
 	}
 }
 
-func TestTheOnlyContactCenterIsMeant(t *testing.T) {
+func TestOnlyContactCenterIsTheDefault(t *testing.T) {
 	_, set := mustLoad(t, "contact_centers: {one: {}}\ntrackers: {t: {routes: [{id: r}]}}\n")
 	if router, _ := set.Router("t"); router.ContactCenter() != "one" {
-		t.Errorf("contact center is %q, must be one", router.ContactCenter())
+		t.Errorf("got contact center %q, want one", router.ContactCenter())
 	}
 }
 
@@ -193,13 +193,13 @@ tests:
 `)
 	for i, want := range [][2]int{{3, 5}, {5, 5}} {
 		if line, column := doc.Position(fmt.Sprintf("tests[%d]", i)); line != want[0] || column != want[1] {
-			t.Errorf("test %d stands at %d:%d, must be %v", i, line, column, want)
+			t.Errorf("position of test %d: got %d:%d, want %v", i, line, column, want)
 		}
 	}
 }
 
-// A secret leaves the document only through Reveal.
-func TestSecretsHide(t *testing.T) {
+// Only Reveal returns the value of a secret.
+func TestSecretsAreHidden(t *testing.T) {
 	const secret = "k-very-secret"
 	const text = `
 trackers: {t: {keys: {start: ["${env:KEY}"], end: [k-very-secret]}, routes: [{id: r}]}}

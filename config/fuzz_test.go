@@ -12,7 +12,7 @@ import (
 	"calltracker/rules/rulestest"
 )
 
-// seeds are documents to start fuzzing from: right ones and wrong ones.
+// seeds adds valid and invalid documents to the corpus.
 func seeds(f *testing.F, format config.Format) {
 	documents, err := filepath.Glob("../rules/testdata/golden/*/document.yaml")
 	if err != nil || len(documents) == 0 {
@@ -29,13 +29,13 @@ func seeds(f *testing.F, format config.Format) {
 	}
 }
 
-// readsAnything holds what is true of every text that somebody sends as a document.
-func readsAnything(t *testing.T, text string, format config.Format) {
+// checkLoad checks what must hold for Load with any text.
+func checkLoad(t *testing.T, text string, format config.Format) {
 	_, set, problems := config.Load([]byte(text), format, resolve)
 	if (set == nil) != (len(problems.Errors()) > 0) {
-		t.Fatalf("set %v with the errors %v", set != nil, problems.Errors())
+		t.Fatalf("set %v with errors %v", set != nil, problems.Errors())
 	}
-	// YAML breaks lines at more characters than editors do, JSON at fewer.
+	// YAML has more line breaks than editors recognize, JSON has fewer.
 	text = strings.TrimPrefix(text, "\ufeff")
 	lines := 1 + strings.Count(text, "\n")
 	if format == config.YAML {
@@ -49,10 +49,10 @@ func readsAnything(t *testing.T, text string, format config.Format) {
 	}
 	for _, p := range problems {
 		if p.Line < 1 || p.Line > lines || p.Column < 1 || p.Column > len(text)+1 {
-			t.Errorf("a problem outside of the text of %d lines: %s", lines, p)
+			t.Errorf("the problem is outside of the text of %d lines: %s", lines, p)
 		}
 		if p.Message == "" || strings.ContainsAny(p.String(), "\r\n") {
-			t.Errorf("a problem that does not fit on a line: %q", p.String())
+			t.Errorf("the problem has no message or several lines: %q", p.String())
 		}
 	}
 	if set == nil {
@@ -71,10 +71,10 @@ func readsAnything(t *testing.T, text string, format config.Format) {
 
 func FuzzDocumentYAML(f *testing.F) {
 	seeds(f, config.YAML)
-	f.Fuzz(func(t *testing.T, text string) { readsAnything(t, text, config.YAML) })
+	f.Fuzz(func(t *testing.T, text string) { checkLoad(t, text, config.YAML) })
 }
 
 func FuzzDocumentJSON(f *testing.F) {
 	seeds(f, config.JSON)
-	f.Fuzz(func(t *testing.T, text string) { readsAnything(t, text, config.JSON) })
+	f.Fuzz(func(t *testing.T, text string) { checkLoad(t, text, config.JSON) })
 }

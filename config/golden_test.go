@@ -11,9 +11,9 @@ import (
 	"calltracker/rules"
 )
 
-var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
+var update = flag.Bool("update", false, "write the golden files instead of comparing them")
 
-// golden compares got with the file, or writes it.
+// golden compares got with a golden file, or writes the file with -update.
 func golden(t *testing.T, file, got string) {
 	t.Helper()
 	if *update {
@@ -40,13 +40,13 @@ func readFile(t testing.TB, file string) []byte {
 	return text
 }
 
-// mustLoad loads a document that has warnings at most. References resolve to
-// themselves.
+// mustLoad loads a document without errors. The value of each reference is its
+// name.
 func mustLoad(t testing.TB, text string) (*config.Document, *rules.Set) {
 	t.Helper()
 	doc, set, problems := config.Load([]byte(text), config.YAML, func(kind, name string) (string, error) { return kind + ":" + name, nil })
-	if errors := problems.Errors(); len(errors) > 0 {
-		t.Fatalf("the document has errors: %v", errors)
+	if wrong := problems.Errors(); len(wrong) > 0 {
+		t.Fatalf("the document has errors: %v", wrong)
 	}
 	return doc, set
 }

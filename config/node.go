@@ -21,15 +21,15 @@ const (
 	JSON Format = "json"
 )
 
-// Limits on a document from outside. The aliases of YAML make a short text
-// describe a huge tree, so what they copy is bounded as well as the text.
+// Limits on a document. YAML aliases let a short text describe a huge tree, so
+// the number of copied nodes is limited, too.
 const (
 	MaxDocumentBytes = 32 << 20
-	maxCopies        = 1 << 20 // nodes that aliases stand for
+	maxCopies        = 1 << 20 // nodes copied by aliases
 	maxDepth         = 64
 )
 
-var errTooDeep = fmt.Errorf("the document is more than %d levels deep here", maxDepth)
+var errTooDeep = fmt.Errorf("the document is nested more than %d levels deep", maxDepth)
 
 type kind string
 
@@ -44,23 +44,23 @@ const (
 
 type position struct{ line, column int }
 
-// node is one value of a document with its place. Both notations become nodes,
-// so everything after this file is the same for both.
+// node is one value of a document with its position. Both notations are parsed
+// into nodes; all later steps are the same for both.
 type node struct {
 	kind  kind
-	text  string // of a scalar: as written, without quotes
+	text  string // of a scalar, as written, without quotes
 	at    position
 	items []*node // of a list; of a mapping, the values
 	keys  []*node // of a mapping, in order; always text
 }
 
-// parse reads a whole document. A syntax error is one problem, since nothing
-// after it can be trusted.
+// parse parses a whole document. After a syntax error it reports nothing else,
+// since the rest cannot be trusted.
 func parse(text []byte, format Format) (*node, problem.List) {
 	if len(text) > MaxDocumentBytes {
 		return nil, problem.List{{Line: 1, Column: 1, Message: fmt.Sprintf("the document is larger than %d MiB", MaxDocumentBytes>>20)}}
 	}
-	text = bytes.TrimPrefix(text, []byte("\ufeff")) // editors on Windows put it there and count no column for it
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // the byte order mark that some editors add; it has no column
 	if !utf8.Valid(text) {
 		return nil, problem.List{invalidUTF8(text)}
 	}
@@ -82,7 +82,7 @@ func invalidUTF8(text []byte) problem.Problem {
 		}
 		text = text[size:]
 	}
-	return problem.Problem{Line: at.line, Column: at.column, Message: "this is not UTF-8 text; save the file as UTF-8"}
+	return problem.Problem{Line: at.line, Column: at.column, Message: "the text is not UTF-8: save the file as UTF-8"}
 }
 
 func (n *node) get(key string) *node {
@@ -94,8 +94,8 @@ func (n *node) get(key string) *node {
 	return nil
 }
 
-// parseJSON reads JSON by its own grammar: YAML's reading of JSON differs in
-// escapes and tabs.
+// parseJSON parses JSON by its own grammar: a YAML parser treats escapes and tabs
+// differently.
 func parseJSON(text []byte) (*node, problem.List) {
 	b := &jsonBuilder{text: text, decoder: json.NewDecoder(bytes.NewReader(text)), at: position{1, 1}}
 	b.decoder.UseNumber()
@@ -104,7 +104,7 @@ func parseJSON(text []byte) (*node, problem.List) {
 	if err == nil {
 		b.next()
 		if _, extra := b.decoder.Token(); !errors.Is(extra, io.EOF) {
-			err = errors.New("there is something after the end of the document")
+			err = errors.New("unexpected text after the end of the document")
 		}
 	}
 	if err != nil {
@@ -113,7 +113,7 @@ func parseJSON(text []byte) (*node, problem.List) {
 			offset = syntax.Offset - 1
 		}
 		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-			err = errors.New("the document ends too early")
+			err = errors.New("unexpected end of the document")
 		}
 		at := b.position(offset)
 		return nil, problem.List{{Line: at.line, Column: at.column, Message: err.Error()}}
@@ -128,7 +128,7 @@ type jsonBuilder struct {
 	at      position
 }
 
-// position turns an offset into a place; offsets only ever grow.
+// position converts an offset to a position. Offsets must not decrease.
 func (b *jsonBuilder) position(offset int64) position {
 	for b.offset < offset && b.offset < int64(len(b.text)) {
 		r, size := utf8.DecodeRune(b.text[b.offset:])
@@ -140,7 +140,7 @@ func (b *jsonBuilder) position(offset int64) position {
 	return b.at
 }
 
-// next is the place of the token that comes now.
+// next returns the position of the next token.
 func (b *jsonBuilder) next() position {
 	offset := b.decoder.InputOffset()
 	for offset < int64(len(b.text)) && strings.IndexByte(" \t\r\n,:", b.text[offset]) >= 0 {
@@ -177,7 +177,7 @@ func (b *jsonBuilder) build(depth int) (*node, error) {
 				if err != nil {
 					return nil, err
 				}
-				key.text, _ = name.(string) // the decoder refuses any other key
+				key.text, _ = name.(string) // the decoder rejects any other key
 				n.keys = append(n.keys, key)
 			}
 			item, err := b.build(depth + 1)

@@ -81,7 +81,7 @@ func (d *decoder) holiday(n *node, to *rules.Holiday, path string) {
 		to.To = to.From
 	}
 	if to.To.Compare(to.From) < 0 {
-		d.report(n, path, "it ends (%s) before it begins (%s)", to.To, to.From)
+		d.report(n, path, "the last day %s is before the first day %s", to.To, to.From)
 	}
 }
 
@@ -113,7 +113,7 @@ func choose[T ~string](d *decoder, n *node, to *T, path string, choices []T) {
 func (d *decoder) seconds(n *node, to *rules.Seconds, path string) {
 	const longest = time.Hour // longer ones are usually milliseconds
 	if n.kind == kindNumber {
-		d.report(n, path, "expected a duration with its unit, found %s; write %ss", n.found(), n.text)
+		d.report(n, path, "expected a duration with a unit, found %s; write %ss", n.found(), n.text)
 		return
 	}
 	if n.kind != kindText {
@@ -123,11 +123,11 @@ func (d *decoder) seconds(n *node, to *rules.Seconds, path string) {
 	duration, err := time.ParseDuration(n.text)
 	switch {
 	case err != nil:
-		d.report(n, path, "%q is no duration; write it like 20s or 1m30s", clip(n.text))
+		d.report(n, path, "invalid duration %q: write it as 20s or 1m30s", clip(n.text))
 	case duration < time.Second || duration > longest:
-		d.report(n, path, "%s is out of range; it must be from 1s to 1h", n.text)
+		d.report(n, path, "%s is out of range: use 1s to 1h", n.text)
 	case duration%time.Second != 0:
-		d.report(n, path, "%s: Ziwo counts whole seconds", n.text)
+		d.report(n, path, "invalid duration %s: Ziwo takes whole seconds", n.text)
 	default:
 		*to = rules.Seconds(duration / time.Second)
 	}
@@ -142,9 +142,9 @@ func (d *decoder) wait(n *node, to *Wait, path string) {
 	duration, err := time.ParseDuration(n.text)
 	switch {
 	case err != nil:
-		d.report(n, path, "%q is no duration; write it like 150ms or 0s", clip(n.text))
+		d.report(n, path, "invalid duration %q: write it as 150ms or 0s", clip(n.text))
 	case duration < 0 || duration > longest:
-		d.report(n, path, "%s is out of range; it must be from 0s to %s", n.text, longest)
+		d.report(n, path, "%s is out of range: use 0s to %s", n.text, longest)
 	default:
 		*to = Wait(duration)
 	}
@@ -157,7 +157,7 @@ func (d *decoder) instant(n *node, to *time.Time, path string) {
 	}
 	at, err := time.Parse(time.RFC3339, n.text)
 	if err != nil {
-		d.report(n, path, "%q is no instant; write it like 2026-11-22T20:00:00+04:00", clip(n.text))
+		d.report(n, path, "invalid time %q: use RFC 3339, such as 2026-11-22T20:00:00+04:00", clip(n.text))
 		return
 	}
 	*to = at
@@ -192,7 +192,7 @@ func (d *decoder) value(n *node, to *rules.Value, path string) {
 	case kindNumber, kindBool:
 		to.Text, to.Unquoted = n.text, true
 	default:
-		d.report(n, path, "expected a text, a number, true or false, found %s", n.found())
+		d.report(n, path, "expected text, a number, true or false, found %s", n.found())
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 	"calltracker/problem"
 )
 
-// resolve knows what the documents in testdata/problems refer to.
+// resolve returns the values of the references in testdata.
 func resolve(kind, name string) (string, error) {
 	known := map[string]string{
 		"env START_KEY": "k-1", "env DID": "061234567", "env REGION": "AE", "env EMBED_KEY": "k-2",
@@ -28,14 +28,14 @@ func resolve(kind, name string) (string, error) {
 	if name == "LATER" {
 		return "", fmt.Errorf("it is %w", config.ErrUnresolvedHere)
 	}
-	return "", fmt.Errorf("there is no such %s", kind)
+	return "", fmt.Errorf("unknown %s", kind)
 }
 
 func formatOf(file string) config.Format {
 	return config.Format(strings.TrimPrefix(filepath.Ext(file), "."))
 }
 
-// problemFiles lists the documents with something wrong.
+// problemFiles lists the documents with problems.
 func problemFiles(t testing.TB) []string {
 	t.Helper()
 	var files []string
@@ -54,7 +54,7 @@ func TestProblems(t *testing.T) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			_, set, problems := config.Load(readFile(t, file), formatOf(file), resolve)
 			if (set == nil) != (len(problems.Errors()) > 0) {
-				t.Errorf("a set although there are errors, or none although there are none: %v", problems.Errors())
+				t.Errorf("there must be a set if and only if there are no errors: %v", problems.Errors())
 			}
 			var out strings.Builder
 			for _, p := range problems {
@@ -65,10 +65,10 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// A document says the same wrong things in both notations.
+// A document has the same problems in both notations.
 func TestNotationsAgreeOnProblems(t *testing.T) {
-	// Lines differ, and numbers are written in other ways.
-	differs := regexp.MustCompile(`in line \d+|a number \(.*|get lost: .*`)
+	// Lines differ, and so does the spelling of numbers.
+	differs := regexp.MustCompile(`line \d+|a number \(.*|leading zeros: .*`)
 	said := func(text []byte, format config.Format) []string {
 		_, _, problems := config.Load(text, format, resolve)
 		out := make([]string, len(problems))
@@ -86,7 +86,7 @@ func TestNotationsAgreeOnProblems(t *testing.T) {
 		}
 		converted, err := config.Convert(text, from, to)
 		if err != nil {
-			continue // its grammar is wrong already, so it is the same in no other notation
+			continue // it cannot be converted, since its syntax is wrong
 		}
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			if diff := cmp.Diff(said(text, from), said(converted, to)); diff != "" {
@@ -96,13 +96,12 @@ func TestNotationsAgreeOnProblems(t *testing.T) {
 	}
 }
 
-// A problem points to what it complains of, in either notation and behind
-// characters of several bytes.
-func TestProblemsPointToTheirPlace(t *testing.T) {
+// A problem points to its cause, in both notations and after multi-byte characters.
+func TestProblemPositions(t *testing.T) {
 	tests := map[string]struct {
 		text   string
 		format config.Format
-		at     string // what stands where a problem points
+		at     string // the text at the position of a problem
 	}{
 		"unknown key":             {"trackers:\n  sales:\n    lable: x\n", config.YAML, "lable"},
 		"value":                   {"trackers:\n  sales:\n    blocked:   maybe\n", config.YAML, "maybe"},
@@ -125,14 +124,13 @@ func TestProblemsPointToTheirPlace(t *testing.T) {
 					strings.HasPrefix(string([]rune(lines[p.Line-1])[p.Column-1:]), tt.at)
 			}
 			if !slices.ContainsFunc(problems, points) {
-				t.Errorf("none points to %q: %v", tt.at, problems)
+				t.Errorf("no problem points to %q: %v", tt.at, problems)
 			}
 		})
 	}
 }
 
-// hostile are documents that were made to hurt: each is small for what it asks
-// of a careless reader.
+// hostile returns documents that are small but expensive for a careless parser.
 func hostile() map[string]string {
 	const size = 64 << 10
 	fill := func(unit string) string { return strings.Repeat(unit, size/len(unit)) }
@@ -155,44 +153,44 @@ func hostile() map[string]string {
 	}
 	schedules := "schedules:\n" + strings.Join(numbered(3_000, "  s%d: {timezone: Asia/Dubai}\n"), "")
 	return map[string]string{
-		"alias bomb":                     bomb + "trackers: *a20\n",
-		"alias bomb of tests":            bomb + "tests: *a20\n",
-		"merge bomb":                     merges + "trackers: *m40\n",
-		"wide merges":                    wide,
-		"deep aliases":                   deep,
-		"deep lists":                     fill("["),
-		"deep lists, closed":             strings.Repeat("[", 5_000) + strings.Repeat("]", 5_000),
-		"deep mappings":                  fill("{a: "),
-		"deep blocks":                    fill("- "),
-		"deep keys":                      fill("? "),
-		"anchors":                        fill("&a "),
-		"tags":                           fill("!a "),
-		"small and deep":                 strings.Repeat("{a: ", 7_000),
-		"small and deep in lists":        strings.Repeat("[a: ", 7_000),
-		"small, many keys, broken":       strings.Repeat("a:\n", 10_000) + "]",
-		"many keys":                      "trackers:\n" + strings.Join(numbered(12_000, "  t%d: 1\n"), ""),
-		"one key many times":             "trackers:\n" + strings.Repeat("  a: 1\n", 12_000),
-		"many documents":                 fill("---\n"),
-		"open quote":                     "a: \"" + fill("x\n"),
-		"long key":                       fill("k") + ": 1\n",
-		"long name":                      "trackers: {\"" + fill("k") + "\": {}}\n",
-		"long word for a known one":      "trackers: {t: {routes: [{id: " + fill("r") + ", during: [" + fill("s") + "], voicemail: true}]}}\n",
-		"long expected route":            "trackers: {t: {routes: [{id: " + fill("r") + ", voicemail: true}]}}\ntests: [{name: a, tracker: t, at: 2026-11-22T20:00:00Z, call: {}, expect: {route: " + fill("r") + "x}}]\n",
-		"a line of numbers":              "[" + fill("1,") + "1]",
-		"many windows":                   "schedules: {s: {timezone: UTC, open: [" + strings.Join(numbered(1_440, "{days: [sun, mon, tue, wed, thu, fri, sat], from: \"00:00\", to: \"24:00\"}"), ", ") + "]}}",
-		"many routes":                    routes("when: [{field: caller, op: in, values: [\"+1\"]}], voicemail: true"),
-		"many routes with slips":         schedules + routes("during: [s, x1, x2, x3]"),
-		"many numbers that rotate":       "trackers: {t: {keys: {start: open, end: open}, routes: [{id: r, order: rotate, dial: [" + strings.Repeat("{number: \"0501110001\"}, ", 5_000) + "]}]}}",
-		"a costly pattern":               "trackers: {t: {routes: [{id: r, when: [{field: caller, op: matches, value: \"" + strings.Repeat("(a?){50}", 100) + "\"}], voicemail: true}]}}",
-		"repeated repetition":            "trackers: {t: {routes: [{id: r, when: [{field: caller, op: matches, value: \"((a{100}){100}){100}\"}], voicemail: true}]}}",
-		"many references":                "trackers: {t: {label: \"" + fill("${env:X}") + "\"}}",
-		"many open references":           "trackers: {t: {label: \"" + fill("${") + "\"}}",
-		"a number nobody can count":      "trackers: {t: {routes: [{id: r, split: [{weight: " + fill("9") + "}]}]}}",
-		"a duration nobody can wait for": "trackers: {t: {routes: [{id: r, dial: [{number: \"1\", timeout: " + fill("9") + "s}]}]}}",
-		"control characters":             fill("\x01"),
-		"colons":                         fill(": "),
-		"comments":                       fill("#\n"),
-		"carriage returns":               fill("\r"),
+		"alias bomb":                bomb + "trackers: *a20\n",
+		"alias bomb of tests":       bomb + "tests: *a20\n",
+		"merge bomb":                merges + "trackers: *m40\n",
+		"wide merges":               wide,
+		"deep aliases":              deep,
+		"deep lists":                fill("["),
+		"deep lists, closed":        strings.Repeat("[", 5_000) + strings.Repeat("]", 5_000),
+		"deep mappings":             fill("{a: "),
+		"deep blocks":               fill("- "),
+		"deep keys":                 fill("? "),
+		"anchors":                   fill("&a "),
+		"tags":                      fill("!a "),
+		"small and deep":            strings.Repeat("{a: ", 7_000),
+		"small and deep in lists":   strings.Repeat("[a: ", 7_000),
+		"small, many keys, broken":  strings.Repeat("a:\n", 10_000) + "]",
+		"many keys":                 "trackers:\n" + strings.Join(numbered(12_000, "  t%d: 1\n"), ""),
+		"one key many times":        "trackers:\n" + strings.Repeat("  a: 1\n", 12_000),
+		"many documents":            fill("---\n"),
+		"open quote":                "a: \"" + fill("x\n"),
+		"long key":                  fill("k") + ": 1\n",
+		"long name":                 "trackers: {\"" + fill("k") + "\": {}}\n",
+		"long word for a known one": "trackers: {t: {routes: [{id: " + fill("r") + ", during: [" + fill("s") + "], voicemail: true}]}}\n",
+		"long expected route":       "trackers: {t: {routes: [{id: " + fill("r") + ", voicemail: true}]}}\ntests: [{name: a, tracker: t, at: 2026-11-22T20:00:00Z, call: {}, expect: {route: " + fill("r") + "x}}]\n",
+		"a line of numbers":         "[" + fill("1,") + "1]",
+		"many windows":              "schedules: {s: {timezone: UTC, open: [" + strings.Join(numbered(1_440, "{days: [sun, mon, tue, wed, thu, fri, sat], from: \"00:00\", to: \"24:00\"}"), ", ") + "]}}",
+		"many routes":               routes("when: [{field: caller, op: in, values: [\"+1\"]}], voicemail: true"),
+		"many routes with slips":    schedules + routes("during: [s, x1, x2, x3]"),
+		"many numbers that rotate":  "trackers: {t: {keys: {start: open, end: open}, routes: [{id: r, order: rotate, dial: [" + strings.Repeat("{number: \"0501110001\"}, ", 5_000) + "]}]}}",
+		"a costly pattern":          "trackers: {t: {routes: [{id: r, when: [{field: caller, op: matches, value: \"" + strings.Repeat("(a?){50}", 100) + "\"}], voicemail: true}]}}",
+		"repeated repetition":       "trackers: {t: {routes: [{id: r, when: [{field: caller, op: matches, value: \"((a{100}){100}){100}\"}], voicemail: true}]}}",
+		"many references":           "trackers: {t: {label: \"" + fill("${env:X}") + "\"}}",
+		"many open references":      "trackers: {t: {label: \"" + fill("${") + "\"}}",
+		"a huge number":             "trackers: {t: {routes: [{id: r, split: [{weight: " + fill("9") + "}]}]}}",
+		"a huge duration":           "trackers: {t: {routes: [{id: r, dial: [{number: \"1\", timeout: " + fill("9") + "s}]}]}}",
+		"control characters":        fill("\x01"),
+		"colons":                    fill(": "),
+		"comments":                  fill("#\n"),
+		"carriage returns":          fill("\r"),
 	}
 }
 
@@ -204,9 +202,9 @@ func numbered(n int, format string) []string {
 	return out
 }
 
-// A document from outside neither stops the server nor keeps it busy.
+// No document crashes the server or keeps it busy.
 func TestHostileDocuments(t *testing.T) {
-	// Far over what is needed on an idle machine, far under what a reader takes whose time grows with the square.
+	// Far more than an idle machine needs, and far less than a parser with quadratic time takes.
 	const patience, memory = 20 * time.Second, 1 << 30
 	for name, text := range hostile() {
 		t.Run(name, func(t *testing.T) {
@@ -235,7 +233,7 @@ func TestHostileDocuments(t *testing.T) {
 	}
 }
 
-func TestTooLargeADocument(t *testing.T) {
+func TestTooLargeDocument(t *testing.T) {
 	for _, format := range []config.Format{config.YAML, config.JSON} {
 		_, _, problems := config.Load(make([]byte, config.MaxDocumentBytes+1), format, nil)
 		if want := "1:1: the document is larger than 32 MiB"; len(problems) != 1 || problems[0].String() != want {
@@ -244,15 +242,14 @@ func TestTooLargeADocument(t *testing.T) {
 	}
 }
 
-// Loading a document twice finds the same problems: their order does not depend
-// on that of a map.
+// Each load of a document reports the same problems in the same order.
 func TestProblemsAreDeterministic(t *testing.T) {
 	for _, file := range problemFiles(t) {
 		_, _, want := config.Load(readFile(t, file), formatOf(file), resolve)
 		for range 3 {
 			_, _, got := config.Load(readFile(t, file), formatOf(file), resolve)
 			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("%s: the problems differ from one time to the next:\n%s", file, diff)
+				t.Errorf("%s: the problems differ between two loads:\n%s", file, diff)
 			}
 		}
 	}

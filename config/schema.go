@@ -10,8 +10,8 @@ import (
 	"calltracker/rules"
 )
 
-// Schema is the JSON Schema of a document, made from the types that read it, so
-// that editors complete and check it.
+// Schema returns the JSON Schema of a document, with which editors complete and
+// check it. It is derived from the types that Parse decodes into.
 func Schema() ([]byte, error) {
 	r := jsonschema.Reflector{
 		RequiredFromJSONSchemaTags: true,
@@ -24,7 +24,7 @@ func Schema() ([]byte, error) {
 	schema.Title = "calltracker configuration"
 	for name, definition := range schema.Definitions {
 		switch name {
-		case "WebCallback": // Ziwo's script may learn new keys
+		case "WebCallback": // Ziwo may add keys to its script
 			definition.AdditionalProperties = nil
 		case "Condition":
 			definition.OneOf = []*jsonschema.Schema{
@@ -40,7 +40,7 @@ func Schema() ([]byte, error) {
 	return append(text, '\n'), nil
 }
 
-// notation describes the types that are not written as their Go kind says.
+// notation returns the schema of a type that has a notation of its own, or nil.
 func notation(t reflect.Type) *jsonschema.Schema {
 	switch t {
 	case reflect.TypeFor[rules.Date]():

@@ -49,7 +49,7 @@ func validate(t *testing.T, s *jsonschema.Schema, text []byte) error {
 	return s.Validate(value)
 }
 
-func TestSchemaTakesGoodDocuments(t *testing.T) {
+func TestSchemaAcceptsValidDocuments(t *testing.T) {
 	files := []string{"testdata/whole.yaml"}
 	for _, pattern := range []string{"../rules/testdata/golden/*/document.yaml", "../examples/*.yaml"} {
 		found, err := filepath.Glob(pattern)
@@ -69,10 +69,11 @@ func TestSchemaTakesGoodDocuments(t *testing.T) {
 	}
 }
 
-// What a schema can see, it refuses: each mistake is the only one of its document.
-func TestSchemaRefusesWhatLoadRefuses(t *testing.T) {
+// The schema rejects what Load rejects, as far as a schema can tell. Each mistake is
+// the only one of its document.
+func TestSchemaRejectsInvalidDocuments(t *testing.T) {
 	whole := string(readFile(t, "testdata/whole.yaml"))
-	tests := map[string][2]string{ // what is replaced, by what
+	tests := map[string][2]string{ // the text to replace, and its replacement
 		"unknown key":             {"label: Sales line", "lable: Sales line"},
 		"unknown key in a list":   {"timeout: 1m30s", "timout: 1m30s"},
 		"unknown section":         {"calendars:", "calendar: {}\ncalendars:"},
@@ -88,7 +89,7 @@ func TestSchemaRefusesWhatLoadRefuses(t *testing.T) {
 		"clock without a zero":      {`from: "09:00"`, `from: "9:00"`},
 		"clock past the day":        {`to: "18:00"`, `to: "25:00"`},
 		"date of another form":      {"- 2026-12-02", "- 02.12.2026"},
-		"date that is none":         {"to: 2027-01-01", "to: 2027-02-29"},
+		"invalid date":              {"to: 2027-01-01", "to: 2027-02-29"},
 		"weekday in full":           {"days: [sat]", "days: [saturday]"},
 		"no weekday":                {"days: [sat]", "days: []"},
 		"unknown operator":          {"op: in", "op: among"},
@@ -107,9 +108,9 @@ func TestSchemaRefusesWhatLoadRefuses(t *testing.T) {
 		"driver missing":            {"driver: kustomer", "label: a"},
 		"list in settings":          {"org: acme", "org: [acme]"},
 		"extensions missing":        {`extensions: ["33176431400"]`, "x: 1"},
-		"position nobody knows":     {"defaultPosition: top-right", "defaultPosition: middle"},
+		"unknown position":          {"defaultPosition: top-right", "defaultPosition: middle"},
 		"pop-up without connection": {"connections: [shop], on", "connections: [], on"},
-		"many nobody knows":         {"many: choose", "many: all"},
+		"unknown choice":            {"many: choose", "many: all"},
 		"instant without offset":    {"at: 2026-11-22T20:00:00+04:00", "at: 2026-11-22T20:00:00"},
 		"test without expectation":  {"    expect: {route: shares, numbers: [\"045550001\"], voicemail: false}\n", ""},
 		"no routes":                 {"routes:\n", "routes: []\n    routs:\n"},
@@ -118,20 +119,20 @@ func TestSchemaRefusesWhatLoadRefuses(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			if !strings.Contains(whole, tt[0]) {
-				t.Fatalf("the document does not have %q", tt[0])
+				t.Fatalf("the document does not contain %q", tt[0])
 			}
 			text := []byte(strings.Replace(whole, tt[0], tt[1], 1))
 			if _, set, _ := config.Load(text, config.YAML, resolve); set != nil {
-				t.Error("Load takes it")
+				t.Error("Load accepts it")
 			}
 			if err := validate(t, s, text); err == nil {
-				t.Error("the schema takes it")
+				t.Error("the schema accepts it")
 			}
 		})
 	}
 }
 
-// Every key that a document can have is in the schema, and the other way round.
+// The schema has the same keys as the document.
 func TestSchemaKnowsEveryKey(t *testing.T) {
 	text, err := config.Schema()
 	if err != nil {
@@ -144,26 +145,26 @@ func TestSchemaKnowsEveryKey(t *testing.T) {
 	seen := map[string]bool{}
 	sameKeys(t, root, root, reflect.TypeFor[config.Document](), "document", seen)
 
-	// The document of every key has them all.
+	// testdata/whole.yaml uses every key.
 	converted, err := config.Convert(readFile(t, "testdata/whole.yaml"), config.YAML, config.JSON)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for key := range seen {
 		if !bytes.Contains(converted, []byte(`"`+key+`":`)) {
-			t.Errorf("testdata/whole.yaml does not show the key %q", key)
+			t.Errorf("testdata/whole.yaml does not use the key %q", key)
 		}
 	}
 }
 
-// sameKeys holds a type against the part of the schema that describes it.
+// sameKeys compares a type with the part of the schema that describes it.
 func sameKeys(t *testing.T, root, part object, typ reflect.Type, path string, seen map[string]bool) {
 	t.Helper()
 	if ref, ok := part["$ref"].(string); ok {
 		defs, _ := root["$defs"].(object)
 		part, _ = defs[strings.TrimPrefix(ref, "#/$defs/")].(object)
 	}
-	if choices, ok := part["anyOf"].([]any); ok && typ.Kind() != reflect.Map { // written in more than one way
+	if choices, ok := part["anyOf"].([]any); ok && typ.Kind() != reflect.Map { // several notations
 		i := slices.IndexFunc(choices, func(c any) bool { choice, _ := c.(object); return choice["properties"] != nil })
 		if i < 0 {
 			return
@@ -181,7 +182,7 @@ func sameKeys(t *testing.T, root, part object, typ reflect.Type, path string, se
 	case reflect.Struct:
 		properties := child("properties")
 		if properties == nil {
-			return // a date, a time of day: text with a notation of its own
+			return // a date or time of day, which is written as text
 		}
 		known := map[string]bool{}
 		for field := range typ.Fields() {
@@ -192,7 +193,7 @@ func sameKeys(t *testing.T, root, part object, typ reflect.Type, path string, se
 			known[key], seen[key] = true, true
 			property, ok := properties[key].(object)
 			if !ok {
-				t.Errorf("%s: the schema does not know %q", path, key)
+				t.Errorf("%s: the schema does not have %q", path, key)
 				continue
 			}
 			sameKeys(t, root, property, field.Type, path+"."+key, seen)

@@ -18,7 +18,7 @@ import (
 type validator struct {
 	problem.Report
 	doc        *Document
-	unreadable map[string]bool // paths of what could not be read: true; of what contains it: false
+	unreadable map[string]bool // true for the path of a value that could not be read, false for those of its parents
 	drivers    map[string]Driver
 }
 
@@ -52,7 +52,7 @@ func (v *validator) validate() {
 	v.sites()
 	v.connections()
 	v.tests()
-	v.unused()
+	v.unusedNames()
 }
 
 // reservedTracker is the id of the demonstration endpoints that Ziwo documents.
@@ -62,7 +62,7 @@ func (v *validator) trackers() {
 	for _, id := range sortedKeys(v.doc.Trackers) {
 		doc, path := v.doc.Trackers[id], "trackers."+id
 		if id == reservedTracker {
-			v.Errorf(path, "%q is reserved for Ziwo's demonstration endpoints; choose another id", id)
+			v.Errorf(path, "tracker id %q is reserved for Ziwo's demonstration endpoints: choose another", id)
 		}
 		if _, ok := v.doc.ContactCenters[doc.ContactCenter]; doc.ContactCenter != "" && !ok {
 			v.Unknown(path+".contact_center", "contact center", doc.ContactCenter, maps.Keys(v.doc.ContactCenters))
@@ -70,7 +70,7 @@ func (v *validator) trackers() {
 		v.keys(path, "start", doc.Keys.Start)
 		v.keys(path, "end", doc.Keys.End)
 		if at := path + ".customer_wait"; doc.CustomerWait != nil && !doc.readsCustomer() && !v.incomplete(at) {
-			v.Warnf(at, "no route of this tracker looks at the customer, so no call waits")
+			v.Warnf(at, "customer_wait has no effect: no route of this tracker depends on the customer")
 		}
 	}
 }
@@ -86,21 +86,21 @@ func (t Tracker) readsCustomer() bool {
 func (v *validator) keys(tracker, side string, doc KeyList) {
 	path := tracker + ".keys." + side
 	if doc.Open {
-		v.Warnf(path, "no key is asked: anyone who knows the address can send %s calls", side)
+		v.Warnf(path, "no key is required: anyone who knows the URL can send %s calls", side)
 		return
 	}
 	if len(doc.Keys) == 0 && !v.incomplete(tracker+".keys") && !v.unreadable[tracker] {
-		v.Warnf(path, "there is no %s key, so every %s call is refused; give a list of keys, or the word open", side, side)
+		v.Warnf(path, "no %s key is set, so every %s call is rejected: list keys, or write open", side, side)
 	}
 	for i, key := range doc.Keys {
 		if key.Literal() {
-			v.Warnf(fmt.Sprintf("%s[%d]", path, i), "the key stands in the document; ${env:NAME} or ${secret:NAME} keeps it out")
+			v.Warnf(fmt.Sprintf("%s[%d]", path, i), "the document contains a key as plain text: use ${env:NAME} or ${secret:NAME}")
 		}
 	}
 }
 
-// unused warns about schedules and calendars that nothing refers to.
-func (v *validator) unused() {
+// unusedNames warns about schedules and calendars that nothing refers to.
+func (v *validator) unusedNames() {
 	schedules, calendars := map[string]bool{}, map[string]bool{}
 	for _, t := range v.doc.Trackers {
 		for _, r := range t.Routes {
@@ -121,12 +121,12 @@ func (v *validator) unused() {
 	}
 	for _, name := range sortedKeys(v.doc.Schedules) {
 		if !schedules[name] {
-			v.Warnf("schedules."+name, "nothing uses schedule %q", name)
+			v.Warnf("schedules."+name, "schedule %q is not used", name)
 		}
 	}
 	for _, name := range sortedKeys(v.doc.Calendars) {
 		if !calendars[name] {
-			v.Warnf("calendars."+name, "nothing uses calendar %q", name)
+			v.Warnf("calendars."+name, "calendar %q is not used", name)
 		}
 	}
 }
@@ -137,7 +137,7 @@ func (v *validator) contactCenters() {
 	for _, name := range sortedKeys(v.doc.ContactCenters) {
 		doc, path := v.doc.ContactCenters[name], "contact_centers."+name
 		if doc.API != "" && !isBaseURL(doc.API) {
-			v.Errorf(path+".api", "%q is no address; write https://host", clip(doc.API))
+			v.Errorf(path+".api", "invalid URL %q: write it as https://host", clip(doc.API))
 		}
 		for _, s := range []struct {
 			name   string
@@ -152,7 +152,7 @@ func (v *validator) contactCenters() {
 	}
 }
 
-// What names in a bucket are made of, so that no store and no file takes offence
+// Names that all object stores and file systems accept
 // (https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html).
 var (
 	bucketName   = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
@@ -163,54 +163,54 @@ func (v *validator) recordings(path string, center ContactCenter) {
 	doc := center.Recordings
 	for i, style := range doc.Styles {
 		if slices.Contains(doc.Styles[:i], style) {
-			v.Warnf(fmt.Sprintf("%s.styles[%d]", path, i), "%s stands there twice", style)
+			v.Warnf(fmt.Sprintf("%s.styles[%d]", path, i), "%s is listed twice", style)
 		}
 	}
 	switch {
 	case doc.Keep == "" && doc.Days > 0:
-		v.Warnf(path+".days", "nothing is kept, so nothing is deleted; set keep")
-	case doc.Keep == InS3 && doc.S3 == nil && !v.incomplete(path+".s3"):
-		v.Errorf(path+".keep", "which bucket? add s3: {endpoint, bucket, access_key, secret_key}")
-	case doc.Keep != InS3 && doc.S3 != nil:
-		v.Warnf(path+".s3", "this bucket is not used; set keep: s3")
+		v.Warnf(path+".days", "days has no effect without keep: no copies are made")
+	case doc.Keep == KeepInS3 && doc.S3 == nil && !v.incomplete(path+".s3"):
+		v.Errorf(path+".keep", "keep: s3 needs a bucket: add s3 with endpoint, bucket, access_key and secret_key")
+	case doc.Keep != KeepInS3 && doc.S3 != nil:
+		v.Warnf(path+".s3", "this bucket is not used: set keep to s3")
 	}
-	has := func(key string, s Secret) bool { // what cannot be resolved here is there all the same
+	has := func(key string, s Secret) bool { // an unresolved reference counts as present
 		_, written := v.doc.positions[parent(path)+"."+key]
 		return written || s.Reveal() != ""
 	}
 	if doc.Keep != "" && !has("access_token", center.AccessToken) && (!has("username", center.Username) || !has("password", center.Password)) {
-		v.Warnf(path+".keep", "recordings cannot be fetched without username and password, or an access_token")
+		v.Warnf(path+".keep", "recordings cannot be fetched: set username and password, or access_token")
 	}
 	if doc.S3 == nil {
 		return
 	}
 	path += ".s3"
 	if at := path + ".endpoint"; doc.S3.Endpoint != "" && !isBaseURL(doc.S3.Endpoint) {
-		v.Errorf(at, "%q is no address; write https://host", clip(doc.S3.Endpoint))
+		v.Errorf(at, "invalid URL %q: write it as https://host", clip(doc.S3.Endpoint))
 	}
 	if at := path + ".bucket"; doc.S3.Bucket != "" && !bucketName.MatchString(doc.S3.Bucket) {
-		v.Errorf(at, "%q is no name of a bucket: 3 to 63 lower-case letters, digits, dots and hyphens", clip(doc.S3.Bucket))
+		v.Errorf(at, "invalid bucket name %q: use 3 to 63 lower-case letters, digits, dots and hyphens", clip(doc.S3.Bucket))
 	}
 	if at := path + ".prefix"; len(doc.S3.Prefix) > 500 || !objectPrefix.MatchString(doc.S3.Prefix) {
-		v.Errorf(at, "%q cannot stand in front of a name; write it like recordings/", clip(doc.S3.Prefix))
+		v.Errorf(at, "invalid prefix %q: use letters, digits, dots, dashes, underscores and slashes, such as recordings/", clip(doc.S3.Prefix))
 	}
 	v.literal(path+".secret_key", doc.S3.SecretKey)
 }
 
 func (v *validator) literal(path string, s Secret) {
 	if s.Literal() {
-		v.Warnf(path, "a secret stands in the document; ${env:NAME} or ${secret:NAME} keeps it out")
+		v.Warnf(path, "the document contains a secret as plain text: use ${env:NAME} or ${secret:NAME}")
 	}
 }
 
 func (v *validator) connections() {
 	for _, name := range sortedKeys(v.doc.Connections) {
 		doc, path := v.doc.Connections[name], "connections."+name
-		var wrong []string // settings that the driver complained of
+		var wrong []string // settings with a problem
 		driver, known := v.drivers[doc.Driver]
 		switch {
 		case doc.Driver != "" && !rules.ValidName(doc.Driver):
-			v.Errorf(path+".driver", "%q is no driver", clip(doc.Driver))
+			v.Errorf(path+".driver", "invalid driver %q", clip(doc.Driver))
 		case known:
 			wrong = v.settings(path+".settings", driver, doc.Settings)
 		case doc.Driver != "" && len(v.drivers) > 0:
@@ -222,14 +222,14 @@ func (v *validator) connections() {
 				v.literal(at, doc.Settings[setting].Secret)
 			}
 			if value := doc.Settings[setting]; strings.HasSuffix(setting, "_url") && value.Reveal() != "" && !isBaseURL(value.Reveal()) && !slices.Contains(wrong, setting) {
-				v.Errorf(at, "this is no address; write https://host") // without the value, it may be a secret
+				v.Errorf(at, "invalid URL: write it as https://host") // does not quote the value, which may be a secret
 			}
 		}
 	}
 }
 
-// settings has the driver look at the settings of a connection, as far as they
-// could be read, and returns those that are wrong.
+// settings lets the driver check the settings of a connection, and returns the
+// names of those that are wrong.
 func (v *validator) settings(path string, driver Driver, settings map[string]Setting) (wrong []string) {
 	texts := make(map[string]string, len(settings))
 	for name, value := range settings {
@@ -244,7 +244,7 @@ func (v *validator) settings(path string, driver Driver, settings map[string]Set
 	return wrong
 }
 
-// secretName tells from its name whether a setting is a secret.
+// secretName reports whether the name of a setting suggests a secret.
 func secretName(name string) bool {
 	for _, word := range []string{"key", "token", "secret", "password"} {
 		if strings.Contains(strings.ToLower(name), word) {
@@ -261,7 +261,7 @@ func (v *validator) sites() {
 			at := fmt.Sprintf("%s.origins[%d]", path, i)
 			if u, err := url.Parse(origin); !v.incomplete(at) && (err != nil || u.Host == "" || u.User != nil ||
 				(u.Scheme != "https" && u.Scheme != "http") || u.Scheme+"://"+u.Host != origin) {
-				v.Errorf(at, "%q is no origin; write https://host or https://host:port, without a path", clip(origin))
+				v.Errorf(at, "invalid origin %q: write it as https://host or https://host:port, without a path", clip(origin))
 			}
 		}
 		for i, key := range doc.Keys {
@@ -278,7 +278,7 @@ func (v *validator) sites() {
 			}
 		}
 		if doc.OfflineOutside != nil && doc.WebCallback == nil {
-			v.Warnf(path+".offline_outside", "this site has no webcallback that could show as offline")
+			v.Warnf(path+".offline_outside", "offline_outside has no effect: this site has no webcallback")
 		}
 		if doc.WebCallback != nil {
 			v.webCallback(path+".webcallback", doc.WebCallback)
@@ -289,16 +289,16 @@ func (v *validator) sites() {
 		if doc.Popup != nil {
 			v.popup(path+".popup", doc.Popup)
 			if len(doc.Keys) == 0 {
-				v.Warnf(path, "the pop-up needs a key or a signed token; this site has no keys")
+				v.Warnf(path, "this site has no keys: its pop-up works only with a signed token")
 			}
 		}
 		if doc.WebCallback == nil && doc.Jorel == nil && doc.Popup == nil {
-			v.Warnf(path, "this site embeds nothing: it has neither webcallback nor jorel nor popup")
+			v.Warnf(path, "this site embeds nothing: add webcallback, jorel or popup")
 		}
 	}
 }
 
-// language is a language tag as it stands in the lang attribute of a page.
+// language matches a language tag, as in the lang attribute of a page.
 var language = regexp.MustCompile(`^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$`)
 
 // ziwoTexts are the custom texts that Ziwo documents.
@@ -307,13 +307,13 @@ var ziwoTexts = []string{
 	"successTitle", "successMessage", "failureTitle", "failureMessage",
 }
 
-// OwnKey is the key of an embedded configuration under which the server tells
-// its own scripts what Ziwo's do not know.
-const OwnKey = "calltracker"
+// ReservedKey is the key in the configuration of an embedded script under which the
+// server adds settings of its own.
+const ReservedKey = "calltracker"
 
 func (v *validator) webCallback(path string, doc *WebCallback) {
-	if _, taken := doc.Other[OwnKey]; taken {
-		v.Errorf(path+"."+OwnKey, "this key is the server's own; choose another")
+	if _, taken := doc.Other[ReservedKey]; taken {
+		v.Errorf(path+"."+ReservedKey, "key %q is reserved for the server", ReservedKey)
 	}
 	for i, extension := range doc.Extensions {
 		if at := fmt.Sprintf("%s.extensions[%d]", path, i); extension == "" && !v.incomplete(at) {
@@ -321,13 +321,13 @@ func (v *validator) webCallback(path string, doc *WebCallback) {
 		}
 	}
 	v.translations(path+".customTexts", doc.CustomTexts, ziwoTexts, func(at, key, hint string) {
-		v.Warnf(at, "%q is no text that Ziwo documents%s", clip(key), hint)
+		v.Warnf(at, "Ziwo does not document the text %q%s", clip(key), hint)
 	})
 }
 
-// translations checks the languages, and tells of each text that is not known, with a
-// hint at the one that was meant.
-func (v *validator) translations(path string, doc map[string]Translation, known []string, tell func(at, key, hint string)) {
+// translations checks the languages of custom texts. It calls report for each
+// unknown text, with a hint at a known one that is similar.
+func (v *validator) translations(path string, doc map[string]Translation, known []string, report func(at, key, hint string)) {
 	check := func(at, key string) {
 		if slices.Contains(known, key) {
 			return
@@ -336,7 +336,7 @@ func (v *validator) translations(path string, doc map[string]Translation, known 
 		if similar := problem.Nearest(key, known); similar != "" {
 			hint = fmt.Sprintf("; did you mean %q?", similar)
 		}
-		tell(at, key, hint)
+		report(at, key, hint)
 	}
 	for _, key := range sortedKeys(doc) {
 		at := path + "." + key
@@ -345,7 +345,7 @@ func (v *validator) translations(path string, doc map[string]Translation, known 
 			continue
 		}
 		if !language.MatchString(key) {
-			v.Errorf(at, "%q is no language; write it like en, fr or ar", clip(key))
+			v.Errorf(at, "invalid language %q: use a language tag such as en, fr or ar", clip(key))
 		}
 		for _, text := range sortedKeys(doc[key].Texts) {
 			check(at+"."+text, text)
@@ -359,7 +359,7 @@ func (v *validator) jorel(path string, doc *Jorel) {
 		return
 	}
 	if !calls.Links && !calls.Text && len(calls.Selectors) == 0 {
-		v.Warnf(path+".clickToCall", "this makes nothing clickable: set links, selectors or text")
+		v.Warnf(path+".clickToCall", "clickToCall has no effect: set links, selectors or text")
 	}
 	for i, selector := range calls.Selectors {
 		if at := fmt.Sprintf("%s.clickToCall.selectors[%d]", path, i); strings.TrimSpace(selector) == "" && !v.incomplete(at) {
@@ -367,9 +367,9 @@ func (v *validator) jorel(path string, doc *Jorel) {
 		}
 	}
 	if region := strings.ToUpper(doc.DefaultRegionCode); region == "" {
-		v.Warnf(path+".clickToCall", "only international numbers can be called; set defaultRegionCode for national ones")
+		v.Warnf(path+".clickToCall", "only international numbers can be called: set defaultRegionCode for national numbers")
 	} else if !phone.KnownRegion(region) && !v.incomplete(path+".defaultRegionCode") {
-		v.Errorf(path+".defaultRegionCode", "%q is no country; use two letters such as AE", clip(doc.DefaultRegionCode))
+		v.Errorf(path+".defaultRegionCode", "invalid country %q: use two letters such as AE", clip(doc.DefaultRegionCode))
 	}
 }
 
@@ -377,7 +377,7 @@ func (v *validator) jorel(path string, doc *Jorel) {
 // (https://www.ziwo.io/api-integration-developers/).
 var callStates = []string{"requesting", "trying", "early", "ringing", "answering", "active", "held", "hangup", "destroy", "recovering"}
 
-// cardTexts are what the card of the pop-up says.
+// cardTexts are the texts on the card of the pop-up.
 var cardTexts = []string{"inbound", "outbound", "open", "close", "choose", "none", "unavailable", "search", "looking"}
 
 func (v *validator) popup(path string, doc *Popup) {
@@ -388,11 +388,11 @@ func (v *validator) popup(path string, doc *Popup) {
 	}
 	for i, state := range doc.On {
 		if !slices.Contains(callStates, state) {
-			v.Errorf(fmt.Sprintf("%s.on[%d]", path, i), "%q is no call state; use %s", clip(state), strings.Join(callStates, ", "))
+			v.Errorf(fmt.Sprintf("%s.on[%d]", path, i), "invalid call state %q: use one of %s", clip(state), strings.Join(callStates, ", "))
 		}
 	}
 	v.translations(path+".texts", doc.Texts, cardTexts, func(at, key, hint string) {
-		v.Errorf(at, "%q is no text of the card; use %s%s", clip(key), strings.Join(cardTexts, ", "), hint)
+		v.Errorf(at, "unknown card text %q: use one of %s%s", clip(key), strings.Join(cardTexts, ", "), hint)
 	})
 }
 
@@ -421,7 +421,7 @@ func (v *validator) tests() {
 			}
 		}
 		if doc.Expect == (Expectation{}) && !v.incomplete(path) {
-			v.Errorf(path+".expect", "nothing is expected; name route, numbers or voicemail")
+			v.Errorf(path+".expect", "the test expects nothing: add route, numbers or voicemail")
 		}
 	}
 }

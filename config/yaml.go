@@ -14,13 +14,13 @@ import (
 	"calltracker/problem"
 )
 
-// parseYAML trusts the parser with the grammar only: types, duplicates and
-// references are looked at here, where all of them can be reported at once.
+// parseYAML uses the parser only for the grammar. Types, duplicates and aliases
+// are checked here, so that all problems are reported together.
 func parseYAML(text []byte) (root *node, problems problem.List) {
 	defer func() {
-		// The document comes from outside: a fault of the parser must not stop the server.
+		// A bug of the parser must not stop the server that was sent the document.
 		if r := recover(); r != nil {
-			root, problems = nil, problem.List{{Line: 1, Column: 1, Message: fmt.Sprintf("this cannot be read as YAML (%v)", r)}}
+			root, problems = nil, problem.List{{Line: 1, Column: 1, Message: fmt.Sprintf("invalid YAML (%v)", r)}}
 		}
 	}()
 	if p, found := controlCharacter(text); found {
@@ -41,19 +41,20 @@ func parseYAML(text []byte) (root *node, problems problem.List) {
 	case err != nil:
 		return nil, problem.List{syntaxProblem(text, err)}
 	default:
-		b.report(&second, "a second document starts here; one file holds one configuration")
+		b.report(&second, "a second document starts here: a file holds one configuration")
 	}
 	return root, b.problems
 }
 
 // controlCharacter finds the first character that YAML does not allow
-// (https://yaml.org/spec/1.2.2/#51-character-set): the parser does not say where it is.
+// (https://yaml.org/spec/1.2.2/#51-character-set), since the parser does not say
+// where it is.
 func controlCharacter(text []byte) (problem.Problem, bool) {
 	at := position{1, 1}
 	for len(text) > 0 {
 		r, size := utf8.DecodeRune(text)
 		if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r >= 0x7f && r <= 0x9f && r != 0x85 || r == 0xfffe || r == 0xffff {
-			return problem.Problem{Line: at.line, Column: at.column, Message: fmt.Sprintf("a control character (U+%04X) stands here", r)}, true
+			return problem.Problem{Line: at.line, Column: at.column, Message: fmt.Sprintf("control character U+%04X is not allowed", r)}, true
 		}
 		if at.column++; r == '\n' {
 			at = position{at.line + 1, 1}
@@ -63,7 +64,7 @@ func controlCharacter(text []byte) (problem.Problem, bool) {
 	return problem.Problem{}, false
 }
 
-// syntaxProblem says what is wrong with the grammar, and where.
+// syntaxProblem converts an error of the parser.
 func syntaxProblem(text []byte, err error) problem.Problem {
 	p := problem.Problem{Line: 1, Column: 1, Message: clip(err.Error())}
 	if syntax, ok := errors.AsType[*yaml.LoadError](err); ok {
@@ -73,7 +74,7 @@ func syntaxProblem(text []byte, err error) problem.Problem {
 		}
 		at := syntax.Mark
 		if opened := syntax.ContextMark; opened.Line > 0 && at.Index >= len(bytes.TrimRight(text, " \r\n")) {
-			at = opened // where it begins says more than that the text ends
+			at = opened // the start of an unclosed value helps more than the end of the text
 		}
 		lines := 1 + bytes.Count(text, []byte("\n"))
 		p.Line, p.Column = min(max(at.Line, 1), lines), max(at.Column, 1)
@@ -83,13 +84,13 @@ func syntaxProblem(text []byte, err error) problem.Problem {
 		before, _, _ := bytes.Cut(text, []byte(alias))
 		p.Line = 1 + bytes.Count(before, []byte("\n"))
 		p.Column = 1 + utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
-		p.Message = fmt.Sprintf("%s stands for nothing: there is no &%s before it", clip(alias), clip(alias[1:]))
+		p.Message = fmt.Sprintf("unknown alias %s: there is no &%s before it", clip(alias), clip(alias[1:]))
 	}
 	return p
 }
 
 type yamlBuilder struct {
-	anchors  map[*yaml.Node]*node // what aliases stand for
+	anchors  map[*yaml.Node]*node // values of aliases
 	problems problem.List
 	copies   int
 }
@@ -107,7 +108,7 @@ func (b *yamlBuilder) reportAt(at position, format string, args ...any) {
 func (b *yamlBuilder) build(n *yaml.Node, depth int) *node {
 	out := &node{kind: kindNull, at: position{n.Line, n.Column}}
 	if n.Anchor != "" {
-		defer func() { b.anchors[n] = out }() // only now: nothing is a part of itself
+		defer func() { b.anchors[n] = out }() // not earlier, since a value must not contain itself
 	}
 	if depth > maxDepth {
 		b.report(n, "%s", errTooDeep)
@@ -116,13 +117,13 @@ func (b *yamlBuilder) build(n *yaml.Node, depth int) *node {
 	if n.Kind == yaml.AliasNode {
 		target := b.anchors[n.Alias]
 		if target == nil {
-			b.report(n, "*%s stands for something that it is a part of itself", n.Value)
+			b.report(n, "alias *%s refers to a value that contains it", n.Value)
 			return out
 		}
 		return b.expand(target, n, depth)
 	}
 	if n.Style&yaml.TaggedStyle != 0 {
-		b.report(n, "YAML tags such as %s are not used here; remove it", clip(n.Tag))
+		b.report(n, "YAML tags are not supported: remove %s", clip(n.Tag))
 	}
 	switch n.Kind {
 	case yaml.ScalarNode:
@@ -143,11 +144,12 @@ func (b *yamlBuilder) build(n *yaml.Node, depth int) *node {
 	return out
 }
 
-// number is YAML 1.2's integers and floats (https://yaml.org/spec/1.2.2/#1032-tag-resolution).
+// number matches YAML 1.2 integers and floats (https://yaml.org/spec/1.2.2/#1032-tag-resolution).
 var number = regexp.MustCompile(`^([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$`)
 
-// plainScalar is what a text without quotes is. The parser's own answer is YAML 1.1's,
-// to which 0505874603 is a number or not by whether it has an 8.
+// plainScalar returns the kind and text of an unquoted scalar by the rules of YAML
+// 1.2. The parser follows YAML 1.1, in which 0505874603 is text only because it
+// contains an 8.
 func plainScalar(text string) (kind, string) {
 	switch text {
 	case "", "~", "null", "Null", "NULL":
@@ -163,7 +165,7 @@ func plainScalar(text string) (kind, string) {
 	return kindText, text
 }
 
-// mapping fills out from the keys and values of content, which take turns.
+// mapping fills out from content, in which keys and values alternate.
 func (b *yamlBuilder) mapping(out *node, content []*yaml.Node, depth int) {
 	var merged []*node
 	for i := 0; i+1 < len(content); i += 2 {
@@ -173,7 +175,7 @@ func (b *yamlBuilder) mapping(out *node, content []*yaml.Node, depth int) {
 		}
 		key, value := b.build(content[i], depth), b.build(content[i+1], depth+1)
 		if key.kind != kindText && key.kind != kindNumber && key.kind != kindBool {
-			b.report(content[i], "a key must be a word")
+			b.report(content[i], "a key must be text")
 			continue
 		}
 		key.kind = kindText
@@ -182,7 +184,7 @@ func (b *yamlBuilder) mapping(out *node, content []*yaml.Node, depth int) {
 	if merged == nil {
 		return
 	}
-	seen := map[string]bool{} // what the mapping says itself comes first
+	seen := map[string]bool{} // the mapping's own keys come first
 	for _, key := range out.keys {
 		seen[key.text] = true
 	}
@@ -193,7 +195,7 @@ func (b *yamlBuilder) mapping(out *node, content []*yaml.Node, depth int) {
 		}
 		for _, s := range sources {
 			if s.kind != kindMapping {
-				b.reportAt(m.at, "<< takes a mapping")
+				b.reportAt(m.at, "<< needs a mapping")
 				continue
 			}
 			for i, key := range s.keys {
@@ -206,8 +208,8 @@ func (b *yamlBuilder) mapping(out *node, content []*yaml.Node, depth int) {
 	}
 }
 
-// expand copies what an alias stands for, so that each copy counts and
-// problems point to the place of use.
+// expand copies the value of an alias. Each copied node counts toward maxCopies,
+// and problems in the copy point to the alias.
 func (b *yamlBuilder) expand(n *node, alias *yaml.Node, depth int) *node {
 	c := &node{kind: kindNull, at: position{alias.Line, alias.Column}}
 	if b.copies++; b.copies > maxCopies || depth > maxDepth {
@@ -215,7 +217,7 @@ func (b *yamlBuilder) expand(n *node, alias *yaml.Node, depth int) *node {
 		case depth > maxDepth:
 			b.report(alias, "%s", errTooDeep)
 		case b.copies == maxCopies+1:
-			b.report(alias, "the aliases make this document too large")
+			b.report(alias, "the aliases expand to a document that is too large")
 		}
 		return c
 	}

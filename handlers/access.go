@@ -53,7 +53,7 @@ type hitCounter interface {
 
 // snapshots returns the configuration in force.
 type snapshots interface {
-	Live() *Live // nil before the first configuration
+	Current() *Snapshot // nil before the first configuration
 }
 
 // Checker checks the keys of trackers, webhooks, and the admin API, and limits
@@ -73,7 +73,7 @@ func NewChecker(config snapshots, wrong hitCounter) *Checker {
 // *UnknownTracker, ErrUnauthorized, *TooManyWrongKeys. A correct key is never
 // refused because of wrong ones from the same address.
 func (c *Checker) Tracker(id string, side Side, key, address string) (*ActiveTracker, error) {
-	live := c.config.Live()
+	live := c.config.Current()
 	if live == nil {
 		return nil, &UnknownTracker{ID: id}
 	}
@@ -94,7 +94,7 @@ func (c *Checker) Tracker(id string, side Side, key, address string) (*ActiveTra
 // Webhook returns the origin of the records that a webhook with this key sends.
 // Errors: ErrUnauthorized, *TooManyWrongKeys.
 func (c *Checker) Webhook(key, address string) (Origin, error) {
-	if live := c.config.Live(); live != nil {
+	if live := c.config.Current(); live != nil {
 		if contactCenter, ok := live.WebhookKeys.ContactCenter(key); ok {
 			return live.Origin(contactCenter), nil
 		}

@@ -7,74 +7,65 @@ import (
 	"slices"
 	"time"
 
-	"calltracker/phone"
 	"calltracker/problem"
 	"calltracker/storage"
 	"calltracker/ziwo"
 )
 
-// callReader is what Calls needs of a store.
+// callReader is the part of a store that Calls uses.
 type callReader interface {
 	Calls(ctx context.Context, f storage.CallFilter, p storage.Page) ([]storage.Call, string, error)
 	Call(ctx context.Context, id string) (storage.Call, []storage.Revision, error)
 	EachCall(ctx context.Context, f storage.CallFilter, visit func(storage.Call) error) error
 }
 
-// Calls reads the stored calls.
+// Calls reads stored calls.
 type Calls struct {
-	Store  callReader
-	Config *Config
-	Soon   func(storage.Call) bool // whether a call that nobody has looked up will be; nil: none will
+	CallsOptions
 }
 
-// CallView is a stored call as it is shown. Absent instants are null.
+// CallsOptions are what Calls is made from. All fields are required.
+type CallsOptions struct {
+	Store          callReader
+	Config         *ConfigController
+	LookupExpected func(storage.Call) bool // reports whether a call without a lookup will get one; nil means never
+}
+
+// NewCalls returns Calls.
+func NewCalls(o CallsOptions) *Calls { return &Calls{CallsOptions: o} }
+
+// CallView is a stored call. Unknown times are null.
 type CallView struct {
-	ID            string         `json:"id"`
-	ContactCenter string         `json:"contactCenter"`
-	Tracker       string         `json:"tracker" example:"sales"`
-	CallID        string         `json:"callID"`
-	Direction     string         `json:"direction" example:"inbound"`
-	DID           string         `json:"did" example:"+97161234567"`
-	RawDID        string         `json:"rawDid" example:"061234567"`
-	Caller        string         `json:"caller" example:"+971501234567"`
-	RawCaller     string         `json:"rawCaller" example:"0501234567"`
-	CallerName    string         `json:"callerName"`
-	StartedAt     *time.Time     `json:"startedAt" format:"date-time" extensions:"x-nullable"`
-	AnsweredAt    *time.Time     `json:"answeredAt" format:"date-time" extensions:"x-nullable"`
-	EndedAt       *time.Time     `json:"endedAt" format:"date-time" extensions:"x-nullable"`
-	Duration      int            `json:"duration"` // seconds, ringing included
-	RingTime      int            `json:"ringTime"` // seconds
-	TalkTime      int            `json:"talkTime"` // seconds
-	HoldTime      int            `json:"holdTime"` // seconds
-	Result        string         `json:"result" enums:"answered,missed,voicemail,busy,failed,cancelled,unreadable"`
-	HangupCause   string         `json:"hangupCause"`
-	HangupBy      string         `json:"hangupBy"`
-	Agent         string         `json:"agent"`
-	Position      string         `json:"position"`
-	RecordingFile string         `json:"recordingFile"`
-	Campaign      string         `json:"campaign"`
-	Route         string         `json:"route"`
-	Decision      string         `json:"decision"` // id of the decision that the call followed
-	Flags         []string       `json:"flags"`    // what was odd about the record
-	ReceivedAt    time.Time      `json:"receivedAt" format:"date-time"`
-	Customers     []CustomerView `json:"customers"`
-	Enrichment    Enrichment     `json:"enrichment"`
-}
-
-// CustomerView is a customer whose call it was.
-type CustomerView struct {
-	Connection string `json:"connection"`
-	ID         string `json:"id"`
-	Name       string `json:"name"`
-	URL        string `json:"url"`
-	MatchedBy  string `json:"matchedBy"`
-}
-
-// Enrichment tells how far the search for the customer is.
-type Enrichment struct {
-	State    string `json:"state" enums:"pending,found,none,failed"`
-	Attempts int    `json:"attempts"`
-	Error    string `json:"error"`
+	ID            string             `json:"id"`
+	ContactCenter string             `json:"contactCenter"`
+	Tracker       string             `json:"tracker" example:"sales"`
+	CallID        string             `json:"callID"`
+	Direction     string             `json:"direction" example:"inbound"`
+	DID           string             `json:"did" example:"+97161234567"`
+	RawDID        string             `json:"rawDid" example:"061234567"`
+	Caller        string             `json:"caller" example:"+971501234567"`
+	RawCaller     string             `json:"rawCaller" example:"0501234567"`
+	CallerName    string             `json:"callerName"`
+	StartedAt     *time.Time         `json:"startedAt" format:"date-time" extensions:"x-nullable"`
+	AnsweredAt    *time.Time         `json:"answeredAt" format:"date-time" extensions:"x-nullable"`
+	EndedAt       *time.Time         `json:"endedAt" format:"date-time" extensions:"x-nullable"`
+	Duration      int                `json:"duration"` // seconds, including ringing
+	RingTime      int                `json:"ringTime"` // seconds
+	TalkTime      int                `json:"talkTime"` // seconds
+	HoldTime      int                `json:"holdTime"` // seconds
+	Result        string             `json:"result" enums:"answered,missed,voicemail,busy,failed,cancelled,unreadable"`
+	HangupCause   string             `json:"hangupCause"`
+	HangupBy      string             `json:"hangupBy"`
+	Agent         string             `json:"agent"`
+	Position      string             `json:"position"`
+	RecordingFile string             `json:"recordingFile"`
+	Campaign      string             `json:"campaign"`
+	Route         string             `json:"route"`
+	Decision      string             `json:"decision"` // ID of the decision that the call followed
+	Flags         []string           `json:"flags"`    // irregularities in the record
+	ReceivedAt    time.Time          `json:"receivedAt" format:"date-time"`
+	Customers     []storage.Customer `json:"customers"`
+	Enrichment    storage.Enrichment `json:"enrichment"`
 }
 
 // CallList is a page of calls, newest first.
@@ -83,14 +74,14 @@ type CallList struct {
 	Next  string     `json:"next"`
 }
 
-// CallDetail is one call with the bodies that reported it.
+// CallDetail is a call with the bodies that reported it.
 type CallDetail struct {
 	CallView
-	Raw       json.RawMessage `json:"raw" swaggertype:"object"` // the newest body, secrets masked
+	Raw       json.RawMessage `json:"raw" swaggertype:"object"` // newest body, with secrets masked
 	Revisions []RevisionView  `json:"revisions"`
 }
 
-// RevisionView is one body that reported a call, secrets masked.
+// RevisionView is a body that reported a call, with secrets masked.
 type RevisionView struct {
 	Number     int             `json:"number"`
 	ReceivedAt time.Time       `json:"receivedAt" format:"date-time"`
@@ -98,12 +89,12 @@ type RevisionView struct {
 	Raw        json.RawMessage `json:"raw" swaggertype:"object"`
 }
 
-// CallQuery narrows a list of calls; empty fields do not.
+// CallQuery filters a list of calls. Empty fields match everything.
 type CallQuery struct {
 	From, To time.Time
 	Tracker  string
-	DID      string // in any spelling
-	Caller   string // in any spelling
+	DID      string // in any format
+	Caller   string // in any format
 	Result   string
 	Campaign string
 	Customer string
@@ -111,20 +102,21 @@ type CallQuery struct {
 
 // List returns a page of calls. Errors: *Invalid, storage.ErrBadCursor.
 //
-//	@Summary	Stored calls, newest first
+//	@Summary	List calls
+//	@Description	Returns stored calls that match the filters, newest first.
 //	@ID		listCalls
 //	@Tags		calls
 //	@Produce	json
 //	@Param		from		query		string	false	"Started at or after (RFC 3339)"
 //	@Param		to			query		string	false	"Started before (RFC 3339)"
-//	@Param		tracker		query		string	false	"Tracker"
-//	@Param		did			query		string	false	"Number that was dialled, in any spelling"
-//	@Param		caller		query		string	false	"Caller, in any spelling"
-//	@Param		result		query		string	false	"Result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
-//	@Param		campaign	query		string	false	"Campaign of the number"
-//	@Param		customer	query		string	false	"Id of a customer"
-//	@Param		cursor		query		string	false	"From the page before"
-//	@Param		limit		query		int		false	"1 to 1000, 50 by default"
+//	@Param		tracker		query		string	false	"Tracker ID"
+//	@Param		did			query		string	false	"Dialed number, in any format"
+//	@Param		caller		query		string	false	"Caller number, in any format"
+//	@Param		result		query		string	false	"Call result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
+//	@Param		campaign	query		string	false	"Campaign of the dialed number"
+//	@Param		customer	query		string	false	"Customer ID"
+//	@Param		cursor		query		string	false	"Value of next from the previous page"
+//	@Param		limit		query		int		false	"Page size, from 1 to 1000 (default 50)"
 //	@Success	200			{object}	CallList
 //	@Failure	401			{object}	Problem
 //	@Failure	422			{object}	Problem
@@ -147,22 +139,23 @@ func (h *Calls) List(ctx context.Context, q CallQuery, page storage.Page) (CallL
 	return out, nil
 }
 
-// Each visits all calls of a query, newest first. Errors: *Invalid, and those
-// of visit.
+// Each calls visit for every call of a query, newest first. Errors: *Invalid, and
+// those of visit.
 //
-//	@Summary	Stored calls as CSV, newest first, all of them
+//	@Summary	Export calls as CSV
+//	@Description	Returns all stored calls that match the filters, newest first, as CSV.
 //	@ID		exportCalls
 //	@Tags		calls
 //	@Produce	text/csv
 //	@Param		from		query		string	false	"Started at or after (RFC 3339)"
 //	@Param		to			query		string	false	"Started before (RFC 3339)"
-//	@Param		tracker		query		string	false	"Tracker"
-//	@Param		did			query		string	false	"Number that was dialled, in any spelling"
-//	@Param		caller		query		string	false	"Caller, in any spelling"
-//	@Param		result		query		string	false	"Result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
-//	@Param		campaign	query		string	false	"Campaign of the number"
-//	@Param		customer	query		string	false	"Id of a customer"
-//	@Success	200			{string}	string	"CSV with a header line"
+//	@Param		tracker		query		string	false	"Tracker ID"
+//	@Param		did			query		string	false	"Dialed number, in any format"
+//	@Param		caller		query		string	false	"Caller number, in any format"
+//	@Param		result		query		string	false	"Call result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
+//	@Param		campaign	query		string	false	"Campaign of the dialed number"
+//	@Param		customer	query		string	false	"Customer ID"
+//	@Success	200			{string}	string	"CSV with a header row"
 //	@Failure	401			{object}	Problem
 //	@Failure	422			{object}	Problem
 //	@Failure	503			{object}	Problem
@@ -179,13 +172,14 @@ func (h *Calls) Each(ctx context.Context, q CallQuery, visit func(CallView) erro
 	return nil
 }
 
-// Get returns one call; storage.ErrNotFound when there is none.
+// Get returns a call. It returns storage.ErrNotFound if the call does not exist.
 //
-//	@Summary	One call, with the bodies that reported it
+//	@Summary	Get a call
+//	@Description	Returns a call with every body that reported it. Secrets in the bodies are masked.
 //	@ID		getCall
 //	@Tags		calls
 //	@Produce	json
-//	@Param		id	path		string	true	"Call"
+//	@Param		id	path		string	true	"Call ID"
 //	@Success	200	{object}	CallDetail
 //	@Failure	401	{object}	Problem
 //	@Failure	404	{object}	Problem
@@ -207,63 +201,34 @@ func (h *Calls) Get(ctx context.Context, id string) (CallDetail, error) {
 	return out, nil
 }
 
-// filter turns a query into the store's terms.
+// filter converts a query to a store filter.
 func (h *Calls) filter(q CallQuery) (f storage.CallFilter, err error) {
 	if q.Result != "" && !slices.Contains(storage.Results(), storage.Result(q.Result)) {
-		return f, problem.Errorf("result", "%q is none of %v", problem.Clip(q.Result), storage.Results())
+		return f, problem.Errorf("result", "invalid result %q: use one of %v", problem.Clip(q.Result), storage.Results())
 	}
 	if !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To) {
 		return f, problem.Errorf("to", "must be after from")
 	}
 	f = storage.CallFilter{
-		From: q.From, To: q.To, Tracker: q.Tracker, DIDs: h.spellings(q.DID), Callers: h.spellings(q.Caller),
+		From: q.From, To: q.To, Tracker: q.Tracker, DIDs: h.Config.NumberForms(q.DID), Callers: h.Config.NumberForms(q.Caller),
 		Result: storage.Result(q.Result), Campaign: q.Campaign, Customer: q.Customer,
 	}
 	return f, nil
-}
-
-// spellings is every number that somebody who types this can mean: as it
-// stands, and as each region of the configuration reads it.
-func (h *Calls) spellings(number string) []string { return spellings(h.Config, number) }
-
-func spellings(config *Config, number string) []string {
-	if number == "" {
-		return nil
-	}
-	out := []string{phone.Parse(number, "").Key()}
-	if live := config.Live(); live != nil {
-		for _, region := range live.Set.Regions() {
-			if key := phone.Parse(number, region).Key(); !slices.Contains(out, key) {
-				out = append(out, key)
-			}
-		}
-	}
-	return out
 }
 
 func (h *Calls) view(c storage.Call) CallView {
 	out := CallView{
 		ID: c.ID, ContactCenter: c.ContactCenter, Tracker: c.Tracker, CallID: c.CallID, Direction: c.Direction,
 		DID: c.DID, RawDID: c.RawDID, Caller: c.Caller, RawCaller: c.RawCaller, CallerName: c.CallerName,
-		StartedAt: instant(c.StartedAt), AnsweredAt: instant(c.AnsweredAt), EndedAt: instant(c.EndedAt),
+		StartedAt: storage.OptionalTime(c.StartedAt), AnsweredAt: storage.OptionalTime(c.AnsweredAt), EndedAt: storage.OptionalTime(c.EndedAt),
 		Duration: c.Duration, RingTime: c.RingTime, TalkTime: c.TalkTime, HoldTime: c.HoldTime,
 		Result: string(c.Result), HangupCause: c.HangupCause, HangupBy: c.HangupBy,
 		Agent: c.Agent, Position: c.Position, RecordingFile: c.RecordingFile, Campaign: c.Campaign,
 		Route: c.Route, Decision: c.Decision, Flags: append([]string{}, c.Flags...), ReceivedAt: c.ReceivedAt,
-		Customers: make([]CustomerView, len(c.Customers)), Enrichment: viewEnrichment(c.Enrichment),
+		Customers: append([]storage.Customer{}, c.Customers...), Enrichment: c.Enrichment.Shown(),
 	}
-	for i, customer := range c.Customers {
-		out.Customers[i] = CustomerView(customer)
-	}
-	if c.Enrichment.State == "" && h.Soon != nil && h.Soon(c) {
-		out.Enrichment.State = string(storage.EnrichmentPending)
+	if c.Enrichment.State == "" && h.LookupExpected != nil && h.LookupExpected(c) {
+		out.Enrichment.State = storage.EnrichmentPending
 	}
 	return out
-}
-
-func instant(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
 }

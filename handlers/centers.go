@@ -12,28 +12,31 @@ import (
 	"calltracker/ziwo"
 )
 
-// ErrNoCenter says that the configuration has no such contact center, or no
-// credentials for it.
-var ErrNoCenter = errors.New("the configuration has no contact center of that name with credentials")
+// ErrNoContactCenter means that the active configuration has no contact center of
+// that name, or no credentials for it.
+var ErrNoContactCenter = errors.New("unknown contact center, or no credentials configured for it")
 
-// Centers gives clients of the contact centers in the configuration in force. A
-// client lives as long as its settings, so that its token, its rate and its
-// connections are shared by everything that asks Ziwo. It is safe for concurrent
-// use.
-type Centers struct {
-	Config *Config
+// ZiwoClients provides API clients for the contact centers of the active
+// configuration. A client is reused until its settings change, so that all callers
+// share its token, rate limit, and connections. It is safe for concurrent use.
+type ZiwoClients struct {
+	config *ConfigController
 
 	mu      sync.Mutex
-	clients map[string]center
+	clients map[string]ziwoClient
 }
 
-type center struct {
+// NewZiwoClients returns the clients of the contact centers in the active
+// configuration.
+func NewZiwoClients(config *ConfigController) *ZiwoClients { return &ZiwoClients{config: config} }
+
+type ziwoClient struct {
 	options ziwo.ClientOptions
 	client  *ziwo.Client
 }
 
-// CenterOptions are the options of a client of a contact center of a document.
-func CenterOptions(name string, c config.ContactCenter) ziwo.ClientOptions {
+// ZiwoClientOptions returns the client options for a configured contact center.
+func ZiwoClientOptions(name string, c config.ContactCenter) ziwo.ClientOptions {
 	o := ziwo.ClientOptions{Name: name, BaseURL: c.API, Credentials: ziwo.Credentials{
 		Username: c.Username.Reveal(), Password: c.Password.Reveal(), AccessToken: c.AccessToken.Reveal(), APIKey: c.APIKey.Reveal(),
 	}}
@@ -43,38 +46,39 @@ func CenterOptions(name string, c config.ContactCenter) ziwo.ClientOptions {
 	return o
 }
 
-// canLogIn tells whether there is anything to log in with.
-func canLogIn(c config.ContactCenter) bool {
+// hasLogin reports whether the contact center has credentials to log in with.
+func hasLogin(c config.ContactCenter) bool {
 	return c.AccessToken.Reveal() != "" || c.Username.Reveal() != "" && c.Password.Reveal() != ""
 }
 
-// Names lists the contact centers that can be asked, sorted.
-func (c *Centers) Names() []string {
-	live := c.Config.Live()
-	if live == nil {
+// Names returns the sorted names of the contact centers that have credentials.
+func (c *ZiwoClients) Names() []string {
+	snapshot := c.config.Current()
+	if snapshot == nil {
 		return nil
 	}
 	var names []string
-	known := live.Document.ContactCenters
+	known := snapshot.Document.ContactCenters
 	for _, name := range slices.Sorted(maps.Keys(known)) {
-		if canLogIn(known[name]) {
+		if hasLogin(known[name]) {
 			names = append(names, name)
 		}
 	}
 	return names
 }
 
-// Client is the client of a contact center; ErrNoCenter when it cannot be asked.
-func (c *Centers) Client(name string) (*ziwo.Client, error) {
-	live := c.Config.Live()
-	if live == nil {
+// Client returns the client of a contact center. Errors: ErrNoConfig,
+// ErrNoContactCenter.
+func (c *ZiwoClients) Client(name string) (*ziwo.Client, error) {
+	snapshot := c.config.Current()
+	if snapshot == nil {
 		return nil, ErrNoConfig
 	}
-	doc, ok := live.Document.ContactCenters[name]
-	if !ok || !canLogIn(doc) && doc.APIKey.Reveal() == "" {
-		return nil, fmt.Errorf("contact center %q: %w", problem.Clip(name), ErrNoCenter)
+	doc, ok := snapshot.Document.ContactCenters[name]
+	if !ok || !hasLogin(doc) && doc.APIKey.Reveal() == "" {
+		return nil, fmt.Errorf("contact center %q: %w", problem.Clip(name), ErrNoContactCenter)
 	}
-	options := CenterOptions(name, doc)
+	options := ZiwoClientOptions(name, doc)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	known, ok := c.clients[name]
@@ -90,14 +94,14 @@ func (c *Centers) Client(name string) (*ziwo.Client, error) {
 		known.client.Close()
 	}
 	if c.clients == nil {
-		c.clients = map[string]center{}
+		c.clients = map[string]ziwoClient{}
 	}
-	c.clients[name] = center{options, client}
+	c.clients[name] = ziwoClient{options, client}
 	return client, nil
 }
 
-// Close lets go of the connections.
-func (c *Centers) Close() {
+// Close closes the idle connections of all clients.
+func (c *ZiwoClients) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, known := range c.clients {

@@ -14,22 +14,22 @@ import (
 	"calltracker/web"
 )
 
-// checklist is what a site needs, in the order of its weight.
+// checklist collects the checks of a site, most important first.
 type checklist struct{ items []web.SiteCheck }
 
 func (l *checklist) add(state web.CheckState, format string, args ...any) {
 	l.items = append(l.items, web.SiteCheck{State: state, Text: fmt.Sprintf(format, args...)})
 }
 
-// either adds one text when a thing is there, and the other, in its state, when not.
-func (l *checklist) either(there bool, good string, state web.CheckState, lacking string) {
-	if there {
-		state, lacking = web.CheckDone, good
+// check adds a done item if ok is true, and otherwise an item with the given state.
+func (l *checklist) check(ok bool, text string, state web.CheckState, missingText string) {
+	if ok {
+		state, missingText = web.CheckDone, text
 	}
-	l.add(state, "%s", lacking)
+	l.add(state, "%s", missingText)
 }
 
-// checks are what the site has and lacks, as far as its configuration tells.
+// checks returns the checks of a site that its configuration allows.
 func (e *Embeds) checks(set *rules.Set, site config.Site) []web.SiteCheck {
 	var list checklist
 	list.address(e.PublicURL)
@@ -38,113 +38,113 @@ func (e *Embeds) checks(set *rules.Set, site config.Site) []web.SiteCheck {
 		e.checkButton(&list, set, site)
 	}
 	if site.Jorel != nil {
-		list.phone(site)
+		list.webPhone(site)
 	}
 	if site.Popup != nil {
-		list.either(len(site.Keys) == 0, "The pop-up opens with a token from the API; there is no key that could stand in a page.",
-			web.CheckDone, "The pop-up opens with a token from the API, or with a key: that one only on pages that agents alone can open.")
+		list.check(len(site.Keys) == 0, "The pop-up opens with a token from the API. No key is exposed in a page.",
+			web.CheckDone, "The pop-up opens with a token from the API, or with a key. Use the key only on pages that only agents can open.")
 		list.texts("popup.texts", site.Popup.Texts, web.CardTexts())
 	}
 	if site.WebCallback == nil && site.Jorel == nil && site.Popup == nil {
-		list.add(web.CheckMissing, "This site has neither webcallback nor jorel nor popup: there is nothing to paste.")
+		list.add(web.CheckMissing, "This site has no webcallback, jorel, or popup section, so there is nothing to embed.")
 	}
 	return list.items
 }
 
-// address checks how browsers reach the server.
+// address checks the URL at which browsers reach the server.
 func (l *checklist) address(public string) {
 	u, err := url.Parse(public)
 	switch {
-	case err == nil && isThisMachine(u.Hostname()):
-		l.add(web.CheckMissing, "CALLTRACKER_PUBLIC_URL is %s: it leads browsers to their own machine. Set it to how they reach this server.", public)
+	case err == nil && isLoopbackHost(u.Hostname()):
+		l.add(web.CheckMissing, "CALLTRACKER_PUBLIC_URL is %s, which points each browser to its own machine. Set it to the URL at which browsers reach this server.", public)
 	case err != nil || u.Scheme != "https":
-		l.add(web.CheckMissing, "CALLTRACKER_PUBLIC_URL is %s: browsers load scripts into https pages by https only.", public)
+		l.add(web.CheckMissing, "CALLTRACKER_PUBLIC_URL is %s. Browsers load scripts into HTTPS pages only over HTTPS.", public)
 	default:
-		l.add(web.CheckDone, "This server is reached by https.")
+		l.add(web.CheckDone, "This server is reachable over HTTPS.")
 	}
 }
 
-func isThisMachine(host string) bool {
+func isLoopbackHost(host string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || net.ParseIP(host).IsLoopback()
 }
 
 func (l *checklist) origins(site config.Site) {
 	switch {
 	case len(site.Origins) > 0:
-		l.add(web.CheckDone, "Pages of %s may read the configuration and use pinned scripts.", strings.Join(site.Origins, ", "))
+		l.add(web.CheckDone, "Pages on %s may read the configuration and use pinned scripts.", strings.Join(site.Origins, ", "))
 	case site.Popup != nil:
-		l.add(web.CheckMissing, "origins: is empty, so that browsers let no page of another host ask whose number it is: the pop-up finds nobody.")
+		l.add(web.CheckMissing, "origins is empty. Browsers block lookups from pages on other hosts, so the pop-up finds no customers there.")
 	default:
-		l.add(web.CheckOptional, "origins: is empty. The line to paste works everywhere; pinned scripts and the .json need the origin of the page there.")
+		l.add(web.CheckOptional, "origins is empty. The standard script tag works on every page; pinned scripts and the JSON configuration require the page's origin to be listed.")
 	}
 }
 
 func (e *Embeds) checkButton(list *checklist, set *rules.Set, site config.Site) {
 	doc, now := site.WebCallback, e.Now()
 	hours := set.Hours(site.OfflineOutside)
-	_, changes := hours.Change(now, now.Add(nextAhead))
+	_, changes := hours.Change(now, now.Add(scheduleHorizon))
 	switch {
 	case doc.Offline != nil && *doc.Offline:
-		list.add(web.CheckMissing, "offline: is true. The button is closed, whatever the hours say.")
+		list.add(web.CheckMissing, "offline is true. The button is closed regardless of the schedules.")
 	case hours.Always():
-		list.add(web.CheckMissing, "offline_outside: is empty. No schedule closes the button: it promises a call at any hour.")
+		list.add(web.CheckMissing, "offline_outside is empty. The button offers a callback at any hour.")
 	case !changes && !hours.Open(now):
-		list.add(web.CheckMissing, "The schedules of offline_outside do not open within a year.")
+		list.add(web.CheckMissing, "The schedules in offline_outside do not open within a year.")
 	default:
-		list.add(web.CheckDone, "The button shows as closed outside of %s.", strings.Join(site.OfflineOutside, " and "))
+		list.add(web.CheckDone, "The button is closed outside %s.", strings.Join(site.OfflineOutside, " and "))
 	}
-	list.either(len(doc.Extensions) > 1, fmt.Sprintf("%d extensions are tried in turn.", len(doc.Extensions)),
-		web.CheckOptional, "There is one extension only: nobody else answers when it is busy.")
-	list.either(doc.CallerIDNumber != "", "People who are called back see "+doc.CallerIDNumber+".",
-		web.CheckOptional, "callerIDNumber is not set: people who are called back see whatever number Ziwo chooses.")
-	list.either(len(doc.DefaultCountryFlags) > 0, "The first countries to choose from are "+strings.Join(doc.DefaultCountryFlags, ", ")+".",
-		web.CheckOptional, "defaultCountryFlags is empty: no country stands first in the list.")
+	list.check(len(doc.Extensions) > 1, fmt.Sprintf("%d extensions are tried in order.", len(doc.Extensions)),
+		web.CheckOptional, "Only one extension is configured. If it is busy, no other extension is tried.")
+	list.check(doc.CallerIDNumber != "", "Callback recipients see the caller ID "+doc.CallerIDNumber+".",
+		web.CheckOptional, "callerIDNumber is not set. Ziwo chooses the caller ID that callback recipients see.")
+	list.check(len(doc.DefaultCountryFlags) > 0, "The country list starts with "+strings.Join(doc.DefaultCountryFlags, ", ")+".",
+		web.CheckOptional, "defaultCountryFlags is empty. The country list has no preferred countries.")
 	list.texts("customTexts", doc.CustomTexts, web.Texts())
 }
 
-func (l *checklist) phone(site config.Site) {
+func (l *checklist) webPhone(site config.Site) {
 	doc := site.Jorel
-	l.either(doc.ContactCenterName != "" || site.ContactCenter != "", "The web phone knows its contact center.",
-		web.CheckOptional, "contactCenterName is not set: each agent types it at the first login.")
-	l.either(doc.DefaultRegionCode != "", "National numbers are read as those of "+strings.ToUpper(doc.DefaultRegionCode)+".",
-		web.CheckMissing, "defaultRegionCode is not set: the phone does not know whose national numbers are meant.")
-	l.either(doc.ClickToCall != nil, "Numbers on the page can be clicked.",
-		web.CheckOptional, "clickToCall is not set: numbers on the page cannot be clicked.")
+	l.check(doc.ContactCenterName != "" || site.ContactCenter != "", "The web phone has a contact center.",
+		web.CheckOptional, "contactCenterName is not set. Each agent enters it at the first login.")
+	l.check(doc.DefaultRegionCode != "", "National numbers are interpreted for region "+strings.ToUpper(doc.DefaultRegionCode)+".",
+		web.CheckMissing, "defaultRegionCode is not set. The web phone cannot interpret national numbers.")
+	l.check(doc.ClickToCall != nil, "Click-to-call is enabled for numbers on the page.",
+		web.CheckOptional, "clickToCall is not set. Click-to-call is disabled for numbers on the page.")
 }
 
-// texts checks that what is said is said in the language of the reader.
+// texts checks that every text is translated into every language of the site.
 func (l *checklist) texts(key string, custom map[string]config.Translation, built map[string]map[string]string) {
 	languages := slices.Sorted(maps.Keys(translations(built, custom)))
 	keys := slices.Sorted(maps.Keys(built[fallbackLanguage]))
-	whole := true
+	complete := true
 	for _, language := range languages {
-		if built[language] != nil || completedFrom(language, built) != fallbackLanguage || isFallback(language) {
-			continue // what the site did not write comes in the same language
+		if built[language] != nil || fallbackFor(language, built) != fallbackLanguage || isFallback(language) {
+			continue // missing texts fall back to the same language
 		}
-		lacking := slices.DeleteFunc(slices.Clone(keys), func(text string) bool {
+		missing := slices.DeleteFunc(slices.Clone(keys), func(text string) bool {
 			_, own := custom[language].Texts[text]
 			return own || custom[text].Text != ""
 		})
-		if len(lacking) > 0 {
-			l.add(web.CheckMissing, "%s: %s lacks %s: these show in English.", key, language, strings.Join(lacking, ", "))
-			whole = false
+		if len(missing) > 0 {
+			l.add(web.CheckMissing, "%s: %s has no translation of %s. These texts appear in English.", key, language, strings.Join(missing, ", "))
+			complete = false
 		}
 	}
 	for _, text := range slices.Sorted(maps.Keys(custom)) {
 		if custom[text].Texts != nil {
 			continue
 		}
-		same := slices.DeleteFunc(slices.Clone(languages), func(language string) bool {
+		untranslated := slices.DeleteFunc(slices.Clone(languages), func(language string) bool {
 			_, own := custom[language].Texts[text]
 			return own || isFallback(language)
 		})
-		if len(same) > 0 {
-			l.add(web.CheckOptional, "%s: %s is %q in %s as well; write it below a language to translate it.", key, text, problem.Clip(custom[text].Text), strings.Join(same, ", "))
-			whole = false
+		if len(untranslated) > 0 {
+			l.add(web.CheckOptional, "%s: %s is %q in %s too. To translate it, set it under a language.", key, text, problem.Clip(custom[text].Text), strings.Join(untranslated, ", "))
+			complete = false
 		}
 	}
-	if whole {
-		l.add(web.CheckDone, "%s: every text is there in %s.", key, strings.Join(languages, ", "))
+	if complete {
+		l.add(web.CheckDone, "%s: every text is translated into %s.", key, strings.Join(languages, ", "))
 	}
 }
 

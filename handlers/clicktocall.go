@@ -18,61 +18,69 @@ import (
 	"calltracker/ziwo"
 )
 
-// clickToCallWait is how long Ziwo may take to say that it rings the agent.
+// clickToCallWait is the timeout for Ziwo's answer that it rings the agent.
 const clickToCallWait = 10 * time.Second
 
-// ccLogin is what an agent's login at Ziwo is made of: digits, as far as is
-// known, with leading zeros.
+// ccLogin matches the login of an agent at Ziwo. Known logins consist of digits
+// with leading zeros.
 var ccLogin = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._@-]{0,63}$`)
 
-// ClickToCall rings an agent and then a customer.
+// ClickToCall rings an agent and then calls a customer.
 type ClickToCall struct {
-	Config  *Config
-	Centers *Centers
+	ClickToCallOptions
+}
+
+// ClickToCallOptions are what a ClickToCall is made from. All fields are required.
+type ClickToCallOptions struct {
+	Config  *ConfigController
+	Clients *ZiwoClients
 	Numbers *Numbers
 	Logger  *slog.Logger
 }
 
-// ClickToCallInput says who calls whom.
+// NewClickToCall returns a ClickToCall.
+func NewClickToCall(o ClickToCallOptions) *ClickToCall { return &ClickToCall{ClickToCallOptions: o} }
+
+// ClickToCallInput is the body of POST /api/v1/calls.
 type ClickToCallInput struct {
-	Agent         string `json:"agent" validate:"required,max=64" maxLength:"64" example:"0026"`                 // the agent's ccLogin
-	Number        string `json:"number" validate:"required,max=64" maxLength:"64" example:"+971501234567"`       // in any spelling
-	ContactCenter string `json:"contactCenter,omitempty" validate:"max=100" maxLength:"100" example:"aldebaran"` // may be left out when there is one
+	Agent         string `json:"agent" validate:"required,max=64" maxLength:"64" example:"0026"`                 // ccLogin of the agent
+	Number        string `json:"number" validate:"required,max=64" maxLength:"64" example:"+971501234567"`       // number to call, in any format
+	ContactCenter string `json:"contactCenter,omitempty" validate:"max=100" maxLength:"100" example:"aldebaran"` // optional if only one is configured
 }
 
-// ClickToCallView is a call that Ziwo makes now.
+// ClickToCallView is a call that Ziwo has started.
 type ClickToCallView struct {
 	ContactCenter string `json:"contactCenter" example:"aldebaran"`
 	Agent         string `json:"agent" example:"0026"`
 	Number        string `json:"number" example:"+971501234567"`
-	CallID        string `json:"callID"` // Ziwo's; empty when it gives none
+	CallID        string `json:"callID"` // call ID assigned by Ziwo; empty if Ziwo returns none
 }
 
-// CenterFailure is something that a contact center did not do, or may not have
-// done. Its text is fit for whoever asked.
-type CenterFailure struct {
-	Center     string
-	Kind       ziwo.ErrorKind
-	Unsure     bool          // it may be done all the same
-	RetryAfter time.Duration // what Ziwo asks to wait; 0 when it does not
-	Message    string
+// ContactCenterError reports a request that a contact center did not carry out, or
+// may not have carried out. Its text may be shown to the client.
+type ContactCenterError struct {
+	ContactCenter string
+	Kind          ziwo.ErrorKind
+	Uncertain     bool          // whether the request may have been carried out
+	RetryAfter    time.Duration // wait requested by Ziwo; 0 if none
+	Message       string
 }
 
-func (e *CenterFailure) Error() string {
-	return fmt.Sprintf("contact center %s: %s", e.Center, e.Message)
+func (e *ContactCenterError) Error() string {
+	return fmt.Sprintf("contact center %s: %s", e.ContactCenter, e.Message)
 }
 
-// Call has Ziwo ring the agent; once that phone is taken, Ziwo calls the number.
-// It is asked once, since asking again would ring twice. Errors: *Invalid,
-// ErrNoConfig, *CenterFailure.
+// Call asks Ziwo to ring the agent. When the agent answers, Ziwo calls the number.
+// The request is sent once, because a retry could ring the agent twice. Errors:
+// *Invalid, ErrNoConfig, *ContactCenterError.
 //
-//	@Summary		Click to call: ring an agent, then a customer
-//	@Description	202 means that Ziwo rings the agent. 409 is Ziwo's refusal, such as an agent who is not logged in or is in a call. 504 means that it is not known whether the phone rings.
+//	@Summary		Start a call from an agent to a customer
+//	@Description	Rings the agent first and calls the customer when the agent answers. Status 202 means that Ziwo rings the agent. 409 means that Ziwo refused, for example because the agent is logged out or in a call. 504 means that the outcome is unknown.
 //	@ID			clickToCall
 //	@Tags			live
 //	@Accept			json
 //	@Produce		json
-//	@Param			body	body		ClickToCallInput	true	"Who calls whom"
+//	@Param			body	body		ClickToCallInput	true	"Agent and number"
 //	@Success		202		{object}	ClickToCallView
 //	@Failure		400		{object}	Problem
 //	@Failure		401		{object}	Problem
@@ -84,59 +92,59 @@ func (e *CenterFailure) Error() string {
 //	@Failure		502		{object}	Problem
 //	@Failure		503		{object}	Problem
 //	@Failure		504		{object}	Problem
-//	@Header			503		{integer}	Retry-After	"Seconds"
+//	@Header			503		{integer}	Retry-After	"Seconds to wait before retrying"
 //	@Security	Bearer
 //	@Router			/api/v1/calls [post]
 func (h *ClickToCall) Call(ctx context.Context, in ClickToCallInput) (ClickToCallView, error) {
-	if err := validateInput(in); err != nil {
+	if err := Validate(in); err != nil {
 		return ClickToCallView{}, err
 	}
-	live := h.Config.Live()
-	if live == nil {
+	snapshot := h.Config.Current()
+	if snapshot == nil {
 		return ClickToCallView{}, ErrNoConfig
 	}
-	wrong := &problem.Invalid{}
-	complain := func(path, format string, args ...any) {
-		wrong.Problems = append(wrong.Problems, problem.Problem{Path: path, Message: fmt.Sprintf(format, args...)})
+	problems := &problem.Invalid{}
+	addProblem := func(path, format string, args ...any) {
+		problems.Problems = append(problems.Problems, problem.Problem{Path: path, Message: fmt.Sprintf(format, args...)})
 	}
 	if !ccLogin.MatchString(in.Agent) {
-		complain("agent", "is no login of an agent; write the ccLogin, such as 0026")
+		addProblem("agent", "is not an agent login; use the ccLogin, such as 0026")
 	}
-	center, problem := callingCenter(live.Document.ContactCenters, in.ContactCenter)
+	contactCenter, problem := chooseContactCenter(snapshot.Document.ContactCenters, in.ContactCenter)
 	if problem != "" {
-		complain("contactCenter", "%s", problem)
+		addProblem("contactCenter", "%s", problem)
 	}
-	region := live.Set.Region(center)
+	region := snapshot.Set.Region(contactCenter)
 	number := h.Numbers.Parse(in.Number, region)
 	switch {
 	case number.E164 != "":
 	case region == "" && problem == "":
-		complain("number", "cannot be read as a telephone number; write it with + and the country code, since the trackers of %s name no common region", center)
+		addProblem("number", "is not a valid phone number; use the international format with + and the country code, because the trackers of %s have no common region", contactCenter)
 	default:
-		complain("number", "cannot be read as a telephone number; write it like +971501234567")
+		addProblem("number", "is not a valid phone number; use a format such as +971501234567")
 	}
-	if len(wrong.Problems) > 0 {
-		return ClickToCallView{}, wrong
+	if len(problems.Problems) > 0 {
+		return ClickToCallView{}, problems
 	}
-	client, err := h.Centers.Client(center)
+	client, err := h.Clients.Client(contactCenter)
 	if err != nil {
 		return ClickToCallView{}, fmt.Errorf("click to call: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, clickToCallWait)
 	defer cancel()
 	callID, err := client.ClickToCall(ctx, in.Agent, "00"+strings.TrimPrefix(number.E164, "+"))
-	log := []slog.Attr{slog.String("contact_center", center), slog.String("agent", in.Agent), slog.Any("number", number)}
+	attrs := []slog.Attr{slog.String("contact_center", contactCenter), slog.String("agent", in.Agent), slog.Any("number", number)}
 	if err != nil {
-		h.Logger.LogAttrs(ctx, slog.LevelWarn, "click to call failed", append(log, slog.String("error", hide(err.Error(), number)))...)
-		return ClickToCallView{}, clickToCallFailure(center, number, err)
+		h.Logger.LogAttrs(ctx, slog.LevelWarn, "click to call failed", append(attrs, slog.String("error", redactNumber(err.Error(), number)))...)
+		return ClickToCallView{}, clickToCallError(contactCenter, number, err)
 	}
-	h.Logger.LogAttrs(ctx, slog.LevelInfo, "click to call", append(log, slog.String("call_id", callID))...)
-	return ClickToCallView{ContactCenter: center, Agent: in.Agent, Number: number.E164, CallID: callID}, nil
+	h.Logger.LogAttrs(ctx, slog.LevelInfo, "click to call started", append(attrs, slog.String("call_id", callID))...)
+	return ClickToCallView{ContactCenter: contactCenter, Agent: in.Agent, Number: number.E164, CallID: callID}, nil
 }
 
-// callingCenter is the contact center that is meant, or what is wrong with the
-// name.
-func callingCenter(centers map[string]config.ContactCenter, name string) (center, wrong string) {
+// chooseContactCenter returns the contact center to use, or the problem with the
+// given name.
+func chooseContactCenter(centers map[string]config.ContactCenter, name string) (contactCenter, wrong string) {
 	var callable []string
 	for _, known := range slices.Sorted(maps.Keys(centers)) {
 		if centers[known].APIKey.Reveal() != "" {
@@ -146,68 +154,68 @@ func callingCenter(centers map[string]config.ContactCenter, name string) (center
 	_, known := centers[name]
 	switch {
 	case name != "" && !known:
-		return "", fmt.Sprintf("the configuration has no contact center %q", problem.Clip(name))
+		return "", fmt.Sprintf("unknown contact center %q", problem.Clip(name))
 	case name != "" && !slices.Contains(callable, name):
-		return "", fmt.Sprintf("the contact center %q has no api_key, which Ziwo asks for", name)
+		return "", fmt.Sprintf("contact center %q has no api_key, which Ziwo requires for this request", name)
 	case name != "":
 		return name, ""
 	case len(callable) == 1:
 		return callable[0], ""
 	case len(callable) == 0:
-		return "", "the configuration has no contact center with an api_key, which Ziwo asks for"
+		return "", "no contact center has an api_key, which Ziwo requires for this request"
 	default:
-		return "", "is missing, and there are several: " + strings.Join(callable, ", ")
+		return "", "is required because several are configured: " + strings.Join(callable, ", ")
 	}
 }
 
-// clickToCallFailure says what Ziwo's failure means to who clicked.
-func clickToCallFailure(center string, number phone.Number, err error) error {
+// clickToCallError converts an error of Ziwo's API to an error for the client.
+func clickToCallError(contactCenter string, number phone.Number, err error) error {
 	var failure *ziwo.APIError
 	if !errors.As(err, &failure) {
 		return err
 	}
 	if failure.Kind == ziwo.NotFound {
-		return problem.Errorf("agent", "Ziwo knows no agent with this login; write the ccLogin, such as 0026")
+		return problem.Errorf("agent", "is unknown to Ziwo; use the ccLogin, such as 0026")
 	}
-	out := &CenterFailure{Center: center, Kind: failure.Kind, RetryAfter: failure.RetryAfter}
-	const mayRing = "; the phone may ring all the same, so look at /api/v1/live before trying again"
+	out := &ContactCenterError{ContactCenter: contactCenter, Kind: failure.Kind, RetryAfter: failure.RetryAfter}
+	const mayRing = "; the phone may still ring, so check /api/v1/live before retrying"
 	switch failure.Kind {
 	case ziwo.Rejected:
-		out.Message = "Ziwo refuses"
+		out.Message = "Ziwo refused the call"
 	case ziwo.Unauthorized:
-		out.Message = "Ziwo does not take its api_key, or does not let it call"
+		out.Message = "Ziwo rejects the api_key, or the key may not start calls"
 	case ziwo.RateLimited:
-		out.Message = "Ziwo was asked too often; try again later"
+		out.Message = "Ziwo's rate limit is exceeded; try again later"
 	case ziwo.Unreadable:
-		out.Unsure, out.Message = true, "what Ziwo answered cannot be understood"+mayRing
+		out.Uncertain, out.Message = true, "Ziwo sent an unreadable answer"+mayRing
 	default:
-		out.Unsure = failure.Status == 0 && !neverSent(failure)
+		out.Uncertain = failure.Status == 0 && !dialFailed(failure)
 		switch {
-		case out.Unsure:
-			out.Message = "Ziwo gave no answer" + mayRing
+		case out.Uncertain:
+			out.Message = "Ziwo did not answer" + mayRing
 		case failure.Status == 0:
-			out.Message = "Ziwo cannot be reached now; try again later"
+			out.Message = "Ziwo is unreachable; try again later"
 		default:
-			out.Message = "Ziwo has a failure of its own; try again later"
+			out.Message = "Ziwo returned a server error; try again later"
 		}
 	}
-	if said := hide(failure.Message, number); said != "" {
-		out.Message += fmt.Sprintf(" (it says: %s)", said)
+	if ziwoMessage := redactNumber(failure.Message, number); ziwoMessage != "" {
+		out.Message += fmt.Sprintf(" (Ziwo's message: %s)", ziwoMessage)
 	}
 	return out
 }
 
-// neverSent tells of a request without an answer that there was no connection
-// to send it on.
-func neverSent(err error) bool {
+// dialFailed reports whether a request was never sent because the connection could
+// not be opened.
+func dialFailed(err error) bool {
 	var failed *net.OpError
 	return errors.As(err, &failed) && failed.Op == "dial"
 }
 
-// hide redacts a number in words that come from elsewhere and may be logged.
-func hide(text string, n phone.Number) string {
+// redactNumber redacts a number in external text that may be logged.
+func redactNumber(text string, n phone.Number) string {
 	forms := []string{n.E164, "00" + strings.TrimPrefix(n.E164, "+"), strings.TrimPrefix(n.E164, "+"), n.Raw, n.National()}
-	slices.SortFunc(forms, func(a, b string) int { return len(b) - len(a) }) // the longest first: the others are parts of it
+	slices.SortFunc(forms, func(a, b string) int { return len(b) - len(a) }) // longest first, because it contains the others
 	for _, form := range forms {
 		if form != "" {
 			text = strings.ReplaceAll(text, form, n.String())

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,12 +15,13 @@ import (
 	"time"
 
 	"calltracker/config"
+	"calltracker/phone"
 	"calltracker/problem"
 	"calltracker/rules"
 	"calltracker/storage"
 )
 
-// configStore is what Config needs of a store.
+// configStore is the part of a store that ConfigController uses.
 type configStore interface {
 	SaveConfig(ctx context.Context, v storage.ConfigVersion, expected int64) (storage.ConfigVersion, error)
 	ActiveConfig(ctx context.Context) (storage.ConfigVersion, error)
@@ -30,21 +32,30 @@ type configStore interface {
 	ListenConfig(ctx context.Context, heard func()) error
 }
 
-// LastGood is what a start without a database needs: the newest document, and
-// the secrets that it refers to, still sealed.
+// LastGood is what the server needs to start without its database: the newest
+// document, and the sealed secrets that it references.
 type LastGood struct {
 	Version storage.ConfigVersion `json:"version"`
 	Secrets map[string]string     `json:"secrets"` // base64
 }
 
-// keeper holds the last good document outside of the database.
-type keeper interface {
-	Keep(l LastGood) error
-	Kept() (LastGood, error) // storage.ErrNotFound when there is none
+// lastGoodStore stores the last good document outside the database.
+type lastGoodStore interface {
+	Save(l LastGood) error
+	Load() (LastGood, error) // storage.ErrNotFound if nothing was saved
 }
 
-// Live is a configuration in force. It is immutable.
-type Live struct {
+// connectionOpener opens the CRM accounts of a document.
+type connectionOpener interface {
+	// Drivers returns the drivers that connections are validated against.
+	Drivers() []config.Driver
+	// Prepare opens the accounts of a document without using them yet. It returns
+	// the function that puts them into use, and the accounts that cannot be opened.
+	Prepare(doc *config.Document) (activate func(), problems problem.List)
+}
+
+// Snapshot is an immutable, compiled configuration.
+type Snapshot struct {
 	Version  storage.ConfigVersion
 	Document *config.Document // without its trackers
 	Set      *rules.Set
@@ -54,71 +65,82 @@ type Live struct {
 	WebhookKeys config.WebhookKeys
 }
 
-func newLive(version storage.ConfigVersion, doc *config.Document, set *rules.Set, warnings problem.List) *Live {
-	return &Live{
+func newSnapshot(version storage.ConfigVersion, doc *config.Document, set *rules.Set, warnings problem.List) *Snapshot {
+	return &Snapshot{
 		Version: version, Document: doc.WithoutTrackers(), Set: set, Warnings: warnings,
-		WebhookKeys: doc.WebhookKeys(), Trackers: activeTrackers(version.Version, doc, set),
+		Trackers: activeTrackers(version.Version, doc, set), WebhookKeys: doc.WebhookKeys(),
 	}
 }
 
-// Config owns the configuration in force. Reading it never waits; changes come
-// one after the other, and a document that cannot be used changes nothing.
-type Config struct {
-	Store  configStore
-	Vault  *Vault
-	Keeper keeper
-	Env    func(name string) (string, bool) // os.LookupEnv
-	Now    func() time.Time
-	Logger *slog.Logger
+// ConfigController owns the active configuration. Reading it never blocks. Changes
+// are serialized, and an invalid document changes nothing.
+type ConfigController struct {
+	ConfigControllerOptions
 
-	LookEvery time.Duration // of Follow, when the database does not tell; 0 for its own choice
-
-	Connections *Connections // nil: the document's are only data
-
-	changing sync.Mutex
-	live     atomic.Pointer[Live]
-	sealed   map[string][]byte // the secrets that live was compiled with; guarded by changing
-	behind   atomic.Pointer[Behind]
+	mu      sync.Mutex
+	current atomic.Pointer[Snapshot]
+	secrets map[string][]byte // sealed secrets that current was compiled with; guarded by mu
+	pending atomic.Pointer[PendingVersion]
 }
 
-// Live is the configuration in force; nil before the first one.
-func (c *Config) Live() *Live { return c.live.Load() }
+// ConfigControllerOptions are what a ConfigController is made from. All fields are required unless their comment says otherwise.
+type ConfigControllerOptions struct {
+	Store    configStore
+	Vault    *Vault
+	LastGood lastGoodStore
+	Env      func(name string) (string, bool) // usually os.LookupEnv
+	Now      func() time.Time
+	Logger   *slog.Logger
 
-// ConfigInput is a document to put in force.
+	PollInterval time.Duration // polling interval of Follow; 0 means the default
+
+	Connections connectionOpener
+	Test        func(*config.Document, *rules.Set) problem.List // runs the tests of a document and returns the failures
+}
+
+// NewConfigController returns a ConfigController.
+func NewConfigController(o ConfigControllerOptions) *ConfigController {
+	return &ConfigController{ConfigControllerOptions: o}
+}
+
+// Current returns the active configuration, or nil if there is none yet.
+func (c *ConfigController) Current() *Snapshot { return c.current.Load() }
+
+// ConfigInput is a document to activate.
 type ConfigInput struct {
 	Document string
 	Format   config.Format
 	Author   string
 	Comment  string
-	IfMatch  string // "*", or the version that is expected to be in force: 4 or "4"
+	IfMatch  string // expected active version, such as 4 or "4"; "*" matches any
 	DryRun   bool
 }
 
-// Applied answers a document that was put in force, or could be.
-type Applied struct {
-	Version  int64        `json:"version"` // in force now
+// ApplyResult is the result of Apply and Restore.
+type ApplyResult struct {
+	Version  int64        `json:"version"` // active version
 	Warnings problem.List `json:"warnings"`
 	DryRun   bool         `json:"dryRun,omitempty"`
 }
 
-// Apply puts a document in force: it is compiled and its tests are run, it is
-// stored as a new version, and only then it replaces the one before. The same
-// document again is no new version. Errors: *Invalid with every problem,
-// ErrStale when IfMatch names another version, storage.ErrUnavailable.
+// Apply activates a document. It compiles the document, runs its tests, stores it
+// as a new version, and only then replaces the active configuration. Applying the
+// active document again creates no version. Errors: *Invalid with every problem,
+// ErrStale if IfMatch names another version, storage.ErrUnavailable.
 //
-//	@Summary		Put a configuration in force
-//	@Description	Every problem is listed. With dry_run nothing changes.
+//	@Summary		Apply a configuration
+//	@Description	Validates the document, runs its tests, and activates it as a new version. An invalid document changes nothing, and the response lists every problem.
 //	@ID		putConfig
 //	@Tags			configuration
 //	@Accept			application/yaml,json
 //	@Produce		json
-//	@Param			If-Match	header		string	false	"The version that is expected to be in force, or *; not needed for a dry run"
-//	@Param			dry_run		query		boolean	false	"Only check"
-//	@Param			comment		query		string	false	"Why, for the history"
-//	@Param			author		query		string	false	"Who, for the history"
-//	@Param			body		body		string	true	"The document"
-//	@Success		200			{object}	Applied
-//	@Header			200			{string}	ETag	"The version in force"
+//	@Param			If-Match	header		string	false	"Version that must be active, or *; optional for a dry run"
+//	@Param			dry_run		query		boolean	false	"Validate only; change nothing"
+//	@Param			comment		query		string	false	"Comment for the version history"
+//	@Param			author		query		string	false	"Author for the version history"
+//	@Param			body		body		string	true	"Configuration document"
+//	@Success		200			{object}	ApplyResult
+//	@Header			200			{string}	ETag	"Active version"
 //	@Failure		400			{object}	Problem
 //	@Failure		401			{object}	Problem
 //	@Failure		412			{object}	Problem
@@ -130,30 +152,30 @@ type Applied struct {
 //	@Security		Bearer
 //	@x-any-body	true
 //	@Router			/api/v1/config [put]
-func (c *Config) Apply(ctx context.Context, in ConfigInput) (Applied, error) {
-	c.changing.Lock()
-	defer c.changing.Unlock()
+func (c *ConfigController) Apply(ctx context.Context, in ConfigInput) (ApplyResult, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return c.apply(ctx, in)
 }
 
-func (c *Config) apply(ctx context.Context, in ConfigInput) (Applied, error) {
-	secrets, err := c.sealedSecrets(ctx)
+func (c *ConfigController) apply(ctx context.Context, in ConfigInput) (ApplyResult, error) {
+	secrets, err := c.loadSecrets(ctx)
 	if err != nil {
-		return Applied{}, err
+		return ApplyResult{}, err
 	}
-	doc, set, problems := config.Load([]byte(in.Document), in.Format, c.resolver(secrets, false), c.Connections.drivers()...)
+	doc, set, problems := config.Load([]byte(in.Document), in.Format, c.resolver(secrets, false), c.Connections.Drivers()...)
 	if set == nil {
-		return Applied{}, &problem.Invalid{Problems: problems.Errors()}
+		return ApplyResult{}, &problem.Invalid{Problems: problems.Errors()}
 	}
-	if failed := failedTests(doc, set); len(failed) > 0 {
-		return Applied{}, &problem.Invalid{Problems: failed}
+	if failed := c.Test(doc, set); len(failed) > 0 {
+		return ApplyResult{}, &problem.Invalid{Problems: failed}
 	}
-	connections, failed := c.Connections.prepare(doc)
+	activate, failed := c.Connections.Prepare(doc)
 	if len(failed) > 0 {
-		return Applied{}, &problem.Invalid{Problems: failed}
+		return ApplyResult{}, &problem.Invalid{Problems: failed}
 	}
-	out := Applied{Warnings: append(problem.List{}, problems.Warnings()...), DryRun: in.DryRun}
-	current := c.Live()
+	out := ApplyResult{Warnings: append(problem.List{}, problems.Warnings()...), DryRun: in.DryRun}
+	current := c.Current()
 	if current != nil {
 		out.Version = current.Version.Version
 	}
@@ -162,10 +184,10 @@ func (c *Config) apply(ctx context.Context, in ConfigInput) (Applied, error) {
 	}
 	expected, err := expectedVersion(in.IfMatch)
 	if err != nil {
-		return Applied{}, err
+		return ApplyResult{}, err
 	}
 	if expected >= 0 && expected != out.Version {
-		return Applied{}, fmt.Errorf("version %d is in force: %w", out.Version, ErrStale)
+		return ApplyResult{}, fmt.Errorf("version %d is active: %w", out.Version, ErrStale)
 	}
 	if current != nil && current.Version.Document == in.Document && current.Version.Format == string(in.Format) {
 		return out, nil
@@ -174,18 +196,18 @@ func (c *Config) apply(ctx context.Context, in ConfigInput) (Applied, error) {
 		At: c.Now().UTC(), Author: in.Author, Comment: in.Comment, Format: string(in.Format), Document: in.Document,
 	}, expected)
 	if errors.Is(err, storage.ErrConflict) {
-		return Applied{}, fmt.Errorf("%w (%w)", ErrStale, err)
+		return ApplyResult{}, fmt.Errorf("%w (%w)", ErrStale, err)
 	}
 	if err != nil {
-		return Applied{}, fmt.Errorf("store configuration: %w", err)
+		return ApplyResult{}, fmt.Errorf("store configuration: %w", err)
 	}
-	c.swap(newLive(stored, doc, set, problems.Warnings()), secrets)
-	c.Connections.use(connections)
+	c.swap(newSnapshot(stored, doc, set, problems.Warnings()), secrets)
+	activate()
 	out.Version = stored.Version
 	return out, nil
 }
 
-// expectedVersion reads an If-Match; -1 is "whatever is there".
+// expectedVersion parses an If-Match value. It returns -1 for "*".
 func expectedVersion(ifMatch string) (int64, error) {
 	text := strings.Trim(strings.TrimPrefix(strings.TrimSpace(ifMatch), "W/"), `"`)
 	if text == "*" {
@@ -193,82 +215,81 @@ func expectedVersion(ifMatch string) (int64, error) {
 	}
 	version, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || version < 0 {
-		return 0, problem.Errorf("If-Match", "%q is neither * nor the version that GET /api/v1/config gave as its ETag", problem.Clip(ifMatch))
+		return 0, problem.Errorf("If-Match", "invalid value %q: use the ETag from GET /api/v1/config, or *", problem.Clip(ifMatch))
 	}
 	return version, nil
 }
 
-// Load puts the newest stored configuration in force, with the secrets and the
-// environment as they are now. A reference that cannot be resolved is a warning
-// here, since a server that answers some calls is better than none. Without a
-// database the last good document serves. It returns ErrNoConfig when there is
-// none at all.
-func (c *Config) Load(ctx context.Context) error {
-	c.changing.Lock()
-	defer c.changing.Unlock()
+// Load activates the newest stored configuration with the current secrets and
+// environment. An unresolved reference is only a warning, because a server that
+// answers some calls is better than none. If the database is unavailable, Load
+// activates the last good document. It returns ErrNoConfig if there is no document.
+func (c *ConfigController) Load(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return c.load(ctx)
 }
 
-func (c *Config) load(ctx context.Context) error {
+func (c *ConfigController) load(ctx context.Context) error {
 	version, err := c.Store.ActiveConfig(ctx)
 	var secrets map[string][]byte
 	if err == nil {
-		secrets, err = c.sealedSecrets(ctx)
+		secrets, err = c.loadSecrets(ctx)
 	}
 	switch {
 	case errors.Is(err, storage.ErrUnavailable):
-		kept, keptErr := c.Keeper.Kept()
-		if keptErr != nil {
-			return fmt.Errorf("load configuration: %w; and no last good document: %w", err, keptErr)
+		lastGood, lastGoodErr := c.LastGood.Load()
+		if lastGoodErr != nil {
+			return fmt.Errorf("load configuration: %w; and no last good document: %w", err, lastGoodErr)
 		}
-		c.Logger.LogAttrs(ctx, slog.LevelWarn, "the last good configuration serves", slog.Any("error", err))
-		return c.force(kept.Version, kept.sealed(), false, true)
+		c.Logger.LogAttrs(ctx, slog.LevelWarn, "database unavailable; last good configuration active", slog.Any("error", err))
+		return c.activate(lastGood.Version, lastGood.sealedSecrets(), false, true)
 	case errors.Is(err, storage.ErrNotFound):
-		return c.adoptKept(ctx)
+		return c.storeLastGood(ctx)
 	case err != nil:
 		return fmt.Errorf("load configuration: %w", err)
 	}
-	return c.force(version, secrets, true, true)
+	return c.activate(version, secrets, true, true)
 }
 
-// adoptKept brings the last good document into a database that has none, such
-// as one that the server was just moved to.
-func (c *Config) adoptKept(ctx context.Context) error {
-	kept, err := c.Keeper.Kept()
+// storeLastGood stores the last good document in a database that has no
+// configuration, such as a new database that the server was moved to.
+func (c *ConfigController) storeLastGood(ctx context.Context) error {
+	lastGood, err := c.LastGood.Load()
 	if errors.Is(err, storage.ErrNotFound) {
 		return ErrNoConfig
 	}
 	if err != nil {
 		return fmt.Errorf("load last good configuration: %w", err)
 	}
-	kept.Version.Comment = strings.TrimSpace("from the data directory, since the database had none. " + kept.Version.Comment)
-	version, err := c.Store.SaveConfig(ctx, kept.Version, 0)
+	lastGood.Version.Comment = strings.TrimSpace("restored from the data directory because the database was empty. " + lastGood.Version.Comment)
+	version, err := c.Store.SaveConfig(ctx, lastGood.Version, 0)
 	if err != nil {
 		return fmt.Errorf("store last good configuration: %w", err)
 	}
-	return c.force(version, kept.sealed(), true, true)
+	return c.activate(version, lastGood.sealedSecrets(), true, true)
 }
 
-// force compiles a version that was good when it was stored and swaps it in.
-// Lenient makes references that cannot be resolved warnings.
-func (c *Config) force(version storage.ConfigVersion, secrets map[string][]byte, keep, lenient bool) error {
+// activate compiles a stored version and makes it the active configuration.
+// lenient turns unresolved references into warnings.
+func (c *ConfigController) activate(version storage.ConfigVersion, secrets map[string][]byte, saveLastGood, lenient bool) error {
 	doc, set, problems := config.Load([]byte(version.Document), config.Format(version.Format), c.resolver(secrets, lenient))
 	if set == nil {
-		return fmt.Errorf("configuration version %d cannot be used: %w", version.Version, &problem.Invalid{Problems: problems.Errors()})
+		return fmt.Errorf("activate configuration version %d: %w", version.Version, &problem.Invalid{Problems: problems.Errors()})
 	}
-	live := newLive(version, doc, set, problems.Warnings())
-	if keep {
-		c.swap(live, secrets)
+	snapshot := newSnapshot(version, doc, set, problems.Warnings())
+	if saveLastGood {
+		c.swap(snapshot, secrets)
 	} else {
-		c.live.Store(live)
-		c.sealed = secrets
+		c.current.Store(snapshot)
+		c.secrets = secrets
 	}
-	// A CRM that cannot be used is no reason to answer no calls.
-	connections, failed := c.Connections.prepare(doc)
+	// Calls are answered even if a CRM connection cannot be opened.
+	activate, failed := c.Connections.Prepare(doc)
 	for _, p := range failed {
-		c.Logger.LogAttrs(context.Background(), slog.LevelError, "a connection cannot be used", slog.String("path", p.Path), slog.String("reason", p.Message))
+		c.Logger.LogAttrs(context.Background(), slog.LevelError, "connection misconfigured", slog.String("path", p.Path), slog.String("reason", p.Message))
 	}
-	c.Connections.use(connections)
+	activate()
 	for _, p := range problems.Warnings() {
 		c.Logger.LogAttrs(context.Background(), slog.LevelWarn, "configuration warning",
 			slog.String("path", p.Path), slog.Int("line", p.Line), slog.String("warning", p.Message))
@@ -276,33 +297,33 @@ func (c *Config) force(version storage.ConfigVersion, secrets map[string][]byte,
 	return nil
 }
 
-func (c *Config) swap(live *Live, secrets map[string][]byte) {
-	c.live.Store(live)
-	c.sealed = secrets
-	c.behind.Store(nil)
-	kept := LastGood{Version: live.Version, Secrets: map[string]string{}}
+func (c *ConfigController) swap(snapshot *Snapshot, secrets map[string][]byte) {
+	c.current.Store(snapshot)
+	c.secrets = secrets
+	c.pending.Store(nil)
+	lastGood := LastGood{Version: snapshot.Version, Secrets: map[string]string{}}
 	for name, sealed := range secrets {
-		if strings.Contains(live.Version.Document, "${secret:"+name+"}") {
-			kept.Secrets[name] = base64.StdEncoding.EncodeToString(sealed)
+		if strings.Contains(snapshot.Version.Document, "${secret:"+name+"}") {
+			lastGood.Secrets[name] = base64.StdEncoding.EncodeToString(sealed)
 		}
 	}
-	if err := c.Keeper.Keep(kept); err != nil {
+	if err := c.LastGood.Save(lastGood); err != nil {
 		c.Logger.LogAttrs(context.Background(), slog.LevelError,
-			"the last good configuration could not be kept; a start without the database would serve an older one", slog.Any("error", err))
+			"last good configuration not saved", slog.Any("error", err))
 	}
-	c.Logger.LogAttrs(context.Background(), slog.LevelInfo, "configuration in force",
-		slog.Int64("version", live.Version.Version), slog.Int("trackers", len(live.Set.Trackers())))
-	if len(live.Version.Document) > largeDocument {
+	c.Logger.LogAttrs(context.Background(), slog.LevelInfo, "configuration activated",
+		slog.Int64("version", snapshot.Version.Version), slog.Int("trackers", len(snapshot.Set.Trackers())))
+	if len(snapshot.Version.Document) > largeDocumentBytes {
 		debug.FreeOSMemory()
 	}
 }
 
-// largeDocument is from where what compiling leaves behind is given back to the
-// system at once, in bytes: otherwise the runtime does it little by little, a
-// millisecond at a time, while calls wait.
-const largeDocument = 1 << 20
+// largeDocumentBytes is the document size from which the memory used for compiling
+// is returned to the system at once. Otherwise the runtime returns it in many
+// small steps that delay calls by a millisecond each.
+const largeDocumentBytes = 1 << 20
 
-func (l LastGood) sealed() map[string][]byte {
+func (l LastGood) sealedSecrets() map[string][]byte {
 	out := map[string][]byte{}
 	for name, text := range l.Secrets {
 		if sealed, err := base64.StdEncoding.DecodeString(text); err == nil {
@@ -312,7 +333,7 @@ func (l LastGood) sealed() map[string][]byte {
 	return out
 }
 
-func (c *Config) sealedSecrets(ctx context.Context) (map[string][]byte, error) {
+func (c *ConfigController) loadSecrets(ctx context.Context) (map[string][]byte, error) {
 	stored, err := c.Store.Secrets(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("load secrets: %w", err)
@@ -324,10 +345,10 @@ func (c *Config) sealedSecrets(ctx context.Context) (map[string][]byte, error) {
 	return out, nil
 }
 
-// resolver finds references; lenient makes those it cannot find warnings.
-func (c *Config) resolver(secrets map[string][]byte, lenient bool) config.Resolver {
+// resolver resolves references. lenient turns unresolved references into warnings.
+func (c *ConfigController) resolver(secrets map[string][]byte, lenient bool) config.Resolver {
 	return func(kind, name string) (string, error) {
-		value, err := c.lookUp(secrets, kind, name)
+		value, err := c.resolve(secrets, kind, name)
 		if err != nil && lenient {
 			err = fmt.Errorf("%w (%w)", err, config.ErrUnresolvedHere)
 		}
@@ -335,26 +356,26 @@ func (c *Config) resolver(secrets map[string][]byte, lenient bool) config.Resolv
 	}
 }
 
-func (c *Config) lookUp(secrets map[string][]byte, kind, name string) (string, error) {
+func (c *ConfigController) resolve(secrets map[string][]byte, kind, name string) (string, error) {
 	if kind == "env" {
 		if value, ok := c.Env(name); ok {
 			return value, nil
 		}
-		return "", fmt.Errorf("the environment variable %s is not set", name)
+		return "", fmt.Errorf("environment variable %s is not set", name)
 	}
 	sealed, ok := secrets[name]
 	if !ok {
-		return "", fmt.Errorf("there is no such secret; store it with PUT /api/v1/secrets/%s", name)
+		return "", fmt.Errorf("unknown secret; store it with PUT /api/v1/secrets/%s", name)
 	}
 	return c.Vault.open(name, sealed)
 }
 
-func (c *Config) refersTo(secret string) bool {
-	live := c.Live()
-	return live != nil && strings.Contains(live.Version.Document, "${secret:"+secret+"}")
+func (c *ConfigController) references(secret string) bool {
+	snapshot := c.Current()
+	return snapshot != nil && strings.Contains(snapshot.Version.Document, "${secret:"+secret+"}")
 }
 
-// ConfigVersionView is one version of the history.
+// ConfigVersionView is a version in the history.
 type ConfigVersionView struct {
 	Version  int64     `json:"version"`
 	At       time.Time `json:"at" format:"date-time"`
@@ -362,51 +383,53 @@ type ConfigVersionView struct {
 	Comment  string    `json:"comment"`
 	Format   string    `json:"format" enums:"yaml,json"`
 	Active   bool      `json:"active"`
-	Document string    `json:"document,omitempty"` // only of a single version
+	Document string    `json:"document,omitempty"` // only when a single version is requested
 }
 
-// ConfigVersionList is the history, newest first.
+// ConfigVersionList is a page of the history, newest first.
 type ConfigVersionList struct {
 	Versions []ConfigVersionView `json:"versions"`
 	Next     string              `json:"next"`
 }
 
-// Document is the one in force; ErrNoConfig when there is none.
+// Document returns the active document. It returns ErrNoConfig if there is none.
 //
-//	@Summary	The configuration in force, as it was written
+//	@Summary	Get the active configuration
+//	@Description	Returns the active document as it was written, including comments. The ETag is its version.
 //	@ID		getConfig
 //	@Tags		configuration
 //	@Produce	application/yaml,json
-//	@Success	200	{object}	object	"YAML, or JSON when that is asked for"
-//	@Header		200	{string}	ETag	"Its version"
+//	@Success	200	{object}	object	"The document, in the format in which it was applied"
+//	@Header		200	{string}	ETag	"Active version"
 //	@Success	304
 //	@Failure	401	{object}	Problem
 //	@Failure	404	{object}	Problem
 //	@Security	Bearer
 //	@Router		/api/v1/config [get]
-func (c *Config) Document() (storage.ConfigVersion, error) {
-	live := c.Live()
-	if live == nil {
+func (c *ConfigController) Document() (storage.ConfigVersion, error) {
+	snapshot := c.Current()
+	if snapshot == nil {
 		return storage.ConfigVersion{}, ErrNoConfig
 	}
-	return live.Version, nil
+	return snapshot.Version, nil
 }
 
-// Versions lists the history without the documents.
+// Versions returns a page of the history without documents.
 //
-//	@Summary	Every version of the configuration: who, when, why
+//	@Summary	List the configuration versions
+//	@Description	Returns the version history, newest first, with the time, author, and comment of each version.
 //	@ID		listConfigVersions
 //	@Tags		configuration
 //	@Produce	json
-//	@Param		cursor	query		string	false	"From the page before"
-//	@Param		limit	query		int		false	"1 to 1000, 50 by default"
+//	@Param		cursor	query		string	false	"Value of next from the previous page"
+//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
 //	@Success	200		{object}	ConfigVersionList
 //	@Failure	401		{object}	Problem
 //	@Failure	422		{object}	Problem
 //	@Failure	503		{object}	Problem
 //	@Security	Bearer
 //	@Router		/api/v1/config/versions [get]
-func (c *Config) Versions(ctx context.Context, page storage.Page) (ConfigVersionList, error) {
+func (c *ConfigController) Versions(ctx context.Context, page storage.Page) (ConfigVersionList, error) {
 	versions, next, err := c.Store.ConfigVersions(ctx, page)
 	if err != nil {
 		return ConfigVersionList{}, fmt.Errorf("list configuration versions: %w", err)
@@ -418,14 +441,15 @@ func (c *Config) Versions(ctx context.Context, page storage.Page) (ConfigVersion
 	return out, nil
 }
 
-// Version is one version with its document; storage.ErrNotFound when there is
-// no such one.
+// Version returns a version with its document. It returns storage.ErrNotFound if
+// the version does not exist.
 //
-//	@Summary	One version of the configuration, with its document
+//	@Summary	Get a configuration version
+//	@Description	Returns one version of the configuration with its document.
 //	@ID		getConfigVersion
 //	@Tags		configuration
 //	@Produce	json
-//	@Param		n	path		int	true	"Version"
+//	@Param		n	path		int	true	"Version number"
 //	@Success	200	{object}	ConfigVersionView
 //	@Failure	401	{object}	Problem
 //	@Failure	404	{object}	Problem
@@ -433,7 +457,7 @@ func (c *Config) Versions(ctx context.Context, page storage.Page) (ConfigVersion
 //	@Failure	503	{object}	Problem
 //	@Security	Bearer
 //	@Router		/api/v1/config/versions/{n} [get]
-func (c *Config) Version(ctx context.Context, n int64) (ConfigVersionView, error) {
+func (c *ConfigController) Version(ctx context.Context, n int64) (ConfigVersionView, error) {
 	v, err := c.Store.ConfigVersion(ctx, n)
 	if err != nil {
 		return ConfigVersionView{}, fmt.Errorf("load configuration version %d: %w", n, err)
@@ -443,40 +467,65 @@ func (c *Config) Version(ctx context.Context, n int64) (ConfigVersionView, error
 	return out, nil
 }
 
-func (c *Config) view(v storage.ConfigVersion) ConfigVersionView {
-	live := c.Live()
+func (c *ConfigController) view(v storage.ConfigVersion) ConfigVersionView {
+	snapshot := c.Current()
 	return ConfigVersionView{
 		Version: v.Version, At: v.At, Author: v.Author, Comment: v.Comment, Format: v.Format,
-		Active: live != nil && live.Version.Version == v.Version,
+		Active: snapshot != nil && snapshot.Version.Version == v.Version,
 	}
 }
 
-// Restore applies the document of an older version as a new one. Errors are
+// Restore applies the document of an older version as a new version. Errors:
 // those of Apply, and storage.ErrNotFound.
 //
-//	@Summary	Put the document of an older version in force again, as a new version
+//	@Summary	Restore a configuration version
+//	@Description	Applies the document of an older version as a new version. The document is validated again, and its tests must pass.
 //	@ID		restoreConfigVersion
 //	@Tags		configuration
 //	@Produce	json
-//	@Param		n		path		int		true	"Version"
-//	@Param		author	query		string	false	"Who, for the history"
-//	@Success	200		{object}	Applied
-//	@Header		200		{string}	ETag	"The version in force"
+//	@Param		n		path		int		true	"Version number"
+//	@Param		author	query		string	false	"Author for the version history"
+//	@Success	200		{object}	ApplyResult
+//	@Header		200		{string}	ETag	"Active version"
 //	@Failure	401		{object}	Problem
 //	@Failure	404		{object}	Problem
 //	@Failure	422		{object}	Problem
 //	@Failure	503		{object}	Problem
 //	@Security	Bearer
 //	@Router		/api/v1/config/versions/{n}/restore [post]
-func (c *Config) Restore(ctx context.Context, n int64, author string) (Applied, error) {
-	c.changing.Lock()
-	defer c.changing.Unlock()
+func (c *ConfigController) Restore(ctx context.Context, n int64, author string) (ApplyResult, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	v, err := c.Store.ConfigVersion(ctx, n)
 	if err != nil {
-		return Applied{}, fmt.Errorf("load configuration version %d: %w", n, err)
+		return ApplyResult{}, fmt.Errorf("load configuration version %d: %w", n, err)
 	}
 	return c.apply(ctx, ConfigInput{
 		Document: v.Document, Format: config.Format(v.Format), Author: author,
-		Comment: fmt.Sprintf("version %d restored", n), IfMatch: "*",
+		Comment: fmt.Sprintf("restore of version %d", n), IfMatch: "*",
 	})
+}
+
+// NumberForms returns the stored forms that the text of a number can mean: the
+// form without a region, and the form for each region of the active
+// configuration. It returns nil for an empty text.
+func (c *ConfigController) NumberForms(number string) []string {
+	if number == "" {
+		return nil
+	}
+	forms := []string{phone.Parse(number, "").Key()}
+	if snapshot := c.Current(); snapshot != nil {
+		for _, region := range snapshot.Set.Regions() {
+			if key := phone.Parse(number, region).Key(); !slices.Contains(forms, key) {
+				forms = append(forms, key)
+			}
+		}
+	}
+	return forms
+}
+
+// HasLastGood reports whether a last good configuration was saved.
+func (c *ConfigController) HasLastGood() bool {
+	_, err := c.LastGood.Load()
+	return err == nil
 }

@@ -20,34 +20,39 @@ import (
 	"calltracker/storage"
 )
 
-// Connections opens the CRM accounts of the configuration in force. An account
-// whose settings stay the same stays open over a change of the rest.
+// Connections opens the CRM accounts of the active configuration. An account stays
+// open across configuration changes that do not change its settings.
 type Connections struct {
-	Drivers   []crm.Driver
+	ConnectionsOptions
+
+	mu      sync.Mutex
+	current connectionSet
+}
+
+// ConnectionsOptions are what Connections is made from. All fields are required unless their comment says otherwise.
+type ConnectionsOptions struct {
+	CRMs      []crm.Driver
 	Directory *crm.Directory
-	Transport http.RoundTripper // nil: http.DefaultTransport
-	Config    *Config           // tells how numbers are read
-
-	mutex sync.Mutex
-	inUse connections
+	Transport http.RoundTripper // nil means http.DefaultTransport
+	Now       func() time.Time
 }
 
-// connections are the accounts of one document.
-type connections struct {
+// NewConnections returns Connections.
+func NewConnections(o ConnectionsOptions) *Connections { return &Connections{ConnectionsOptions: o} }
+
+// connectionSet holds the accounts of one document.
+type connectionSet struct {
 	open   []*crm.Connection
-	broken map[string]ConnectionView // those that cannot be opened
+	failed map[string]ConnectionView // accounts that cannot be opened
+	region string                    // of the trackers, if they share one
 }
 
-// drivers is what the engine checks settings by.
-func (h *Connections) drivers() []config.Driver {
-	if h == nil {
-		return nil
-	}
-	return RuleDrivers(h.Drivers)
-}
+// Drivers returns the drivers that a document is validated against.
+func (h *Connections) Drivers() []config.Driver { return ConfigDrivers(h.CRMs) }
 
-// RuleDrivers is what the engine checks the settings of connections by.
-func RuleDrivers(drivers []crm.Driver) []config.Driver {
+// ConfigDrivers converts CRM drivers to the form that package config validates the
+// settings of connections against.
+func ConfigDrivers(drivers []crm.Driver) []config.Driver {
 	out := make([]config.Driver, len(drivers))
 	for i, d := range drivers {
 		out[i] = config.Driver{Name: d.Name, Check: func(settings map[string]string) []config.SettingProblem {
@@ -62,15 +67,13 @@ func RuleDrivers(drivers []crm.Driver) []config.Driver {
 	return out
 }
 
-// prepare opens the accounts of a document and changes nothing yet. Those that
-// cannot be opened are in the errors, too.
-func (h *Connections) prepare(doc *config.Document) (connections, problem.List) {
-	out := connections{broken: map[string]ConnectionView{}}
-	if h == nil || len(h.Drivers) == 0 { // they are only data
-		return out, nil
-	}
-	h.mutex.Lock()
-	defer h.mutex.Unlock()
+// Prepare opens the accounts of a document without using them yet. It returns the
+// function that puts them into use, and an error for each account that cannot be
+// opened.
+func (h *Connections) Prepare(doc *config.Document) (activate func(), problems problem.List) {
+	out := connectionSet{failed: map[string]ConnectionView{}, region: sharedRegion(doc)}
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	var failed problem.List
 	for _, name := range slices.Sorted(maps.Keys(doc.Connections)) {
 		c := doc.Connections[name]
@@ -78,28 +81,43 @@ func (h *Connections) prepare(doc *config.Document) (connections, problem.List) 
 		for key, value := range c.Settings {
 			settings[key] = value.Reveal()
 		}
-		opened, err := h.openOne(name, c, settings)
+		opened, err := h.openConnection(name, c, settings)
 		if err != nil {
 			failed = append(failed, problem.Problem{Path: "connections." + name, Message: err.Error()})
-			out.broken[name] = ConnectionView{
+			out.failed[name] = ConnectionView{
 				Name: name, Label: c.Label, Driver: c.Driver, State: "misconfigured", Breaker: "closed", Budgets: []BudgetView{},
-				LastError: &ConnectionError{At: h.Config.Now().UTC(), Kind: "misconfigured", Message: err.Error()},
+				LastError: &ConnectionError{At: h.Now().UTC(), Kind: "misconfigured", Message: err.Error()},
 			}
 			continue
 		}
 		out.open = append(out.open, opened)
 	}
-	return out, failed
+	return func() { h.use(out) }, failed
 }
 
-func (h *Connections) openOne(name string, c config.Connection, settings integration.Settings) (*crm.Connection, error) {
-	i := slices.IndexFunc(h.Drivers, func(d crm.Driver) bool { return d.Name == c.Driver })
-	if i < 0 {
-		return nil, fmt.Errorf("there is no driver %q", problem.Clip(c.Driver))
+// sharedRegion returns the region of the trackers if all have the same one.
+func sharedRegion(doc *config.Document) string {
+	shared := ""
+	for _, tracker := range doc.Trackers {
+		switch {
+		case tracker.Region == "":
+		case shared == "":
+			shared = tracker.Region
+		case shared != tracker.Region:
+			return ""
+		}
 	}
-	complete, problems := h.Drivers[i].CheckSettings(settings)
+	return shared
+}
+
+func (h *Connections) openConnection(name string, c config.Connection, settings integration.Settings) (*crm.Connection, error) {
+	i := slices.IndexFunc(h.CRMs, func(d crm.Driver) bool { return d.Name == c.Driver })
+	if i < 0 {
+		return nil, fmt.Errorf("unknown driver %q", problem.Clip(c.Driver))
+	}
+	complete, problems := h.CRMs[i].CheckSettings(settings)
 	if len(problems) > 0 {
-		return nil, fmt.Errorf("%s", problems[0].Message) // the engine has told them all, with their places
+		return nil, fmt.Errorf("%s", problems[0].Message) // package config has already reported all problems with their positions
 	}
 	text, err := json.Marshal([]any{c.Driver, c.Label, complete})
 	if err != nil {
@@ -107,64 +125,62 @@ func (h *Connections) openOne(name string, c config.Connection, settings integra
 	}
 	sum := sha256.Sum256(text)
 	fingerprint := hex.EncodeToString(sum[:])
-	for _, open := range h.inUse.open {
+	for _, open := range h.current.open {
 		if open.Name == name && open.Fingerprint == fingerprint {
 			return open, nil
 		}
 	}
-	return crm.Open(name, c.Label, fingerprint, h.Drivers[i], complete, h.Transport)
+	return crm.Open(name, c.Label, fingerprint, h.CRMs[i], complete, h.Transport)
 }
 
-// use puts prepared accounts in the place of those before.
-func (h *Connections) use(prepared connections) {
-	if h == nil {
-		return
-	}
-	h.mutex.Lock()
-	defer h.mutex.Unlock()
-	h.inUse = prepared
+// use replaces the accounts in use with prepared ones.
+func (h *Connections) use(prepared connectionSet) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.current = prepared
 	h.Directory.SetConnections(prepared.open)
 }
 
-// ConnectionView is a CRM account and how it does.
+// ConnectionView is a CRM account and its state.
 type ConnectionView struct {
 	Name            string           `json:"name" example:"kustomer"`
 	Label           string           `json:"label"`
 	Driver          string           `json:"driver" example:"kustomer"`
 	State           string           `json:"state" enums:"ok,unused,limited,failing,misconfigured"`
-	Breaker         string           `json:"breaker" enums:"closed,open"` // open: it is left alone until a probe finds it well
-	RetryAfter      int              `json:"retryAfter"`                  // seconds until the probe; 0 while the breaker is closed
+	Breaker         string           `json:"breaker" enums:"closed,open"` // open: requests are paused until a probe succeeds
+	RetryAfter      int              `json:"retryAfter"`                  // seconds until the next probe; 0 while the breaker is closed
 	Budgets         []BudgetView     `json:"budgets"`
 	LookupsUnderWay int              `json:"lookupsUnderWay"`
 	LastSuccess     *time.Time       `json:"lastSuccess" format:"date-time" extensions:"x-nullable"`
 	LastError       *ConnectionError `json:"lastError" extensions:"x-nullable"`
 }
 
-// BudgetView is what is left of a budget of requests.
+// BudgetView is the state of a request budget.
 type BudgetView struct {
 	Name     string `json:"name" example:"search"`
-	Requests int    `json:"requests" example:"100"` // at most, in any span of so many seconds
+	Requests int    `json:"requests" example:"100"` // maximum number of requests in any period of the given seconds
 	Seconds  int    `json:"seconds" example:"60"`
-	Left     int    `json:"left"`  // that can be sent at once
-	Burst    int    `json:"burst"` // the most that left can be
+	Left     int    `json:"left"`  // requests that can be sent now
+	Burst    int    `json:"burst"` // maximum value of left
 }
 
-// ConnectionError is why an account last failed.
+// ConnectionError is the last error of an account.
 type ConnectionError struct {
 	At      time.Time `json:"at" format:"date-time"`
 	Kind    string    `json:"kind" enums:"unavailable,rate_limited,unauthorized,rejected,misconfigured"`
-	Status  int       `json:"status"` // of HTTP; 0 when there was no answer
+	Status  int       `json:"status"` // HTTP status; 0 if there was no response
 	Message string    `json:"message"`
 }
 
-// ConnectionList is all accounts, by name.
+// ConnectionList lists the accounts by name.
 type ConnectionList struct {
 	Connections []ConnectionView `json:"connections"`
 }
 
-// List tells how each connection does, sorted by name.
+// List returns the state of each connection, sorted by name.
 //
-//	@Summary		CRM accounts: state, budget left, circuit breaker, last error
+//	@Summary		List the CRM connections
+//	@Description	Returns the state, remaining request budgets, circuit breaker, and last error of each connection.
 //	@ID		listConnections
 //	@Tags			connections
 //	@Produce		json
@@ -173,10 +189,10 @@ type ConnectionList struct {
 //	@Security		Bearer
 //	@Router			/api/v1/connections [get]
 func (h *Connections) List(ctx context.Context) (ConnectionList, error) {
-	h.mutex.Lock()
-	broken := slices.Collect(maps.Values(h.inUse.broken))
-	h.mutex.Unlock()
-	out := ConnectionList{Connections: append([]ConnectionView{}, broken...)}
+	h.mu.Lock()
+	failed := slices.Collect(maps.Values(h.current.failed))
+	h.mu.Unlock()
+	out := ConnectionList{Connections: append([]ConnectionView{}, failed...)}
 	for _, s := range h.Directory.Status(ctx) {
 		out.Connections = append(out.Connections, viewConnection(s))
 	}
@@ -192,12 +208,12 @@ func (h *Connections) List(ctx context.Context) (ConnectionList, error) {
 func viewConnection(s crm.Status) ConnectionView {
 	out := ConnectionView{
 		Name: s.Name, Label: s.Label, Driver: s.Driver, State: "ok", Breaker: "closed", Budgets: []BudgetView{},
-		LookupsUnderWay: s.PendingLookups, LastSuccess: instant(s.LastSuccess.UTC()), LastError: viewFailure(s.LastError),
+		LookupsUnderWay: s.PendingLookups, LastSuccess: storage.OptionalTime(s.LastSuccess.UTC()), LastError: viewFailure(s.LastError),
 	}
-	empty := false
+	exhausted := false
 	for _, b := range s.Budgets {
 		out.Budgets = append(out.Budgets, BudgetView{Name: b.Name, Requests: b.Requests, Seconds: wholeSeconds(b.Per), Left: b.Left, Burst: b.Burst})
-		empty = empty || b.Left == 0
+		exhausted = exhausted || b.Left == 0
 	}
 	failedLast := s.LastError != nil && s.LastError.At.After(s.LastSuccess)
 	switch {
@@ -205,7 +221,7 @@ func viewConnection(s crm.Status) ConnectionView {
 		out.State, out.Breaker, out.RetryAfter = "failing", "open", max(wholeSeconds(s.RetryAfter), 1)
 	case failedLast && s.LastError.Err.Kind != crm.RateLimited:
 		out.State = "failing"
-	case empty:
+	case exhausted:
 		out.State = "limited"
 	case s.LastSuccess.IsZero():
 		out.State = "unused"
@@ -224,30 +240,30 @@ func wholeSeconds(d time.Duration) int { return int((d + time.Second - 1) / time
 
 // ConnectionTestInput is the body of POST /api/v1/connections/{name}/test.
 type ConnectionTestInput struct {
-	Number string `json:"number,omitempty" validate:"max=64" example:"+971501234567"` // to look up; none asks only for the self-check
+	Number string `json:"number,omitempty" validate:"max=64" example:"+971501234567"` // number to look up; if empty, only the credentials are checked
 }
 
-// ConnectionTest is what a test of a connection found.
+// ConnectionTest is the result of testing a connection.
 type ConnectionTest struct {
-	OK           bool             `json:"ok"`
-	Check        *ConnectionError `json:"check" extensions:"x-nullable"`                     // why the self-check failed; null when it did not, or there is none
-	State        string           `json:"state" enums:"found,many,none,skipped,unavailable"` // of the look-up
-	Customers    []CustomerView   `json:"customers"`
-	SearchURL    string           `json:"searchUrl"`
-	Error        *ConnectionError `json:"error" extensions:"x-nullable"` // why the look-up failed
-	Milliseconds int              `json:"milliseconds"`
+	OK           bool               `json:"ok"`
+	Check        *ConnectionError   `json:"check" extensions:"x-nullable"`                     // error of the credentials check; null if it succeeded or the driver has none
+	State        string             `json:"state" enums:"found,many,none,skipped,unavailable"` // result of the lookup
+	Customers    []storage.Customer `json:"customers"`
+	SearchURL    string             `json:"searchUrl"`
+	Error        *ConnectionError   `json:"error" extensions:"x-nullable"` // error of the lookup
+	Milliseconds int                `json:"milliseconds"`
 }
 
-// Test asks one account now, whatever is known of it. It returns
-// storage.ErrNotFound when there is no such connection.
+// Test sends requests to an account, regardless of its cached results and state. It
+// returns storage.ErrNotFound if the connection does not exist.
 //
-//	@Summary		Check the credentials of a CRM account and look a number up in it
-//	@Description	Nothing is answered from the cache; a success closes the circuit breaker.
+//	@Summary		Test a CRM connection
+//	@Description	Checks the credentials of the account and looks up a number without using the cache. A success closes the circuit breaker.
 //	@ID		testConnection
 //	@Tags			connections
 //	@Accept			json
 //	@Produce		json
-//	@Param			name	path		string				true	"Connection"
+//	@Param			name	path		string				true	"Connection name"
 //	@Param			body	body		ConnectionTestInput	true	"Number to look up"
 //	@Success		200		{object}	ConnectionTest
 //	@Failure		400		{object}	Problem
@@ -259,30 +275,30 @@ type ConnectionTest struct {
 //	@Security		Bearer
 //	@Router			/api/v1/connections/{name}/test [post]
 func (h *Connections) Test(ctx context.Context, name string, in ConnectionTestInput) (ConnectionTest, error) {
-	if err := validateInput(in); err != nil {
+	if err := Validate(in); err != nil {
 		return ConnectionTest{}, err
 	}
-	h.mutex.Lock()
-	broken, isBroken := h.inUse.broken[name]
-	h.mutex.Unlock()
-	out := ConnectionTest{Customers: []CustomerView{}}
-	if isBroken {
-		out.State, out.Check = string(crm.Unknown), broken.LastError
+	h.mu.Lock()
+	failed, hasFailed := h.current.failed[name]
+	h.mu.Unlock()
+	out := ConnectionTest{Customers: []storage.Customer{}}
+	if hasFailed {
+		out.State, out.Check = string(crm.Unknown), failed.LastError
 		return out, nil
 	}
-	number := h.number(in.Number)
+	number := h.parseNumber(in.Number)
 	if in.Number != "" && number.E164 == "" {
-		return ConnectionTest{}, problem.Errorf("number", "this is no number that could be looked up; write it like +971501234567")
+		return ConnectionTest{}, problem.Errorf("number", "is not a valid phone number; use a format such as +971501234567")
 	}
-	start := h.Config.Now()
+	start := h.Now()
 	check, answer, ok := h.Directory.Test(ctx, name, number)
 	if !ok {
 		return ConnectionTest{}, fmt.Errorf("connection %q: %w", problem.Clip(name), storage.ErrNotFound)
 	}
-	now := h.Config.Now()
+	now := h.Now()
 	out.State, out.SearchURL, out.Milliseconds = string(answer.State), answer.SearchURL, int(now.Sub(start).Milliseconds())
 	for _, c := range answer.Customers {
-		out.Customers = append(out.Customers, viewCustomer(name, c))
+		out.Customers = append(out.Customers, storage.Customer{Connection: name, ID: c.ID, Name: c.Name, URL: c.URL, MatchedBy: c.MatchedBy})
 	}
 	if check != nil {
 		out.Check = viewFailure(&crm.Failure{At: now, Err: check})
@@ -294,17 +310,9 @@ func (h *Connections) Test(ctx context.Context, name string, in ConnectionTestIn
 	return out, nil
 }
 
-// number reads a number as the trackers do, when they agree.
-func (h *Connections) number(text string) phone.Number {
-	region := ""
-	if live := h.Config.Live(); live != nil {
-		if regions := live.Set.Regions(); len(regions) == 1 {
-			region = regions[0]
-		}
-	}
-	return phone.Parse(text, region)
-}
-
-func viewCustomer(connection string, c crm.Customer) CustomerView {
-	return CustomerView{Connection: connection, ID: c.ID, Name: c.Name, URL: c.URL, MatchedBy: c.MatchedBy}
+// parseNumber parses a number for the region of the trackers, if they share one.
+func (h *Connections) parseNumber(text string) phone.Number {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return phone.Parse(text, h.current.region)
 }

@@ -10,16 +10,16 @@ import (
 	"calltracker/rules"
 )
 
-// directory looks numbers up in the CRMs.
+// directory looks up numbers in the CRMs.
 type directory interface {
 	Find(ctx context.Context, q crm.Query) crm.Result
 	Names() []string
 }
 
-// customerOf is what routes may know of a caller: what is cached, or comes within
-// wait. The look-up goes on behind that, so that the pop-up of the agent who is
-// rung next finds it done.
-func customerOf(ctx context.Context, d directory, caller phone.Number, wait time.Duration) *rules.Customer {
+// lookUpCustomer returns the customer facts of a caller that are cached or arrive
+// within wait. The lookup continues in the background, so that its result is ready
+// for the screen pop of the agent whose phone rings next.
+func lookUpCustomer(ctx context.Context, d directory, caller phone.Number, wait time.Duration) *rules.Customer {
 	if d == nil || len(d.Names()) == 0 {
 		return nil
 	}
@@ -30,7 +30,7 @@ func customerOf(ctx context.Context, d directory, caller phone.Number, wait time
 	found := d.Find(ctx, q)
 	switch found.State {
 	case crm.Skipped:
-		return &rules.Customer{Unknown: "the caller has no number to look up"}
+		return &rules.Customer{Unknown: "the caller number cannot be looked up"}
 	case crm.Unknown:
 		i := slices.IndexFunc(found.Answers, func(a crm.Answer) bool { return a.State == crm.Unknown })
 		return &rules.Customer{Unknown: found.Answers[i].Connection + ": " + found.Answers[i].Err.Message}

@@ -10,19 +10,27 @@ import (
 	"calltracker/storage"
 )
 
-// decisionReader is what Decisions needs of a store.
+// decisionReader is the part of a store that Decisions uses.
 type decisionReader interface {
 	Decisions(ctx context.Context, f storage.DecisionFilter, p storage.Page) ([]storage.Decision, string, error)
 	Decision(ctx context.Context, id string) (storage.Decision, error)
 }
 
-// Decisions reads what was answered to start calls, and why.
+// Decisions reads the stored decisions on start calls.
 type Decisions struct {
-	Store  decisionReader
-	Config *Config
+	DecisionsOptions
 }
 
-// DecisionView is a decision as it is shown.
+// DecisionsOptions are what Decisions is made from. All fields are required.
+type DecisionsOptions struct {
+	Store  decisionReader
+	Config *ConfigController
+}
+
+// NewDecisions returns Decisions.
+func NewDecisions(o DecisionsOptions) *Decisions { return &Decisions{DecisionsOptions: o} }
+
+// DecisionView is a stored decision.
 type DecisionView struct {
 	ID            string       `json:"id"`
 	Tracker       string       `json:"tracker" example:"sales"`
@@ -38,7 +46,7 @@ type DecisionView struct {
 	Flags         []string     `json:"flags"`
 	Trace         []rules.Step `json:"trace"`
 	ConfigVersion int64        `json:"configVersion"`
-	Call          string       `json:"call"` // id of the call that followed
+	Call          string       `json:"call"` // ID of the resulting call
 }
 
 // DecisionList is a page of decisions, newest first.
@@ -47,29 +55,30 @@ type DecisionList struct {
 	Next      string         `json:"next"`
 }
 
-// DecisionQuery narrows a list of decisions; empty fields do not.
+// DecisionQuery filters a list of decisions. Empty fields match everything.
 type DecisionQuery struct {
 	From, To time.Time
 	Tracker  string
-	DID      string // in any spelling
-	Caller   string // in any spelling
+	DID      string // in any format
+	Caller   string // in any format
 	Route    string
 }
 
 // List returns a page of decisions. Errors: *Invalid, storage.ErrBadCursor.
 //
-//	@Summary	Start calls with their traces, newest first
+//	@Summary	List decisions
+//	@Description	Returns the decisions on start calls that match the filters, newest first, with their traces.
 //	@ID		listDecisions
 //	@Tags		calls
 //	@Produce	json
-//	@Param		from	query		string	false	"At or after (RFC 3339)"
-//	@Param		to		query		string	false	"Before (RFC 3339)"
-//	@Param		tracker	query		string	false	"Tracker"
-//	@Param		did		query		string	false	"Number that was dialled, in any spelling"
-//	@Param		caller	query		string	false	"Caller, in any spelling"
-//	@Param		route	query		string	false	"Route"
-//	@Param		cursor	query		string	false	"From the page before"
-//	@Param		limit	query		int		false	"1 to 1000, 50 by default"
+//	@Param		from	query		string	false	"Decided at or after (RFC 3339)"
+//	@Param		to		query		string	false	"Decided before (RFC 3339)"
+//	@Param		tracker	query		string	false	"Tracker ID"
+//	@Param		did		query		string	false	"Dialed number, in any format"
+//	@Param		caller	query		string	false	"Caller number, in any format"
+//	@Param		route	query		string	false	"Route ID"
+//	@Param		cursor	query		string	false	"Value of next from the previous page"
+//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
 //	@Success	200		{object}	DecisionList
 //	@Failure	401		{object}	Problem
 //	@Failure	422		{object}	Problem
@@ -82,7 +91,7 @@ func (h *Decisions) List(ctx context.Context, q DecisionQuery, page storage.Page
 	}
 	decisions, next, err := h.Store.Decisions(ctx, storage.DecisionFilter{
 		From: q.From, To: q.To, Tracker: q.Tracker, Route: q.Route,
-		DIDs: spellings(h.Config, q.DID), Callers: spellings(h.Config, q.Caller),
+		DIDs: h.Config.NumberForms(q.DID), Callers: h.Config.NumberForms(q.Caller),
 	}, page)
 	if err != nil {
 		return DecisionList{}, fmt.Errorf("list decisions: %w", err)
@@ -94,13 +103,14 @@ func (h *Decisions) List(ctx context.Context, q DecisionQuery, page storage.Page
 	return out, nil
 }
 
-// Get returns one decision; storage.ErrNotFound when there is none.
+// Get returns a decision. It returns storage.ErrNotFound if it does not exist.
 //
-//	@Summary	One start call with its trace, and the call it became
+//	@Summary	Get a decision
+//	@Description	Returns the decision on a start call with its trace, and the ID of the resulting call.
 //	@ID		getDecision
 //	@Tags		calls
 //	@Produce	json
-//	@Param		id	path		string	true	"Decision"
+//	@Param		id	path		string	true	"Decision ID"
 //	@Success	200	{object}	DecisionView
 //	@Failure	401	{object}	Problem
 //	@Failure	404	{object}	Problem

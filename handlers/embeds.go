@@ -25,35 +25,42 @@ import (
 	"calltracker/web"
 )
 
-// UnknownEmbed is a script or configuration that no site has.
+// UnknownEmbed reports a script or configuration that does not exist.
 type UnknownEmbed struct{ message string }
 
 func (e *UnknownEmbed) Error() string { return e.message }
 
-// How far ahead a configuration tells when the hours change: a page that stays
-// open longer than that shows its last state.
+// Limits on the schedule changes in a configuration. A page that stays open beyond
+// them shows its last state.
 const (
-	hoursAhead   = 60 * 24 * time.Hour
-	changesAhead = 40
+	maxHoursAhead   = 60 * 24 * time.Hour
+	maxHoursChanges = 40
 )
 
-// Embeds are the scripts and configurations that sites embed. They are made and
-// compressed once for each site and version of the configuration, and again when
-// its hours change; from then on they come from memory. It is safe for
-// concurrent use.
+// Embeds provides the scripts and configurations that sites embed. Each is built and
+// compressed once per configuration version and once per schedule change, and is
+// then served from memory. Embeds is safe for concurrent use.
 type Embeds struct {
-	Config    *Config
-	PublicURL string // for scripts that cannot tell where they came from
-	Now       func() time.Time
+	EmbedsOptions
 
-	kept atomic.Pointer[embedded]
+	cache atomic.Pointer[embedCache]
 }
 
-// embedded is what was made of one configuration.
-type embedded struct {
-	live   *Live
-	making sync.Mutex
-	assets sync.Map // assetKey to *Asset
+// EmbedsOptions are what Embeds is made from. All fields are required.
+type EmbedsOptions struct {
+	Config    *ConfigController
+	PublicURL string // base URL for scripts that cannot determine their origin
+	Now       func() time.Time
+}
+
+// NewEmbeds returns Embeds.
+func NewEmbeds(o EmbedsOptions) *Embeds { return &Embeds{EmbedsOptions: o} }
+
+// embedCache holds the assets built from a snapshot.
+type embedCache struct {
+	snapshot *Snapshot
+	mu       sync.Mutex
+	assets   sync.Map // *Asset by assetKey
 }
 
 type assetKey struct {
@@ -62,112 +69,112 @@ type assetKey struct {
 	json bool
 }
 
-// Asset is one file for browsers, as it is and compressed. It is immutable.
+// Asset is an immutable file for browsers, uncompressed and compressed.
 type Asset struct {
 	Plain, Gzip, Brotli []byte
-	Tag                 string   // tells its content apart, for ETag
-	Origins             []string // of the pages that may read it
+	Tag                 string   // content digest for ETag
+	Origins             []string // origins of pages that may read it
 
-	until time.Time // when it is out of date; zero is never
+	expiresAt time.Time // zero means never
 }
 
-// Script is a site's script with its configuration in it. Errors: *UnknownEmbed.
+// Script returns a site's script including its configuration. Errors: *UnknownEmbed.
 func (e *Embeds) Script(kind web.Kind, site string) (*Asset, error) {
 	return e.asset(assetKey{kind: kind, site: site})
 }
 
-// Configuration is what a site's script is configured with, in JSON. Errors:
+// Configuration returns the configuration of a site's script as JSON. Errors:
 // *UnknownEmbed.
 func (e *Embeds) Configuration(kind web.Kind, site string) (*Asset, error) {
 	return e.asset(assetKey{kind: kind, site: site, json: true})
 }
 
-// Release is the script that a site's pages can pin: it never changes under its
-// version. Errors: *UnknownEmbed.
+// Release returns the script without configuration, which pages can pin because it
+// never changes within a version. Errors: *UnknownEmbed.
 func (e *Embeds) Release(kind web.Kind, site, version string) (*Asset, error) {
 	release := kind.Release()
-	key := assetKey{kind: kind, site: "/" + site} // no name of a site
-	a, err := e.keep(key, func(live *Live, _ time.Time) (*Asset, error) {
-		doc, err := siteOf(live, kind, site)
+	key := assetKey{kind: kind, site: "/" + site} // not a valid site name
+	a, err := e.getOrMake(key, func(snapshot *Snapshot, _ time.Time) (*Asset, error) {
+		doc, err := findSite(snapshot, kind, site)
 		if err != nil {
 			return nil, err
 		}
 		return newAsset(release.Body, doc.Origins)
 	})
 	if err == nil && version != release.Version {
-		return nil, &UnknownEmbed{fmt.Sprintf("version %q of this script is not served any more; take the line to paste from /sites/%s", problem.Clip(version), site)}
+		return nil, &UnknownEmbed{fmt.Sprintf("version %q of this script is no longer available; copy the current script tag from /sites/%s", problem.Clip(version), site)}
 	}
 	return a, err
 }
 
 func (e *Embeds) asset(key assetKey) (*Asset, error) {
-	return e.keep(key, func(live *Live, now time.Time) (*Asset, error) {
-		doc, err := siteOf(live, key.kind, key.site)
+	return e.getOrMake(key, func(snapshot *Snapshot, now time.Time) (*Asset, error) {
+		doc, err := findSite(snapshot, key.kind, key.site)
 		if err != nil {
 			return nil, err
 		}
-		config, until, err := e.configuration(live.Set, key, doc, now)
+		config, until, err := e.configuration(snapshot.Set, key, doc, now)
 		if err != nil {
-			return nil, fmt.Errorf("configuration of %s for site %s: %w", key.kind, key.site, err)
+			return nil, fmt.Errorf("build %s configuration of site %s: %w", key.kind, key.site, err)
 		}
 		body := config
 		if !key.json {
 			if body, err = key.kind.Script(config); err != nil {
-				return nil, fmt.Errorf("script %s of site %s: %w", key.kind, key.site, err)
+				return nil, fmt.Errorf("build %s script of site %s: %w", key.kind, key.site, err)
 			}
 		}
-		made, err := newAsset(body, doc.Origins)
+		asset, err := newAsset(body, doc.Origins)
 		if err != nil {
 			return nil, err
 		}
-		made.until = until
-		return made, nil
+		asset.expiresAt = until
+		return asset, nil
 	})
 }
 
-// keep returns what is kept under a key, and makes it when there is nothing, or
-// it is out of date. Things are made one at a time.
-func (e *Embeds) keep(key assetKey, produce func(live *Live, now time.Time) (*Asset, error)) (*Asset, error) {
-	live := e.Config.Live()
-	if live == nil {
-		return nil, &UnknownEmbed{"no configuration is in force on this server yet"}
+// getOrMake returns the asset for a key. It builds the asset if it is missing or
+// expired. Assets are built one at a time.
+func (e *Embeds) getOrMake(key assetKey, build func(snapshot *Snapshot, now time.Time) (*Asset, error)) (*Asset, error) {
+	snapshot := e.Config.Current()
+	if snapshot == nil {
+		return nil, &UnknownEmbed{"no configuration is active on this server"}
 	}
-	kept := e.kept.Load()
-	if kept == nil || kept.live != live {
-		fresh := &embedded{live: live}
-		e.kept.CompareAndSwap(kept, fresh)
-		kept = fresh // if another was faster, this one serves once
+	cache := e.cache.Load()
+	if cache == nil || cache.snapshot != snapshot {
+		fresh := &embedCache{snapshot: snapshot}
+		e.cache.CompareAndSwap(cache, fresh)
+		cache = fresh // if another goroutine stored its cache first, this one is used once
 	}
 	now := e.Now()
-	fresh := func() (*Asset, bool) {
-		found, ok := kept.assets.Load(key)
+	cached := func() (*Asset, bool) {
+		found, ok := cache.assets.Load(key)
 		if !ok {
 			return nil, false
 		}
 		a := found.(*Asset)
-		return a, a.until.IsZero() || now.Before(a.until)
+		return a, a.expiresAt.IsZero() || now.Before(a.expiresAt)
 	}
-	if a, ok := fresh(); ok {
+	if a, ok := cached(); ok {
 		return a, nil
 	}
-	kept.making.Lock()
-	defer kept.making.Unlock()
-	if a, ok := fresh(); ok {
+	cache.mu.Lock()
+	defer cache.mu.Unlock()
+	if a, ok := cached(); ok {
 		return a, nil
 	}
-	a, err := produce(live, now)
+	a, err := build(snapshot, now)
 	if err != nil {
 		return nil, err
 	}
-	kept.assets.Store(key, a)
+	cache.assets.Store(key, a)
 	return a, nil
 }
 
-// siteOf finds a site that has the script.
-func siteOf(live *Live, kind web.Kind, name string) (config.Site, error) {
-	doc, ok := live.Document.Sites[name]
+// findSite returns a site that has the given script.
+func findSite(snapshot *Snapshot, kind web.Kind, name string) (config.Site, error) {
+	doc, ok := snapshot.Document.Sites[name]
 	if !ok {
-		return doc, &UnknownEmbed{fmt.Sprintf("there is no site %q on this server; look at the address of the script, and at sites: in the configuration", problem.Clip(name))}
+		return doc, &UnknownEmbed{fmt.Sprintf("unknown site %q; check the URL of the script and the sites section of the configuration", problem.Clip(name))}
 	}
 	has := map[web.Kind]bool{
 		web.WebCallback: doc.WebCallback != nil,
@@ -175,38 +182,38 @@ func siteOf(live *Live, kind web.Kind, name string) (config.Site, error) {
 		web.Popup:       doc.Popup != nil,
 	}
 	if !has[kind] {
-		return doc, &UnknownEmbed{fmt.Sprintf("site %q has no %s in the configuration", name, kind)}
+		return doc, &UnknownEmbed{fmt.Sprintf("site %q has no %s section in the configuration", name, kind)}
 	}
 	return doc, nil
 }
 
-// newAsset compresses a body once, as well as can be.
+// newAsset compresses a body with the best compression.
 func newAsset(body []byte, origins []string) (*Asset, error) {
 	sum := sha256.Sum256(body)
-	a := &Asset{Plain: body, Tag: base64.RawURLEncoding.EncodeToString(sum[:15]), Origins: origins}
-	var small bytes.Buffer
-	zipper, err := gzip.NewWriterLevel(&small, gzip.BestCompression)
+	asset := &Asset{Plain: body, Tag: base64.RawURLEncoding.EncodeToString(sum[:15]), Origins: origins}
+	var compressed bytes.Buffer
+	gzipWriter, err := gzip.NewWriterLevel(&compressed, gzip.BestCompression)
 	if err != nil {
 		return nil, err
 	}
-	_, err = zipper.Write(body)
-	if err := errors.Join(err, zipper.Close()); err != nil {
+	_, err = gzipWriter.Write(body)
+	if err := errors.Join(err, gzipWriter.Close()); err != nil {
 		return nil, err
 	}
-	a.Gzip = slices.Clone(small.Bytes())
-	small.Reset()
-	squeezer := brotli.NewWriterLevel(&small, brotli.BestCompression)
-	_, err = squeezer.Write(body)
-	if err := errors.Join(err, squeezer.Close()); err != nil {
+	asset.Gzip = slices.Clone(compressed.Bytes())
+	compressed.Reset()
+	brotliWriter := brotli.NewWriterLevel(&compressed, brotli.BestCompression)
+	_, err = brotliWriter.Write(body)
+	if err := errors.Join(err, brotliWriter.Close()); err != nil {
 		return nil, err
 	}
-	a.Brotli = slices.Clone(small.Bytes())
-	return a, nil
+	asset.Brotli = slices.Clone(compressed.Bytes())
+	return asset, nil
 }
 
-// What a configuration has beside Ziwo's own keys, under config.OwnKey.
+// Types of the configuration under config.ReservedKey, beside Ziwo's own keys.
 type (
-	ownConfig struct {
+	extraConfig struct {
 		Site   string `json:"site"`
 		Server string `json:"server"`
 
@@ -225,38 +232,38 @@ type (
 		None        string   `json:"none"`
 		Unavailable string   `json:"unavailable"`
 		Open        string   `json:"open"`
-		Side        string   `json:"side"` // of the card, away from the web phone
+		Side        string   `json:"side"` // side of the page for the card, opposite the web phone
 
-		Texts map[string]map[string]string `json:"texts"` // of the card, by language
+		Texts map[string]map[string]string `json:"texts"` // texts of the card by language
 	}
 	callsConfig struct {
 		Links     bool     `json:"links"`
 		Selectors []string `json:"selectors"`
 		Text      bool     `json:"text"`
 		Code      string   `json:"code"`  // calling code of the site's country
-		Trunk     string   `json:"trunk"` // before national numbers
+		Trunk     string   `json:"trunk"` // prefix of national numbers
 	}
 )
 
-// configuration is the JSON of a site's script, and when it is out of date.
+// configuration returns the JSON configuration of a site's script and its expiry.
 func (e *Embeds) configuration(set *rules.Set, key assetKey, site config.Site, now time.Time) (text []byte, until time.Time, err error) {
-	own := &ownConfig{Site: key.site, Server: strings.TrimSuffix(e.PublicURL, "/") + "/"}
-	config := map[string]any{config.OwnKey: own}
+	extra := &extraConfig{Site: key.site, Server: strings.TrimSuffix(e.PublicURL, "/") + "/"}
+	values := map[string]any{config.ReservedKey: extra}
 	switch key.kind {
 	case web.WebCallback:
-		until = webCallbackConfig(config, own, set, site, now)
+		until = webCallbackConfig(values, extra, set, site, now)
 	case web.Jorel:
-		jorelConfig(config, own, site)
+		jorelConfig(values, extra, site)
 	case web.Popup:
-		own.Popup = popupOf(site)
+		extra.Popup = popupConfigOf(site)
 	}
-	text, err = json.Marshal(config)
+	text, err = json.Marshal(values)
 	return text, until, err
 }
 
-// webCallbackConfig fills in what Ziwo's script takes. Absent keys stay absent,
-// but for the class of the position, without which that script fails.
-func webCallbackConfig(config map[string]any, own *ownConfig, set *rules.Set, site config.Site, now time.Time) (until time.Time) {
+// webCallbackConfig sets the options of Ziwo's script. Absent options stay absent,
+// except for the position class, which the script requires.
+func webCallbackConfig(config map[string]any, extra *extraConfig, set *rules.Set, site config.Site, now time.Time) (until time.Time) {
 	doc := site.WebCallback
 	maps.Copy(config, doc.Other)
 	config["contactCenterName"] = doc.ContactCenterName
@@ -275,32 +282,32 @@ func webCallbackConfig(config map[string]any, own *ownConfig, set *rules.Set, si
 	if len(doc.DefaultCountryFlags) > 0 {
 		config["defaultCountryFlags"] = doc.DefaultCountryFlags
 	}
-	own.Texts = translations(web.Texts(), doc.CustomTexts)
-	config["customTexts"] = own.Texts[fallbackLanguage]
+	extra.Texts = translations(web.Texts(), doc.CustomTexts)
+	config["customTexts"] = extra.Texts[fallbackLanguage]
 
-	always := doc.Offline != nil && *doc.Offline
+	alwaysOffline := doc.Offline != nil && *doc.Offline
 	hours := set.Hours(site.OfflineOutside)
-	config["offline"] = always || !hours.Open(now)
-	own.Changes = []hoursChange{}
-	if always || hours.Always() {
+	config["offline"] = alwaysOffline || !hours.Open(now)
+	extra.Changes = []hoursChange{}
+	if alwaysOffline || hours.Always() {
 		return time.Time{}
 	}
-	limit := now.Add(hoursAhead)
+	limit := now.Add(maxHoursAhead)
 	until = limit
-	for at, ok := hours.Change(now, limit); ok && len(own.Changes) < changesAhead; at, ok = hours.Change(at, limit) {
-		if len(own.Changes) == 0 {
+	for at, ok := hours.Change(now, limit); ok && len(extra.Changes) < maxHoursChanges; at, ok = hours.Change(at, limit) {
+		if len(extra.Changes) == 0 {
 			until = at
 		}
-		own.Changes = append(own.Changes, hoursChange{At: at.UTC().Format(time.RFC3339), Offline: !hours.Open(at)})
+		extra.Changes = append(extra.Changes, hoursChange{At: at.UTC().Format(time.RFC3339), Offline: !hours.Open(at)})
 	}
 	return until
 }
 
-// usualPosition is where Ziwo's button stands when the document does not say.
-const usualPosition = "bottom-right"
+// defaultPosition is the position of Ziwo's button if none is configured.
+const defaultPosition = "bottom-right"
 
 func positionClass(doc *config.WebCallback) string {
-	return cmp.Or(strings.TrimSpace(doc.PositionClass), usualPosition)
+	return cmp.Or(strings.TrimSpace(doc.PositionClass), defaultPosition)
 }
 
 func setText(config map[string]any, name, value string) {
@@ -309,11 +316,12 @@ func setText(config map[string]any, name, value string) {
 	}
 }
 
-// fallbackLanguage is taken when a page's language has no texts.
+// fallbackLanguage is used if a page's language has no texts.
 const fallbackLanguage = "en"
 
-// translations are the texts of each language: the site's for that language, else
-// those that it has for all, else the built-in ones.
+// translations returns the texts of each language. A text of the site for that
+// language has priority over a text of the site for all languages, which has
+// priority over a built-in text.
 func translations(built map[string]map[string]string, custom map[string]config.Translation) map[string]map[string]string {
 	texts := map[string]map[string]string{}
 	for language, all := range built {
@@ -321,7 +329,7 @@ func translations(built map[string]map[string]string, custom map[string]config.T
 	}
 	for language := range custom {
 		if custom[language].Texts != nil && texts[language] == nil {
-			texts[language] = maps.Clone(built[completedFrom(language, built)])
+			texts[language] = maps.Clone(built[fallbackFor(language, built)])
 		}
 	}
 	for language, all := range texts {
@@ -335,9 +343,9 @@ func translations(built map[string]map[string]string, custom map[string]config.T
 	return texts
 }
 
-// completedFrom is the language with the texts that a site did not write: fr for
-// fr-CA, English for one that is not built in.
-func completedFrom(language string, built map[string]map[string]string) string {
+// fallbackFor returns the built-in language that completes the texts of a language:
+// fr for fr-CA, and English for a language that is not built in.
+func fallbackFor(language string, built map[string]map[string]string) string {
 	base, _, _ := strings.Cut(strings.ToLower(language), "-")
 	if built[base] == nil {
 		return fallbackLanguage
@@ -345,25 +353,25 @@ func completedFrom(language string, built map[string]map[string]string) string {
 	return base
 }
 
-func jorelConfig(config map[string]any, own *ownConfig, site config.Site) {
+func jorelConfig(config map[string]any, extra *extraConfig, site config.Site) {
 	doc := site.Jorel
 	setText(config, "contactCenterName", cmp.Or(doc.ContactCenterName, site.ContactCenter))
-	config["defaultPosition"] = cmp.Or(doc.DefaultPosition, usualPosition)
+	config["defaultPosition"] = cmp.Or(doc.DefaultPosition, defaultPosition)
 	config["defaultSize"] = cmp.Or(doc.DefaultSize, "normal")
 	config["defaultRegionCode"] = doc.DefaultRegionCode
 	config["fixedPositionAndSize"] = doc.FixedPositionAndSize
 	config["deactivateMinimization"] = doc.DeactivateMinimization
 	config["deactivateConsoleOutput"] = doc.DeactivateConsoleOutput
 	if site.Popup != nil {
-		own.Popup = popupOf(site)
+		extra.Popup = popupConfigOf(site)
 	}
 	if calls := doc.ClickToCall; calls != nil {
 		code, trunk := phone.DialPrefixes(strings.ToUpper(doc.DefaultRegionCode))
-		own.Calls = &callsConfig{Links: calls.Links, Selectors: slices.Concat([]string{}, calls.Selectors), Text: calls.Text, Code: code, Trunk: trunk}
+		extra.Calls = &callsConfig{Links: calls.Links, Selectors: slices.Concat([]string{}, calls.Selectors), Text: calls.Text, Code: code, Trunk: trunk}
 	}
 }
 
-func popupOf(site config.Site) *popupConfig {
+func popupConfigOf(site config.Site) *popupConfig {
 	doc := site.Popup
 	out := &popupConfig{
 		On: doc.On, Many: cmp.Or(doc.Many, "choose"), None: cmp.Or(doc.None, "search"),

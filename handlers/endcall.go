@@ -23,7 +23,7 @@ type callJobs interface {
 
 // RecorderOptions are what a Recorder is made from. All fields are required.
 type RecorderOptions struct {
-	Intake  *Keeper
+	Intake  *Intake
 	Jobs    callJobs
 	Numbers *Numbers
 	Now     func() time.Time
@@ -45,7 +45,7 @@ type EndRequest struct {
 // Receipt says what was stored for an EndRequest.
 type Receipt struct {
 	Saved    storage.SaveResult // zero if the record went to the spool
-	Warnings []string      // for the sender
+	Warnings []string           // for the sender
 }
 
 // End stores the CDR of a finished call. When it returns without an error, the
@@ -128,7 +128,7 @@ func (r *Recorder) Record(ctx context.Context, in EndRequest, source storage.Sou
 		call.Key = "sha256:" + digest(raw)
 	}
 	call.ReceivedAt = r.Now().UTC().Truncate(time.Microsecond)
-	receipt.Saved, _, err = r.Intake.Keep(ctx, storage.ReceivedCDR{Call: call, Source: source, Raw: raw, Jobs: r.Jobs.Jobs(call)})
+	receipt.Saved, _, err = r.Intake.Accept(ctx, storage.ReceivedCDR{Call: call, Source: source, Raw: raw, Jobs: r.Jobs.Jobs(call)})
 	if err != nil {
 		return Receipt{}, fmt.Errorf("store CDR: %w", err)
 	}

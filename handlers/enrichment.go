@@ -16,55 +16,55 @@ import (
 	"calltracker/storage"
 )
 
-// lookupStore is what Enricher needs of a store.
+// lookupStore is the part of a store that Lookups uses.
 type lookupStore interface {
 	QueueLookups(ctx context.Context, since, now time.Time) (int, error)
 	LookupNumber(ctx context.Context, call string) (string, error)
 	RequestLookup(ctx context.Context, id string, now time.Time) (storage.Enrichment, error)
 }
 
-// EnricherOptions are the dependencies of an Enricher.
-type EnricherOptions struct {
+// LookupsOptions are the dependencies of Lookups.
+type LookupsOptions struct {
 	Store     lookupStore
 	Directory directory
 	Now       func() time.Time
 }
 
-// Enricher looks up the customers of stored calls. Queue adds a job for each call that
+// Lookups looks up the customers of stored calls. Queue adds a job for each call that
 // needs a lookup, and Kind runs these jobs. Which calls need one follows from the stored
-// calls, so saving a call costs nothing and no lookup is lost. Enricher is safe for
+// calls, so saving a call costs nothing and no lookup is lost. It is safe for
 // concurrent use, except that Queue is for one goroutine at a time.
-type Enricher struct {
-	EnricherOptions
+type Lookups struct {
+	LookupsOptions
 
 	// Progress of Queue.
-	since  time.Time // calls saved before have their lookups
-	slowAt time.Time // when to check for calls that were committed late
+	since        time.Time // calls saved before have their lookups
+	nextSlowScan time.Time // when to check for calls that were committed late
 
 	mu       sync.Mutex
 	failures int       // consecutive lookups that no CRM answered
 	retryAt  time.Time // while failures is not 0: when to send the next lookup
 }
 
-// NewEnricher returns an Enricher.
-func NewEnricher(o EnricherOptions) *Enricher {
+// NewLookups returns Lookups.
+func NewLookups(o LookupsOptions) *Lookups {
 	now := o.Now()
-	return &Enricher{EnricherOptions: o, since: now.Add(-lookBackFirst), slowAt: now.Add(slowEvery)}
+	return &Lookups{LookupsOptions: o, since: now.Add(-initialScanWindow), nextSlowScan: now.Add(slowScanInterval)}
 }
 
 const (
-	maxLookups     = 16               // at the same time
-	lookupTimeout  = 40 * time.Second // mostly spent waiting for the request budgets
-	lookupAttempts = 1000             // rejected lookups are dead at once, and requests add up
-	retryPartly    = time.Minute      // for CRMs that did not answer when others did
+	maxLookups        = 16               // at the same time
+	lookupTimeout     = 40 * time.Second // mostly spent waiting for the request budgets
+	lookupAttempts    = 1000             // rejected lookups are dead at once, and requests add up
+	partialRetryDelay = time.Minute      // for CRMs that did not answer when others did
 
 	// How far back Queue looks for calls without a lookup: at first, for those that
 	// another process left; then for new ones; and sometimes for those that were
 	// committed late.
-	lookBackFirst = 24 * time.Hour
-	lookBackOften = 30 * time.Second
-	lookBackSlow  = time.Hour
-	slowEvery     = 5 * time.Minute
+	initialScanWindow = 24 * time.Hour
+	recentScanWindow  = 30 * time.Second
+	slowScanWindow    = time.Hour
+	slowScanInterval  = 5 * time.Minute
 )
 
 // lookupBackoff are the pauses of all lookups while no CRM answers.
@@ -72,7 +72,7 @@ var lookupBackoff = jobs.Backoff{First: time.Second, Longest: 40 * time.Second}
 
 // Queue adds a job for each call that has a customer's public number and no lookup, and
 // returns how many it added. It adds none without connections.
-func (h *Enricher) Queue(ctx context.Context) (int, error) {
+func (h *Lookups) Queue(ctx context.Context) (int, error) {
 	if len(h.Directory.Names()) == 0 {
 		return 0, nil
 	}
@@ -82,16 +82,16 @@ func (h *Enricher) Queue(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("queue lookups: %w", err)
 	}
 	if queued == 0 { // there are no others
-		h.since = now.Add(-lookBackOften)
-		if !now.Before(h.slowAt) {
-			h.since, h.slowAt = now.Add(-lookBackSlow), now.Add(slowEvery)
+		h.since = now.Add(-recentScanWindow)
+		if !now.Before(h.nextSlowScan) {
+			h.since, h.nextSlowScan = now.Add(-slowScanWindow), now.Add(slowScanInterval)
 		}
 	}
 	return queued, nil
 }
 
 // Kind returns the kind of the jobs that look calls up.
-func (h *Enricher) Kind() jobs.Kind {
+func (h *Lookups) Kind() jobs.Kind {
 	return jobs.Kind{
 		Name: storage.EnrichmentJob, Lookup: h.lookUp, Limit: h.limit, Timeout: lookupTimeout, MaxAttempts: lookupAttempts,
 	}
@@ -99,7 +99,7 @@ func (h *Enricher) Kind() jobs.Kind {
 
 // limit returns how many lookups may run now. While no CRM answers, one at a time
 // checks whether they do again, with pauses.
-func (h *Enricher) limit() int {
+func (h *Lookups) limit() int {
 	if len(h.Directory.Names()) == 0 {
 		return 0
 	}
@@ -116,7 +116,7 @@ func (h *Enricher) limit() int {
 }
 
 // record records whether any CRM answered a lookup.
-func (h *Enricher) record(answered bool) {
+func (h *Lookups) record(answered bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.Now()
@@ -130,7 +130,7 @@ func (h *Enricher) record(answered bool) {
 }
 
 // lookUp looks up the customer's number of one call.
-func (h *Enricher) lookUp(ctx context.Context, j storage.Job) (*storage.LookupResult, error) {
+func (h *Lookups) lookUp(ctx context.Context, j storage.Job) (*storage.LookupResult, error) {
 	number, err := h.Store.LookupNumber(ctx, j.Key)
 	switch {
 	case errors.Is(err, storage.ErrNotFound) || err == nil && number == "": // removed by retention
@@ -165,7 +165,7 @@ func (h *Enricher) lookUp(ctx context.Context, j storage.Job) (*storage.LookupRe
 	case len(waiting) > 0: // the attempt does not count, because the result is not final
 		wait := max(result.RetryAfter(), time.Second)
 		if answered {
-			wait = max(wait, retryPartly)
+			wait = max(wait, partialRetryDelay)
 		}
 		return found, jobs.Delay(wait, errors.New(found.Error))
 	case len(rejected) > 0 && len(found.Customers) == 0:
@@ -175,48 +175,40 @@ func (h *Enricher) lookUp(ctx context.Context, j storage.Job) (*storage.LookupRe
 	}
 }
 
-// Enrich requests another lookup of a call, without the cache, and returns its state
-// until then. It returns storage.ErrNotFound for an unknown call, and a
-// *problem.Invalid if there is no connection.
+// Enrich requests another lookup of a call's customers, bypassing caches, and
+// returns the state until it runs. Errors: storage.ErrNotFound, *Invalid if no
+// connection is configured.
 //
 //	@Summary		Look up the customers of a call again
-//	@Description	The lookup runs in the background and does not use the cache. The state is none if the number of the call is withheld, internal or invalid.
+//	@Description	Queues a lookup that bypasses the cache. The state is none for a call whose number is withheld, internal, or invalid.
 //	@ID		enrichCall
 //	@Tags			calls
 //	@Produce		json
-//	@Param			id	path		string	true	"Call"
-//	@Success		202	{object}	Enrichment
+//	@Param			id	path		string	true	"Call ID"
+//	@Success		202	{object}	storage.Enrichment
 //	@Failure		401	{object}	Problem
 //	@Failure		404	{object}	Problem
 //	@Failure		422	{object}	Problem
 //	@Failure		503	{object}	Problem
 //	@Security		Bearer
 //	@Router			/api/v1/calls/{id}/enrich [post]
-func (h *Enricher) Enrich(ctx context.Context, id string) (Enrichment, error) {
+func (h *Lookups) Enrich(ctx context.Context, id string) (storage.Enrichment, error) {
 	state, err := h.Store.RequestLookup(ctx, id, h.Now().UTC())
 	if err != nil {
-		return Enrichment{}, fmt.Errorf("look up call %q: %w", problem.Clip(id), err)
+		return storage.Enrichment{}, fmt.Errorf("look up call %q: %w", problem.Clip(id), err)
 	}
 	if len(h.Directory.Names()) == 0 {
-		return Enrichment{}, problem.Errorf("connections", "no connection is configured")
+		return storage.Enrichment{}, problem.Errorf("connections", "no CRM connection is configured")
 	}
-	return viewEnrichment(state), nil
+	return state.Shown(), nil
 }
 
-// Soon reports whether a call without a lookup was saved so recently that it will get
+// LookupExpected reports whether a call without a lookup is recent enough to get
 // one.
-func (h *Enricher) Soon(c storage.Call) bool {
+func (h *Lookups) LookupExpected(c storage.Call) bool {
 	number := c.Caller
 	if c.Direction == "outbound" {
 		number = c.DID
 	}
-	return strings.HasPrefix(number, "+") && h.Now().Sub(c.ReceivedAt) < lookBackSlow && len(h.Directory.Names()) > 0
-}
-
-func viewEnrichment(e storage.Enrichment) Enrichment {
-	out := Enrichment{State: string(e.State), Attempts: e.Attempts, Error: e.Error}
-	if e.State == "" {
-		out.State = string(storage.EnrichmentNone)
-	}
-	return out
+	return strings.HasPrefix(number, "+") && h.Now().Sub(c.ReceivedAt) < slowScanWindow && len(h.Directory.Names()) > 0
 }

@@ -12,55 +12,58 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"calltracker/crm"
 	"calltracker/handlers"
 	"calltracker/integration"
+	"calltracker/jobs"
 	"calltracker/phone"
 	"calltracker/storage"
 	"calltracker/storage/cache"
 	"calltracker/storage/sqlstore"
 )
 
-// clerk is a CRM in memory, so that a fake clock reaches it: every number that
-// does not end in 7 is a customer. It notes when it was asked.
-type clerk struct {
-	mutex sync.Mutex
-	away  bool
-	times []time.Time
+// fakeCRM is an in-process CRM, so that it uses the fake clock. Every number that does
+// not end in 7 is a customer. It records the time of each request.
+type fakeCRM struct {
+	mu          sync.Mutex
+	unavailable bool
+	times       []time.Time
 }
 
-func (c *clerk) RoundTrip(req *http.Request) (*http.Response, error) {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
+func (c *fakeCRM) RoundTrip(req *http.Request) (*http.Response, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.times = append(c.times, time.Now())
-	if c.away {
+	if c.unavailable {
 		return nil, context.DeadlineExceeded
 	}
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader("")), Request: req}, nil
 }
 
-func (c *clerk) leaves(away bool) {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
-	c.away = away
+func (c *fakeCRM) setUnavailable(unavailable bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unavailable = unavailable
 }
 
-func (c *clerk) asked() int {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
+func (c *fakeCRM) requests() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return len(c.times)
 }
 
-type clerkClient struct{ http *http.Client }
+type fakeCRMClient struct{ http *http.Client }
 
-func (c clerkClient) FindCustomers(ctx context.Context, n phone.Number) ([]crm.Customer, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://clerk.example/", nil)
+func (c fakeCRMClient) FindCustomers(ctx context.Context, n phone.Number) ([]crm.Customer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://crm.example/", nil)
 	if err != nil {
 		return nil, err
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return nil, &crm.Error{Kind: crm.Unavailable, Message: "it is away", Err: err}
+		return nil, &crm.Error{Kind: crm.Unavailable, Message: "unavailable", Err: err}
 	}
 	defer res.Body.Close()
 	if strings.HasSuffix(n.E164, "7") {
@@ -69,11 +72,11 @@ func (c clerkClient) FindCustomers(ctx context.Context, n phone.Number) ([]crm.C
 	return []crm.Customer{{ID: n.E164, Name: "Customer", MatchedBy: "phone"}}, nil
 }
 
-func (clerkClient) SearchURL(phone.Number) string { return "" }
+func (fakeCRMClient) SearchURL(phone.Number) string { return "" }
 
-// enriching is a store with calls, and an enricher at work on them. It has to be
-// called in a bubble.
-func enriching(t *testing.T, calls int, c *clerk) *sqlstore.Store {
+// startWorker returns a store with calls and starts a LookupWorker for it. It must be
+// called in a synctest bubble.
+func startWorker(t *testing.T, calls int, c *fakeCRM) *sqlstore.Store {
 	t.Helper()
 	store, err := sqlstore.New(sqlstore.Options{DataDir: t.TempDir()})
 	if err != nil {
@@ -82,7 +85,7 @@ func enriching(t *testing.T, calls int, c *clerk) *sqlstore.Store {
 	if err := store.Prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	const savers = 32 // they share transactions
+	const savers = 32 // concurrent saves share transactions
 	var saving sync.WaitGroup
 	for saver := range savers {
 		saving.Go(func() {
@@ -98,20 +101,37 @@ func enriching(t *testing.T, calls int, c *clerk) *sqlstore.Store {
 		})
 	}
 	saving.Wait()
-	connection, err := crm.Open("clerk", "", "", crm.Driver{
-		Name: "clerk", Budgets: []crm.Budget{{Name: "requests", Requests: 1000, Per: time.Minute}},
-		Open: func(_ integration.Settings, h *http.Client) (crm.Client, error) { return clerkClient{h}, nil },
+	connection, err := crm.Open("fake", "", "", crm.Driver{
+		Name: "fake", Budgets: []crm.Budget{{Name: "requests", Requests: 1000, Per: time.Minute}},
+		Open: func(_ integration.Settings, h *http.Client) (crm.Client, error) { return fakeCRMClient{h}, nil },
 	}, nil, c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	directory := crm.NewDirectory(crm.Options{Cache: cache.NewMemory(time.Now)})
 	directory.SetConnections([]*crm.Connection{connection})
-	enricher := &handlers.Enricher{Store: store, Directory: directory, Now: time.Now, Logger: slog.New(slog.DiscardHandler)}
+	lookups := handlers.NewLookups(handlers.LookupsOptions{Store: store, Directory: directory, Now: time.Now})
+	logger := slog.New(slog.DiscardHandler)
+	runner, err := jobs.NewRunner(jobs.RunnerOptions{
+		Store: store, Kinds: []jobs.Kind{lookups.Kind()}, Registry: prometheus.NewRegistry(), Now: time.Now, Logger: logger,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leader, err := jobs.NewLeader(jobs.LeaderOptions{Store: store, Now: time.Now, Logger: logger, Tasks: []jobs.Task{{
+		Name: "queue lookups", Interval: time.Second, Run: func(ctx context.Context) error {
+			_, err := lookups.Queue(ctx)
+			return err
+		},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
-	running.Go(func() { _ = directory.Run(ctx) }) // always nil
-	running.Go(func() { _ = enricher.Run(ctx) })  // always nil
+	running.Go(func() { _ = directory.Run(ctx) }) // always returns nil
+	running.Go(func() { _ = runner.Run(ctx) })    // always returns nil
+	running.Go(func() { _ = leader.Run(ctx) })    // always returns nil
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()
@@ -140,16 +160,16 @@ func states(t *testing.T, store *sqlstore.Store) map[storage.EnrichmentState]int
 	return count
 }
 
-// TestABacklogOfCallsKeepsInsideTheBudget enriches more calls of a real
-// database than a minute allows, by a fast clock; package crm does so with 10,000
-// look-ups and no database.
-func TestABacklogOfCallsKeepsInsideTheBudget(t *testing.T) {
+// TestLookupBacklogStaysWithinBudget looks up more calls of a real database than the
+// budget of a minute allows, with a fake clock. Package crm tests 10,000 lookups without
+// a database.
+func TestLookupBacklogStaysWithinBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const calls = 1_200
-		c := &clerk{}
-		store := enriching(t, calls, c)
+		c := &fakeCRM{}
+		store := startWorker(t, calls, c)
 		for range 60 {
-			if <-time.After(time.Minute); c.asked() >= calls {
+			if <-time.After(time.Minute); c.requests() >= calls {
 				break
 			}
 		}
@@ -157,35 +177,35 @@ func TestABacklogOfCallsKeepsInsideTheBudget(t *testing.T) {
 		if got := states(t, store); got[storage.EnrichmentFound] != calls*9/10 || got[storage.EnrichmentNone] != calls/10 {
 			t.Errorf("states: %v", got)
 		}
-		const most = 1000
+		const limit = 1000
 		if len(c.times) != calls {
 			t.Errorf("%d requests for %d calls", len(c.times), calls)
 		}
-		for i := range len(c.times) - most {
-			if span := c.times[i+most].Sub(c.times[i]); span < time.Minute {
-				t.Fatalf("%d requests within %s", most+1, span)
+		for i := range len(c.times) - limit {
+			if span := c.times[i+limit].Sub(c.times[i]); span < time.Minute {
+				t.Fatalf("%d requests within %s", limit+1, span)
 			}
 		}
 		t.Logf("%d calls in %s", calls, c.times[len(c.times)-1].Sub(c.times[0]))
 	})
 }
 
-func TestACRMThatIsAwayForHoursDelaysAndLosesNothing(t *testing.T) {
+func TestLookupsSurviveLongOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const calls = 50
-		c := &clerk{away: true}
-		store := enriching(t, calls, c)
+		c := &fakeCRM{unavailable: true}
+		store := startWorker(t, calls, c)
 		<-time.After(6 * time.Hour)
 		if got := states(t, store); got[storage.EnrichmentPending] != calls {
-			t.Errorf("after hours: %v", got)
+			t.Errorf("states during the outage: %v", got)
 		}
-		if n := c.asked(); n > 6*60*60/10 {
-			t.Errorf("%d requests in six hours to a CRM that is away", n)
+		if n := c.requests(); n > 6*60*60/10 {
+			t.Errorf("%d requests in six hours to an unavailable CRM", n)
 		}
-		c.leaves(false)
+		c.setUnavailable(false)
 		<-time.After(5 * time.Minute)
 		if got := states(t, store); got[storage.EnrichmentFound] != calls*9/10 || got[storage.EnrichmentNone] != calls/10 {
-			t.Errorf("after it came back: %v", got)
+			t.Errorf("states after the outage: %v", got)
 		}
 	})
 }

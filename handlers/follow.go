@@ -15,104 +15,103 @@ import (
 	"calltracker/storage"
 )
 
-// Times of following what other replicas put in force. While the database tells
-// of changes, looking by itself is for what it could not tell.
+// Intervals and timeouts of Follow. While the database sends notifications, polling
+// only covers missed ones.
 const (
-	lookEvery      = time.Second
-	lookEveryTold  = 4 * time.Second
-	followTimeout  = 10 * time.Second
+	pollInterval          = time.Second
+	pollIntervalListening = 4 * time.Second
+	followTimeout         = 10 * time.Second
 )
 
-// listenBackoff are the pauses before the connection that listens for changes is opened
-// again.
+// listenBackoff are the pauses before reconnecting to listen for changes.
 var listenBackoff = jobs.Backoff{First: 250 * time.Millisecond, Longest: 10 * time.Second}
 
-// Behind says why this process serves an older configuration than the newest.
-type Behind struct {
-	Version int64 // that it cannot use
+// PendingVersion is the newest stored version if this process cannot activate it.
+type PendingVersion struct {
+	Version int64 // version that could not be activated
 	Err     error
 }
 
-// Behind is nil while the newest configuration that this process knows of is in
-// force.
-func (c *Config) Behind() *Behind { return c.behind.Load() }
+// Pending returns the version that this process failed to activate, or nil if the
+// newest known configuration is active.
+func (c *ConfigController) Pending() *PendingVersion { return c.pending.Load() }
 
-// Follow puts in force what other replicas have stored, documents and secrets,
-// until ctx ends: at once where the database tells of it, and within five seconds
-// where it does not. A document that this process cannot use (the environment of
-// another one may have what this one's lacks) changes nothing, and is told by
-// Behind and in the log. It returns nil.
-func (c *Config) Follow(ctx context.Context) error {
+// Follow activates the documents and secrets that other replicas store, until ctx
+// ends. It reacts at once if the database sends notifications, and otherwise within
+// five seconds. A document that this process cannot activate, for example because an
+// environment variable is missing here, changes nothing; it is logged and reported
+// by Pending. Follow returns nil.
+func (c *ConfigController) Follow(ctx context.Context) error {
 	var (
-		told      = make(chan struct{}, 1)
+		changed   = make(chan struct{}, 1)
 		listening atomic.Bool
 		listener  sync.WaitGroup
 	)
-	listener.Go(func() { c.listen(ctx, told, &listening) })
+	listener.Go(func() { c.listen(ctx, changed, &listening) })
 	defer listener.Wait()
 	seen := ""
-	look := time.NewTimer(c.lookAgain(false))
-	defer look.Stop()
+	poll := time.NewTimer(c.pollDelay(false))
+	defer poll.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-told:
-		case <-look.C:
+		case <-changed:
+		case <-poll.C:
 		}
 		mark, err := c.follow(ctx, seen)
 		switch {
-		case errors.Is(err, storage.ErrUnavailable) || ctx.Err() != nil: // the next look is soon
+		case errors.Is(err, storage.ErrUnavailable) || ctx.Err() != nil: // poll again soon
 		case err != nil:
-			c.Logger.LogAttrs(ctx, slog.LevelError, "a newer configuration cannot be used here; the one before serves", slog.Any("error", err))
+			c.Logger.LogAttrs(ctx, slog.LevelError, "newer configuration not activated; previous one stays active", slog.Any("error", err))
 			seen = mark
 		default:
 			seen = mark
 		}
-		look.Reset(c.lookAgain(err == nil && listening.Load()))
+		poll.Reset(c.pollDelay(err == nil && listening.Load()))
 	}
 }
 
-func (c *Config) lookAgain(listening bool) time.Duration {
+func (c *ConfigController) pollDelay(listening bool) time.Duration {
 	switch {
-	case c.LookEvery > 0:
-		return c.LookEvery
+	case c.PollInterval > 0:
+		return c.PollInterval
 	case listening:
-		return lookEveryTold
+		return pollIntervalListening
 	default:
-		return lookEvery
+		return pollInterval
 	}
 }
 
-// listen sends to told when the database tells of a change, and begins anew when
-// the connection breaks, until ctx ends. listening is true meanwhile.
-func (c *Config) listen(ctx context.Context, told chan<- struct{}, listening *atomic.Bool) {
+// listen sends to changed when the database reports a change, and reconnects when the
+// connection breaks, until ctx ends. listening is true while it is connected.
+func (c *ConfigController) listen(ctx context.Context, changed chan<- struct{}, listening *atomic.Bool) {
 	failures := 0
 	for {
 		err := c.Store.ListenConfig(ctx, func() {
 			failures = 0
 			listening.Store(true)
-			notify(told)
+			notify(changed)
 		})
 		if ctx.Err() != nil {
 			return
 		}
 		if listening.Swap(false) {
-			notify(told) // what happened while it broke was not told
+			notify(changed) // changes during the interruption were not reported
 		}
-		c.Logger.LogAttrs(ctx, slog.LevelDebug, "the database does not tell of changes now", slog.Any("error", err))
+		c.Logger.LogAttrs(ctx, slog.LevelDebug, "change notifications lost; polling", slog.Any("error", err))
 		failures++
-		again := time.NewTimer(listenBackoff.Pause(failures))
+		timer := time.NewTimer(listenBackoff.Pause(failures))
 		select {
 		case <-ctx.Done():
-			again.Stop()
+			timer.Stop()
 			return
-		case <-again.C:
+		case <-timer.C:
 		}
 	}
 }
 
-// notify leaves a message, unless there is one already.
+// notify sends a message unless one is already pending.
 func notify(message chan<- struct{}) {
 	select {
 	case message <- struct{}{}:
@@ -120,16 +119,15 @@ func notify(message chan<- struct{}) {
 	}
 }
 
-// follow looks whether what is stored has changed since the mark seen, and takes
-// it over.
-func (c *Config) follow(ctx context.Context, seen string) (mark string, err error) {
+// follow activates the stored configuration if its mark differs from seen.
+func (c *ConfigController) follow(ctx context.Context, seen string) (mark string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, followTimeout)
 	defer cancel()
 	if mark, err = c.Store.ConfigChangeToken(ctx); err != nil || mark == seen {
 		return mark, err
 	}
-	c.changing.Lock()
-	defer c.changing.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	version, err := c.Store.ActiveConfig(ctx)
 	if errors.Is(err, storage.ErrNotFound) {
 		return mark, nil
@@ -137,16 +135,16 @@ func (c *Config) follow(ctx context.Context, seen string) (mark string, err erro
 	if err != nil {
 		return mark, err
 	}
-	secrets, err := c.sealedSecrets(ctx)
+	secrets, err := c.loadSecrets(ctx)
 	if err != nil {
 		return mark, err
 	}
-	if live := c.Live(); live != nil && live.Version.Version == version.Version && maps.EqualFunc(c.sealed, secrets, slices.Equal) {
-		c.behind.Store(nil)
+	if snapshot := c.Current(); snapshot != nil && snapshot.Version.Version == version.Version && maps.EqualFunc(c.secrets, secrets, slices.Equal) {
+		c.pending.Store(nil)
 		return mark, nil
 	}
-	if err := c.force(version, secrets, true, false); err != nil {
-		c.behind.Store(&Behind{Version: version.Version, Err: err})
+	if err := c.activate(version, secrets, true, false); err != nil {
+		c.pending.Store(&PendingVersion{Version: version.Version, Err: err})
 		return mark, fmt.Errorf("follow: %w", err)
 	}
 	return mark, nil

@@ -12,180 +12,222 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"calltracker/storage"
 )
 
-// What a Keeper says of a record.
+// Errors of an Intake.
 var (
-	// ErrNotKept means that a record is in no safe place: whoever sent it must
-	// send it again.
-	ErrNotKept = errors.New("neither the database nor the spool could keep the record")
-	// ErrRefused means that a spooled record will never be accepted.
-	ErrRefused = errors.New("the record cannot be stored")
+	// ErrNotStored means that a report is stored nowhere. The sender must send it
+	// again.
+	ErrNotStored = errors.New("neither the database nor the spool could store the report")
+	// ErrUnstorable means that the database will never accept a spooled report.
+	ErrUnstorable = errors.New("the database rejects the report")
 
-	errNotAsked = errors.New("the database did not answer lately and was not asked")
+	errCircuitOpen = errors.New("circuit breaker open: the database timed out repeatedly")
 )
 
-// recordStore is what Keeper needs of a store. Saving a report twice must be as
-// good as saving it once.
-type recordStore interface {
+// reportStore is the part of a store that Intake uses. Saving a report twice must
+// have the same effect as saving it once.
+type reportStore interface {
 	SaveCall(ctx context.Context, r storage.ReceivedCDR) (storage.SaveResult, error)
 	Ping(ctx context.Context) error
 }
 
-// spooler keeps records on the local disk: when Append returns nil, the record
-// is flushed.
-type spooler interface {
+// reportSpool stores records on the local disk. When Append returns nil, the
+// record is flushed to disk.
+type reportSpool interface {
 	Append(ctx context.Context, record []byte) error
 }
 
-// Keeper puts reports of calls into a safe place: the database, or the spool
-// while the database does not take them. Later Drain brings them from there into
-// the database. It is safe for concurrent use.
-type Keeper struct {
-	Store   recordStore
-	Spool   spooler
-	Metrics *Metrics
-	Now     func() time.Time
-	Logger  *slog.Logger
-	Wake    func() // told when a record that caused jobs was saved; nil: nobody is
+// Intake stores reports of calls in the database, or in the spool while the
+// database is unavailable. Drain later moves spooled reports into the database.
+// It is safe for concurrent use.
+type Intake struct {
+	IntakeOptions
 
-	circuit circuit
-	spooled atomic.Int64
-	away    atomic.Bool  // records go to the spool
-	refusal atomic.Int64 // when a report was kept nowhere, if none was kept since; microseconds
+	calls   *prometheus.CounterVec
+	reports *prometheus.CounterVec
 
-	// Of Drain alone: what the database refused last, and how many times in a row.
-	refused  [sha256.Size]byte
-	refusals int
+	circuit     circuit
+	spooled     atomic.Int64
+	spooling    atomic.Bool  // whether reports go to the spool
+	lastFailure atomic.Int64 // Unix microseconds of the last failed Accept; 0 after a success
+
+	// State of Drain: the digest of the report that the database rejected last,
+	// and its consecutive attempts.
+	attemptedSum [sha256.Size]byte
+	attempts     int
 }
 
-// Times of keeping a record.
+// IntakeOptions are what an Intake is made from. All fields are required.
+type IntakeOptions struct {
+	Store    reportStore
+	Spool    reportSpool
+	Wake     func() // called after a report that caused jobs is saved
+	Now      func() time.Time
+	Logger   *slog.Logger
+	Registry prometheus.Registerer
+}
+
+// NewIntake returns an Intake and registers its metrics.
+func NewIntake(o IntakeOptions) *Intake {
+	in := &Intake{
+		IntakeOptions: o,
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "calltracker_calls_stored_total", Help: "Calls stored for the first time, by result.",
+		}, []string{"result"}),
+		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "calltracker_call_reports_total", Help: "Call reports received, by kind: first, revision (with new data), or repeat (without).",
+		}, []string{"kind"}),
+	}
+	o.Registry.MustRegister(in.calls, in.reports)
+	return in
+}
+
+// count counts a stored report.
+func (in *Intake) count(result storage.Result, saved storage.SaveResult) {
+	switch {
+	case saved.Created:
+		in.calls.WithLabelValues(string(result)).Inc()
+		in.reports.WithLabelValues("first").Inc()
+	case saved.Revised:
+		in.reports.WithLabelValues("revision").Inc()
+	default:
+		in.reports.WithLabelValues("repeat").Inc()
+	}
+}
+
+// Timeouts.
 const (
-	saveTimeout  = 2 * time.Second  // for the database, while Ziwo waits
-	spoolTimeout = 5 * time.Second  // for the disk, while Ziwo waits
-	drainedIn    = 10 * time.Second // for the database, when nobody waits: one that is slow gets everything in the end
-	pingTimeout  = 2 * time.Second
+	saveTimeout      = 2 * time.Second  // for the database, while Ziwo waits
+	spoolTimeout     = 5 * time.Second  // for the disk, while Ziwo waits
+	drainSaveTimeout = 10 * time.Second // for the database while draining; longer, so that a slow database still receives every report
+	pingTimeout      = 2 * time.Second
 )
 
 const (
-	drainers    = 16 // saves of a drained batch at the same time
-	lastRefusal = 5  // after which a record is taken to be refused for good
+	drainWorkers     = 16 // concurrent saves while draining a batch
+	maxDrainAttempts = 5  // attempts after which a rejected report is unstorable
 )
 
-// Keep returns once the report is in a safe place; spooled tells that this is
-// the spool. The error is ErrNotKept with its causes. A save that took too long
-// may have been done all the same: then Drain repeats it, which does no harm.
-func (k *Keeper) Keep(ctx context.Context, r storage.ReceivedCDR) (saved storage.SaveResult, spooled bool, err error) {
-	failure := errNotAsked
-	asked := k.circuit.closed(k.Now())
-	if asked {
-		if saved, failure = k.save(ctx, r, saveTimeout); failure == nil {
+// Accept stores a report and returns when it is in the database or in the spool;
+// spooled is true for the spool. The error is ErrNotStored with its causes. A save
+// that timed out may still have been committed. Drain then repeats it, which is
+// harmless.
+func (in *Intake) Accept(ctx context.Context, r storage.ReceivedCDR) (saved storage.SaveResult, spooled bool, err error) {
+	saveErr := errCircuitOpen
+	allowed := in.circuit.allow(in.Now())
+	if allowed {
+		if saved, saveErr = in.save(ctx, r, saveTimeout); saveErr == nil {
 			return saved, false, nil
 		}
 	}
-	unspooled := k.spool(ctx, r, failure)
-	if unspooled == nil {
+	spoolErr := in.spool(ctx, r, saveErr)
+	if spoolErr == nil {
 		return storage.SaveResult{}, true, nil
 	}
-	if !asked { // there is nothing better left
-		if saved, failure = k.save(ctx, r, saveTimeout); failure == nil {
+	if !allowed { // the database is the only option left
+		if saved, saveErr = in.save(ctx, r, saveTimeout); saveErr == nil {
 			return saved, false, nil
 		}
 	}
-	k.refusal.Store(k.Now().UnixMicro())
-	return storage.SaveResult{}, false, fmt.Errorf("%w: %w; %w", ErrNotKept, failure, unspooled)
+	in.lastFailure.Store(in.Now().UnixMicro())
+	return storage.SaveResult{}, false, fmt.Errorf("%w: %w; %w", ErrNotStored, saveErr, spoolErr)
 }
 
-func (k *Keeper) save(ctx context.Context, r storage.ReceivedCDR, timeout time.Duration) (storage.SaveResult, error) {
-	start := k.Now()
+func (in *Intake) save(ctx context.Context, r storage.ReceivedCDR, timeout time.Duration) (storage.SaveResult, error) {
+	start := in.Now()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	saved, err := k.Store.SaveCall(ctx, r)
-	took := k.Now().Sub(start)
+	saved, err := in.Store.SaveCall(ctx, r)
+	took := in.Now().Sub(start)
 	if err != nil {
 		if took >= saveTimeout {
-			k.circuit.late(k.Now())
+			in.circuit.recordTimeout(in.Now())
 		}
 		return storage.SaveResult{}, err
 	}
-	k.Metrics.Stored(r.Call.Result, saved)
-	k.refusal.Store(0)
-	if k.Wake != nil && len(r.Jobs) > 0 && (saved.Created || saved.Revised) {
-		k.Wake()
+	in.count(r.Call.Result, saved)
+	in.lastFailure.Store(0)
+	if len(r.Jobs) > 0 && (saved.Created || saved.Revised) {
+		in.Wake()
 	}
 	if took < saveTimeout {
-		k.circuit.close()
-		if k.away.CompareAndSwap(true, false) {
-			k.Logger.LogAttrs(ctx, slog.LevelInfo, "the database takes records again")
+		in.circuit.reset()
+		if in.spooling.CompareAndSwap(true, false) {
+			in.Logger.LogAttrs(ctx, slog.LevelInfo, "database accepts reports again")
 		}
 	}
 	return saved, nil
 }
 
-func (k *Keeper) spool(ctx context.Context, r storage.ReceivedCDR, cause error) error {
+func (in *Intake) spool(ctx context.Context, r storage.ReceivedCDR, cause error) error {
 	record, err := encodeSpooled(r)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, spoolTimeout)
 	defer cancel()
-	if err := k.Spool.Append(ctx, record); err != nil {
+	if err := in.Spool.Append(ctx, record); err != nil {
 		return err
 	}
-	k.spooled.Add(1)
-	k.refusal.Store(0)
+	in.spooled.Add(1)
+	in.lastFailure.Store(0)
 	switch {
-	case !errors.Is(cause, storage.ErrUnavailable) && !errors.Is(cause, errNotAsked):
-		k.Logger.LogAttrs(ctx, slog.LevelError, "the database does not take a record, it went to the spool", slog.Any("error", cause))
-	case k.away.CompareAndSwap(false, true): // an outage is one message
-		k.Logger.LogAttrs(ctx, slog.LevelWarn, "the database takes no records, they go to the spool", slog.Any("error", cause))
+	case !errors.Is(cause, storage.ErrUnavailable) && !errors.Is(cause, errCircuitOpen):
+		in.Logger.LogAttrs(ctx, slog.LevelError, "database rejected a report; report spooled", slog.Any("error", cause))
+	case in.spooling.CompareAndSwap(false, true): // log an outage once
+		in.Logger.LogAttrs(ctx, slog.LevelWarn, "database unavailable; spooling reports", slog.Any("error", cause))
 	}
 	return nil
 }
 
-// Spooled is how many records went to the spool since the start.
-func (k *Keeper) Spooled() int64 { return k.spooled.Load() }
+// Spooled returns the number of reports spooled since the start.
+func (in *Intake) Spooled() int64 { return in.spooled.Load() }
 
-// Away tells whether the database takes no records now. What is in the spool is
-// tried again and again, so that it does not stay so.
-func (k *Keeper) Away() bool { return k.away.Load() }
+// Spooling reports whether the database is unavailable and reports go to the
+// spool. Drain retries the spooled reports, so the state ends when the database
+// is available again.
+func (in *Intake) Spooling() bool { return in.spooling.Load() }
 
-// refusalCounts is how long one refusal tells that the next record would be
-// refused, too: nobody may send one to find out.
-const refusalCounts = 10 * time.Second
+// failureWindow is how long Failing reports true after a failure. The state must
+// expire, because clients that see it may send no further reports.
+const failureWindow = 10 * time.Second
 
-// Refusing tells whether a record could be kept nowhere lately.
-func (k *Keeper) Refusing() bool {
-	at := k.refusal.Load()
-	return at != 0 && k.Now().Sub(time.UnixMicro(at)) < refusalCounts
+// Failing reports whether a report could be stored nowhere within failureWindow.
+func (in *Intake) Failing() bool {
+	at := in.lastFailure.Load()
+	return at != 0 && in.Now().Sub(time.UnixMicro(at)) < failureWindow
 }
 
-// Drain saves spooled records, in the order of each call. An error means that
-// they should come again, one by one and after a pause; ErrRefused that the one
-// record that was given never should. It is for one goroutine at a time.
-func (k *Keeper) Drain(ctx context.Context, records [][]byte) error {
+// Drain saves spooled records in the order of each call. If it returns an error,
+// the caller must pass the records again one by one after a pause. ErrUnstorable
+// means that the single record passed will never be accepted. Drain must not be
+// called concurrently.
+func (in *Intake) Drain(ctx context.Context, records [][]byte) error {
 	reports := make([]storage.ReceivedCDR, len(records))
 	for i, record := range records {
 		var err error
-		if reports[i], err = readSpooled(record); err != nil {
-			return fmt.Errorf("%w: %w", ErrRefused, err)
+		if reports[i], err = decodeSpooled(record); err != nil {
+			return fmt.Errorf("%w: %w", ErrUnstorable, err)
 		}
 	}
 	if len(records) > 1 {
-		return k.drainTogether(ctx, reports)
+		return in.drainBatch(ctx, reports)
 	}
-	_, err := k.save(ctx, reports[0], drainedIn)
+	_, err := in.save(ctx, reports[0], drainSaveTimeout)
 	if err == nil || errors.Is(err, storage.ErrUnavailable) || ctx.Err() != nil {
-		k.refusals = 0
+		in.attempts = 0
 		return err
 	}
-	return k.refuse(ctx, records[0], err)
+	return in.retryOrReject(ctx, records[0], err)
 }
 
-// drainTogether saves different calls at the same time, since the store shares
-// a transaction among those that come together.
-func (k *Keeper) drainTogether(ctx context.Context, reports []storage.ReceivedCDR) error {
+// drainBatch saves the reports of different calls concurrently, because the store
+// commits concurrent saves in one transaction.
+func (in *Intake) drainBatch(ctx context.Context, reports []storage.ReceivedCDR) error {
 	type call struct{ contactCenter, key string }
 	var order []call
 	calls := map[call][]storage.ReceivedCDR{}
@@ -198,17 +240,17 @@ func (k *Keeper) drainTogether(ctx context.Context, reports []storage.ReceivedCD
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	turns := make(chan struct{}, drainers)
+	slots := make(chan struct{}, drainWorkers)
 	var saves sync.WaitGroup
 	for _, c := range order {
-		turns <- struct{}{}
+		slots <- struct{}{}
 		saves.Go(func() {
-			defer func() { <-turns }()
+			defer func() { <-slots }()
 			for _, r := range calls[c] {
 				if ctx.Err() != nil {
 					return
 				}
-				if _, err := k.save(ctx, r, drainedIn); err != nil {
+				if _, err := in.save(ctx, r, drainSaveTimeout); err != nil {
 					cancel(err)
 					return
 				}
@@ -219,107 +261,108 @@ func (k *Keeper) drainTogether(ctx context.Context, reports []storage.ReceivedCD
 	return context.Cause(ctx)
 }
 
-// refuse decides on a record that a database which answers does not take. One
-// that fails for a reason that passes gets a few more tries.
-func (k *Keeper) refuse(ctx context.Context, record []byte, cause error) error {
+// retryOrReject decides what happens to a record that the database rejects
+// although it is available. A record gets a few attempts, because the cause may be
+// temporary.
+func (in *Intake) retryOrReject(ctx context.Context, record []byte, cause error) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	if k.Store.Ping(ctx) != nil {
+	if in.Store.Ping(ctx) != nil {
 		return cause
 	}
-	if sum := sha256.Sum256(record); sum != k.refused {
-		k.refused, k.refusals = sum, 0
+	if sum := sha256.Sum256(record); sum != in.attemptedSum {
+		in.attemptedSum, in.attempts = sum, 0
 	}
-	if k.refusals++; k.refusals < lastRefusal {
+	if in.attempts++; in.attempts < maxDrainAttempts {
 		return cause
 	}
-	k.refusals = 0
-	return fmt.Errorf("%w: %w", ErrRefused, cause)
+	in.attempts = 0
+	return fmt.Errorf("%w: %w", ErrUnstorable, cause)
 }
 
-// circuit keeps records from waiting for a database that did not answer in time.
-// The zero value is closed.
+// circuit is a circuit breaker: it keeps requests from waiting for a database that
+// has timed out repeatedly. The zero value is closed.
 type circuit struct {
-	mu    sync.Mutex
-	lates int       // in a row
-	probe time.Time // while open: when somebody may ask again
+	mu        sync.Mutex
+	timeouts  int       // consecutive timeouts
+	nextProbe time.Time // time of the next attempt while open
 }
 
 const (
-	latesToOpen = 3
-	probeEvery  = time.Second
+	timeoutsToOpen = 3
+	probeInterval  = time.Second
 )
 
-// closed tells whether to ask the database. While the circuit is open, one a
-// second may, to find out.
-func (c *circuit) closed(now time.Time) bool {
+// allow reports whether to use the database. While the circuit is open, it allows
+// one probe per second.
+func (c *circuit) allow(now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.lates < latesToOpen {
+	if c.timeouts < timeoutsToOpen {
 		return true
 	}
-	if now.Before(c.probe) {
+	if now.Before(c.nextProbe) {
 		return false
 	}
-	c.probe = now.Add(probeEvery + saveTimeout)
+	c.nextProbe = now.Add(probeInterval + saveTimeout)
 	return true
 }
 
-func (c *circuit) late(now time.Time) {
+func (c *circuit) recordTimeout(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.lates++
-	c.probe = now.Add(probeEvery)
+	c.timeouts++
+	c.nextProbe = now.Add(probeInterval)
 }
 
-func (c *circuit) close() {
+func (c *circuit) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.lates = 0
+	c.timeouts = 0
 }
 
-// A spooled record is a line of JSON, and after it the body as it came: so a
-// person can read it, and cut the body out to send it again.
+// A spooled record is a line of JSON followed by the body as received. An operator
+// can read it, and can cut out the body and send it again.
 //
-// Version 1 has the fields of storage.ReceivedCDR by their names. A program that
-// changes what one of them means, or removes one, needs another version.
+// Version 1 encodes storage.ReceivedCDR by field name. Changing the meaning of a field,
+// or removing a field, requires a new version.
 const spooledVersion = 1
 
-type spooledHead struct {
+type spooledHeader struct {
 	Version int
-	Report  storage.ReceivedCDR // without Raw
+	Report  storage.ReceivedCDR // Raw is nil
 }
 
 func encodeSpooled(r storage.ReceivedCDR) ([]byte, error) {
 	raw := r.Raw
 	r.Raw = nil
-	head, err := json.Marshal(spooledHead{Version: spooledVersion, Report: r})
+	header, err := json.Marshal(spooledHeader{Version: spooledVersion, Report: r})
 	if err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
 	}
-	return append(append(head, '\n'), raw...), nil
+	return append(append(header, '\n'), raw...), nil
 }
 
-// readSpooled takes a record apart. Fields that it does not know are an error:
-// a newer program has put something there that must not be dropped.
-func readSpooled(record []byte) (storage.ReceivedCDR, error) {
-	line, raw, whole := bytes.Cut(record, []byte("\n"))
-	if !whole {
-		return storage.ReceivedCDR{}, errors.New("decode record: it has no body")
+// decodeSpooled decodes a spooled record. Unknown fields are an error, because a
+// newer version of the program wrote them and dropping them would lose data.
+func decodeSpooled(record []byte) (storage.ReceivedCDR, error) {
+	header, raw, found := bytes.Cut(record, []byte("\n"))
+	if !found {
+		return storage.ReceivedCDR{}, errors.New("decode record: missing body")
 	}
 	var version struct{ Version int }
-	if err := json.Unmarshal(line, &version); err != nil {
+	if err := json.Unmarshal(header, &version); err != nil {
 		return storage.ReceivedCDR{}, fmt.Errorf("decode record: %w", err)
 	}
 	if version.Version != spooledVersion {
-		return storage.ReceivedCDR{}, fmt.Errorf("decode record: version %d is not known, only %d is", version.Version, spooledVersion)
+		return storage.ReceivedCDR{}, fmt.Errorf("decode record: unsupported version %d; want %d", version.Version, spooledVersion)
 	}
-	var head spooledHead
-	decoder := json.NewDecoder(bytes.NewReader(line))
+	var decoded spooledHeader
+	decoder := json.NewDecoder(bytes.NewReader(header))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&head); err != nil {
+	if err := decoder.Decode(&decoded); err != nil {
 		return storage.ReceivedCDR{}, fmt.Errorf("decode record: %w", err)
 	}
-	head.Report.Raw = raw
-	return head.Report, nil
+	decoded.Report.Raw = raw
+	return decoded.Report, nil
 }

@@ -21,34 +21,34 @@ import (
 	"calltracker/storage"
 )
 
-// database is a store that can be away, hang, and dislike a record.
-type database struct {
-	mu    sync.Mutex
-	away  error         // of every save
-	takes time.Duration // a save
-	saved []string      // keys
-	asked int
+// fakeDatabase is a store that can fail, be slow, and reject a report.
+type fakeDatabase struct {
+	mu        sync.Mutex
+	err       error         // error of every save
+	delay     time.Duration // duration of a save
+	saved     []string      // keys and bodies
+	saveCount int
 
-	answer *storage.SaveResult // nil for that of a new call
+	answer *storage.SaveResult // nil means a new call
 }
 
-func (d *database) SaveCall(ctx context.Context, r storage.ReceivedCDR) (storage.SaveResult, error) {
+func (d *fakeDatabase) SaveCall(ctx context.Context, r storage.ReceivedCDR) (storage.SaveResult, error) {
 	d.mu.Lock()
-	away, takes := d.away, d.takes
-	d.asked++
+	failure, delay := d.err, d.delay
+	d.saveCount++
 	d.mu.Unlock()
-	if takes > 0 {
+	if delay > 0 {
 		select {
-		case <-time.After(takes):
+		case <-time.After(delay):
 		case <-ctx.Done():
 			return storage.SaveResult{}, fmt.Errorf("%w: %w", storage.ErrUnavailable, ctx.Err())
 		}
 	}
-	if away != nil {
-		return storage.SaveResult{}, away
+	if failure != nil {
+		return storage.SaveResult{}, failure
 	}
 	if strings.HasPrefix(r.Call.Key, "poison") {
-		return storage.SaveResult{}, errors.New("refused for its own sake")
+		return storage.SaveResult{}, errors.New("report rejected")
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -59,180 +59,180 @@ func (d *database) SaveCall(ctx context.Context, r storage.ReceivedCDR) (storage
 	return storage.SaveResult{ID: r.Call.Key, Created: true}, nil
 }
 
-func (d *database) Ping(context.Context) error {
+func (d *fakeDatabase) Ping(context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.away
+	return d.err
 }
 
-func (d *database) set(away error, takes time.Duration) {
+func (d *fakeDatabase) set(err error, delay time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.away, d.takes = away, takes
+	d.err, d.delay = err, delay
 }
 
-// shelf is a spool that can be full.
-type shelf struct {
+// fakeSpool is a spool that can be full.
+type fakeSpool struct {
 	mu      sync.Mutex
-	full    error
+	err     error
 	records [][]byte
 }
 
-func (s *shelf) Append(_ context.Context, record []byte) error {
+func (s *fakeSpool) Append(_ context.Context, record []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.full != nil {
-		return s.full
+	if s.err != nil {
+		return s.err
 	}
 	s.records = append(s.records, record)
 	return nil
 }
 
-func newKeeper(log io.Writer) (*Keeper, *database, *shelf) {
-	d, s := &database{}, &shelf{}
-	return &Keeper{
-		Store: d, Spool: s, Metrics: NewMetrics(prometheus.NewRegistry()), Now: time.Now, Logger: slog.New(slog.NewTextHandler(log, nil)),
-	}, d, s
+func newIntake(log io.Writer) (*Intake, *fakeDatabase, *fakeSpool) {
+	d, s := &fakeDatabase{}, &fakeSpool{}
+	return NewIntake(IntakeOptions{
+		Store: d, Spool: s, Wake: func() {}, Registry: prometheus.NewRegistry(), Now: time.Now, Logger: slog.New(slog.NewTextHandler(log, nil)),
+	}), d, s
 }
 
 func reportOf(key string) storage.ReceivedCDR {
 	return storage.ReceivedCDR{Call: storage.Call{Key: key, CallID: key, Result: storage.Missed}, Source: storage.FromEndCall, Raw: []byte("!")}
 }
 
-func TestRecordsGoToTheSpoolWhileTheDatabaseIsAway(t *testing.T) {
+func TestIntakeSpoolsDuringOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		k, d, s := newKeeper(&log)
-		keep := func(key string, spooled bool, takes time.Duration) {
+		intake, d, s := newIntake(&log)
+		accept := func(key string, spooled bool, want time.Duration) {
 			t.Helper()
 			start := time.Now()
-			saved, got, err := k.Keep(t.Context(), reportOf(key))
+			saved, got, err := intake.Accept(t.Context(), reportOf(key))
 			if err != nil || got != spooled || (saved.ID == "") != spooled {
 				t.Errorf("%s: %+v, spooled %t, %v", key, saved, got, err)
 			}
-			if took := time.Since(start); took != takes {
-				t.Errorf("%s took %s, want %s", key, took, takes)
+			if took := time.Since(start); took != want {
+				t.Errorf("%s took %s, want %s", key, took, want)
 			}
 		}
-		keep("1", false, 0)
+		accept("1", false, 0)
 		d.set(fmt.Errorf("gone: %w", storage.ErrUnavailable), 0)
 		for range 10 {
-			keep("2", true, 0)
+			accept("2", true, 0)
 		}
-		if !k.Away() || k.Spooled() != 10 || d.asked != 11 {
-			t.Errorf("away %t, spooled %d, asked %d: an error costs nothing, so every record asks", k.Away(), k.Spooled(), d.asked)
+		if !intake.Spooling() || intake.Spooled() != 10 || d.saveCount != 11 {
+			t.Errorf("spooling %t, spooled %d, saves %d; want every report to try the database", intake.Spooling(), intake.Spooled(), d.saveCount)
 		}
 		if n := strings.Count(log.String(), "\n"); n != 1 {
 			t.Errorf("the outage was logged %d times: %s", n, &log)
 		}
 		d.set(nil, 0)
-		keep("3", false, 0)
-		if k.Away() {
-			t.Error("away after a save")
+		accept("3", false, 0)
+		if intake.Spooling() {
+			t.Error("still spooling after a save")
 		}
 
 		d.set(nil, time.Hour)
-		for range latesToOpen {
-			keep("late", true, saveTimeout)
+		for range timeoutsToOpen {
+			accept("late", true, saveTimeout)
 		}
 		for range 100 {
-			keep("not asked", true, 0)
+			accept("not asked", true, 0)
 		}
-		<-time.After(probeEvery)
-		keep("probe", true, saveTimeout)
-		keep("not asked", true, 0)
+		<-time.After(probeInterval)
+		accept("probe", true, saveTimeout)
+		accept("not asked", true, 0)
 		d.set(nil, time.Second)
-		<-time.After(probeEvery)
-		keep("probe", false, time.Second)
-		keep("4", false, time.Second)
-		if got := len(s.records); got != 10+latesToOpen+100+2 {
+		<-time.After(probeInterval)
+		accept("probe", false, time.Second)
+		accept("4", false, time.Second)
+		if got := len(s.records); got != 10+timeoutsToOpen+100+2 {
 			t.Errorf("%d records spooled", got)
 		}
 	})
 }
 
-func TestADrainedRecordClosesTheCircuit(t *testing.T) {
+func TestDrainClosesCircuit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k, d, s := newKeeper(io.Discard)
+		intake, d, s := newIntake(io.Discard)
 		d.set(nil, time.Hour)
-		for range latesToOpen + 1 {
-			if _, spooled, err := k.Keep(t.Context(), reportOf("a")); err != nil || !spooled {
+		for range timeoutsToOpen + 1 {
+			if _, spooled, err := intake.Accept(t.Context(), reportOf("a")); err != nil || !spooled {
 				t.Fatal(spooled, err)
 			}
 		}
-		d.set(nil, saveTimeout+time.Second) // too slow for requests, and drained all the same
-		if err := k.Drain(t.Context(), s.records[:1]); err != nil {
+		d.set(nil, saveTimeout+time.Second) // too slow for requests, but not for draining
+		if err := intake.Drain(t.Context(), s.records[:1]); err != nil {
 			t.Error(err)
 		}
-		if !k.Away() {
-			t.Error("a save that was too slow for a request counts as good")
+		if !intake.Spooling() {
+			t.Error("a save that is too slow for requests ends spooling")
 		}
 		d.set(nil, 0)
-		if err := k.Drain(t.Context(), s.records[1:]); err != nil {
+		if err := intake.Drain(t.Context(), s.records[1:]); err != nil {
 			t.Error(err)
 		}
-		if _, spooled, err := k.Keep(t.Context(), reportOf("b")); err != nil || spooled || k.Away() {
-			t.Error("still open", spooled, err)
+		if _, spooled, err := intake.Accept(t.Context(), reportOf("b")); err != nil || spooled || intake.Spooling() {
+			t.Error("circuit still open", spooled, err)
 		}
 	})
 }
 
-func TestWithNoSafePlaceLeftARecordIsRefused(t *testing.T) {
+func TestIntakeFailsWithoutDatabaseAndSpool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k, d, s := newKeeper(io.Discard)
-		s.full = errors.New("disk full")
+		intake, d, s := newIntake(io.Discard)
+		s.err = errors.New("disk full")
 		d.set(fmt.Errorf("%w: hangs", storage.ErrUnavailable), time.Hour)
-		for range latesToOpen + 2 {
-			if _, _, err := k.Keep(t.Context(), reportOf("a")); !errors.Is(err, ErrNotKept) || !errors.Is(err, s.full) {
+		for range timeoutsToOpen + 2 {
+			if _, _, err := intake.Accept(t.Context(), reportOf("a")); !errors.Is(err, ErrNotStored) || !errors.Is(err, s.err) {
 				t.Error(err)
 			}
 		}
-		if !k.Refusing() {
-			t.Error("it does not say that it refuses")
+		if !intake.Failing() {
+			t.Error("Failing reports false after a failure")
 		}
-		d.set(nil, 0) // the circuit is open, but the spool is no way out
-		if _, spooled, err := k.Keep(t.Context(), reportOf("b")); err != nil || spooled || k.Refusing() {
-			t.Error(spooled, err, k.Refusing())
+		d.set(nil, 0) // the circuit is open and the spool is full
+		if _, spooled, err := intake.Accept(t.Context(), reportOf("b")); err != nil || spooled || intake.Failing() {
+			t.Error(spooled, err, intake.Failing())
 		}
 		d.set(storage.ErrUnavailable, 0)
-		if _, _, err := k.Keep(t.Context(), reportOf("c")); !errors.Is(err, ErrNotKept) {
+		if _, _, err := intake.Accept(t.Context(), reportOf("c")); !errors.Is(err, ErrNotStored) {
 			t.Error(err)
 		}
-		<-time.After(refusalCounts)
-		if k.Refusing() {
-			t.Error("one refusal counts for ever")
+		<-time.After(failureWindow)
+		if intake.Failing() {
+			t.Error("Failing reports true after failureWindow")
 		}
 	})
 }
 
-func TestARecordThatTheDatabaseDislikesIsNotLost(t *testing.T) {
+func TestIntakeSpoolsRejectedReport(t *testing.T) {
 	var log bytes.Buffer
-	k, d, s := newKeeper(&log)
-	if _, spooled, err := k.Keep(t.Context(), reportOf("poison")); err != nil || !spooled {
+	intake, d, s := newIntake(&log)
+	if _, spooled, err := intake.Accept(t.Context(), reportOf("poison")); err != nil || !spooled {
 		t.Fatal(spooled, err)
 	}
-	if k.Away() || !strings.Contains(log.String(), "refused for its own sake") {
-		t.Errorf("away %t, log %s", k.Away(), &log)
+	if intake.Spooling() || !strings.Contains(log.String(), "report rejected") {
+		t.Errorf("spooling %t, log %s", intake.Spooling(), &log)
 	}
 	d.set(storage.ErrUnavailable, 0)
-	for range 3 * lastRefusal {
-		if err := k.Drain(t.Context(), s.records); !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, ErrRefused) {
+	for range 3 * maxDrainAttempts {
+		if err := intake.Drain(t.Context(), s.records); !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, ErrUnstorable) {
 			t.Fatal(err)
 		}
 	}
 	d.set(nil, 0)
-	for try := 1; try <= lastRefusal; try++ {
-		if err := k.Drain(t.Context(), s.records); err == nil || errors.Is(err, ErrRefused) != (try == lastRefusal) {
-			t.Errorf("try %d: %v", try, err)
+	for try := 1; try <= maxDrainAttempts; try++ {
+		if err := intake.Drain(t.Context(), s.records); err == nil || errors.Is(err, ErrUnstorable) != (try == maxDrainAttempts) {
+			t.Errorf("attempt %d: %v", try, err)
 		}
 	}
-	if err := k.Drain(t.Context(), [][]byte{[]byte("{}")}); !errors.Is(err, ErrRefused) {
-		t.Errorf("a record that cannot be read: %v", err)
+	if err := intake.Drain(t.Context(), [][]byte{[]byte("{}")}); !errors.Is(err, ErrUnstorable) {
+		t.Errorf("unreadable record: %v", err)
 	}
 }
 
-func TestDrainKeepsTheOrderOfEachCall(t *testing.T) {
-	k, d, _ := newKeeper(io.Discard)
+func TestDrainPreservesOrderPerCall(t *testing.T) {
+	intake, d, _ := newIntake(io.Discard)
 	var records [][]byte
 	want := map[string][]string{}
 	for i := range 60 {
@@ -245,7 +245,7 @@ func TestDrainKeepsTheOrderOfEachCall(t *testing.T) {
 		records = append(records, record)
 		want[r.Call.Key] = append(want[r.Call.Key], fmt.Sprint(i))
 	}
-	if err := k.Drain(t.Context(), records); err != nil {
+	if err := intake.Drain(t.Context(), records); err != nil {
 		t.Fatal(err)
 	}
 	got := map[string][]string{}
@@ -257,13 +257,13 @@ func TestDrainKeepsTheOrderOfEachCall(t *testing.T) {
 		t.Error(diff)
 	}
 	d.set(storage.ErrUnavailable, 0)
-	if err := k.Drain(t.Context(), records); !errors.Is(err, storage.ErrUnavailable) {
+	if err := intake.Drain(t.Context(), records); !errors.Is(err, storage.ErrUnavailable) {
 		t.Error(err)
 	}
 }
 
-// filled sets every field of a struct to something that is not its zero value.
-func filled(v reflect.Value) {
+// fillWithValues sets every field of a struct to a non-zero value.
+func fillWithValues(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Struct:
 		if at, ok := reflect.TypeAssert[*time.Time](v.Addr()); ok {
@@ -271,22 +271,22 @@ func filled(v reflect.Value) {
 			return
 		}
 		for _, field := range v.Fields() {
-			filled(field)
+			fillWithValues(field)
 		}
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
 		for i := range 2 {
-			filled(v.Index(i))
+			fillWithValues(v.Index(i))
 		}
 	case reflect.Map:
 		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
-		filled(key)
-		filled(value)
+		fillWithValues(key)
+		fillWithValues(value)
 		v.Set(reflect.MakeMap(v.Type()))
 		v.SetMapIndex(key, value)
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
-		filled(v.Elem())
+		fillWithValues(v.Elem())
 	case reflect.String:
 		v.SetString("line\nof " + "\u2028\"text\"")
 	case reflect.Bool:
@@ -296,21 +296,21 @@ func filled(v reflect.Value) {
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		v.SetUint(62)
 	default:
-		panic("teach this test to fill a " + v.Kind().String())
+		panic("no test value for kind " + v.Kind().String())
 	}
 }
 
-// TestASpooledRecordHoldsEverything fails when a report has a field that does
-// not survive the spool.
-func TestASpooledRecordHoldsEverything(t *testing.T) {
+// TestSpooledRecordPreservesEveryField fails if a field of a report does not survive the
+// spool.
+func TestSpooledRecordPreservesEveryField(t *testing.T) {
 	var r storage.ReceivedCDR
-	filled(reflect.ValueOf(&r).Elem())
+	fillWithValues(reflect.ValueOf(&r).Elem())
 	r.Raw = []byte("{\"a\":\n\xff\x00}\n")
 	record, err := encodeSpooled(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := readSpooled(record)
+	got, err := decodeSpooled(record)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,15 +319,15 @@ func TestASpooledRecordHoldsEverything(t *testing.T) {
 	}
 }
 
-// spooledBefore is a record as version 1 wrote it: whatever the program becomes,
-// it has to read this, or a spool would not survive an upgrade.
-const spooledBefore = `{"Version":1,"Report":{"Call":{"ID":"","ContactCenter":"aldebaran","Key":"c-1","Tracker":"sales","CallID":"c-1",` +
+// spooledVersion1 is a record as version 1 wrote it. Every later version must read it,
+// because a spool must survive upgrades.
+const spooledVersion1 = `{"Version":1,"Report":{"Call":{"ID":"","ContactCenter":"aldebaran","Key":"c-1","Tracker":"sales","CallID":"c-1",` +
 	`"Direction":"inbound","DID":"+97161234567","RawDID":"061234567","StartedAt":"2026-11-25T03:30:01.5Z","AnsweredAt":"0001-01-01T00:00:00Z",` +
 	`"Duration":28,"Result":"answered","Flags":["time_without_zone"],"ReceivedAt":"2026-11-25T03:31:00.000001Z"},"Source":"endCall","Raw":null}}` +
 	"\n" + `{"callID":"c-1"}`
 
-func TestRecordsOfEarlierVersionsAreRead(t *testing.T) {
-	got, err := readSpooled([]byte(spooledBefore))
+func TestDecodeSpooledVersion1(t *testing.T) {
+	got, err := decodeSpooled([]byte(spooledVersion1))
 	want := storage.ReceivedCDR{
 		Call: storage.Call{
 			ContactCenter: "aldebaran", Key: "c-1", Tracker: "sales", CallID: "c-1", Direction: "inbound", DID: "+97161234567", RawDID: "061234567",
@@ -342,18 +342,18 @@ func TestRecordsOfEarlierVersionsAreRead(t *testing.T) {
 	for _, bad := range []string{
 		"", "\n", "{}\nbody", `{"Version":2}` + "\nbody", `{"Version":1,"Report":{"Unheard":1}}` + "\nbody", `{"Version":1}`, "no json\nbody",
 	} {
-		if r, err := readSpooled([]byte(bad)); err == nil {
-			t.Errorf("%q was read as %+v", bad, r)
+		if r, err := decodeSpooled([]byte(bad)); err == nil {
+			t.Errorf("%q decoded as %+v, want an error", bad, r)
 		}
 	}
 }
 
-func FuzzReadSpooled(f *testing.F) {
-	f.Add([]byte(spooledBefore))
+func FuzzDecodeSpooled(f *testing.F) {
+	f.Add([]byte(spooledVersion1))
 	f.Add([]byte(`{"Version":1,"Report":{}}` + "\n"))
 	f.Add([]byte("\n\n"))
 	f.Fuzz(func(t *testing.T, record []byte) {
-		r, err := readSpooled(bytes.Clone(record))
+		r, err := decodeSpooled(bytes.Clone(record))
 		if err != nil {
 			return
 		}
@@ -361,7 +361,7 @@ func FuzzReadSpooled(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		same, err := readSpooled(again)
+		same, err := decodeSpooled(again)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -374,11 +374,11 @@ func FuzzReadSpooled(f *testing.F) {
 	})
 }
 
-// Whoever does jobs is woken for records that caused some, and for no others.
-func TestSavedJobsWakeTheirWorkers(t *testing.T) {
-	k, d, _ := newKeeper(io.Discard)
+// Workers are woken only for reports that caused jobs.
+func TestIntakeWakesWorkersForNewJobs(t *testing.T) {
+	intake, d, _ := newIntake(io.Discard)
 	woken := 0
-	k.Wake = func() { woken++ }
+	intake.Wake = func() { woken++ }
 	job := []storage.NewJob{{Kind: "k"}}
 	for _, tt := range []struct {
 		name  string
@@ -387,25 +387,25 @@ func TestSavedJobsWakeTheirWorkers(t *testing.T) {
 		away  error
 		want  int
 	}{
-		{"a new call with a job", storage.SaveResult{ID: "1", Created: true}, job, nil, 1},
-		{"a revision with a job", storage.SaveResult{ID: "1", Revised: true}, job, nil, 1},
-		{"a repeat, which causes none", storage.SaveResult{ID: "1"}, job, nil, 0},
-		{"a new call without a job", storage.SaveResult{ID: "1", Created: true}, nil, nil, 0},
-		{"a record that went to the spool", storage.SaveResult{}, job, storage.ErrUnavailable, 0},
+		{"new call with a job", storage.SaveResult{ID: "1", Created: true}, job, nil, 1},
+		{"revision with a job", storage.SaveResult{ID: "1", Revised: true}, job, nil, 1},
+		{"repeat", storage.SaveResult{ID: "1"}, job, nil, 0},
+		{"new call without a job", storage.SaveResult{ID: "1", Created: true}, nil, nil, 0},
+		{"spooled report", storage.SaveResult{}, job, storage.ErrUnavailable, 0},
 	} {
 		woken = 0
 		d.set(tt.away, 0)
 		d.answer = &tt.saved
 		report := reportOf("c")
 		report.Jobs = tt.jobs
-		if _, _, err := k.Keep(t.Context(), report); err != nil {
+		if _, _, err := intake.Accept(t.Context(), report); err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 		if woken != tt.want {
 			t.Errorf("%s: woken %d times, want %d", tt.name, woken, tt.want)
 		}
 	}
-	// One that comes from the spool later wakes them then.
+	// A spooled report wakes the workers when it is drained.
 	woken, d.answer = 0, nil
 	d.set(nil, 0)
 	report := reportOf("late")
@@ -414,7 +414,7 @@ func TestSavedJobsWakeTheirWorkers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := k.Drain(t.Context(), [][]byte{record}); err != nil || woken != 1 {
+	if err := intake.Drain(t.Context(), [][]byte{record}); err != nil || woken != 1 {
 		t.Errorf("drained: %v, woken %d times", err, woken)
 	}
 }

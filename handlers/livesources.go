@@ -14,132 +14,131 @@ import (
 	"calltracker/ziwo"
 )
 
-// startReader is what Wallboard needs of a store.
-type startReader interface {
+// openCallReader is the part of a store that Wallboard uses.
+type openCallReader interface {
 	Decisions(ctx context.Context, f storage.DecisionFilter, p storage.Page) ([]storage.Decision, string, error)
 	CallsOfDecisions(ctx context.Context, ids []string) (map[string]string, error)
 }
 
-// source is how something that is asked again and again answers.
-type source struct {
+// sourceState is the state of a source that is polled.
+type sourceState struct {
 	LiveSource
-	at       time.Time // of the last answer or failure
-	good     time.Time // of the last answer
-	failures int       // in a row
+	lastPoll time.Time // time of the last answer or failure
+	lastOK   time.Time // time of the last answer
+	failures int       // consecutive failures
 }
 
-// fresh tells whether what it said is so young that it need not be asked again
-// for a new listener.
-func (s *source) fresh(now time.Time, every time.Duration) bool {
-	return !s.at.IsZero() && now.Sub(s.at) < every
+// fresh reports whether the last answer is recent enough for a new listener.
+func (s *sourceState) fresh(now time.Time, interval time.Duration) bool {
+	return !s.lastPoll.IsZero() && now.Sub(s.lastPoll) < interval
 }
 
-// asked tells whether it has answered, or failed to, since it is being asked.
-func (s *source) asked(now time.Time, every time.Duration, watching bool) bool {
-	return watching && !s.at.IsZero() || s.fresh(now, every)
+// polled reports whether the source has answered or failed since polling started.
+func (s *sourceState) polled(now time.Time, interval time.Duration, watching bool) bool {
+	return watching && !s.lastPoll.IsZero() || s.fresh(now, interval)
 }
 
-// stale tells whether what it said is too old to show.
-func (s *source) stale(now time.Time) bool {
-	return s.State != LiveOK && now.Sub(s.good) > staleAfter
+// stale reports whether the last answer is too old to show.
+func (s *sourceState) stale(now time.Time) bool {
+	return s.State != LiveOK && now.Sub(s.lastOK) > staleAfter
 }
 
-func (s *source) shown() LiveSource {
+func (s *sourceState) view() LiveSource {
 	if s.State == "" {
 		return LiveSource{State: LiveWaiting}
 	}
 	return s.LiveSource
 }
 
-// answered notes an answer, or a failure.
-func (s *source) answered(now time.Time, err error) {
+// record records an answer or a failure.
+func (s *sourceState) record(now time.Time, err error) {
 	now = now.UTC().Truncate(time.Millisecond)
 	state, message := LiveOK, ""
 	if err != nil {
-		state, message = LiveAway, delay(err)
+		state, message = LiveUnavailable, delayReason(err)
 		s.failures++
 	} else {
-		s.good, s.failures = now, 0
+		s.lastOK, s.failures = now, 0
 	}
 	if s.State != state {
 		s.State, s.Since = state, now
 	}
-	s.Error, s.at = message, now
+	s.Error, s.lastPoll = message, now
 }
 
-// pause is how long not to ask after the last answer: longer with each failure
-// in a row.
-func (s *source) pause(every, longest time.Duration) time.Duration {
+// nextPoll returns the time until the next poll, which grows with each consecutive
+// failure.
+func (s *sourceState) nextPoll(interval, maxInterval time.Duration) time.Duration {
 	if s.failures == 0 {
-		return every
+		return interval
 	}
-	return jobs.Backoff{First: 2 * every, Longest: max(longest, every)}.Pause(s.failures)
+	return jobs.Backoff{First: 2 * interval, Longest: max(maxInterval, interval)}.Pause(s.failures)
 }
 
-// starts are the calls that were started here and have not ended.
-type starts struct {
-	source
-	open      map[string]LiveCall // by decision
-	looked    time.Time           // when all of the window was read
-	truncated bool
+// startedCalls holds the calls that trackers have started and that have not ended.
+type startedCalls struct {
+	sourceState
+	open         map[string]LiveCall // by decision ID
+	lastFullScan time.Time           // time of the last read of the whole window
+	truncated    bool
 }
 
 const (
-	startsOverlap = 15 * time.Second // decisions are recorded in the background
-	startsWhole   = time.Minute      // between two looks at the whole window
+	startedOverlap   = 15 * time.Second // decisions are recorded in the background
+	fullScanInterval = time.Minute      // interval of reading the whole window
 )
 
-func (w *Wallboard) startsDue() time.Duration {
+func (w *Wallboard) startedDue() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return max(0, w.starts.at.Add(startsEvery).Sub(w.Now()))
+	return max(0, w.started.lastPoll.Add(startedInterval).Sub(w.Now()))
 }
 
-// askStarts reads which calls started and which ended. Calls that are known are
-// asked for by id, so that the cost does not grow with the calls of the window.
-func (w *Wallboard) askStarts(ctx context.Context) time.Duration {
-	attempt, cancel := context.WithTimeout(ctx, startsWait)
+// pollStarted reads the calls that have started or ended. It reads known calls by ID,
+// so the cost does not grow with the number of calls in the window.
+func (w *Wallboard) pollStarted(ctx context.Context) time.Duration {
+	queryCtx, cancel := context.WithTimeout(ctx, startedTimeout)
 	defer cancel()
 	w.mu.Lock()
-	known, looked := slices.Sorted(maps.Keys(w.starts.open)), w.starts.looked
+	known, lastFullScan := slices.Sorted(maps.Keys(w.started.open)), w.started.lastFullScan
 	w.mu.Unlock()
 	now := w.Now()
-	whole := now.Sub(looked) >= startsWhole
-	from := now.Add(-startsOverlap)
-	if whole {
+	fullScan := now.Sub(lastFullScan) >= fullScanInterval
+	from := now.Add(-startedOverlap)
+	if fullScan {
 		from = now.Add(-liveWindow)
 	}
-	stored, err := w.Store.CallsOfDecisions(attempt, known)
+	stored, err := w.Store.CallsOfDecisions(queryCtx, known)
 	var found []storage.Decision
 	next := ""
 	if err == nil {
-		found, next, err = w.Store.Decisions(attempt, storage.DecisionFilter{From: from, Open: true}, storage.Page{Limit: mostLive})
+		found, next, err = w.Store.Decisions(queryCtx, storage.DecisionFilter{From: from, Open: true}, storage.Page{Limit: maxStartedCalls})
 	}
 	if ctx.Err() != nil {
-		return startsEvery
+		return startedInterval
 	}
 	calls := make([]LiveCall, len(found))
 	for i, d := range found {
-		calls[i] = w.started(d)
+		calls[i] = w.liveCallOf(d)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.starts.answered(now, err)
+	w.started.record(now, err)
 	if err != nil {
 		w.update(nil)
-		return w.starts.pause(startsEvery, longestStarts)
+		return w.started.nextPoll(startedInterval, maxStartedInterval)
 	}
-	if whole {
-		w.starts.looked, w.starts.truncated = now, next != ""
+	if fullScan {
+		w.started.lastFullScan, w.started.truncated = now, next != ""
 	}
-	w.starts.keep(calls, known, stored, now)
+	w.started.merge(calls, known, stored, now)
 	w.update(stored)
-	return startsEvery
+	return startedInterval
 }
 
-// keep adds calls that started, and takes away those that ended, are forgotten,
-// are older than the window, or are one too many.
-func (s *starts) keep(found []LiveCall, known []string, stored map[string]string, now time.Time) {
+// merge adds started calls. It removes calls that have ended, are no longer stored,
+// are older than the window, or exceed the limit.
+func (s *startedCalls) merge(found []LiveCall, known []string, stored map[string]string, now time.Time) {
 	if s.open == nil {
 		s.open = map[string]LiveCall{}
 	}
@@ -152,83 +151,83 @@ func (s *starts) keep(found []LiveCall, known []string, stored map[string]string
 		s.open[c.Decision] = c
 	}
 	maps.DeleteFunc(s.open, func(_ string, c LiveCall) bool { return now.Sub(c.StartedAt) > liveWindow })
-	if len(s.open) > mostLive {
+	if len(s.open) > maxStartedCalls {
 		s.truncated = true
-		for _, c := range slices.SortedFunc(maps.Values(s.open), newestCallFirst)[mostLive:] {
+		for _, c := range slices.SortedFunc(maps.Values(s.open), newestCallFirst)[maxStartedCalls:] {
 			delete(s.open, c.Decision)
 		}
 	}
 }
 
-// started is a decision as a call under way.
-func (w *Wallboard) started(d storage.Decision) LiveCall {
+// liveCallOf converts a decision to a call in progress.
+func (w *Wallboard) liveCallOf(d storage.Decision) LiveCall {
 	c := LiveCall{
 		CallID: d.CallID, Tracker: d.Tracker, Direction: "inbound", DID: d.DID, Caller: d.Caller, State: CallStarted,
 		StartedAt: d.At, Route: d.Route, Decision: d.ID,
 	}
-	if live := w.Config.Live(); live != nil {
-		if router, ok := live.Set.Router(d.Tracker); ok {
+	if snapshot := w.Config.Current(); snapshot != nil {
+		if router, ok := snapshot.Set.Router(d.Tracker); ok {
 			c.ContactCenter = router.ContactCenter()
 		}
 	}
 	return c
 }
 
-// liveCenter is what a contact center says of its agents.
-type liveCenter struct {
-	source
-	agents []LiveAgent // without the ids of their calls
+// contactCenterState holds the last answer of a contact center.
+type contactCenterState struct {
+	sourceState
+	agents []LiveAgent // without call IDs
 	calls  []agentCall
 }
 
-func (w *Wallboard) centerDue(name string) time.Duration {
+func (w *Wallboard) contactCenterDue(name string) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	center := w.centers[name]
-	if center == nil || center.at.IsZero() {
+	state := w.contactCenters[name]
+	if state == nil || state.lastPoll.IsZero() {
 		return 0
 	}
-	return max(0, center.at.Add(w.Every).Sub(w.Now()))
+	return max(0, state.lastPoll.Add(w.PollInterval).Sub(w.Now()))
 }
 
-// askCenter asks a contact center for its agents.
-func (w *Wallboard) askCenter(ctx context.Context, name string) time.Duration {
-	attempt, cancel := context.WithTimeout(ctx, centerWait)
+// pollContactCenter requests the agents of a contact center.
+func (w *Wallboard) pollContactCenter(ctx context.Context, name string) time.Duration {
+	requestCtx, cancel := context.WithTimeout(ctx, contactCenterTimeout)
 	defer cancel()
-	client, err := w.Centers.Client(name)
+	client, err := w.Clients.Client(name)
 	var states []ziwo.AgentState
 	if err == nil {
-		states, err = client.LiveAgents(attempt)
+		states, err = client.LiveAgents(requestCtx)
 	}
 	if ctx.Err() != nil {
-		return w.Every
+		return w.PollInterval
 	}
 	region := ""
-	if live := w.Config.Live(); live != nil {
-		region = live.Set.Region(name)
+	if snapshot := w.Config.Current(); snapshot != nil {
+		region = snapshot.Set.Region(name)
 	}
-	agents, calls := agentsOf(name, states, w.Numbers, region)
+	agents, calls := liveAgents(name, states, w.Numbers, region)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	center := w.centers[name]
-	if center == nil { // it is no longer in the configuration
-		return w.Every
+	state := w.contactCenters[name]
+	if state == nil { // removed from the configuration
+		return w.PollInterval
 	}
-	center.answered(w.Now(), err)
+	state.record(w.Now(), err)
 	if err == nil {
-		center.agents, center.calls = agents, calls
+		state.agents, state.calls = agents, calls
 	}
 	w.update(nil)
 	var failure *ziwo.APIError
 	if errors.As(err, &failure) {
-		return max(center.pause(w.Every, longestCenter), min(failure.RetryAfter, mostPause))
+		return max(state.nextPoll(w.PollInterval, maxContactCenterInterval), min(failure.RetryAfter, maxZiwoRetryAfter))
 	}
-	return center.pause(w.Every, longestCenter)
+	return state.nextPoll(w.PollInterval, maxContactCenterInterval)
 }
 
-// agentsOf are the agents of a contact center and the calls of their phones, in
-// the order of their logins.
-func agentsOf(center string, states []ziwo.AgentState, numbers *Numbers, region string) (agents []LiveAgent, calls []agentCall) {
+// liveAgents returns the agents of a contact center, sorted by login, and the calls on
+// their phones.
+func liveAgents(contactCenter string, states []ziwo.AgentState, numbers *Numbers, region string) (agents []LiveAgent, calls []agentCall) {
 	login := func(s ziwo.AgentState) string {
 		if s.CCLogin != "" {
 			return s.CCLogin
@@ -238,41 +237,41 @@ func agentsOf(center string, states []ziwo.AgentState, numbers *Numbers, region 
 	states = slices.DeleteFunc(slices.Clone(states), func(s ziwo.AgentState) bool { return login(s) == "" })
 	slices.SortStableFunc(states, func(a, b ziwo.AgentState) int { return strings.Compare(login(a), login(b)) })
 	states = slices.CompactFunc(states, func(a, b ziwo.AgentState) bool { return login(a) == login(b) })
-	for _, s := range states[:min(len(states), mostAgents)] {
+	for _, s := range states[:min(len(states), maxAgents)] {
 		agent := LiveAgent{
-			ContactCenter: center, Agent: problem.Clip(login(s)), Name: problem.Clip(s.Name), Status: strings.ReplaceAll(s.Status.String(), " ", "_"),
+			ContactCenter: contactCenter, Agent: problem.Clip(login(s)), Name: problem.Clip(s.Name), Status: strings.ReplaceAll(s.Status.String(), " ", "_"),
 			Since: s.Since.UTC(), Position: problem.Clip(s.Position),
 		}
 		if s.Call != nil {
-			calls = append(calls, agentCall{agent: len(agents), LiveCall: phoneCall(center, agent.Agent, *s.Call, numbers, region)})
+			calls = append(calls, agentCall{agent: len(agents), LiveCall: phoneCall(contactCenter, agent.Agent, *s.Call, numbers, region)})
 		}
 		agents = append(agents, agent)
 	}
 	return agents, calls
 }
 
-// phoneCall is a call as an agent's phone shows it. Of an outbound one, the DID
-// is the number that was called, as in stored calls.
-func phoneCall(center, agent string, c ziwo.LiveCall, numbers *Numbers, region string) LiveCall {
+// phoneCall converts a call on an agent's phone. The DID of an outbound call is the
+// dialed number, as in stored calls.
+func phoneCall(contactCenter, agent string, c ziwo.LiveCall, numbers *Numbers, region string) LiveCall {
 	key := func(text string) string { return problem.Clip(numbers.Parse(text, region).Key()) }
 	out := LiveCall{
-		CallID: problem.Clip(c.CallID), ContactCenter: center, Direction: problem.Clip(c.Direction), DID: key(c.DIDCalled), Caller: key(c.CallerNumber),
+		CallID: problem.Clip(c.CallID), ContactCenter: contactCenter, Direction: problem.Clip(c.Direction), DID: key(c.DIDCalled), Caller: key(c.CallerNumber),
 		State: callState(c), StartedAt: c.CreatedAt.UTC(), AnsweredAt: c.AnsweredAt.UTC(), Agent: agent,
 	}
 	if c.Direction == "outbound" {
 		out.DID = key(c.Number)
-		if out.Caller == out.DID { // the phone shows the other side in both places
+		if out.Caller == out.DID { // the phone reports the remote number in both fields
 			out.Caller = ""
 		}
 	}
-	if numbers.Parse(c.CallerName, region).E164 == "" { // a number is no name
+	if numbers.Parse(c.CallerName, region).E164 == "" { // ignore a number in place of a name
 		out.CallerName = problem.Clip(c.CallerName)
 	}
 	return out
 }
 
-// callState reads Ziwo's words, those of
-// https://www.ziwo.io/api-integration-developers/ for the events of a call.
+// callState converts Ziwo's state of a call, as documented for call events at
+// https://www.ziwo.io/api-integration-developers/.
 func callState(c ziwo.LiveCall) LiveCallState {
 	switch strings.ToLower(c.State) {
 	case "active", "answered", "bridged":

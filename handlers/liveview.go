@@ -7,57 +7,57 @@ import (
 	"time"
 )
 
-// LiveView is what happens now: what Ziwo says of agents and their calls, and
-// the calls that were started here and have not ended.
+// LiveView shows the current state: Ziwo's agents and their calls, and the calls
+// that trackers have started and that have not ended.
 type LiveView struct {
-	At             time.Time    `json:"at" format:"date-time"`
-	Decisions      LiveSource   `json:"decisions"` // whether the calls that were started here are known
-	ContactCenters []LiveCenter `json:"contactCenters"`
-	Agents         []LiveAgent  `json:"agents"`
-	Calls          []LiveCall   `json:"calls"`     // newest first
-	Truncated      bool         `json:"truncated"` // there are more calls than are shown
+	At             time.Time           `json:"at" format:"date-time"`
+	Decisions      LiveSource          `json:"decisions"` // state of reading started calls from the database
+	ContactCenters []LiveContactCenter `json:"contactCenters"`
+	Agents         []LiveAgent         `json:"agents"`
+	Calls          []LiveCall          `json:"calls"`     // newest first
+	Truncated      bool                `json:"truncated"` // whether calls were omitted
 }
 
-// LiveSource tells whether something that is looked at answers.
+// LiveSource is the state of a data source.
 type LiveSource struct {
 	State LiveState `json:"state" enums:"waiting,ok,away"`
-	Since time.Time `json:"since,omitzero" binding:"optional" format:"date-time"` // when it began to be so
+	Since time.Time `json:"since,omitzero" binding:"optional" format:"date-time"` // start of the current state
 	Error string    `json:"error,omitempty"`
 }
 
 // LiveState is the state of a source. The zero value is invalid.
 type LiveState string
 
-// The states. Of a source that is away, what it said last is shown for a minute.
+// States of a source. The last data of an unavailable source is shown for a minute.
 const (
-	LiveWaiting LiveState = "waiting" // it was asked and has not answered yet
-	LiveOK      LiveState = "ok"
-	LiveAway    LiveState = "away"
+	LiveWaiting     LiveState = "waiting" // no answer yet
+	LiveOK          LiveState = "ok"
+	LiveUnavailable LiveState = "away"
 )
 
-// LiveCenter is a contact center that is looked at.
-type LiveCenter struct {
+// LiveContactCenter is a contact center and its state.
+type LiveContactCenter struct {
 	Name string `json:"name" example:"aldebaran"`
 	LiveSource
 }
 
-// LiveAgent is what an agent does.
+// LiveAgent is the state of an agent.
 type LiveAgent struct {
 	ContactCenter string    `json:"contactCenter" example:"aldebaran"`
-	Agent         string    `json:"agent" example:"0026"` // the ccLogin
+	Agent         string    `json:"agent" example:"0026"` // ccLogin
 	Name          string    `json:"name"`
 	Status        string    `json:"status" example:"available"` // logged_out, available, on_break, meeting, outgoing, or status_N
 	Since         time.Time `json:"since,omitzero" binding:"optional" format:"date-time"`
 	Position      string    `json:"position" example:"agent-0026"`
-	Call          string    `json:"call"` // id of the call; empty when there is none
+	Call          string    `json:"call"` // ID of the agent's call; empty if there is none
 }
 
-// LiveCall is a call under way.
+// LiveCall is a call in progress.
 type LiveCall struct {
-	ID            string        `json:"id"` // stays the same while the call lasts
+	ID            string        `json:"id"` // constant for the duration of the call
 	CallID        string        `json:"callID"`
 	ContactCenter string        `json:"contactCenter"`
-	Tracker       string        `json:"tracker"` // empty when no tracker was asked
+	Tracker       string        `json:"tracker"` // empty if no tracker handled the call
 	Direction     string        `json:"direction" example:"inbound"`
 	DID           string        `json:"did" example:"+97161234567"`
 	Caller        string        `json:"caller" example:"+971501234567"`
@@ -65,122 +65,122 @@ type LiveCall struct {
 	State         LiveCallState `json:"state" enums:"started,ringing,active,held,unknown"`
 	StartedAt     time.Time     `json:"startedAt,omitzero" binding:"optional" format:"date-time"`
 	AnsweredAt    time.Time     `json:"answeredAt,omitzero" binding:"optional" format:"date-time"`
-	Agent         string        `json:"agent"` // the ccLogin of the first of them
+	Agent         string        `json:"agent"` // ccLogin of the first agent
 	Route         string        `json:"route"`
-	Decision      string        `json:"decision"` // id
+	Decision      string        `json:"decision"` // decision ID
 }
 
-// LiveCallState is how far a call is. The zero value is invalid.
+// LiveCallState is the progress of a call. The zero value is invalid.
 type LiveCallState string
 
-// The states of a call. Ziwo tells of those that have an agent; of the others it
-// is only known that they were started.
+// States of a call. Ziwo reports only calls that have reached an agent. Other calls
+// are known only to have started.
 const (
 	CallStarted LiveCallState = "started"
 	CallRinging LiveCallState = "ringing"
 	CallActive  LiveCallState = "active"
 	CallHeld    LiveCallState = "held"
-	CallUnknown LiveCallState = "unknown" // in a word that we do not know
+	CallUnknown LiveCallState = "unknown" // Ziwo reported an unknown state
 )
 
-// LiveCallEnded tells that a call is no longer under way.
+// LiveCallEnded reports that a call has ended.
 type LiveCallEnded struct {
 	ID       string `json:"id"`
 	CallID   string `json:"callID"`
 	Decision string `json:"decision"`
-	Call     string `json:"call"` // id of the stored call; empty when none is known
+	Call     string `json:"call"` // ID of the stored call; empty if unknown
 }
 
-// LiveAgentGone tells that Ziwo no longer names an agent.
+// LiveAgentGone reports that Ziwo no longer lists an agent.
 type LiveAgentGone struct {
 	ContactCenter string `json:"contactCenter"`
 	Agent         string `json:"agent"`
 }
 
-// LiveEvent is a change of a LiveView, or the whole of it.
+// LiveEvent is a change of a LiveView, or a complete LiveView.
 type LiveEvent struct {
 	ID   uint64
 	Name string // snapshot, call, call-ended, agent, agent-gone, contact-center, decisions
 	Data json.RawMessage
 }
 
-// change is an event that has no number yet.
-type change struct {
+// liveChange is an event without an ID.
+type liveChange struct {
 	name string
 	data any
 }
 
-// changes are what leads from one view to the next. They are nil, and whole is
-// true, when the other view is better told as a whole.
-func changes(before, after LiveView, stored map[string]string) (out []change, whole bool) {
-	if !slices.EqualFunc(before.ContactCenters, after.ContactCenters, func(a, b LiveCenter) bool { return a.Name == b.Name }) ||
+// diff returns the changes from one view to the next. If a complete view is better,
+// it returns no changes, and full is true.
+func diff(before, after LiveView, stored map[string]string) (out []liveChange, full bool) {
+	if !slices.EqualFunc(before.ContactCenters, after.ContactCenters, func(a, b LiveContactCenter) bool { return a.Name == b.Name }) ||
 		before.Truncated != after.Truncated {
 		return nil, true
 	}
 	if before.Decisions != after.Decisions {
-		out = append(out, change{"decisions", after.Decisions})
+		out = append(out, liveChange{"decisions", after.Decisions})
 	}
 	for i, center := range after.ContactCenters {
 		if before.ContactCenters[i] != center {
-			out = append(out, change{"contact-center", center})
+			out = append(out, liveChange{"contact-center", center})
 		}
 	}
 	callsBefore := make(map[string]LiveCall, len(before.Calls))
 	for _, c := range before.Calls {
 		callsBefore[c.ID] = c
 	}
-	for _, c := range slices.Backward(after.Calls) { // the oldest first, as they happened
+	for _, c := range slices.Backward(after.Calls) { // oldest first
 		if callsBefore[c.ID] != c {
-			out = append(out, change{"call", c})
+			out = append(out, liveChange{"call", c})
 		}
 		delete(callsBefore, c.ID)
 	}
 	for _, c := range slices.Backward(before.Calls) {
 		if _, ended := callsBefore[c.ID]; ended {
-			out = append(out, change{"call-ended", LiveCallEnded{ID: c.ID, CallID: c.CallID, Decision: c.Decision, Call: stored[c.Decision]}})
+			out = append(out, liveChange{"call-ended", LiveCallEnded{ID: c.ID, CallID: c.CallID, Decision: c.Decision, Call: stored[c.Decision]}})
 		}
 	}
-	type who struct{ center, agent string }
-	agentsBefore := make(map[who]LiveAgent, len(before.Agents))
+	type agentKey struct{ center, agent string }
+	agentsBefore := make(map[agentKey]LiveAgent, len(before.Agents))
 	for _, a := range before.Agents {
-		agentsBefore[who{a.ContactCenter, a.Agent}] = a
+		agentsBefore[agentKey{a.ContactCenter, a.Agent}] = a
 	}
 	for _, a := range after.Agents {
-		if agentsBefore[who{a.ContactCenter, a.Agent}] != a {
-			out = append(out, change{"agent", a})
+		if agentsBefore[agentKey{a.ContactCenter, a.Agent}] != a {
+			out = append(out, liveChange{"agent", a})
 		}
-		delete(agentsBefore, who{a.ContactCenter, a.Agent})
+		delete(agentsBefore, agentKey{a.ContactCenter, a.Agent})
 	}
 	for _, a := range before.Agents {
-		if _, gone := agentsBefore[who{a.ContactCenter, a.Agent}]; gone {
-			out = append(out, change{"agent-gone", LiveAgentGone{ContactCenter: a.ContactCenter, Agent: a.Agent}})
+		if _, gone := agentsBefore[agentKey{a.ContactCenter, a.Agent}]; gone {
+			out = append(out, liveChange{"agent-gone", LiveAgentGone{ContactCenter: a.ContactCenter, Agent: a.Agent}})
 		}
 	}
-	return out, len(out) > mostChanges
+	return out, len(out) > maxChanges
 }
 
-// agentCall is a call as the phone of an agent sees it.
+// agentCall is a call as the phone of an agent shows it.
 type agentCall struct {
-	agent int // index
+	agent int // index in the list of agents
 	LiveCall
 }
 
-// mergeCalls puts together what was started here and what agents' phones show.
-// The two meet by callID, else by DID, caller and time, as a stored call meets
-// its decision. A call keeps the id that ids has for its decision. The id of
-// each agent's call goes into agents.
+// mergeCalls merges the started calls with the calls on agents' phones. They are
+// matched by callID, or else by DID, caller, and time, like stored calls and
+// decisions. A call keeps the ID that ids has for its decision. mergeCalls sets the
+// call ID of each agent in agents.
 func mergeCalls(started []LiveCall, phones []agentCall, agents []LiveAgent, ids map[string]string) []LiveCall {
 	type key struct{ center, callID string }
 	byCallID := make(map[key]int, len(started))
 	calls := make([]LiveCall, 0, len(started)+len(phones))
-	var nameless []int // calls of which Ziwo sent no callID when they started
+	var withoutCallID []int // calls that started without a callID from Ziwo
 	for _, c := range slices.SortedFunc(slices.Values(started), newestCallFirst) {
 		k := key{c.ContactCenter, c.CallID}
-		if _, again := byCallID[k]; again { // Ziwo asked twice about one call: the newest counts
+		if _, again := byCallID[k]; again { // Ziwo sent two start requests for a call; use the newer one
 			continue
 		}
 		if c.CallID == "" {
-			nameless = append(nameless, len(calls))
+			withoutCallID = append(withoutCallID, len(calls))
 		} else {
 			byCallID[k] = len(calls)
 		}
@@ -191,14 +191,14 @@ func mergeCalls(started []LiveCall, phones []agentCall, agents []LiveAgent, ids 
 		k := key{p.ContactCenter, p.CallID}
 		i, known := byCallID[k]
 		if !known {
-			if i, known = nearest(calls, nameless, p.LiveCall); !known {
+			if i, known = closestStart(calls, withoutCallID, p.LiveCall); !known {
 				i = len(calls)
 				calls = append(calls, LiveCall{})
 			}
 			byCallID[k] = i
 		}
 		at[n] = i
-		calls[i] = seenBy(calls[i], p.LiveCall)
+		calls[i] = mergeLeg(calls[i], p.LiveCall)
 	}
 	for i := range calls {
 		c := &calls[i]
@@ -215,26 +215,27 @@ func newestCallFirst(a, b LiveCall) int {
 	return cmp.Or(b.StartedAt.Compare(a.StartedAt), cmp.Compare(b.ID, a.ID), cmp.Compare(b.Decision, a.Decision))
 }
 
-// How far the instants of a start call and of Ziwo's record of the call may be
-// apart: those by which stored calls are linked.
+// Maximum time between a start call and Ziwo's record of the call. Stored calls are
+// linked by the same limits.
 const (
-	meetWithin     = 5 * time.Minute
-	meetCallerless = time.Minute
+	maxMatchGap              = 5 * time.Minute
+	maxMatchGapWithoutCaller = time.Minute
 )
 
-// nearest is the started call without a callID that a phone shows most likely.
-func nearest(calls []LiveCall, nameless []int, seen LiveCall) (int, bool) {
+// closestStart returns the index of the started call without a callID that best
+// matches a call on a phone.
+func closestStart(calls []LiveCall, withoutCallID []int, leg LiveCall) (int, bool) {
 	best, found, bestApart := 0, false, time.Duration(0)
-	if seen.Direction == "outbound" {
+	if leg.Direction == "outbound" {
 		return 0, false
 	}
-	for _, i := range nameless {
+	for _, i := range withoutCallID {
 		c := calls[i]
-		if c.CallID != "" || c.ContactCenter != seen.ContactCenter || c.DID == "" || c.DID != seen.DID { // one that was met has a callID by now
+		if c.CallID != "" || c.ContactCenter != leg.ContactCenter || c.DID == "" || c.DID != leg.DID { // a matched call has a callID by now
 			continue
 		}
-		apart := c.StartedAt.Sub(seen.StartedAt).Abs()
-		fits := c.Caller == seen.Caller && apart <= meetWithin || c.Caller == "" && apart <= meetCallerless
+		apart := c.StartedAt.Sub(leg.StartedAt).Abs()
+		fits := c.Caller == leg.Caller && apart <= maxMatchGap || c.Caller == "" && apart <= maxMatchGapWithoutCaller
 		if fits && (!found || apart < bestApart) {
 			best, found, bestApart = i, true, apart
 		}
@@ -242,17 +243,17 @@ func nearest(calls []LiveCall, nameless []int, seen LiveCall) (int, bool) {
 	return best, found
 }
 
-// seenBy completes a call by what a phone shows of it. The first phone names
-// the agent, and one that is answered tells more than one that rings.
-func seenBy(c, seen LiveCall) LiveCall {
-	c.ContactCenter, c.CallID = seen.ContactCenter, cmp.Or(c.CallID, seen.CallID)
-	c.Direction = cmp.Or(c.Direction, seen.Direction)
-	c.DID, c.Caller, c.CallerName = cmp.Or(c.DID, seen.DID), cmp.Or(c.Caller, seen.Caller), cmp.Or(c.CallerName, seen.CallerName)
+// mergeLeg completes a call with the data of an agent's phone. The first phone sets
+// the agent, but an answered phone has priority over a ringing one.
+func mergeLeg(c, leg LiveCall) LiveCall {
+	c.ContactCenter, c.CallID = leg.ContactCenter, cmp.Or(c.CallID, leg.CallID)
+	c.Direction = cmp.Or(c.Direction, leg.Direction)
+	c.DID, c.Caller, c.CallerName = cmp.Or(c.DID, leg.DID), cmp.Or(c.Caller, leg.Caller), cmp.Or(c.CallerName, leg.CallerName)
 	if c.StartedAt.IsZero() {
-		c.StartedAt = seen.StartedAt
+		c.StartedAt = leg.StartedAt
 	}
-	if c.Agent == "" || c.AnsweredAt.IsZero() && !seen.AnsweredAt.IsZero() {
-		c.Agent, c.State, c.AnsweredAt = seen.Agent, seen.State, seen.AnsweredAt
+	if c.Agent == "" || c.AnsweredAt.IsZero() && !leg.AnsweredAt.IsZero() {
+		c.Agent, c.State, c.AnsweredAt = leg.Agent, leg.State, leg.AnsweredAt
 	}
 	return c
 }

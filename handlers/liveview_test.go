@@ -13,21 +13,21 @@ import (
 )
 
 var (
-	liveNoon = time.Date(2026, time.April, 14, 12, 0, 0, 0, time.UTC)
-	region   = "AE"
+	noon   = time.Date(2026, time.April, 14, 12, 0, 0, 0, time.UTC)
+	region = "AE"
 )
 
-// begun is a call that started here some seconds after noon.
-func begun(decision, callID, caller string, seconds int) LiveCall {
+// startedCall returns a call that a tracker started some seconds after noon.
+func startedCall(decision, callID, caller string, seconds int) LiveCall {
 	return LiveCall{
 		CallID: callID, ContactCenter: "a", Tracker: "sales", Direction: "inbound", DID: "+97142345678", Caller: caller, State: CallStarted,
-		StartedAt: liveNoon.Add(time.Duration(seconds) * time.Second), Route: "all", Decision: decision,
+		StartedAt: noon.Add(time.Duration(seconds) * time.Second), Route: "all", Decision: decision,
 	}
 }
 
-// onPhone is a call on the phone of the agent with an index.
-func onPhone(agent int, callID, direction, caller string, seconds int) agentCall {
-	at := liveNoon.Add(time.Duration(seconds) * time.Second)
+// callOnPhone returns a call on the phone of the agent with the given index.
+func callOnPhone(agent int, callID, direction, caller string, seconds int) agentCall {
+	at := noon.Add(time.Duration(seconds) * time.Second)
 	return agentCall{agent, LiveCall{
 		CallID: callID, ContactCenter: "a", Direction: direction, DID: "+97142345678", Caller: caller, State: CallRinging, StartedAt: at,
 		Agent: fmt.Sprint("000", agent),
@@ -41,40 +41,40 @@ func TestMergeCalls(t *testing.T) {
 		started []LiveCall
 		phones  []agentCall
 		ids     map[string]string
-		want    []string // id, callID, decision, agent; newest first
-		agents  []string // ids of the calls of agents 0 and 1
+		want    []string // ID, callID, decision, agent; newest first
+		agents  []string // IDs of the calls of agents 0 and 1
 	}{
 		{name: "nothing", agents: []string{"", ""}},
 		{
-			name: "by callID", started: []LiveCall{begun("d1", "c1", one, 0), begun("d2", "c2", two, 1)}, phones: []agentCall{onPhone(1, "c1", "inbound", "", 3)},
+			name: "by callID", started: []LiveCall{startedCall("d1", "c1", one, 0), startedCall("d2", "c2", two, 1)}, phones: []agentCall{callOnPhone(1, "c1", "inbound", "", 3)},
 			want: []string{"c2 c2 d2 ", "c1 c1 d1 0001"}, agents: []string{"", "c1"},
 		},
 		{
-			name: "by caller and time", started: []LiveCall{begun("d1", "", one, 0), begun("d2", "", two, 1), begun("d3", "", one, 100)},
-			phones: []agentCall{onPhone(0, "c1", "inbound", one, 90)},
+			name: "by caller and time", started: []LiveCall{startedCall("d1", "", one, 0), startedCall("d2", "", two, 1), startedCall("d3", "", one, 100)},
+			phones: []agentCall{callOnPhone(0, "c1", "inbound", one, 90)},
 			want:   []string{"c1 c1 d3 0000", "d2  d2 ", "d1  d1 "}, agents: []string{"c1", ""},
 		},
 		{
-			name: "by time alone, when Ziwo did not tell the caller", started: []LiveCall{begun("d1", "", "", 0)},
-			phones: []agentCall{onPhone(0, "c1", "inbound", one, 50), onPhone(1, "c2", "inbound", two, 55)},
+			name: "by time alone without a caller", started: []LiveCall{startedCall("d1", "", "", 0)},
+			phones: []agentCall{callOnPhone(0, "c1", "inbound", one, 50), callOnPhone(1, "c2", "inbound", two, 55)},
 			want:   []string{"c2 c2  0001", "c1 c1 d1 0000"}, agents: []string{"c1", "c2"},
 		},
 		{
-			name:    "not across callers, nor too late, nor outbound",
-			started: []LiveCall{begun("d1", "", one, 0), begun("d2", "", "", 1)},
-			phones:  []agentCall{onPhone(0, "c1", "inbound", two, 70), onPhone(1, "c2", "outbound", one, 2)},
+			name:    "not for another caller, too late, or outbound",
+			started: []LiveCall{startedCall("d1", "", one, 0), startedCall("d2", "", "", 1)},
+			phones:  []agentCall{callOnPhone(0, "c1", "inbound", two, 70), callOnPhone(1, "c2", "outbound", one, 2)},
 			want:    []string{"c1 c1  0000", "c2 c2  0001", "d2  d2 ", "d1  d1 "}, agents: []string{"c1", "c2"},
 		},
 		{
-			name: "two phones of one call", phones: []agentCall{onPhone(0, "c1", "inbound", one, 0), onPhone(1, "c1", "inbound", one, 0)},
+			name: "two phones with the same call", phones: []agentCall{callOnPhone(0, "c1", "inbound", one, 0), callOnPhone(1, "c1", "inbound", one, 0)},
 			want: []string{"c1 c1  0000"}, agents: []string{"c1", "c1"},
 		},
 		{
-			name: "the id stays", started: []LiveCall{begun("d1", "", one, 0)}, phones: []agentCall{onPhone(0, "c1", "inbound", one, 1)}, ids: map[string]string{"d1": "d1"},
+			name: "the ID is constant", started: []LiveCall{startedCall("d1", "", one, 0)}, phones: []agentCall{callOnPhone(0, "c1", "inbound", one, 1)}, ids: map[string]string{"d1": "d1"},
 			want: []string{"d1 c1 d1 0000"}, agents: []string{"d1", ""},
 		},
 		{
-			name: "asked twice about one call", started: []LiveCall{begun("d1", "c1", one, 0), begun("d2", "c1", one, 1)}, phones: []agentCall{onPhone(0, "c1", "inbound", one, 1)},
+			name: "two start requests for a call", started: []LiveCall{startedCall("d1", "c1", one, 0), startedCall("d2", "c1", one, 1)}, phones: []agentCall{callOnPhone(0, "c1", "inbound", one, 1)},
 			want: []string{"c1 c1 d2 0000"}, agents: []string{"c1", ""},
 		},
 	} {
@@ -92,28 +92,28 @@ func TestMergeCalls(t *testing.T) {
 				t.Errorf("calls of agents (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(before, c.started); diff != "" {
-				t.Errorf("what was given changed:\n%s", diff)
+				t.Errorf("input modified (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-func TestAPhoneThatIsAnsweredTellsMoreThanOneThatRings(t *testing.T) {
-	ringing, active := onPhone(0, "c1", "inbound", "", 0), onPhone(1, "c1", "inbound", "", 0)
-	active.State, active.AnsweredAt = CallActive, liveNoon.Add(9*time.Second)
+func TestMergeCallsPrefersAnsweredPhone(t *testing.T) {
+	ringing, active := callOnPhone(0, "c1", "inbound", "", 0), callOnPhone(1, "c1", "inbound", "", 0)
+	active.State, active.AnsweredAt = CallActive, noon.Add(9*time.Second)
 	for _, phones := range [][]agentCall{{ringing, active}, {active, ringing}} {
-		calls := mergeCalls([]LiveCall{begun("d1", "c1", "", 0)}, phones, make([]LiveAgent, 2), nil)
+		calls := mergeCalls([]LiveCall{startedCall("d1", "c1", "", 0)}, phones, make([]LiveAgent, 2), nil)
 		if len(calls) != 1 || calls[0].State != CallActive || calls[0].Agent != "0001" || !calls[0].AnsweredAt.Equal(active.AnsweredAt) {
 			t.Errorf("calls are %+v", calls)
 		}
 	}
 }
 
-func TestChangesLeadFromOneViewToTheNext(t *testing.T) {
-	ok := LiveSource{State: LiveOK, Since: liveNoon}
+func TestDiff(t *testing.T) {
+	ok := LiveSource{State: LiveOK, Since: noon}
 	view := func(edit func(*LiveView)) LiveView {
 		v := LiveView{
-			Decisions: ok, ContactCenters: []LiveCenter{{"a", ok}, {"b", ok}},
+			Decisions: ok, ContactCenters: []LiveContactCenter{{"a", ok}, {"b", ok}},
 			Agents: []LiveAgent{{ContactCenter: "a", Agent: "0001"}, {ContactCenter: "b", Agent: "0001"}},
 			Calls:  []LiveCall{{ID: "c2"}, {ID: "c1", Decision: "d1"}},
 		}
@@ -126,27 +126,27 @@ func TestChangesLeadFromOneViewToTheNext(t *testing.T) {
 		want  []string
 		whole bool
 	}{
-		{"nothing", func(v *LiveView) { v.At = liveNoon }, nil, false},
-		{"a call more", func(v *LiveView) { v.Calls = slices.Insert(v.Calls, 0, LiveCall{ID: "c3"}) }, []string{"call c3"}, false},
-		{"a call ends", func(v *LiveView) { v.Calls = v.Calls[:1] }, []string{"call-ended c1"}, false},
-		{"two change, the older first", func(v *LiveView) { v.Calls[0].State, v.Calls[1].State = CallActive, CallHeld }, []string{"call c1", "call c2"}, false},
-		{"an agent of two with one login", func(v *LiveView) { v.Agents[1].Status = "meeting" }, []string{"agent b"}, false},
-		{"an agent goes", func(v *LiveView) { v.Agents = v.Agents[:1] }, []string{"agent-gone b"}, false},
-		{"a contact center", func(v *LiveView) { v.ContactCenters[1].State = LiveAway }, []string{"contact-center b"}, false},
-		{"the database", func(v *LiveView) { v.Decisions.State = LiveAway }, []string{"decisions away"}, false},
-		{"another contact center", func(v *LiveView) { v.ContactCenters[1].Name = "c" }, nil, true},
-		{"a contact center less", func(v *LiveView) { v.ContactCenters = v.ContactCenters[:1] }, nil, true},
-		{"too many calls", func(v *LiveView) { v.Truncated = true }, nil, true},
-		{"very much", func(v *LiveView) {
-			for i := range mostChanges + 1 {
+		{"nothing", func(v *LiveView) { v.At = noon }, nil, false},
+		{"call starts", func(v *LiveView) { v.Calls = slices.Insert(v.Calls, 0, LiveCall{ID: "c3"}) }, []string{"call c3"}, false},
+		{"call ends", func(v *LiveView) { v.Calls = v.Calls[:1] }, []string{"call-ended c1"}, false},
+		{"two calls change, oldest first", func(v *LiveView) { v.Calls[0].State, v.Calls[1].State = CallActive, CallHeld }, []string{"call c1", "call c2"}, false},
+		{"agent with a duplicate login", func(v *LiveView) { v.Agents[1].Status = "meeting" }, []string{"agent b"}, false},
+		{"agent leaves", func(v *LiveView) { v.Agents = v.Agents[:1] }, []string{"agent-gone b"}, false},
+		{"contact center changes", func(v *LiveView) { v.ContactCenters[1].State = LiveUnavailable }, []string{"contact-center b"}, false},
+		{"database changes", func(v *LiveView) { v.Decisions.State = LiveUnavailable }, []string{"decisions away"}, false},
+		{"contact center replaced", func(v *LiveView) { v.ContactCenters[1].Name = "c" }, nil, true},
+		{"contact center removed", func(v *LiveView) { v.ContactCenters = v.ContactCenters[:1] }, nil, true},
+		{"view truncated", func(v *LiveView) { v.Truncated = true }, nil, true},
+		{"too many changes", func(v *LiveView) {
+			for i := range maxChanges + 1 {
 				v.Calls = append(v.Calls, LiveCall{ID: fmt.Sprint("n", i)})
 			}
 		}, nil, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			found, whole := changes(view(func(*LiveView) {}), view(c.edit), map[string]string{"d1": "stored"})
+			found, whole := diff(view(func(*LiveView) {}), view(c.edit), map[string]string{"d1": "stored"})
 			if whole != c.whole {
-				t.Fatalf("whole is %v", whole)
+				t.Fatalf("full is %v", whole)
 			}
 			if whole {
 				return
@@ -169,7 +169,7 @@ func TestChangesLeadFromOneViewToTheNext(t *testing.T) {
 				}
 				got = append(got, change.name+" "+id)
 				if change.name == "call-ended" && data.Call != "stored" {
-					t.Errorf("the stored call is %q", data.Call)
+					t.Errorf("stored call %q, want \"stored\"", data.Call)
 				}
 			}
 			if diff := cmp.Diff(c.want, got); diff != "" {
@@ -179,14 +179,14 @@ func TestChangesLeadFromOneViewToTheNext(t *testing.T) {
 	}
 }
 
-func TestAgentsOfReadsWhatZiwoSays(t *testing.T) {
+func TestLiveAgents(t *testing.T) {
 	call := func(direction, did, caller, number, state string) *ziwo.LiveCall {
-		return &ziwo.LiveCall{CallID: "c1", Direction: direction, DIDCalled: did, CallerNumber: caller, Number: number, State: state, CallerName: caller, CreatedAt: liveNoon}
+		return &ziwo.LiveCall{CallID: "c1", Direction: direction, DIDCalled: did, CallerNumber: caller, Number: number, State: state, CallerName: caller, CreatedAt: noon}
 	}
-	agents, calls := agentsOf("a", []ziwo.AgentState{
+	agents, calls := liveAgents("a", []ziwo.AgentState{
 		{CCLogin: "0029", Status: ziwo.OnBreak, Call: call("outbound", "00971501234567", "00971501234567", "00971501234567", "active")},
 		{CCLogin: "0011", Status: 7, Call: call("inbound", "042345678", "0501234567", "0501234567", "early")},
-		{CCLogin: "0029", Status: ziwo.Available}, // twice
+		{CCLogin: "0029", Status: ziwo.Available}, // duplicate
 		{ID: "5", Name: "No Login"},
 		{Name: "nobody"},
 	}, NewNumbers(), region)
@@ -207,22 +207,22 @@ func TestAgentsOfReadsWhatZiwoSays(t *testing.T) {
 	}
 }
 
-func TestStartsAreBounded(t *testing.T) {
-	s := starts{}
+func TestStartedCallsAreLimited(t *testing.T) {
+	s := startedCalls{}
 	var found []LiveCall
-	for i := range mostLive + 10 {
-		found = append(found, begun(fmt.Sprint("d", i), "", "", i))
+	for i := range maxStartedCalls + 10 {
+		found = append(found, startedCall(fmt.Sprint("d", i), "", "", i))
 	}
-	now := liveNoon.Add(time.Hour / 2)
-	s.keep(found, nil, nil, now)
-	if _, oldest := s.open["d9"]; len(s.open) != mostLive || oldest || !s.truncated {
-		t.Errorf("%d are kept, truncated is %v", len(s.open), s.truncated)
+	now := noon.Add(time.Hour / 2)
+	s.merge(found, nil, nil, now)
+	if _, oldest := s.open["d9"]; len(s.open) != maxStartedCalls || oldest || !s.truncated {
+		t.Errorf("%d calls, truncated %v", len(s.open), s.truncated)
 	}
-	s.keep(nil, []string{"d10", "d11", "d12"}, map[string]string{"d10": "stored", "d12": ""}, now) // d11 is forgotten
-	if _, open := s.open["d12"]; len(s.open) != mostLive-2 || !open {
-		t.Errorf("%d are kept", len(s.open))
+	s.merge(nil, []string{"d10", "d11", "d12"}, map[string]string{"d10": "stored", "d12": ""}, now) // d11 is no longer stored
+	if _, open := s.open["d12"]; len(s.open) != maxStartedCalls-2 || !open {
+		t.Errorf("%d calls", len(s.open))
 	}
-	if s.keep(nil, nil, nil, liveNoon.Add(liveWindow+500*time.Second)); len(s.open) != mostLive+10-500 {
-		t.Errorf("%d are kept", len(s.open))
+	if s.merge(nil, nil, nil, noon.Add(liveWindow+500*time.Second)); len(s.open) != maxStartedCalls+10-500 {
+		t.Errorf("%d calls", len(s.open))
 	}
 }

@@ -19,80 +19,91 @@ import (
 	"calltracker/config"
 	"calltracker/crm"
 	"calltracker/problem"
+	"calltracker/storage"
 	"calltracker/ziwo"
 )
 
-// finder is what Popup needs of a directory.
-type finder interface {
+// customerFinder is the part of a CRM directory that Popup uses.
+type customerFinder interface {
 	Find(ctx context.Context, q crm.Query) crm.Result
 }
 
-// Popup finds the page that an agent's browser opens for a caller. It is safe for
+// Popup finds the CRM page that an agent's browser opens for a caller. It is safe for
 // concurrent use.
 type Popup struct {
-	Config    *Config
-	Directory finder
-	Keys      wrongKeys // counts wrong keys and tokens
-	Numbers   *Numbers
-	Key       []byte // signs tokens; replicas have the same
-	Now       func() time.Time
+	PopupOptions
 
-	macs sync.Pool // of hash.Hash with the key
+	macs sync.Pool // hash.Hash values initialized with Key
 }
 
-// UnknownSite is a site that is not configured, or has no pop-up.
+// PopupOptions are what a Popup is made from. All fields are required.
+type PopupOptions struct {
+	Config    *ConfigController
+	Directory customerFinder
+	Keys      wrongKeys // counts wrong keys and tokens
+	Numbers   *Numbers
+	Key       []byte // token signing key, shared by all replicas
+	Now       func() time.Time
+}
+
+// NewPopup returns a Popup.
+func NewPopup(o PopupOptions) *Popup { return &Popup{PopupOptions: o} }
+
+// UnknownSite reports a site that does not exist or has no pop-up.
 type UnknownSite struct{ Name string }
 
 func (e *UnknownSite) Error() string {
-	return fmt.Sprintf("no site %q with a pop-up is configured", problem.Clip(e.Name))
+	return fmt.Sprintf("unknown site %q, or its configuration has no popup section", problem.Clip(e.Name))
 }
 
-// Life of a token.
+// Token lifetimes, and the maximum length of a number.
 const (
-	tokenLife    = time.Hour
-	leastLife    = time.Minute
-	longestLife  = 12 * time.Hour
-	longestAsked = 64 // bytes of a number
+	defaultTokenLife = time.Hour
+	minTokenLife     = time.Minute
+	maxTokenLife     = 12 * time.Hour
+	maxNumberBytes   = 64
 )
 
-// Pass is what a browser presents: a key of the site, or a token.
-type Pass struct{ Key, Token string }
+// SiteCredentials holds what a browser sends: a key of the site or a token.
+type SiteCredentials struct{ Key, Token string }
 
 // wrongKeys counts a wrong key and returns the error for it.
 type wrongKeys interface {
 	WrongKey(key, address string) error
 }
 
-// SiteLine is a site whose pass was good, in the configuration of that moment.
-type SiteLine struct {
-	name string
-	live *Live
-	site config.Site
+// AuthorizedSite is a site together with the configuration snapshot that was active
+// when the request arrived.
+type AuthorizedSite struct {
+	name     string
+	snapshot *Snapshot
+	site     config.Site
 }
 
-// Name is the site's.
-func (l SiteLine) Name() string { return l.name }
+// Name returns the name of the site.
+func (l AuthorizedSite) Name() string { return l.name }
 
-// Site finds a site that has a pop-up. Errors: *UnknownSite.
-func (h *Popup) Site(name string) (SiteLine, error) {
-	if live := h.Config.Live(); live != nil {
-		if site, ok := live.Document.Sites[name]; ok && site.Popup != nil {
-			return SiteLine{name: name, live: live, site: site}, nil
+// Site returns a site that has a pop-up. Errors: *UnknownSite.
+func (h *Popup) Site(name string) (AuthorizedSite, error) {
+	if snapshot := h.Config.Current(); snapshot != nil {
+		if site, ok := snapshot.Document.Sites[name]; ok && site.Popup != nil {
+			return AuthorizedSite{name: name, snapshot: snapshot, site: site}, nil
 		}
 	}
-	return SiteLine{}, &UnknownSite{Name: name}
+	return AuthorizedSite{}, &UnknownSite{Name: name}
 }
 
-// Admit checks what a browser presented for a site. Errors: ErrUnauthorized,
-// *TooManyWrongKeys. A good pass is never refused for another's bad ones.
-func (h *Popup) Admit(line SiteLine, pass Pass, address string) error {
-	if pass.Token != "" && h.signed(line.name, pass.Token) {
+// Authorize checks the credentials that a browser sent for a site. Errors:
+// ErrUnauthorized, *TooManyWrongKeys. Valid credentials are always accepted, even from
+// an address that has sent too many wrong ones.
+func (h *Popup) Authorize(site AuthorizedSite, credentials SiteCredentials, address string) error {
+	if credentials.Token != "" && h.validToken(site.name, credentials.Token) {
 		return nil
 	}
-	if pass.Key != "" {
-		given, admitted := sha256.Sum256([]byte(pass.Key)), 0
-		for _, key := range line.site.Keys {
-			if value := key.Reveal(); value != "" { // an empty one would let everyone in
+	if credentials.Key != "" {
+		given, admitted := sha256.Sum256([]byte(credentials.Key)), 0
+		for _, key := range site.site.Keys {
+			if value := key.Reveal(); value != "" { // an empty key would accept everyone
 				want := sha256.Sum256([]byte(value))
 				admitted |= subtle.ConstantTimeCompare(given[:], want[:])
 			}
@@ -101,25 +112,25 @@ func (h *Popup) Admit(line SiteLine, pass Pass, address string) error {
 			return nil
 		}
 	}
-	return h.Keys.WrongKey(cmp.Or(pass.Key, pass.Token), address)
+	return h.Keys.WrongKey(cmp.Or(credentials.Key, credentials.Token), address)
 }
 
-// SiteToken is a signed pass for one site.
+// SiteToken is a signed token for a site.
 type SiteToken struct {
 	Token     string    `json:"token"`
 	ExpiresAt time.Time `json:"expiresAt"`
 }
 
-// Token makes a token for a site that is good for life; 0 is an hour. Errors:
-// *UnknownSite, *Invalid.
+// Token returns a token for a site that is valid for the given life; 0 means one hour.
+// Errors: *UnknownSite, *Invalid.
 //
-//	@Summary		A signed token for the scripts of a site
-//	@Description	For data-token of the script, so that no key has to stand in the page. It opens this site's look-ups only.
+//	@Summary		Create a site token
+//	@Description	Returns a signed token for the data-token attribute of the site's scripts, so that pages need no key. The token permits only caller lookups for this site.
 //	@ID		createSiteToken
 //	@Tags			sites
 //	@Produce		json
-//	@Param			site	path		string	true	"Site"
-//	@Param			ttl		query		integer	false	"How long it is good, in seconds, from 60 to 43200; an hour when absent"
+//	@Param			site	path		string	true	"Site name"
+//	@Param			ttl		query		integer	false	"Lifetime in seconds, from 60 to 43200 (default 3600)"
 //	@Success		200		{object}	SiteToken
 //	@Failure		401		{object}	Problem
 //	@Failure		404		{object}	Problem
@@ -130,18 +141,18 @@ func (h *Popup) Token(site string, life time.Duration) (SiteToken, error) {
 	if _, err := h.Site(site); err != nil {
 		return SiteToken{}, err
 	}
-	life = cmp.Or(life, tokenLife)
-	if life < leastLife || life > longestLife {
-		return SiteToken{}, problem.Errorf("ttl", "must be from %d to %d seconds", int(leastLife.Seconds()), int(longestLife.Seconds()))
+	life = cmp.Or(life, defaultTokenLife)
+	if life < minTokenLife || life > maxTokenLife {
+		return SiteToken{}, problem.Errorf("ttl", "must be from %d to %d seconds", int(minTokenLife.Seconds()), int(maxTokenLife.Seconds()))
 	}
 	expires := h.Now().Add(life).UTC().Truncate(time.Second)
 	return SiteToken{Token: h.sign(site, expires), ExpiresAt: expires}, nil
 }
 
-// tokenEncoding is how the signature stands in a token: each in one way only.
+// tokenEncoding is strict, so that each signature has exactly one encoding.
 var tokenEncoding = base64.RawURLEncoding.Strict()
 
-// sign makes a token: when it ends, and a signature of that and the site.
+// sign returns a token: its expiry, and a signature over the expiry and the site.
 func (h *Popup) sign(site string, expires time.Time) string {
 	until := strconv.FormatInt(expires.Unix(), 36)
 	signature := h.signature(site, until)
@@ -155,15 +166,15 @@ func (h *Popup) signature(site, until string) (sum [sha256.Size]byte) {
 	}
 	defer h.macs.Put(mac)
 	mac.Reset()
-	text := make([]byte, 0, 128) // enough for most, on the stack
+	text := make([]byte, 0, 128) // usually large enough to stay on the stack
 	text = append(text, "site token 1\n"...)
 	text = append(append(text, until...), '\n')
-	_, _ = mac.Write(append(text, site...)) // never fails
+	_, _ = mac.Write(append(text, site...)) // never returns an error
 	mac.Sum(sum[:0])
 	return sum
 }
 
-func (h *Popup) signed(site, token string) bool {
+func (h *Popup) validToken(site, token string) bool {
 	until, text, _ := strings.Cut(token, ".")
 	seconds, err := strconv.ParseInt(until, 36, 64)
 	if err != nil || len(text) != tokenEncoding.EncodedLen(sha256.Size) {
@@ -177,18 +188,18 @@ func (h *Popup) signed(site, token string) bool {
 	return hmac.Equal(signature[:], given[:]) && h.Now().Before(time.Unix(seconds, 0))
 }
 
-// CallerPage is the answer to a browser that asks whose number it is.
+// CallerPage is the result of looking up a caller.
 type CallerPage struct {
-	Status    crm.State      `json:"status" enums:"found,many,none,skipped,unavailable"`
-	URL       string         `json:"url" example:"https://acme.zendesk.com/agent/users/7236"`
-	Number    string         `json:"number" example:"+971501234567"`
-	Customers []CustomerView `json:"customers"`
+	Status    crm.State          `json:"status" enums:"found,many,none,skipped,unavailable"`
+	URL       string             `json:"url" example:"https://acme.zendesk.com/agent/users/7236"`
+	Number    string             `json:"number" example:"+971501234567"`
+	Customers []storage.Customer `json:"customers"`
 
 	answers []crm.Answer
 }
 
-// AppendJSON appends the page as encoding/json would write it, but for escapes
-// that only HTML needs: a ringing phone makes every agent's browser ask at once.
+// AppendJSON appends the page as encoding/json encodes it, except for HTML escapes. It
+// is fast because every agent's browser sends a request when phones ring.
 func (p CallerPage) AppendJSON(dst []byte) []byte {
 	dst = ziwo.AppendString(append(dst, `{"status":`...), string(p.Status))
 	dst = ziwo.AppendString(append(dst, `,"url":`...), p.URL)
@@ -208,15 +219,15 @@ func (p CallerPage) AppendJSON(dst []byte) []byte {
 	return append(dst, "]}"...)
 }
 
-// CRMPage is a page of a connection.
+// CRMPage is a page of a CRM connection.
 type CRMPage struct{ Connection, URL string }
 
-// Searches are the pages on which a person goes on looking for the number.
+// Searches returns the pages that search the CRMs for the number.
 func (p CallerPage) Searches() []CRMPage {
 	return p.pages(func(a crm.Answer) string { return a.SearchURL })
 }
 
-// Creates are the pages that add a customer with the number.
+// Creates returns the pages that create a customer with the number.
 func (p CallerPage) Creates() []CRMPage {
 	return p.pages(func(a crm.Answer) string { return a.CreateURL })
 }
@@ -230,47 +241,47 @@ func (p CallerPage) pages(of func(crm.Answer) string) (pages []CRMPage) {
 	return pages
 }
 
-// Find tells whose number it is, and which page to open: "" when that is none.
-// It answers within 1.5 s, whatever the CRMs do. Errors: *Invalid.
+// Find looks up a caller and returns the page to open, or "" for no page. It answers
+// within 1.5 s, even if a CRM does not. Errors: *Invalid.
 //
-//	@Summary		Whose number is it, and which page opens
-//	@Description	Takes the key of the site (X-Embed-Key, or key=) or a token (token=). CORS only for the site's origins.
+//	@Summary		Look up a caller for the screen pop
+//	@Description	Returns the customers with this number and the CRM page to open. Requires a key of the site (X-Embed-Key header or key parameter) or a token (token parameter). CORS allows only the origins of the site.
 //	@ID		crmURL
 //	@Tags			browsers
 //	@Produce		json
-//	@Param			site		query		string	true	"Site"
-//	@Param			number		query		string	true	"The caller, in any form"
-//	@Param			token		query		string	false	"A signed token"
-//	@Param			key			query		string	false	"A key of the site"
-//	@Param			X-Embed-Key	header		string	false	"A key of the site"
+//	@Param			site		query		string	true	"Site name"
+//	@Param			number		query		string	true	"Caller number, in any format"
+//	@Param			token		query		string	false	"Site token"
+//	@Param			key			query		string	false	"Site key"
+//	@Param			X-Embed-Key	header		string	false	"Site key"
 //	@Success		200			{object}	CallerPage
 //	@Failure		401			{object}	Problem
 //	@Failure		404			{object}	Problem
 //	@Failure		422			{object}	Problem
 //	@Failure		429			{object}	Problem
 //	@Router			/crm/url [get]
-func (h *Popup) Find(ctx context.Context, line SiteLine, number string) (CallerPage, error) {
-	if strings.HasPrefix(number, " ") { // a + that was not encoded
+func (h *Popup) Find(ctx context.Context, site AuthorizedSite, number string) (CallerPage, error) {
+	if strings.HasPrefix(number, " ") { // a plus sign that was not URL-encoded
 		number = "+" + number[1:]
 	}
 	switch {
 	case strings.TrimSpace(number) == "":
-		return CallerPage{}, problem.Errorf("number", "is missing: whose page is it to be?")
-	case len(number) > longestAsked:
-		return CallerPage{}, problem.Errorf("number", "is no number: it has more than %d bytes", longestAsked)
+		return CallerPage{}, problem.Errorf("number", "is missing")
+	case len(number) > maxNumberBytes:
+		return CallerPage{}, problem.Errorf("number", "is longer than %d bytes", maxNumberBytes)
 	}
-	read := h.Numbers.Parse(number, line.region())
-	result := h.Directory.Find(ctx, crm.Query{Number: read, Connections: line.site.Popup.Connections})
-	out := CallerPage{Status: result.State, Number: cmp.Or(read.E164, read.Key()), Customers: make([]CustomerView, len(result.Customers)), answers: result.Answers}
+	parsed := h.Numbers.Parse(number, site.region())
+	result := h.Directory.Find(ctx, crm.Query{Number: parsed, Connections: site.site.Popup.Connections})
+	out := CallerPage{Status: result.State, Number: cmp.Or(parsed.E164, parsed.Key()), Customers: make([]storage.Customer, len(result.Customers)), answers: result.Answers}
 	for i, c := range result.Customers {
-		out.Customers[i] = viewCustomer(c.Connection, c.Customer)
+		out.Customers[i] = storage.Customer{Connection: c.Connection, ID: c.ID, Name: c.Name, URL: c.URL, MatchedBy: c.MatchedBy}
 	}
-	out.URL = out.opens(line.site.Popup)
+	out.URL = out.pageToOpen(site.site.Popup)
 	return out, nil
 }
 
-// opens is the page to open, as the site has it.
-func (p CallerPage) opens(popup *config.Popup) string {
+// pageToOpen returns the page to open according to the site's settings.
+func (p CallerPage) pageToOpen(popup *config.Popup) string {
 	first := func(pages []CRMPage) string {
 		if len(pages) == 0 {
 			return ""
@@ -302,22 +313,23 @@ func (p CallerPage) opens(popup *config.Popup) string {
 	return first(p.Searches())
 }
 
-// region is how the site's numbers are read: as its web phone does, else as all
-// trackers do, when they agree.
-func (l SiteLine) region() string {
+// region returns the region for parsing the site's numbers: the region of its web
+// phone, or else the region of the trackers if they share one.
+func (l AuthorizedSite) region() string {
 	if l.site.Jorel != nil && l.site.Jorel.DefaultRegionCode != "" {
 		return strings.ToUpper(l.site.Jorel.DefaultRegionCode)
 	}
-	if regions := l.live.Set.Regions(); len(regions) == 1 {
+	if regions := l.snapshot.Set.Regions(); len(regions) == 1 {
 		return regions[0]
 	}
 	return ""
 }
 
-// ErrNoOrigin refuses a preflight of a page that the site does not name.
-var ErrNoOrigin = errors.New("the site does not name this origin")
+// ErrOriginNotAllowed rejects a preflight request from an origin that the site does not
+// list.
+var ErrOriginNotAllowed = errors.New("the site does not allow this origin")
 
-// Allows tells whether pages of an origin may read the answers.
-func (l SiteLine) Allows(origin string) bool {
+// Allows reports whether pages of an origin may read responses.
+func (l AuthorizedSite) Allows(origin string) bool {
 	return origin != "" && slices.Contains(l.site.Origins, origin)
 }

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// Queue takes records from requests that must not wait and writes them in
-// batches in the background. When it is full, or when what it writes to fails,
-// records are dropped and counted: the request is never held up. Make it with
-// NewQueue; it is safe for concurrent use.
+// Queue collects records from requests that must not wait, and writes them in
+// batches in the background. If the queue is full or a write fails, records are
+// dropped and counted; requests never block. Create a Queue with NewQueue. It is
+// safe for concurrent use.
 type Queue[T any] struct {
 	name    string
 	items   chan T
@@ -18,34 +18,33 @@ type Queue[T any] struct {
 	logger  *slog.Logger
 	dropped atomic.Int64
 	written atomic.Int64
-	waiting atomic.Int64 // taken from items, not yet written
-	failing bool         // the last write failed; of Run alone
+	waiting atomic.Int64 // records taken from items and not yet written
+	failing bool         // whether the last write failed; used only by Run
 }
 
-// Sizes of a batch and the pace of writing. A record costs more to write than the
-// request that made it, and requests wait while one is written. So batches are
-// small, and in a flood of requests long pauses bound the share of the machine
-// that records take from them. Otherwise all are written as they come, and pauses
-// only gather a few.
+// Batch sizes and write pacing. Writing a record costs more than the request that
+// produced it, and requests wait during a write. Batches are therefore small.
+// Under overload, long pauses limit the share of the machine that writing uses.
+// Otherwise records are written as they arrive, and a short pause collects a few.
 const (
-	batchSize    = 16
-	flood        = 1000 // records a second
-	floodShare   = 30   // pauses in a flood are so many times as long as the writing before them
-	backlogShare = 4    // and those after it, until everything is written
-	leastPause   = 10 * time.Millisecond
-	longestPause = 500 * time.Millisecond
-	drainSize    = 500 // when nothing else is left to do
-	writeTimeout = 2 * time.Second
-	drainTimeout = 3 * time.Second
+	batchSize           = 16
+	overloadRate        = 1000 // records per second
+	overloadPauseFactor = 30   // pause under overload, as a multiple of the last write
+	backlogPauseFactor  = 4    // pause while a backlog remains after an overload, as a multiple of the last write
+	minPause            = 10 * time.Millisecond
+	maxPause            = 500 * time.Millisecond
+	drainBatchSize      = 500 // while shutting down
+	writeTimeout        = 2 * time.Second
+	drainTimeout        = 3 * time.Second
 )
 
-// NewQueue makes a queue of at most size records. Nothing is written until Run.
+// NewQueue returns a queue that holds at most size records. Run writes them.
 func NewQueue[T any](name string, size int, logger *slog.Logger, write func(context.Context, []T) error) *Queue[T] {
 	return &Queue[T]{name: name, items: make(chan T, size), write: write, logger: logger}
 }
 
-// Offer hands over a record; it never waits.
-func (q *Queue[T]) Offer(item T) {
+// Add queues a record, or drops it if the queue is full. It never blocks.
+func (q *Queue[T]) Add(item T) {
 	select {
 	case q.items <- item:
 	default:
@@ -53,22 +52,22 @@ func (q *Queue[T]) Offer(item T) {
 	}
 }
 
-// Depth is how many records are not yet written.
+// Depth returns the number of records that are not yet written.
 func (q *Queue[T]) Depth() int { return len(q.items) + int(q.waiting.Load()) }
 
-// Dropped is how many records were lost since the start.
+// Dropped returns the number of records lost since the start.
 func (q *Queue[T]) Dropped() int64 { return q.dropped.Load() }
 
-// Written is how many records were written since the start.
+// Written returns the number of records written since the start.
 func (q *Queue[T]) Written() int64 { return q.written.Load() }
 
-// Run writes until ctx ends, and then what is left, for 5 seconds at most. It
-// returns nil.
+// Run writes records until ctx ends, and then drains the queue for up to 5
+// seconds. It returns nil.
 func (q *Queue[T]) Run(ctx context.Context) error {
-	batch := make([]T, 0, drainSize)
-	pause := time.NewTimer(leastPause)
+	batch := make([]T, 0, drainBatchSize)
+	pause := time.NewTimer(minPause)
 	defer pause.Stop()
-	var pace pace
+	var pacer writePacer
 	for {
 		select {
 		case <-ctx.Done():
@@ -80,8 +79,8 @@ func (q *Queue[T]) Run(ctx context.Context) error {
 			q.flush(context.WithoutCancel(ctx), batch)
 			clear(batch)
 			waiting := len(q.items)
-			offered := q.Written() + q.Dropped() + int64(waiting)
-			pause.Reset(pace.pause(start, time.Now(), offered, waiting))
+			added := q.Written() + q.Dropped() + int64(waiting)
+			pause.Reset(pacer.delay(start, time.Now(), added, waiting))
 			select {
 			case <-pause.C:
 			case <-ctx.Done():
@@ -90,25 +89,26 @@ func (q *Queue[T]) Run(ctx context.Context) error {
 	}
 }
 
-// pace tells how fast records come. The zero value is that of a quiet start.
-type pace struct {
-	at      time.Time
-	offered int64 // until then
+// writePacer measures the rate of new records. The zero value is ready to use.
+type writePacer struct {
+	at    time.Time
+	added int64 // records added until then
 }
 
-// pause is how long to wait after writing from start until now, when so many
-// records were offered since the beginning, of which some wait.
-func (p *pace) pause(start, now time.Time, offered int64, waiting int) time.Duration {
-	came, since := offered-p.offered, now.Sub(p.at)
-	p.at, p.offered = now, offered
+// delay returns how long to pause after a write that took from start until now.
+// added is the number of records added since the start, of which waiting are
+// still queued.
+func (p *writePacer) delay(start, now time.Time, added int64, waiting int) time.Duration {
+	newRecords, elapsed := added-p.added, now.Sub(p.at)
+	p.at, p.added = now, added
 	took := now.Sub(start)
 	switch {
-	case float64(came) > flood*since.Seconds():
-		return min(max(floodShare*took, leastPause), longestPause)
-	case waiting >= batchSize: // the rest of a flood, or what one pause has gathered
-		return backlogShare * took
+	case float64(newRecords) > overloadRate*elapsed.Seconds():
+		return min(max(overloadPauseFactor*took, minPause), maxPause)
+	case waiting >= batchSize: // the backlog of an overload, or the records of one pause
+		return backlogPauseFactor * took
 	default:
-		return leastPause
+		return minPause
 	}
 }
 
@@ -116,14 +116,14 @@ func (q *Queue[T]) drain(batch []T) {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	for ctx.Err() == nil {
-		if batch = q.collect(batch[:0], drainSize); len(batch) == 0 {
+		if batch = q.collect(batch[:0], drainBatchSize); len(batch) == 0 {
 			return
 		}
 		q.flush(ctx, batch)
 	}
 }
 
-// collect adds what has arrived, up to size records.
+// collect appends queued records to batch until it has size records.
 func (q *Queue[T]) collect(batch []T, size int) []T {
 	for len(batch) < size {
 		select {
@@ -147,12 +147,12 @@ func (q *Queue[T]) flush(ctx context.Context, batch []T) {
 	} else {
 		q.written.Add(int64(len(batch)))
 	}
-	if failing := err != nil; failing != q.failing { // an outage is one message, not one a batch
+	if failing := err != nil; failing != q.failing { // log an outage once, not once per batch
 		q.failing = failing
 		if failing {
-			q.logger.LogAttrs(ctx, slog.LevelError, "records are dropped", slog.String("queue", q.name), slog.Any("error", err))
+			q.logger.LogAttrs(ctx, slog.LevelError, "record writes failing; records dropped", slog.String("queue", q.name), slog.Any("error", err))
 		} else {
-			q.logger.LogAttrs(ctx, slog.LevelInfo, "records are written again",
+			q.logger.LogAttrs(ctx, slog.LevelInfo, "record writes resumed",
 				slog.String("queue", q.name), slog.Int64("dropped_since_start", q.Dropped()))
 		}
 	}

@@ -13,36 +13,36 @@ import (
 	"calltracker/handlers"
 )
 
-// recorder is a place to write to.
-type recorder struct {
+// fakeWriter records the batches written to it.
+type fakeWriter struct {
 	batches [][]int
-	fail    error
-	stall   chan struct{} // when it is set, writing waits for it
-	takes   time.Duration // of each write
-	spent   atomic.Int64  // nanoseconds in all of them
+	err     error
+	unblock chan struct{} // if set, writes block until it is closed
+	delay   time.Duration // duration of each write
+	spent   atomic.Int64  // total nanoseconds of all writes
 }
 
-func (r *recorder) write(ctx context.Context, batch []int) error {
-	if r.stall != nil {
+func (r *fakeWriter) write(ctx context.Context, batch []int) error {
+	if r.unblock != nil {
 		select {
-		case <-r.stall:
+		case <-r.unblock:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	<-time.After(r.takes) // in the time of the bubble
-	r.spent.Add(int64(r.takes))
-	if r.fail != nil {
-		return r.fail
+	<-time.After(r.delay) // fake time
+	r.spent.Add(int64(r.delay))
+	if r.err != nil {
+		return r.err
 	}
 	r.batches = append(r.batches, slices.Clone(batch))
 	return nil
 }
 
-func (r *recorder) all() []int { return slices.Concat(r.batches...) }
+func (r *fakeWriter) all() []int { return slices.Concat(r.batches...) }
 
-// running starts a queue and returns what stops it and waits.
-func running(t *testing.T, size int, r *recorder) (q *handlers.Queue[int], stop func()) {
+// startQueue starts a queue. The returned function stops it and waits.
+func startQueue(t *testing.T, size int, r *fakeWriter) (q *handlers.Queue[int], stop func()) {
 	t.Helper()
 	q = handlers.NewQueue("test", size, slog.New(slog.DiscardHandler), r.write)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -64,21 +64,21 @@ func numbers(n int) []int {
 	return out
 }
 
-func TestQueueWritesInOrderAndInBatches(t *testing.T) {
+func TestQueueWritesBatchesInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &recorder{}
-		q, stop := running(t, 10_000, r)
+		r := &fakeWriter{}
+		q, stop := startQueue(t, 10_000, r)
 		for _, n := range numbers(1200) {
-			q.Offer(n)
+			q.Add(n)
 		}
-		<-time.After(time.Minute) // in the time of the bubble
+		<-time.After(time.Minute) // fake time
 		synctest.Wait()
 		if !slices.Equal(r.all(), numbers(1200)) {
-			t.Errorf("wrote %d records", len(r.all()))
+			t.Errorf("wrote %d records, want 1200 in order", len(r.all()))
 		}
 		for _, batch := range r.batches {
-			if len(batch) > 20 { // a large one would hold up calls
-				t.Errorf("a batch of %d records", len(batch))
+			if len(batch) > 20 { // a large batch would delay calls
+				t.Errorf("batch of %d records, want at most 20", len(batch))
 			}
 		}
 		if q.Depth() != 0 || q.Dropped() != 0 || q.Written() != 1200 {
@@ -88,19 +88,19 @@ func TestQueueWritesInOrderAndInBatches(t *testing.T) {
 	})
 }
 
-func TestQueueDropsAndCountsWhenItIsFull(t *testing.T) {
+func TestQueueDropsRecordsWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &recorder{stall: make(chan struct{})}
-		q, stop := running(t, 10, r)
-		q.Offer(0)
-		synctest.Wait() // it is being written, and stalls
+		r := &fakeWriter{unblock: make(chan struct{})}
+		q, stop := startQueue(t, 10, r)
+		q.Add(0)
+		synctest.Wait() // the write of the first record blocks
 		for n := range 15 {
-			q.Offer(n + 1)
+			q.Add(n + 1)
 		}
 		if q.Dropped() != 5 || q.Depth() != 11 {
 			t.Errorf("dropped %d, depth %d; want 5 and 11", q.Dropped(), q.Depth())
 		}
-		close(r.stall)
+		close(r.unblock)
 		stop()
 		if !slices.Equal(r.all(), numbers(11)) {
 			t.Errorf("wrote %v", r.all())
@@ -108,43 +108,43 @@ func TestQueueDropsAndCountsWhenItIsFull(t *testing.T) {
 	})
 }
 
-// TestQueueLeavesTheMachineToCallsInAFlood offers more than can be written, and
-// then what an ordinary day brings.
-func TestQueueLeavesTheMachineToCallsInAFlood(t *testing.T) {
+// TestQueueLimitsWritingUnderOverload adds more records than can be written, and then a
+// normal load.
+func TestQueueLimitsWritingUnderOverload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &recorder{takes: 10 * time.Millisecond}
-		q, stop := running(t, 2_000, r)
-		offer := func(every, during time.Duration) (share float64) {
+		r := &fakeWriter{delay: 10 * time.Millisecond}
+		q, stop := startQueue(t, 2_000, r)
+		addFor := func(every, during time.Duration) (share float64) {
 			before := r.spent.Load()
 			for range during / every {
-				q.Offer(1)
+				q.Add(1)
 				<-time.After(every)
 			}
 			synctest.Wait()
 			return float64(r.spent.Load()-before) / float64(during)
 		}
-		if share := offer(100*time.Microsecond, 10*time.Second); share > 0.05 {
-			t.Errorf("%.0f %% of the time went to writing in a flood", 100*share)
+		if share := addFor(100*time.Microsecond, 10*time.Second); share > 0.05 {
+			t.Errorf("%.0f%% of the time was spent writing under overload", 100*share)
 		}
 		if q.Dropped() == 0 || q.Depth() < 1_900 {
-			t.Errorf("dropped %d, depth %d: that was no flood", q.Dropped(), q.Depth())
+			t.Errorf("dropped %d, depth %d: the queue was not overloaded", q.Dropped(), q.Depth())
 		}
-		offer(10*time.Millisecond, time.Second) // its last pauses
+		addFor(10*time.Millisecond, time.Second) // wait for the last long pauses
 		dropped := q.Dropped()
-		offer(10*time.Millisecond, 10*time.Second)
+		addFor(10*time.Millisecond, 10*time.Second)
 		if q.Dropped() != dropped || q.Depth() > 20 {
-			t.Errorf("dropped %d after the flood, depth %d", q.Dropped()-dropped, q.Depth())
+			t.Errorf("dropped %d after the overload, depth %d", q.Dropped()-dropped, q.Depth())
 		}
 		stop()
 	})
 }
 
-func TestQueueWritesWhatIsLeftWhenItStops(t *testing.T) {
+func TestQueueDrainsOnShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &recorder{}
-		q, stop := running(t, 10_000, r)
+		r := &fakeWriter{}
+		q, stop := startQueue(t, 10_000, r)
 		for _, n := range numbers(3000) {
-			q.Offer(n)
+			q.Add(n)
 		}
 		stop()
 		if !slices.Equal(r.all(), numbers(3000)) {
@@ -153,22 +153,22 @@ func TestQueueWritesWhatIsLeftWhenItStops(t *testing.T) {
 	})
 }
 
-func TestQueueGivesUpOnWritesThatFailOrHang(t *testing.T) {
+func TestQueueDropsFailedAndBlockedWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &recorder{fail: errors.New("disk full")}
-		q, stop := running(t, 10, r)
-		q.Offer(1)
+		r := &fakeWriter{err: errors.New("disk full")}
+		q, stop := startQueue(t, 10, r)
+		q.Add(1)
 		<-time.After(time.Second)
 		synctest.Wait()
 		if q.Dropped() != 1 || q.Depth() != 0 {
 			t.Errorf("dropped %d, depth %d; want 1 and 0", q.Dropped(), q.Depth())
 		}
-		r.fail, r.stall = nil, make(chan struct{}) // never closed
-		q.Offer(2)
+		r.err, r.unblock = nil, make(chan struct{}) // never closed
+		q.Add(2)
 		started := time.Now()
 		stop()
 		if took := time.Since(started); took > 10*time.Second {
-			t.Errorf("stopping took %s", took)
+			t.Errorf("shutdown took %s", took)
 		}
 		if q.Dropped() != 2 {
 			t.Errorf("dropped %d, want 2", q.Dropped())

@@ -6,25 +6,25 @@ import (
 	"strconv"
 )
 
-// byteRange is one range of bytes, as the Range field of HTTP asks for it
+// byteRange is a single byte range of an HTTP Range header
 // (https://www.rfc-editor.org/rfc/rfc9110#field.range).
 type byteRange struct {
-	from, to int64 // both included; to is -1 for the end
-	suffix   int64 // instead: the last so many bytes; -1 when it is none
+	from, to int64 // inclusive; to is -1 for an open end
+	suffix   int64 // length of a suffix range; -1 for other ranges
 }
 
-var rangeForm = regexp.MustCompile(`^bytes=([0-9]{0,18})-([0-9]{0,18})$`)
+var rangePattern = regexp.MustCompile(`^bytes=([0-9]{0,18})-([0-9]{0,18})$`)
 
-// parseRange reads one range. What is none, and several at a time, are ignored,
-// as a server may.
+// parseRange parses a single range. It ignores invalid and multiple ranges, as the RFC
+// permits.
 func parseRange(text string) (r byteRange, ok bool) {
-	parts := rangeForm.FindStringSubmatch(text)
+	parts := rangePattern.FindStringSubmatch(text)
 	if len(parts) != 3 || parts[1] == "" && parts[2] == "" {
 		return r, false
 	}
 	number := func(digits string) int64 {
 		n, err := strconv.ParseInt(digits, 10, 64)
-		if err != nil { // there are none
+		if err != nil { // no digits
 			return -1
 		}
 		return n
@@ -36,8 +36,8 @@ func parseRange(text string) (r byteRange, ok bool) {
 	return r, r.to < 0 || r.from <= r.to
 }
 
-// within cuts the range to what a body of some size has; false when that is
-// nothing.
+// within limits the range to a body of the given size. It returns false if the result
+// is empty.
 func (r byteRange) within(size int64) (from, length int64, ok bool) {
 	switch {
 	case r.suffix >= 0:
@@ -52,7 +52,7 @@ func (r byteRange) within(size int64) (from, length int64, ok bool) {
 	}
 }
 
-// contentRange says which part of a body it is.
+// contentRange returns the value of a Content-Range header.
 func contentRange(from, length, size int64) string {
 	return fmt.Sprintf("bytes %d-%d/%d", from, from+length-1, size)
 }

@@ -10,13 +10,15 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"calltracker/jobs"
 	"calltracker/problem"
 	"calltracker/storage"
 	"calltracker/ziwo"
 )
 
-// reconciliationStore is what Reconciler needs of a store.
+// reconciliationStore is the part of a store that Reconciler uses.
 type reconciliationStore interface {
 	CallsByKey(ctx context.Context, contactCenters, keys []string) ([]storage.Call, error)
 	OpenDecisions(ctx context.Context, trackers []string, from, to time.Time, limit int) (int, []string, error)
@@ -27,64 +29,94 @@ type reconciliationStore interface {
 	Release(ctx context.Context, name, holder string) error
 }
 
-// Reconciler compares the stored calls with those that Ziwo's own history has,
-// stores what is missing and completes what is incomplete. Calls go the same way
-// as those of endCall and have the same identity, so that a call is one call
-// however often and from wherever it comes. Make it with NewReconciler; it is
-// safe for concurrent use.
+// Reconciler compares the stored calls with Ziwo's call history, stores missing calls,
+// and completes incomplete ones. Calls are saved in the same way as those of endCall and
+// with the same identity, so a call from several sources is stored once. Create a
+// Reconciler with NewReconciler. It is safe for concurrent use.
 type Reconciler struct {
-	Centers *Centers
-	Config  *Config
-	Calls   *Recorder
-	Store   reconciliationStore
-	Metrics *Metrics
-	Now     func() time.Time
-	Logger  *slog.Logger
-	Every   time.Duration // between scheduled ones
+	ReconcilerOptions
 
-	began time.Time
-	deep  map[string]time.Time // when a contact center was last looked through far back; of the task alone
+	runs       *prometheus.CounterVec
+	calls      *prometheus.CounterVec
+	reconciled *prometheus.GaugeVec
+
+	startedAt time.Time
+	lastDeep  map[string]time.Time // time of the last deep reconciliation, by contact center; used by Scheduled alone
 }
 
-// NewReconciler makes a Reconciler out of its exported fields.
-func NewReconciler(r Reconciler) *Reconciler {
-	r.began, r.deep = r.Now(), map[string]time.Time{}
-	return &r
+// ReconcilerOptions are what a Reconciler is made from. All fields are required.
+type ReconcilerOptions struct {
+	Clients  *ZiwoClients
+	Config   *ConfigController
+	Calls    *Recorder
+	Store    reconciliationStore
+	Registry prometheus.Registerer
+	Now      func() time.Time
+	Logger   *slog.Logger
+	Interval time.Duration // interval of scheduled reconciliations
 }
 
-// The spans of time that reconciliation works with. Calls are found by their
-// start, and Ziwo has them once they have ended.
+// NewReconciler returns a Reconciler and registers its metrics.
+func NewReconciler(o ReconcilerOptions) *Reconciler {
+	r := &Reconciler{ReconcilerOptions: o, startedAt: o.Now(), lastDeep: map[string]time.Time{}}
+	r.runs = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "calltracker_reconciliations_total", Help: "Comparisons with Ziwo's call history, by contact center and state.",
+	}, []string{"contact_center", "state"})
+	r.calls = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "calltracker_reconciled_calls_total", Help: "Calls that reconciliation backfilled, enriched, or found to differ, by contact center and kind.",
+	}, []string{"contact_center", "kind"})
+	r.reconciled = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "calltracker_reconciled_until_seconds", Help: "Unix time up to which calls are reconciled with Ziwo's history, by contact center.",
+	}, []string{"contact_center"})
+	r.Registry.MustRegister(r.runs, r.calls, r.reconciled)
+	return r
+}
+
+// count counts a finished reconciliation.
+func (r *Reconciler) count(done storage.Reconciliation) {
+	r.runs.WithLabelValues(done.ContactCenter, string(done.State)).Inc()
+	for kind, n := range map[string]int{"backfilled": done.Counts.Backfilled, "enriched": done.Counts.Enriched, "differing": done.Counts.Differing} {
+		r.calls.WithLabelValues(done.ContactCenter, kind).Add(float64(n))
+	}
+	if done.Trigger == storage.TriggerSchedule && !done.Reached.IsZero() {
+		r.reconciled.WithLabelValues(done.ContactCenter).Set(float64(done.Reached.Unix()))
+	}
+}
+
+// Time spans and limits. Ziwo's history is queried by start time and contains calls
+// that have ended.
 const (
-	settle      = 30 * time.Second    // records of calls that just ended are on their way here
-	lookBack    = 4 * time.Hour       // calls that last long, and recordings that come late
-	firstLook   = 24 * time.Hour      // when there was no reconciliation yet
-	deepLook    = 48 * time.Hour      // once a day
-	farthest    = 31 * 24 * time.Hour // whatever happened
-	sliceLength = 24 * time.Hour      // what is compared between two notes of how far it came
-	unendedFor  = time.Hour           // after which a call without a record counts as one that never ended
-	leaseLength = 30 * time.Second    // of a contact center, extended while it is being reconciled
-	leaseRetry  = time.Second         // between attempts to lease a contact center on request
-	longestTask = 6 * time.Hour       // of all contact centers; the next one continues
-	longRetry   = time.Hour           // longest wait that Ziwo can ask for
-	shownOpen   = 20                  // decisions named in the figures
-	saversAtOne = 16                  // calls saved side by side: the store commits them together
-	mostLogs    = 20                  // pages of the trackers' log in one reconciliation
-	logPage     = 1000                // entries
-	recordWait  = 5 * time.Second     // to write down how it ended
-	mostNote    = 300                 // bytes
+	settleDelay      = 30 * time.Second    // age at which calls are compared; newer records may still be on their way
+	recheckWindow    = 4 * time.Hour       // overlap with the last run, for long calls and late recordings
+	firstWindow      = 24 * time.Hour      // span of the first run
+	deepWindow       = 48 * time.Hour      // span of the daily deep run
+	maxWindow        = 31 * 24 * time.Hour // maximum span
+	sliceLength      = 24 * time.Hour      // span compared between two progress records
+	unendedAfter     = time.Hour           // age at which a started call without a record counts as unended
+	reconcileLease   = 30 * time.Second    // of a contact center, extended while it is being reconciled
+	leaseRetry       = time.Second         // interval of attempts to lease a contact center on request
+	scheduledTimeout = 6 * time.Hour       // for all contact centers; the next run continues
+	minRetry         = time.Minute         // minimum delay of a retry that Ziwo can request
+	maxRetry         = time.Hour           // maximum delay of a retry that Ziwo can request
+	maxOpenShown     = 20                  // decision IDs listed in the figures
+	maxSavers        = 16                  // concurrent saves; the store commits them together
+	maxLogPages      = 20                  // pages of the tracker log read per run
+	logPageSize      = 1000                // entries per page
+	recordTimeout    = 5 * time.Second     // for storing the result
+	maxNoteBytes     = 300
 )
 
 // Task returns the task that reconciles every contact center on schedule.
 func (r *Reconciler) Task() jobs.Task {
-	return jobs.Task{Name: "reconcile calls", Every: r.Every, Timeout: longestTask, Run: r.Scheduled}
+	return jobs.Task{Name: "reconcile calls", Interval: r.Interval, Timeout: scheduledTimeout, Run: r.Scheduled}
 }
 
 // Scheduled reconciles every contact center, except those that are being reconciled or
 // just were. It is for one goroutine at a time.
 func (r *Reconciler) Scheduled(ctx context.Context) error {
 	var failures []error
-	retry := longRetry
-	for _, name := range r.Centers.Names() {
+	retry := maxRetry
+	for _, name := range r.Clients.Names() {
 		err := r.scheduled(ctx, name)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -101,7 +133,7 @@ func (r *Reconciler) Scheduled(ctx context.Context) error {
 		}
 	}
 	err := errors.Join(failures...)
-	if err != nil && retry >= time.Minute { // otherwise the task is retried with its own pauses
+	if err != nil && retry >= minRetry { // otherwise the task is retried with its own pauses
 		return jobs.RetryAfter(retry, err)
 	}
 	return err
@@ -116,17 +148,17 @@ func (r *Reconciler) scheduled(ctx context.Context, name string) error {
 	ctx, release := lease.Hold(ctx)
 	defer r.release(ctx, release)
 	now := r.Now()
-	reached, done, err := r.Store.LastReconciliation(ctx, name)
+	reached, finished, err := r.Store.LastReconciliation(ctx, name)
 	if err != nil {
 		return err
 	}
-	if !done.IsZero() && now.Sub(done) < r.Every/2 {
+	if !finished.IsZero() && now.Sub(finished) < r.Interval/2 {
 		return nil
 	}
 	from, to := r.span(name, now, reached)
 	_, err = r.run(ctx, name, from, to, storage.TriggerSchedule)
-	if err == nil && from.Before(to.Add(-lookBack)) {
-		r.deep[name] = now
+	if err == nil && from.Before(to.Add(-recheckWindow)) {
+		r.lastDeep[name] = now
 	}
 	return err
 }
@@ -158,7 +190,7 @@ func (r *Reconciler) requested(ctx context.Context, name string, from, to time.T
 
 // lease returns the lease under which a contact center is reconciled.
 func (r *Reconciler) lease(name string) *jobs.Lease {
-	return jobs.NewLease(r.Store, "reconciliation of "+name, leaseLength, r.Now)
+	return jobs.NewLease(r.Store, "reconciliation of "+name, reconcileLease, r.Now)
 }
 
 func (r *Reconciler) release(ctx context.Context, release func() error) {
@@ -167,58 +199,58 @@ func (r *Reconciler) release(ctx context.Context, release func() error) {
 	}
 }
 
-// span is what a scheduled reconciliation looks at: from where the last one came
-// to, however long ago that is, and further back for what changed since.
+// span returns the span of a scheduled reconciliation. It starts where the last run
+// ended, minus an overlap for calls that have changed since.
 func (r *Reconciler) span(name string, now, reached time.Time) (from, to time.Time) {
-	to = now.Add(-settle).UTC().Truncate(time.Second)
-	from = to.Add(-lookBack)
-	lastDeep, ok := r.deep[name]
+	to = now.Add(-settleDelay).UTC().Truncate(time.Second)
+	from = to.Add(-recheckWindow)
+	lastDeep, ok := r.lastDeep[name]
 	if !ok {
-		lastDeep = r.began
+		lastDeep = r.startedAt
 	}
 	switch {
 	case reached.IsZero():
-		from = to.Add(-firstLook)
+		from = to.Add(-firstWindow)
 	case reached.Before(to):
-		from = reached.Add(-lookBack)
+		from = reached.Add(-recheckWindow)
 	}
-	if now.Sub(lastDeep) >= sliceLength && from.After(to.Add(-deepLook)) {
-		from = to.Add(-deepLook)
+	if now.Sub(lastDeep) >= sliceLength && from.After(to.Add(-deepWindow)) {
+		from = to.Add(-deepWindow)
 	}
-	if from.Before(to.Add(-farthest)) {
-		from = to.Add(-farthest)
+	if from.Before(to.Add(-maxWindow)) {
+		from = to.Add(-maxWindow)
 	}
 	return from, to
 }
 
-// comparison is one reconciliation under way.
+// comparison is a running reconciliation.
 type comparison struct {
 	*Reconciler
-	live     *Live
-	center   string
-	client   *ziwo.Client
-	trackers []*ActiveTracker // of the contact center
-	from, to time.Time
-	out      storage.Reconciliation
-	seen     map[string]bool // callIDs
+	snapshot      *Snapshot
+	contactCenter string
+	client        *ziwo.Client
+	trackers      []*ActiveTracker // of the contact center
+	from, to      time.Time
+	out           storage.Reconciliation
+	seen          map[string]bool // callIDs already compared
 }
 
-// run reconciles a span of one contact center, which must be leased, and records the
+// run reconciles a span of a contact center, which must be leased, and records the
 // result.
 func (r *Reconciler) run(ctx context.Context, name string, from, to time.Time, trigger storage.Trigger) (storage.Reconciliation, error) {
 	c := comparison{
-		Reconciler: r, center: name, from: from, to: to, seen: map[string]bool{},
+		Reconciler: r, contactCenter: name, from: from, to: to, seen: map[string]bool{},
 		out: storage.Reconciliation{ID: storage.NewID(), ContactCenter: name, Trigger: trigger, From: from, To: to, StartedAt: r.Now().UTC().Truncate(time.Microsecond)},
 	}
 	err := c.compare(ctx)
 	c.out.State, c.out.EndedAt = storage.ReconciliationDone, r.Now().UTC().Truncate(time.Microsecond)
 	if err != nil {
-		c.out.State, c.out.Error = storage.ReconciliationDelayed, delay(err)
+		c.out.State, c.out.Error = storage.ReconciliationDelayed, delayReason(err)
 	}
-	if errors.Is(ctx.Err(), context.Canceled) && trigger == storage.TriggerSchedule { // the server stops; the next leader continues
+	if errors.Is(ctx.Err(), context.Canceled) && trigger == storage.TriggerSchedule { // shutdown, or lease lost; the next run continues
 		return c.out, context.Cause(ctx)
 	}
-	r.Metrics.Reconciled(c.out)
+	r.count(c.out)
 	level := slog.LevelDebug
 	if c.out.Counts.Backfilled > 0 || c.out.Counts.Enriched > 0 || trigger == storage.TriggerRequest {
 		level = slog.LevelInfo
@@ -226,42 +258,42 @@ func (r *Reconciler) run(ctx context.Context, name string, from, to time.Time, t
 	r.Logger.LogAttrs(ctx, level, "reconciled", slog.String("contact_center", name), slog.String("state", string(c.out.State)),
 		slog.Time("from", from), slog.Time("to", to), slog.Int("found", c.out.Counts.Found), slog.Int("backfilled", c.out.Counts.Backfilled),
 		slog.Int("enriched", c.out.Counts.Enriched), slog.Int("differing", c.out.Counts.Differing), slog.Int("unended", c.out.Counts.Unended))
-	record, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordWait)
+	recordCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
-	if recordErr := r.Store.RecordReconciliation(record, c.out); recordErr != nil {
+	if recordErr := r.Store.RecordReconciliation(recordCtx, c.out); recordErr != nil {
 		err = errors.Join(err, recordErr)
 	}
 	return c.out, err
 }
 
-// delay says why a reconciliation is delayed, for people.
-func delay(err error) string {
+// delayReason describes for people why a reconciliation is delayed.
+func delayReason(err error) string {
 	if errors.Is(err, storage.ErrUnavailable) {
-		return "the database cannot be used now"
+		return "the database is unavailable"
 	}
 	text := err.Error()
-	if len(text) > mostNote {
-		text = text[:mostNote]
+	if len(text) > maxNoteBytes {
+		text = text[:maxNoteBytes]
 	}
 	return text
 }
 
-// compare goes through the span slice by slice, oldest first, so that a delay
-// loses only what the last slice did.
+// compare compares the span slice by slice, oldest first, so that an error loses only
+// the last slice.
 func (c *comparison) compare(ctx context.Context) error {
-	live := c.Config.Live()
-	if live == nil {
+	snapshot := c.Config.Current()
+	if snapshot == nil {
 		return ErrNoConfig
 	}
-	c.live = live
-	client, err := c.Centers.Client(c.center)
+	c.snapshot = snapshot
+	client, err := c.Clients.Client(c.contactCenter)
 	if err != nil {
 		return err
 	}
 	c.client = client
 	var trackers []string
-	for _, id := range live.Set.Trackers() {
-		if tracker := live.Trackers[id]; tracker.Router.ContactCenter() == c.center {
+	for _, id := range snapshot.Set.Trackers() {
+		if tracker := snapshot.Trackers[id]; tracker.Router.ContactCenter() == c.contactCenter {
 			c.trackers = append(c.trackers, tracker)
 			trackers = append(trackers, id)
 		}
@@ -269,10 +301,10 @@ func (c *comparison) compare(ctx context.Context) error {
 	figures := &c.out.Counts
 	for at := c.from; at.Before(c.to); {
 		next := at.Add(sliceLength)
-		if next.After(c.to) || c.to.Sub(next) < time.Hour { // no request for a sliver
+		if next.After(c.to) || c.to.Sub(next) < time.Hour { // avoid a request for a short remainder
 			next = c.to
 		}
-		walk, err := client.WalkHistory(ctx, at, next, func(page []ziwo.HistoryRecord) error { return c.page(ctx, page) })
+		walk, err := client.WalkHistory(ctx, at, next, func(page []ziwo.HistoryRecord) error { return c.comparePage(ctx, page) })
 		figures.Requests += walk.Requests
 		figures.Unreadable += walk.Unreadable
 		if err != nil {
@@ -281,7 +313,7 @@ func (c *comparison) compare(ctx context.Context) error {
 		at, c.out.Reached = next, next
 	}
 	open := func() (err error) {
-		figures.Unended, figures.Open, err = c.Store.OpenDecisions(ctx, trackers, c.from, minTime(c.to, c.Now().Add(-unendedFor)), shownOpen)
+		figures.Unended, figures.Open, err = c.Store.OpenDecisions(ctx, trackers, c.from, minTime(c.to, c.Now().Add(-unendedAfter)), maxOpenShown)
 		return err
 	}
 	if err := open(); err != nil {
@@ -290,12 +322,12 @@ func (c *comparison) compare(ctx context.Context) error {
 	if len(trackers) == 0 || figures.Unended == 0 && c.out.Trigger == storage.TriggerSchedule {
 		return nil
 	}
-	// What the history does not have may be in the trackers' own log.
-	if err := c.logs(ctx); err != nil {
+	// Calls that are missing in the history may be in the tracker log.
+	if err := c.compareLogs(ctx); err != nil {
 		if ctx.Err() != nil || errors.Is(err, storage.ErrUnavailable) {
 			return err
 		}
-		c.out.Notes = append(c.out.Notes, "the log of the call trackers was not read: "+delay(err))
+		c.out.Notes = append(c.out.Notes, "the call tracker log was not read: "+delayReason(err))
 	}
 	return open()
 }
@@ -307,11 +339,11 @@ func minTime(a, b time.Time) time.Time {
 	return b
 }
 
-// logs looks for records in the log of the call trackers, newest first as far as
-// Ziwo keeps that order, and for not more than some pages.
-func (c *comparison) logs(ctx context.Context) error {
-	for start, pages := 0, 0; pages < mostLogs; pages++ {
-		entries, total, err := c.client.TrackerLogs(ctx, ziwo.LogQuery{From: c.from, To: c.to.AddDate(0, 0, 1), Start: start, Size: logPage})
+// compareLogs searches the call tracker log for records. It reads a limited number of
+// pages, newest first as far as Ziwo sorts them.
+func (c *comparison) compareLogs(ctx context.Context) error {
+	for start, pages := 0, 0; pages < maxLogPages; pages++ {
+		entries, total, err := c.client.TrackerLogs(ctx, ziwo.LogQuery{From: c.from, To: c.to.AddDate(0, 0, 1), Start: start, Size: logPageSize})
 		c.out.Counts.Requests++
 		if err != nil {
 			return err
@@ -326,7 +358,7 @@ func (c *comparison) logs(ctx context.Context) error {
 			}
 			records = append(records, ziwo.HistoryRecord{CDR: *e.CDR, Raw: e.Raw})
 		}
-		if err := c.page(ctx, records); err != nil {
+		if err := c.comparePage(ctx, records); err != nil {
 			return err
 		}
 		start += len(entries)
@@ -335,21 +367,21 @@ func (c *comparison) logs(ctx context.Context) error {
 			return nil
 		}
 	}
-	c.out.Notes = append(c.out.Notes, fmt.Sprintf("of the log of the call trackers, the first %d entries were read", mostLogs*logPage))
+	c.out.Notes = append(c.out.Notes, fmt.Sprintf("only the first %d entries of the call tracker log were read", maxLogPages*logPageSize))
 	return nil
 }
 
-// told is a call as Ziwo tells of it.
-type told struct {
+// ziwoCall is a call in Ziwo's history.
+type ziwoCall struct {
 	call   storage.Call
 	from   Origin
 	record ziwo.HistoryRecord
 }
 
-// page compares some of Ziwo's records with the stored calls.
-func (c *comparison) page(ctx context.Context, records []ziwo.HistoryRecord) error {
+// comparePage compares a page of Ziwo's records with the stored calls.
+func (c *comparison) comparePage(ctx context.Context, records []ziwo.HistoryRecord) error {
 	var (
-		calls []told
+		calls []ziwoCall
 		keys  []string
 	)
 	for _, record := range records {
@@ -358,31 +390,31 @@ func (c *comparison) page(ctx context.Context, records []ziwo.HistoryRecord) err
 			c.out.Counts.Unreadable++
 			continue
 		}
-		if c.seen[id] { // it moved from one page to the next
+		if c.seen[id] { // the record moved to the next page between requests
 			continue
 		}
 		c.seen[id] = true
 		from := c.origin(record.CDR)
-		calls = append(calls, told{c.Calls.Call(record.CDR, from), from, record})
+		calls = append(calls, ziwoCall{c.Calls.Call(record.CDR, from), from, record})
 		keys = append(keys, id)
 	}
 	if len(calls) == 0 {
 		return nil
 	}
-	stored, err := c.Store.CallsByKey(ctx, []string{c.center, ""}, keys)
+	stored, err := c.Store.CallsByKey(ctx, []string{c.contactCenter, ""}, keys)
 	if err != nil {
 		return err
 	}
-	known := make(map[string]storage.Call, len(stored))
+	storedByKey := make(map[string]storage.Call, len(stored))
 	for _, call := range stored {
-		if other, ok := known[call.Key]; !ok || other.ContactCenter != c.center {
-			known[call.Key] = call
+		if other, ok := storedByKey[call.Key]; !ok || other.ContactCenter != c.contactCenter {
+			storedByKey[call.Key] = call
 		}
 	}
 	c.out.Counts.Found += len(calls)
-	var missing, better []told
+	var missing, improved []ziwoCall
 	for _, t := range calls {
-		call, ok := known[t.call.Key]
+		call, ok := storedByKey[t.call.Key]
 		if !ok {
 			missing = append(missing, t)
 			continue
@@ -397,7 +429,7 @@ func (c *comparison) page(ctx context.Context, records []ziwo.HistoryRecord) err
 		}
 		if enriches || changes {
 			t.from.ContactCenter = call.ContactCenter
-			better = append(better, t)
+			improved = append(improved, t)
 		}
 	}
 	created, err := c.save(ctx, missing)
@@ -405,17 +437,17 @@ func (c *comparison) page(ctx context.Context, records []ziwo.HistoryRecord) err
 	if err != nil {
 		return err
 	}
-	c.out.Counts.Present += len(missing) - created // they came meanwhile
-	_, err = c.save(ctx, better)
+	c.out.Counts.Present += len(missing) - created // stored by another request in the meantime
+	_, err = c.save(ctx, improved)
 	return err
 }
 
-// save stores calls side by side and counts those that were new.
-func (c *comparison) save(ctx context.Context, calls []told) (created int, err error) {
+// save stores calls concurrently and returns how many were new.
+func (c *comparison) save(ctx context.Context, calls []ziwoCall) (created int, err error) {
 	var (
-		all   sync.WaitGroup
+		saves sync.WaitGroup
 		mu    sync.Mutex
-		slots = make(chan struct{}, saversAtOne)
+		slots = make(chan struct{}, maxSavers)
 	)
 	for _, t := range calls {
 		slots <- struct{}{}
@@ -426,55 +458,55 @@ func (c *comparison) save(ctx context.Context, calls []told) (created int, err e
 			<-slots
 			break
 		}
-		all.Go(func() {
+		saves.Go(func() {
 			defer func() { <-slots }()
-			kept, saveErr := c.Calls.Record(ctx, EndRequest{ContentType: "application/json", Body: t.record.Raw}, storage.FromReconciliation, t.from)
+			receipt, saveErr := c.Calls.Record(ctx, EndRequest{ContentType: "application/json", Body: t.record.Raw}, storage.FromReconciliation, t.from)
 			mu.Lock()
 			defer mu.Unlock()
 			if saveErr != nil && err == nil {
 				err = saveErr
 			}
-			if kept.Saved.Created {
+			if receipt.Saved.Created {
 				created++
 			}
 		})
 	}
-	all.Wait()
+	saves.Wait()
 	if err == nil {
 		err = ctx.Err()
 	}
 	return created, err
 }
 
-// origin is the tracker that a call came by, as endCall would have told, so that
-// the call has the same identity from both.
+// origin returns the tracker that handled a call, as endCall determines it, so that the
+// call has the same identity from both sources.
 func (c *comparison) origin(cdr ziwo.CDR) Origin {
-	if tracker, ok := c.live.Trackers[cdr.Tracker]; ok && (tracker.Router.ContactCenter() == c.center || tracker.Router.ContactCenter() == "") {
+	if tracker, ok := c.snapshot.Trackers[cdr.Tracker]; ok && (tracker.Router.ContactCenter() == c.contactCenter || tracker.Router.ContactCenter() == "") {
 		return tracker.Origin()
 	}
 	if cdr.Direction == "inbound" || cdr.Direction == "" {
 		for _, tracker := range c.trackers {
-			if _, listed := tracker.Router.Listed(cdr.DIDCalled); listed {
+			if _, listed := tracker.Router.FindDID(cdr.DIDCalled); listed {
 				return tracker.Origin()
 			}
 		}
 	}
-	return c.live.Origin(c.center)
+	return c.snapshot.Origin(c.contactCenter)
 }
 
-// compareCalls tells what a record of Ziwo adds to a stored call, whether the two
-// contradict each other, and whether saving it would change the call at all. How
-// a number was written and when a record was does not count.
-func compareCalls(known, told storage.Call) (enriches, differs, changes bool) {
-	told.ID, told.Key, told.ContactCenter = known.ID, known.Key, known.ContactCenter
-	told.Decision, told.Route = known.Decision, known.Route
-	before := essence(known)
-	ours, theirs := essence(storage.FillBlanks(known, told)), essence(storage.FillBlanks(told, known))
-	return !reflect.DeepEqual(before, ours), !reflect.DeepEqual(ours, theirs),
-		!reflect.DeepEqual(before, essence(storage.Merge(known, told)))
+// compareCalls reports whether a record of Ziwo completes a stored call, whether the two
+// differ, and whether saving the record would change the call. It ignores number formats
+// and receive times.
+func compareCalls(known, reported storage.Call) (enriches, differs, changes bool) {
+	reported.ID, reported.Key, reported.ContactCenter = known.ID, known.Key, known.ContactCenter
+	reported.Decision, reported.Route = known.Decision, known.Route
+	before := comparableFields(known)
+	preferStored, preferReported := comparableFields(storage.FillBlanks(known, reported)), comparableFields(storage.FillBlanks(reported, known))
+	return !reflect.DeepEqual(before, preferStored), !reflect.DeepEqual(preferStored, preferReported),
+		!reflect.DeepEqual(before, comparableFields(storage.Merge(known, reported)))
 }
 
-func essence(c storage.Call) storage.Call {
+func comparableFields(c storage.Call) storage.Call {
 	c.RawDID, c.RawCaller, c.Flags = "", "", nil
 	c.RevisedAt, c.ReceivedAt = time.Time{}, time.Time{}
 	return c
@@ -484,57 +516,58 @@ func essence(c storage.Call) storage.Call {
 type ReconciliationInput struct {
 	From          time.Time `json:"from" validate:"required" format:"date-time" example:"2026-11-22T00:00:00Z"`
 	To            time.Time `json:"to" validate:"required" format:"date-time" example:"2026-11-23T00:00:00Z"`
-	ContactCenter string    `json:"contactCenter,omitempty" example:"aldebaran"` // all when empty
+	ContactCenter string    `json:"contactCenter,omitempty" example:"aldebaran"` // optional; the default is all contact centers
 }
 
-// ReconciliationView is one reconciliation as it is shown.
+// ReconciliationView is a stored reconciliation.
 type ReconciliationView struct {
 	ID            string     `json:"id"`
 	ContactCenter string     `json:"contactCenter" example:"aldebaran"`
 	Trigger       string     `json:"trigger" enums:"schedule,request"`
-	From          time.Time  `json:"from" format:"date-time"` // calls that started from here
-	To            time.Time  `json:"to" format:"date-time"`   // up to here, not included
+	From          time.Time  `json:"from" format:"date-time"` // start of the span by call start time, inclusive
+	To            time.Time  `json:"to" format:"date-time"`   // end of the span, exclusive
 	Reached       *time.Time `json:"reached" format:"date-time" extensions:"x-nullable"`
 	StartedAt     time.Time  `json:"startedAt" format:"date-time"`
 	EndedAt       time.Time  `json:"endedAt" format:"date-time"`
 	State         string     `json:"state" enums:"done,delayed"`
-	Error         string     `json:"error"` // why it is delayed
+	Error         string     `json:"error"` // reason for the delay
 	Notes         []string   `json:"notes"`
-	Requests      int        `json:"requests"`   // to Ziwo
-	Found         int        `json:"found"`      // calls at Ziwo
-	Present       int        `json:"present"`    // that were here
-	Backfilled    int        `json:"backfilled"` // that were missing, and are stored now
-	Enriched      int        `json:"enriched"`   // that were here and are complete now
-	Differing     int        `json:"differing"`  // of which Ziwo tells another story
-	Unreadable    int        `json:"unreadable"` // records of Ziwo that are none
-	Unended       int        `json:"unended"`    // calls that started here and never ended
-	Open          []string   `json:"open"`       // the newest of their decisions
+	Requests      int        `json:"requests"`   // requests sent to Ziwo
+	Found         int        `json:"found"`      // calls in Ziwo's history
+	Present       int        `json:"present"`    // calls that were already stored
+	Backfilled    int        `json:"backfilled"` // missing calls that were stored
+	Enriched      int        `json:"enriched"`   // stored calls that were completed
+	Differing     int        `json:"differing"`  // stored calls that differ from Ziwo's record
+	Unreadable    int        `json:"unreadable"` // records that could not be read
+	Unended       int        `json:"unended"`    // calls that started but never ended
+	Open          []string   `json:"open"`       // decision IDs of the newest unended calls
 }
 
-// ReconciliationList is reconciliations, newest first.
+// ReconciliationList is a page of reconciliations, newest first.
 type ReconciliationList struct {
 	Runs []ReconciliationView `json:"runs"`
 	Next string               `json:"next"`
 }
 
-func viewOf(r storage.Reconciliation) ReconciliationView {
+func viewReconciliation(r storage.Reconciliation) ReconciliationView {
 	f := r.Counts
 	return ReconciliationView{
-		ID: r.ID, ContactCenter: r.ContactCenter, Trigger: string(r.Trigger), From: r.From, To: r.To, Reached: instant(r.Reached),
+		ID: r.ID, ContactCenter: r.ContactCenter, Trigger: string(r.Trigger), From: r.From, To: r.To, Reached: storage.OptionalTime(r.Reached),
 		StartedAt: r.StartedAt, EndedAt: r.EndedAt, State: string(r.State), Error: r.Error, Notes: append([]string{}, r.Notes...),
 		Requests: f.Requests, Found: f.Found, Present: f.Present, Backfilled: f.Backfilled, Enriched: f.Enriched, Differing: f.Differing,
 		Unreadable: f.Unreadable, Unended: f.Unended, Open: append([]string{}, f.Open...),
 	}
 }
 
-// List returns the last reconciliations, newest first.
+// List returns a page of reconciliations, newest first.
 //
-//	@Summary	The last comparisons with Ziwo's call history
+//	@Summary	List reconciliations
+//	@Description	Returns the comparisons with Ziwo's call history, newest first.
 //	@ID		listReconciliations
 //	@Tags		calls
 //	@Produce	json
-//	@Param		cursor	query		string	false	"From the page before"
-//	@Param		limit	query		int		false	"1 to 1000, 50 by default"
+//	@Param		cursor	query		string	false	"Value of next from the previous page"
+//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
 //	@Success	200		{object}	ReconciliationList
 //	@Failure	401		{object}	Problem
 //	@Failure	422		{object}	Problem
@@ -548,22 +581,22 @@ func (r *Reconciler) List(ctx context.Context, page storage.Page) (Reconciliatio
 	}
 	out := ReconciliationList{Runs: make([]ReconciliationView, len(runs)), Next: next}
 	for i, run := range runs {
-		out.Runs[i] = viewOf(run)
+		out.Runs[i] = viewReconciliation(run)
 	}
 	return out, nil
 }
 
-// Reconcile compares a span of time now, and returns one run for each contact
-// center. A Ziwo that cannot be used is a run that is delayed, not an error.
-// Errors: *Invalid, storage.ErrUnavailable.
+// Reconcile compares a span immediately and returns one run per contact center. If Ziwo
+// is unavailable, the run has the state delayed and there is no error. Errors: *Invalid,
+// storage.ErrUnavailable.
 //
-//	@Summary		Compare a span of time with Ziwo's call history now, and store what is missing
-//	@Description	Answers when it is done: a day of 50,000 calls takes some seconds. A Ziwo that cannot be used is told as the state delayed.
+//	@Summary		Reconcile with Ziwo's call history
+//	@Description	Compares a span with Ziwo's call history and stores missing calls. The response is sent when the comparison is done, which takes some seconds for a day of 50,000 calls. If Ziwo is unavailable, the run has the state delayed.
 //	@ID		reconcile
 //	@Tags			calls
 //	@Accept			json
 //	@Produce		json
-//	@Param			body	body		ReconciliationInput	true	"Span, at most 31 days"
+//	@Param			body	body		ReconciliationInput	true	"Span of at most 31 days"
 //	@Success		200		{object}	ReconciliationList
 //	@Failure		400		{object}	Problem
 //	@Failure		401		{object}	Problem
@@ -574,21 +607,21 @@ func (r *Reconciler) List(ctx context.Context, page storage.Page) (Reconciliatio
 //	@Security		Bearer
 //	@Router			/api/v1/reconciliation [post]
 func (r *Reconciler) Reconcile(ctx context.Context, in ReconciliationInput) (ReconciliationList, error) {
-	if err := validateInput(in); err != nil {
+	if err := Validate(in); err != nil {
 		return ReconciliationList{}, err
 	}
-	names := r.Centers.Names()
+	names := r.Clients.Names()
 	switch {
 	case !in.From.Before(in.To):
 		return ReconciliationList{}, problem.Errorf("to", "must be after from")
-	case in.To.Sub(in.From) > farthest:
-		return ReconciliationList{}, problem.Errorf("from", "is more than 31 days before to; ask for one month after the other")
+	case in.To.Sub(in.From) > maxWindow:
+		return ReconciliationList{}, problem.Errorf("from", "is more than 31 days before to; split the span")
 	case in.ContactCenter != "" && !slices.Contains(names, in.ContactCenter):
-		return ReconciliationList{}, problem.Errorf("contactCenter", "the configuration has no contact center %q with credentials", problem.Clip(in.ContactCenter))
+		return ReconciliationList{}, problem.Errorf("contactCenter", "contact center %q is unknown or has no credentials", problem.Clip(in.ContactCenter))
 	case in.ContactCenter != "":
 		names = []string{in.ContactCenter}
 	case len(names) == 0:
-		return ReconciliationList{}, problem.Errorf("contactCenter", "the configuration has no contact center with credentials")
+		return ReconciliationList{}, problem.Errorf("contactCenter", "no contact center with credentials is configured")
 	}
 	out := ReconciliationList{Runs: []ReconciliationView{}}
 	for _, name := range names {
@@ -599,7 +632,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, in ReconciliationInput) (Rec
 		if ctx.Err() != nil {
 			return ReconciliationList{}, ctx.Err()
 		}
-		out.Runs = append(out.Runs, viewOf(run))
+		out.Runs = append(out.Runs, viewReconciliation(run))
 	}
 	return out, nil
 }

@@ -16,52 +16,51 @@ import (
 	"calltracker/ziwo"
 )
 
-// RecordingPlace keeps copies of recordings.
-type RecordingPlace interface {
-	// Name tells the place from others, for good.
+// CopyStore stores copies of recordings.
+type CopyStore interface {
+	// Name returns a name that identifies the store permanently.
 	Name() string
-	// Put stores content, all of it or nothing, and replaces an earlier content of
-	// that name. It returns the name under which Open and Delete find it, its size
-	// and its hexadecimal SHA-256 digest.
+	// Put stores the complete content under a name, or nothing, and replaces earlier
+	// content. It returns the name for Open and Delete, the size, and the hexadecimal
+	// SHA-256 digest of the content.
 	Put(ctx context.Context, name, contentType string, content io.Reader) (stored string, size int64, digest string, err error)
-	// Open reads length bytes, starting at an offset. The error wraps fs.ErrNotExist
-	// if there is no such content, or if its size is not size.
+	// Open reads length bytes of a copy from an offset. The error wraps fs.ErrNotExist
+	// if the copy is missing or does not have the given size.
 	Open(ctx context.Context, stored string, size, offset, length int64) (io.ReadCloser, error)
-	// Delete deletes stored content. It returns nil if there is none.
+	// Delete deletes a copy. Deleting a missing copy is not an error.
 	Delete(ctx context.Context, stored string) error
 }
 
-// knownBucket is a bucket of the configuration, and the place that it is.
-type knownBucket struct {
+// openBucket is a configured bucket and its store.
+type openBucket struct {
 	settings config.Bucket
-	place    RecordingPlace
+	store    CopyStore
 }
 
-// Keeping recordings.
+// Kind, timing, and priority of copy jobs.
 const (
-	keepKind     = "recording"
-	keepTimeout  = 3 * time.Minute // of one try: 30 MB at 1.4 Mbit/s
-	keepPriority = -1              // after everything else
-	keepLater    = 5 * time.Minute // while a place does not take it
+	copyKind       = "recording"
+	copyTimeout    = 3 * time.Minute // per attempt; enough for 30 MB at 1.4 Mbit/s
+	copyPriority   = -1              // after all other jobs
+	copyRetryDelay = 5 * time.Minute // while the store fails
 )
 
-// Jobs are the jobs that a call causes: to keep its recording.
+// Jobs returns the jobs that a call causes, which copy its recording.
 func (h *Recordings) Jobs(c storage.Call) []storage.NewJob {
 	if c.RecordingFile == "" || c.CallID == "" || h.settings(c.ContactCenter).Keep == "" {
 		return nil
 	}
-	// One that is dead because there was no recording has another chance.
-	return []storage.NewJob{{Kind: keepKind, Priority: keepPriority, Again: true}}
+	// Again revives a job that is dead because there was no recording yet.
+	return []storage.NewJob{{Kind: copyKind, Priority: copyPriority, Again: true}}
 }
 
-// Kind returns the kind of the jobs that copy recordings. Attempts do not count while
-// Ziwo is unavailable or does not have the recording yet. The job is dead if there is no
-// recording.
+// Kind returns the kind of copy jobs. Attempts do not count while Ziwo is unavailable
+// or has no recording yet. If there will never be a recording, the job is dead.
 func (h *Recordings) Kind() jobs.Kind {
-	return jobs.Kind{Name: keepKind, Run: h.keep, Timeout: keepTimeout, Backoff: jobs.Backoff{First: time.Minute}}
+	return jobs.Kind{Name: copyKind, Run: h.copyRecording, Timeout: copyTimeout, Backoff: jobs.Backoff{First: time.Minute}}
 }
 
-func (h *Recordings) keep(ctx context.Context, j storage.Job) error {
+func (h *Recordings) copyRecording(ctx context.Context, j storage.Job) error {
 	call, revisions, err := h.Store.Call(ctx, j.Key)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil
@@ -70,7 +69,7 @@ func (h *Recordings) keep(ctx context.Context, j storage.Job) error {
 		return jobs.Delay(time.Minute, err)
 	}
 	settings := h.settings(call.ContactCenter)
-	if settings.Keep == "" || call.At().Before(h.keptSince(call.ContactCenter)) {
+	if settings.Keep == "" || call.At().Before(h.copiesSince(call.ContactCenter)) {
 		return nil
 	}
 	if _, err := h.Store.Recording(ctx, call.ID); !errors.Is(err, storage.ErrNotFound) {
@@ -79,28 +78,28 @@ func (h *Recordings) keep(ctx context.Context, j storage.Job) error {
 		}
 		return nil
 	}
-	place, err := h.place(settings)
+	store, err := h.copyStore(settings)
 	if err != nil {
 		return jobs.Permanent(err)
 	}
 	recording, err := h.fetch(ctx, call, revisions, RecordingPart{})
 	if err != nil {
-		return unfetched(err)
+		return fetchJobError(err)
 	}
-	body := &noted{ReadCloser: recording.Body}
-	stored, size, digest, err := place.Put(ctx, call.ID+extension(recording.ContentType), recording.ContentType, body)
+	body := &readErrorRecorder{ReadCloser: recording.Body}
+	stored, size, digest, err := store.Put(ctx, call.ID+extension(recording.ContentType), recording.ContentType, body)
 	err = errors.Join(err, body.Close())
 	switch {
 	case errors.Is(err, errTooLong):
 		return jobs.Permanent(err)
-	case body.failed != nil || ctx.Err() != nil:
+	case body.err != nil || ctx.Err() != nil:
 		return err
 	case err != nil:
-		return jobs.Delay(keepLater, err)
+		return jobs.Delay(copyRetryDelay, err)
 	}
 	err = h.Store.SaveRecording(ctx, storage.Recording{
 		Call: call.ID, ContactCenter: call.ContactCenter, At: call.At(),
-		Place: place.Name(), Name: stored, SHA256: digest, Bytes: size,
+		Place: store.Name(), Name: stored, SHA256: digest, Bytes: size,
 		ContentType: recording.ContentType, CopiedAt: h.Now().UTC().Truncate(time.Microsecond),
 	})
 	if err != nil {
@@ -109,138 +108,139 @@ func (h *Recordings) keep(ctx context.Context, j storage.Job) error {
 	return nil
 }
 
-// unfetched says what becomes of a job whose recording Ziwo did not give.
-func unfetched(err error) error {
-	var why *RecordingError
-	if !errors.As(err, &why) {
+// fetchJobError converts an error of fetching a recording to the result of a job.
+func fetchJobError(err error) error {
+	var failure *RecordingError
+	if !errors.As(err, &failure) {
 		return err
 	}
 	switch {
-	case why.Code == NoRecording, why.Code == CenterUnknown:
+	case failure.Code == NoRecording, failure.Code == ContactCenterUnknown:
 		return jobs.Permanent(err)
-	case why.Code == RecordingNotYet:
-		return jobs.Delay(why.RetryAfter, err)
-	case why.Code == CenterAway:
-		return jobs.Delay(max(why.RetryAfter, time.Minute), err)
-	case ziwo.KindOf(err) == ziwo.Unauthorized: // somebody has to mend the configuration
-		return jobs.Delay(mostAgain, err)
+	case failure.Code == RecordingPending:
+		return jobs.Delay(failure.RetryAfter, err)
+	case failure.Code == ContactCenterUnavailable:
+		return jobs.Delay(max(failure.RetryAfter, time.Minute), err)
+	case ziwo.KindOf(err) == ziwo.Unauthorized: // an administrator must correct the credentials
+		return jobs.Delay(maxRecordingRetry, err)
 	default:
 		return err
 	}
 }
 
-// noted remembers that reading a body failed: then it was not the place.
-type noted struct {
+// readErrorRecorder records a read error, to distinguish it from an error of the store.
+type readErrorRecorder struct {
 	io.ReadCloser
-	failed error
+	err error
 }
 
-func (b *noted) Read(p []byte) (int, error) {
+func (b *readErrorRecorder) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
-		b.failed = err
+		b.err = err
 	}
 	return n, err
 }
 
-// settings are those of a contact center in the configuration in force.
-func (h *Recordings) settings(center string) config.Recordings {
-	live := h.Config.Live()
-	if live == nil {
+// settings returns the recording settings of a contact center.
+func (h *Recordings) settings(contactCenter string) config.Recordings {
+	snapshot := h.Config.Current()
+	if snapshot == nil {
 		return config.Recordings{}
 	}
-	return live.Document.ContactCenters[center].Recordings
+	return snapshot.Document.ContactCenters[contactCenter].Recordings
 }
 
-// keptSince is from when on the copies of a contact center's calls are kept: zero
-// means for good. Who called goes with the recording, since it is the voice.
-func (h *Recordings) keptSince(center string) time.Time {
-	since := before(h.Now(), h.settings(center).Days)
-	if live := h.Config.Live(); live != nil && live.Document.Retention != nil {
-		if personal := before(h.Now(), live.Document.Retention.PersonalDays); personal.After(since) {
+// copiesSince returns the time before which copies are deleted; zero means never. A
+// recording is personal data, so the personal retention period applies too.
+func (h *Recordings) copiesSince(contactCenter string) time.Time {
+	since := daysBefore(h.Now(), h.settings(contactCenter).Days)
+	if snapshot := h.Config.Current(); snapshot != nil && snapshot.Document.Retention != nil {
+		if personal := daysBefore(h.Now(), snapshot.Document.Retention.PersonalDays); personal.After(since) {
 			return personal
 		}
 	}
 	return since
 }
 
-// before is so many days before an instant; zero for no days.
-func before(now time.Time, days int) time.Time {
+// daysBefore returns the time the given number of days earlier; zero for no days.
+func daysBefore(now time.Time, days int) time.Time {
 	if days <= 0 {
 		return time.Time{}
 	}
 	return now.UTC().AddDate(0, 0, -days)
 }
 
-// place is where recordings are kept.
-func (h *Recordings) place(settings config.Recordings) (RecordingPlace, error) {
-	if settings.Keep != config.InS3 {
-		return h.Folder, nil
+// copyStore returns the configured store.
+func (h *Recordings) copyStore(settings config.Recordings) (CopyStore, error) {
+	if settings.Keep != config.KeepInS3 {
+		return h.Local, nil
 	}
 	if settings.S3 == nil {
-		return nil, errors.New("the configuration names no bucket")
+		return nil, errors.New("recordings.s3 is not configured")
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, known := range h.buckets {
+	for _, known := range h.openBuckets {
 		if known.settings == *settings.S3 {
-			return known.place, nil
+			return known.store, nil
 		}
 	}
-	place, err := h.OpenBucket(*settings.S3)
+	store, err := h.OpenBucket(*settings.S3)
 	if err != nil {
 		return nil, err
 	}
-	const most = 100 // changes of a configuration that buckets are remembered for
-	if len(h.buckets) >= most {
-		h.buckets = nil
+	const maxOpenBuckets = 100 // limit after many configuration changes
+	if len(h.openBuckets) >= maxOpenBuckets {
+		h.openBuckets = nil
 	}
-	h.buckets = append(h.buckets, knownBucket{*settings.S3, place})
-	return place, nil
+	h.openBuckets = append(h.openBuckets, openBucket{*settings.S3, store})
+	return store, nil
 }
 
-// placeOf is where a copy is; an error when that is another server's folder, or a
-// bucket that the configuration does not name any more.
-func (h *Recordings) placeOf(r storage.Recording) (RecordingPlace, error) {
-	if r.Place == h.Folder.Name() {
-		return h.Folder, nil
+// copyStoreOf returns the store that has a copy. It fails if the copy is in another
+// server's data directory or in a bucket that is no longer configured.
+func (h *Recordings) copyStoreOf(r storage.Recording) (CopyStore, error) {
+	if r.Place == h.Local.Name() {
+		return h.Local, nil
 	}
-	if live := h.Config.Live(); live != nil {
-		for _, center := range live.Document.ContactCenters {
+	if snapshot := h.Config.Current(); snapshot != nil {
+		for _, center := range snapshot.Document.ContactCenters {
 			if center.Recordings.S3 == nil {
 				continue
 			}
-			place, err := h.place(config.Recordings{Keep: config.InS3, S3: center.Recordings.S3})
-			if err == nil && place.Name() == r.Place {
-				return place, nil
+			store, err := h.copyStore(config.Recordings{Keep: config.KeepInS3, S3: center.Recordings.S3})
+			if err == nil && store.Name() == r.Place {
+				return store, nil
 			}
 		}
 	}
-	return nil, fmt.Errorf("the copy is in a place that this server does not know: %s; name its bucket, or ask the server whose data directory it is", r.Place)
+	return nil, fmt.Errorf("the copy is in an unknown store %q: configure its bucket, or use the server that has the data directory", r.Place)
 }
 
-// copied opens the copy of a recording; storage.ErrNotFound when there is none.
-func (h *Recordings) copied(ctx context.Context, call storage.Call, part RecordingPart) (*Recording, error) {
-	kept, err := h.Store.Recording(ctx, call.ID)
+// openCopy opens the copy of a recording. It returns storage.ErrNotFound if there is
+// none.
+func (h *Recordings) openCopy(ctx context.Context, call storage.Call, part RecordingPart) (*Recording, error) {
+	copied, err := h.Store.Recording(ctx, call.ID)
 	if err != nil {
 		return nil, err
 	}
-	place, err := h.placeOf(kept)
+	store, err := h.copyStoreOf(copied)
 	if err != nil {
 		return nil, err
 	}
 	out := &Recording{
-		Size: kept.Bytes, ContentType: kept.ContentType, ETag: `"` + kept.SHA256 + `"`,
-		LastModified: kept.CopiedAt.UTC().Format(http.TimeFormat), FileName: fileName(call, kept.ContentType),
+		Size: copied.Bytes, ContentType: copied.ContentType, ETag: `"` + copied.SHA256 + `"`,
+		LastModified: copied.CopiedAt.UTC().Format(http.TimeFormat), FileName: fileName(call, copied.ContentType),
 	}
 	from := int64(0)
 	if wanted, ok := parseRange(part.Range); ok && (part.IfRange == "" || part.IfRange == out.ETag || part.IfRange == out.LastModified) {
-		if from, out.Size, out.Partial = wanted.within(kept.Bytes); !out.Partial {
-			return nil, &RecordingError{Code: NoSuchRange, Message: "the recording does not have this range", Size: kept.Bytes}
+		if from, out.Size, out.Partial = wanted.within(copied.Bytes); !out.Partial {
+			return nil, &RecordingError{Code: RangeNotSatisfiable, Message: "the recording does not have this range", Size: copied.Bytes}
 		}
-		out.ContentRange = contentRange(from, out.Size, kept.Bytes)
+		out.ContentRange = contentRange(from, out.Size, copied.Bytes)
 	}
-	out.Body, err = place.Open(ctx, kept.Name, kept.Bytes, from, out.Size)
+	out.Body, err = store.Open(ctx, copied.Name, copied.Bytes, from, out.Size)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %w", storage.ErrNotFound, err)
 	}
@@ -252,83 +252,83 @@ func (h *Recordings) copied(ctx context.Context, call storage.Call, part Recordi
 
 // Deleting copies.
 const (
-	uncopyKind = "forget_recordings"
-	uncopyStep = 100
-	uncopyTry  = 30 * time.Second // of working; then it goes on as a try of its own
+	deleteCopiesKind = "forget_recordings"
+	deleteBatch      = 100
+	deleteBudget     = 30 * time.Second // working time of an attempt; the work continues in the next attempt
 )
 
-// RetentionKind returns the kind of the jobs that delete old copies.
+// RetentionKind returns the kind of jobs that delete old copies.
 func (h *Recordings) RetentionKind() jobs.Kind {
-	return jobs.Kind{Name: uncopyKind, Run: h.forget, Timeout: 2 * time.Minute}
+	return jobs.Kind{Name: deleteCopiesKind, Run: h.deleteOldCopies, Timeout: 2 * time.Minute}
 }
 
-// Schedule asks for the job of the day that deletes old copies, unless the
-// configuration keeps all or none. Asking again changes nothing.
+// Schedule adds the job of the day that deletes old copies, unless no copies are
+// configured or all are kept. It is idempotent.
 func (h *Recordings) Schedule(ctx context.Context) error {
 	now, deletes := h.Now().UTC(), false
-	if live := h.Config.Live(); live != nil {
-		for name, center := range live.Document.ContactCenters {
-			deletes = deletes || center.Recordings.Keep != "" || !h.keptSince(name).IsZero()
+	if snapshot := h.Config.Current(); snapshot != nil {
+		for name, center := range snapshot.Document.ContactCenters {
+			deletes = deletes || center.Recordings.Keep != "" || !h.copiesSince(name).IsZero()
 		}
 	}
 	if !deletes {
 		return nil
 	}
-	return h.Store.AddJobs(ctx, now, []storage.NewJob{{Kind: uncopyKind, Key: now.Format(time.DateOnly)}})
+	return h.Store.AddJobs(ctx, now, []storage.NewJob{{Kind: deleteCopiesKind, Key: now.Format(time.DateOnly)}})
 }
 
-// forget deletes the copies that are older than the configuration keeps them, and
-// what downloads have left that were broken off.
-func (h *Recordings) forget(ctx context.Context, _ storage.Job) error {
+// deleteOldCopies deletes copies beyond their retention period and the remains of
+// interrupted downloads.
+func (h *Recordings) deleteOldCopies(ctx context.Context, _ storage.Job) error {
 	start := h.Now()
-	live := h.Config.Live()
-	if live == nil {
+	snapshot := h.Config.Current()
+	if snapshot == nil {
 		return nil
 	}
 	var old []storage.RecordingFilter
-	doc := live.Document
+	doc := snapshot.Document
 	if doc.Retention != nil {
-		old = append(old, storage.RecordingFilter{Before: before(start, doc.Retention.PersonalDays)})
+		old = append(old, storage.RecordingFilter{Before: daysBefore(start, doc.Retention.PersonalDays)})
 	}
 	for name, center := range doc.ContactCenters {
-		old = append(old, storage.RecordingFilter{ContactCenter: name, Before: before(start, center.Recordings.Days)})
+		old = append(old, storage.RecordingFilter{ContactCenter: name, Before: daysBefore(start, center.Recordings.Days)})
 	}
 	deleted, failure := 0, h.Tidy(start)
 	for _, f := range old {
-		f.Limit = uncopyStep
+		f.Limit = deleteBatch
 		for more := !f.Before.IsZero(); more; {
-			step, err := h.Store.OldRecordings(ctx, f)
+			batch, err := h.Store.OldRecordings(ctx, f)
 			if err != nil {
 				return jobs.Delay(time.Minute, err)
 			}
-			for _, r := range step {
-				if err := h.uncopy(ctx, r); err != nil {
-					failure = err // the others are deleted all the same
+			for _, r := range batch {
+				if err := h.deleteCopy(ctx, r); err != nil {
+					failure = err // delete the other copies anyway
 					continue
 				}
 				deleted++
 			}
-			if more = len(step) == uncopyStep; more {
-				f.After = step[len(step)-1]
+			if more = len(batch) == deleteBatch; more {
+				f.After = batch[len(batch)-1]
 			}
-			if h.Now().Sub(start) >= uncopyTry || ctx.Err() != nil {
+			if h.Now().Sub(start) >= deleteBudget || ctx.Err() != nil {
 				return jobs.Continue(time.Second, nil)
 			}
 		}
 	}
 	if deleted > 0 {
-		h.Logger.LogAttrs(ctx, slog.LevelInfo, "old copies of recordings were deleted", slog.Int("recordings", deleted))
+		h.Logger.LogAttrs(ctx, slog.LevelInfo, "old recording copies deleted", slog.Int("recordings", deleted))
 	}
 	return failure
 }
 
-// uncopy deletes the copy first, so that none is left that nobody knows of.
-func (h *Recordings) uncopy(ctx context.Context, r storage.Recording) error {
-	place, err := h.placeOf(r)
+// deleteCopy deletes the copy before its record, so that no unrecorded copy remains.
+func (h *Recordings) deleteCopy(ctx context.Context, r storage.Recording) error {
+	store, err := h.copyStoreOf(r)
 	if err != nil {
 		return err
 	}
-	if err := place.Delete(ctx, r.Name); err != nil {
+	if err := store.Delete(ctx, r.Name); err != nil {
 		return err
 	}
 	return h.Store.DeleteRecording(ctx, r.Call)

@@ -17,29 +17,28 @@ import (
 	"calltracker/ziwo"
 )
 
-// RecordingCode says why there is no recording to give. The zero value is
-// invalid.
+// RecordingCode is the reason why a recording is unavailable. The zero value is invalid.
 type RecordingCode string
 
-// The reasons. The first two are both "not found", and mean different things:
-// come again, or do not.
+// Reasons. The first two have the same HTTP status: RecordingPending may be retried, and
+// NoRecording is permanent.
 const (
-	RecordingNotYet RecordingCode = "recording_not_yet"
-	NoRecording     RecordingCode = "no_recording"
-	NoSuchRange     RecordingCode = "range_not_satisfiable"
-	CenterAway      RecordingCode = "contact_center_away"
-	CenterFails     RecordingCode = "contact_center_fails"
-	CenterUnknown   RecordingCode = "contact_center_unknown"
+	RecordingPending         RecordingCode = "recording_not_yet"
+	NoRecording              RecordingCode = "no_recording"
+	RangeNotSatisfiable      RecordingCode = "range_not_satisfiable"
+	ContactCenterUnavailable RecordingCode = "contact_center_away"
+	ContactCenterFailed      RecordingCode = "contact_center_fails"
+	ContactCenterUnknown     RecordingCode = "contact_center_unknown"
 )
 
-// RecordingError is why there is no recording to give. Its text is fit for
-// whoever asked.
+// RecordingError reports why a recording is unavailable. Its text may be shown to the
+// client.
 type RecordingError struct {
 	Code       RecordingCode
 	Message    string
-	RetryAfter time.Duration // when it makes sense to ask again; 0: it does not, or nobody knows
-	Size       int64         // of the recording, with NoSuchRange; 0: not known
-	Err        error         // the cause, for the log; may be nil
+	RetryAfter time.Duration // delay before a retry is useful; 0 if none is or it is unknown
+	Size       int64         // size of the recording with RangeNotSatisfiable; 0 if unknown
+	Err        error         // cause, for the log; may be nil
 }
 
 func (e *RecordingError) Error() string {
@@ -49,25 +48,25 @@ func (e *RecordingError) Error() string {
 	return e.Message + ": " + e.Err.Error()
 }
 
-// Unwrap is the cause.
+// Unwrap returns the cause.
 func (e *RecordingError) Unwrap() error { return e.Err }
 
-// Times and sizes of recordings.
+// Timeouts and limits of recordings.
 const (
-	// Integrators report recordings that come up to half an hour late; longer
-	// than this nobody needs to wait for one that the record does not name.
-	unnamedFor = time.Hour
-	// What the record names may take a day, such as after an outage at Ziwo.
-	namedFor = 24 * time.Hour
+	// Integrators report recordings that arrive up to half an hour late. After this
+	// time, a recording that the record does not name is not expected.
+	maxUnnamedDelay = time.Hour
+	// A recording that the record names may take a day, such as after an outage of Ziwo.
+	maxNamedDelay = 24 * time.Hour
 
-	leastAgain = 15 * time.Second
-	mostAgain  = 30 * time.Minute
+	minRecordingRetry = 15 * time.Second
+	maxRecordingRetry = 30 * time.Minute
 
-	openTimeout   = 25 * time.Second // for logging in and finding it
-	mostRecording = 512 << 20        // bytes: 8 hours of a call at 128 kbit/s
+	recordingOpenTimeout = 25 * time.Second // for logging in and opening the recording
+	maxRecordingBytes    = 512 << 20        // 8 hours at 128 kbit/s
 )
 
-// recordingStore is what Recordings needs of a store.
+// recordingStore is the part of a store that Recordings uses.
 type recordingStore interface {
 	Call(ctx context.Context, id string) (storage.Call, []storage.Revision, error)
 	Recording(ctx context.Context, call string) (storage.Recording, error)
@@ -77,64 +76,72 @@ type recordingStore interface {
 	AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJob) error
 }
 
-// Recordings gives the recordings and voicemails of calls, and keeps copies of
-// them where the configuration says so. They come from Ziwo, and whoever asks
-// sees nothing of how: no address, no token.
+// Recordings provides the recordings and voicemails of calls, and stores copies of them
+// if configured. It fetches them from Ziwo without exposing Ziwo's URLs or tokens to
+// clients.
 type Recordings struct {
+	RecordingsOptions
+
+	mu          sync.Mutex
+	openBuckets []openBucket // buckets used so far
+}
+
+// RecordingsOptions are what Recordings is made from. All fields are required.
+type RecordingsOptions struct {
 	Store      recordingStore
-	Centers    *Centers
-	Config     *Config
-	Folder     RecordingPlace // of the data directory
-	OpenBucket func(config.Bucket) (RecordingPlace, error)
-	Tidy       func(now time.Time) error // removes what broken downloads have left
+	Clients    *ZiwoClients
+	Config     *ConfigController
+	Local      CopyStore // copies in the data directory
+	OpenBucket func(config.Bucket) (CopyStore, error)
+	Tidy       func(now time.Time) error // removes the remains of interrupted downloads
 	Now        func() time.Time
 	Logger     *slog.Logger
-
-	mu      sync.Mutex
-	buckets []knownBucket // that were used
 }
 
-// RecordingPart is the part of a recording that is wanted, as in HTTP.
+// NewRecordings returns Recordings.
+func NewRecordings(o RecordingsOptions) *Recordings { return &Recordings{RecordingsOptions: o} }
+
+// RecordingPart selects a part of a recording by HTTP headers.
 type RecordingPart struct {
-	Range   string // one range, or empty for all of it; what is no range is ignored
-	IfRange string // an ETag or a date: the range holds only for that
+	Range   string // a single range; empty or invalid means the whole recording
+	IfRange string // ETag or date for which Range applies
 }
 
-// Recording is a recording, or a part of one, on its way. Body must be closed.
+// Recording is an open recording or a part of it. The caller must close Body.
 type Recording struct {
 	Body         io.ReadCloser
-	Size         int64 // of Body; -1: not known
+	Size         int64 // size of Body; -1 if unknown
 	Partial      bool
 	ContentType  string // audio/…
-	ContentRange string // of a part
+	ContentRange string // set for a part
 	ETag         string // may be empty
 	LastModified string // may be empty
 	FileName     string
 }
 
-// Open opens the recording of a call. Errors: storage.ErrNotFound when there is
-// no such call, *RecordingError.
+// Open opens the recording of a call. Errors: storage.ErrNotFound if the call does not
+// exist, *RecordingError.
 //
-//	@Summary		The recording or voicemail of a call
-//	@Description	The copy that is kept, else streamed from Ziwo; with range requests. Two problems of status 404 tell apart by their code: recording_not_yet comes with Retry-After, no_recording will not change.
+//	@Summary		Download the recording or voicemail of a call
+//	@Description	Returns the stored copy, or streams the recording from Ziwo if there is none. Range requests are supported. Two problems have status 404: recording_not_yet includes Retry-After, and no_recording is permanent.
 //	@ID				getRecording
 //	@Tags			calls
 //	@Produce		audio/mpeg,audio/*
-//	@Param			id			path		string	true	"Call"
-//	@Param			Range		header		string	false	"One range of bytes, such as bytes=0-1023"
-//	@Param			If-Range	header		string	false	"ETag or date: of another recording, all of it is sent"
+//	@Param			id			path		string	true	"Call ID"
+//	@Param			Range		header		string	false	"Single byte range, such as bytes=0-1023"
+//	@Param			If-Range	header		string	false	"ETag or date; if it does not match, the whole recording is sent"
 //	@Success		200			{file}		binary
 //	@Success		206			{file}		binary
 //	@Header			200,206		{string}	Accept-Ranges	"bytes"
-//	@Header			206			{string}	Content-Range	"Which part"
+//	@Header			206			{string}	Content-Range	"Returned range"
 //	@Failure		401			{object}	Problem
 //	@Failure		404			{object}	Problem
-//	@Header			404			{integer}	Retry-After	"Seconds, with recording_not_yet"
+//	@Header			404			{integer}	Retry-After	"Seconds to wait before retrying, with recording_not_yet"
 //	@Failure		409			{object}	Problem
 //	@Failure		416			{object}	Problem
 //	@Failure		502			{object}	Problem
 //	@Failure		503			{object}	Problem
-//	@Header			503			{integer}	Retry-After	"Seconds"
+//	@Header			503			{integer}	Retry-After	"Seconds to wait before retrying"
 //	@Security		Bearer
 //	@Router			/api/v1/calls/{id}/recording [get]
 func (h *Recordings) Open(ctx context.Context, id string, part RecordingPart) (*Recording, error) {
@@ -142,26 +149,26 @@ func (h *Recordings) Open(ctx context.Context, id string, part RecordingPart) (*
 	if err != nil {
 		return nil, fmt.Errorf("load call %q: %w", problem.Clip(id), err)
 	}
-	kept, err := h.copied(ctx, call, part)
-	var refused *RecordingError
-	if err == nil || errors.As(err, &refused) {
-		return kept, err
+	recording, err := h.openCopy(ctx, call, part)
+	var unavailable *RecordingError
+	if err == nil || errors.As(err, &unavailable) {
+		return recording, err
 	}
 	if !errors.Is(err, storage.ErrNotFound) {
-		h.Logger.LogAttrs(ctx, slog.LevelWarn, "the copy of a recording cannot be read, so Ziwo is asked", slog.String("call", call.ID), slog.Any("error", err))
+		h.Logger.LogAttrs(ctx, slog.LevelWarn, "recording copy unreadable; fetching from Ziwo", slog.String("call", call.ID), slog.Any("error", err))
 	}
 	return h.fetch(ctx, call, revisions, part)
 }
 
-// fetch opens a recording at Ziwo. The context is for the body, too.
+// fetch opens a recording at Ziwo. The context must outlive the body.
 func (h *Recordings) fetch(ctx context.Context, call storage.Call, revisions []storage.Revision, part RecordingPart) (*Recording, error) {
-	if why := never(call, h.Now()); why != "" {
-		return nil, &RecordingError{Code: NoRecording, Message: why}
+	if reason := noRecordingReason(call, h.Now()); reason != "" {
+		return nil, &RecordingError{Code: NoRecording, Message: reason}
 	}
-	client, err := h.Centers.Client(call.ContactCenter)
+	client, err := h.Clients.Client(call.ContactCenter)
 	if err != nil {
-		return nil, &RecordingError{Code: CenterUnknown, Err: err,
-			Message: fmt.Sprintf("the recording is at the contact center %q, for which the configuration has no credentials", call.ContactCenter)}
+		return nil, &RecordingError{Code: ContactCenterUnknown, Err: err,
+			Message: fmt.Sprintf("the recording is stored at contact center %q, which has no credentials in the configuration", call.ContactCenter)}
 	}
 	query := ziwo.RecordingQuery{CallID: call.CallID}
 	for _, r := range revisions {
@@ -172,46 +179,46 @@ func (h *Recordings) fetch(ctx context.Context, call storage.Call, revisions []s
 	if _, ok := parseRange(part.Range); ok {
 		query.Range, query.IfRange = part.Range, part.IfRange
 	}
-	opening, cancel := context.WithCancelCause(ctx)
-	late := time.AfterFunc(openTimeout, func() { cancel(context.DeadlineExceeded) })
-	found, err := client.Recording(opening, query)
-	if !late.Stop() && err == nil { // it came in the same moment
+	openCtx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(recordingOpenTimeout, func() { cancel(context.DeadlineExceeded) })
+	found, err := client.Recording(openCtx, query)
+	if !timer.Stop() && err == nil { // the timer fired when the response arrived
 		_ = found.Body.Close()
 		err = &ziwo.APIError{Op: "fetch recording", Kind: ziwo.Unavailable, Err: context.DeadlineExceeded}
 	}
 	if err != nil {
 		cancel(nil)
-		return nil, h.missed(call, err)
+		return nil, h.fetchError(call, err)
 	}
-	if found.ContentLength > mostRecording {
+	if found.ContentLength > maxRecordingBytes {
 		_ = found.Body.Close()
 		cancel(nil)
-		return nil, &RecordingError{Code: CenterFails, Message: fmt.Sprintf("the recording has %d bytes, and at most %d are passed on", found.ContentLength, mostRecording)}
+		return nil, &RecordingError{Code: ContactCenterFailed, Message: fmt.Sprintf("the recording has %d bytes, which exceeds the limit of %d", found.ContentLength, maxRecordingBytes)}
 	}
 	return &Recording{
-		Body: &bounded{body: found.Body, left: mostRecording, done: func() { cancel(nil) }}, Size: found.ContentLength, Partial: found.Partial,
+		Body: &limitedBody{body: found.Body, left: maxRecordingBytes, done: func() { cancel(nil) }}, Size: found.ContentLength, Partial: found.Partial,
 		ContentType: found.ContentType, ContentRange: found.ContentRange, ETag: found.ETag, LastModified: found.LastModified, FileName: fileName(call, found.ContentType),
 	}, nil
 }
 
-// never is why a call has no recording, and will not have one; empty when it may.
-func never(c storage.Call, now time.Time) string {
+// noRecordingReason returns why a call will never have a recording, or "" if it may.
+func noRecordingReason(c storage.Call, now time.Time) string {
 	switch {
 	case c.CallID == "":
-		return "the call has no callID, by which Ziwo would know its recording"
+		return "the call has no callID, which Ziwo requires to find its recording"
 	case c.RecordingFile != "":
 		return ""
 	case c.Result != storage.Answered && c.Result != storage.Voicemail:
-		return "the call was not recorded: nobody answered it, and no voicemail was left"
-	case age(c, now) > unnamedFor:
+		return "the call was not recorded: it was not answered, and no voicemail was left"
+	case callAge(c, now) > maxUnnamedDelay:
 		return "the call was not recorded: its record names no recording"
 	default:
 		return ""
 	}
 }
 
-// age is for how long the call is over.
-func age(c storage.Call, now time.Time) time.Duration {
+// callAge returns the time since the end of a call.
+func callAge(c storage.Call, now time.Time) time.Duration {
 	for _, at := range []time.Time{c.EndedAt, c.StartedAt, c.ReceivedAt} {
 		if !at.IsZero() {
 			return max(0, now.Sub(at))
@@ -220,43 +227,45 @@ func age(c storage.Call, now time.Time) time.Duration {
 	return 0
 }
 
-// again is when to look for a late recording next: soon after the call, and the
-// later the longer.
-func again(old time.Duration) time.Duration { return min(max(old/2, leastAgain), mostAgain) }
+// recordingRetryDelay returns when to check for a late recording again. The delay grows
+// with the age of the call.
+func recordingRetryDelay(old time.Duration) time.Duration {
+	return min(max(old/2, minRecordingRetry), maxRecordingRetry)
+}
 
-// missed says what it means that Ziwo did not give a recording.
-func (h *Recordings) missed(call storage.Call, err error) error {
+// fetchError converts Ziwo's error to an error for the client.
+func (h *Recordings) fetchError(call storage.Call, err error) error {
 	out := &RecordingError{Err: err}
 	var failure *ziwo.APIError
 	if !errors.As(err, &failure) {
 		return err
 	}
-	old := age(call, h.Now())
+	old := callAge(call, h.Now())
 	switch {
 	case failure.Status == http.StatusRequestedRangeNotSatisfiable:
-		out.Code, out.Message = NoSuchRange, "the recording does not have this range"
-	case failure.Kind == ziwo.NotFound && old > namedFor:
-		out.Code, out.Message = NoRecording, "Ziwo has no recording of this call, and it is too late for one to come"
+		out.Code, out.Message = RangeNotSatisfiable, "the recording does not have this range"
+	case failure.Kind == ziwo.NotFound && old > maxNamedDelay:
+		out.Code, out.Message = NoRecording, "Ziwo has no recording of this call, and none is expected anymore"
 	case failure.Kind == ziwo.NotFound:
-		out.Code, out.Message, out.RetryAfter = RecordingNotYet, "the recording is not there yet; Ziwo takes a while to store it", again(old)
+		out.Code, out.Message, out.RetryAfter = RecordingPending, "the recording is not available yet; Ziwo is still processing it", recordingRetryDelay(old)
 	case failure.Kind == ziwo.Unavailable, failure.Kind == ziwo.RateLimited:
-		out.Code, out.Message, out.RetryAfter = CenterAway, "Ziwo does not give the recording now; try again", max(failure.RetryAfter, 5*time.Second)
+		out.Code, out.Message, out.RetryAfter = ContactCenterUnavailable, "Ziwo cannot provide the recording now; try again later", max(failure.RetryAfter, 5*time.Second)
 	case failure.Kind == ziwo.Unauthorized:
-		out.Code, out.Message = CenterFails, "Ziwo does not take the credentials of the configuration, or they may not fetch recordings"
+		out.Code, out.Message = ContactCenterFailed, "Ziwo rejects the configured credentials, or they may not fetch recordings"
 	default:
-		out.Code, out.Message = CenterFails, "what Ziwo answered is no recording; recordings.styles of the contact center may name another address"
+		out.Code, out.Message = ContactCenterFailed, "Ziwo's answer is not a recording; try another value of recordings.styles for the contact center"
 	}
 	return out
 }
 
-var unfitForFiles = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
+var unsafeFileChars = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
 
-// fileName is what a recording is called when it is saved.
+// fileName returns the file name under which a browser saves a recording.
 func fileName(c storage.Call, contentType string) string {
-	return unfitForFiles.ReplaceAllString(c.CallID, "_") + extension(contentType)
+	return unsafeFileChars.ReplaceAllString(c.CallID, "_") + extension(contentType)
 }
 
-// extension is how the names of files of a type end.
+// extension returns the file name extension of a content type.
 func extension(contentType string) string {
 	switch contentType {
 	case "audio/mpeg", "audio/mp3":
@@ -270,16 +279,16 @@ func extension(contentType string) string {
 	}
 }
 
-// bounded is a body that ends with an error where it is longer than allowed.
-type bounded struct {
+// limitedBody is a body that returns an error beyond a size limit.
+type limitedBody struct {
 	body io.ReadCloser
 	left int64
 	done func()
 }
 
-var errTooLong = errors.New("the recording is longer than allowed")
+var errTooLong = errors.New("recording exceeds the size limit")
 
-func (b *bounded) Read(p []byte) (int, error) {
+func (b *limitedBody) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
 	if b.left -= int64(n); b.left < 0 {
 		return 0, errTooLong
@@ -287,7 +296,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *bounded) Close() error {
+func (b *limitedBody) Close() error {
 	err := b.body.Close()
 	b.done()
 	return err

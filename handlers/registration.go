@@ -15,80 +15,79 @@ import (
 	"calltracker/ziwo"
 )
 
-// This file makes Ziwo's call trackers equal to those of a document.
+// This file synchronizes Ziwo's call trackers with a configuration document.
 
-// Registration says how the trackers of a document are to stand in Ziwo.
+// Registration holds the settings with which trackers are registered in Ziwo.
 type Registration struct {
-	PublicURL    string        // under which Ziwo reaches the server; no slash at the end
-	StartTimeout time.Duration // how long Ziwo waits for where a call goes
-	EndTimeout   time.Duration // and for the record to be safe
+	PublicURL    string        // base URL at which Ziwo reaches the server, without a trailing slash
+	StartTimeout time.Duration // Ziwo's timeout for start calls
+	EndTimeout   time.Duration // Ziwo's timeout for end calls
 }
 
-// PlanAction is what is to be done with one call tracker.
+// PlanAction is the action for a call tracker.
 type PlanAction string
 
-// The actions of a plan.
+// Actions of a plan.
 const (
 	PlanCreate    PlanAction = "create"
 	PlanUpdate    PlanAction = "update"
 	PlanUnchanged PlanAction = "unchanged"
-	PlanUnmanaged PlanAction = "unmanaged" // it is not in the document, and left alone
+	PlanUnmanaged PlanAction = "unmanaged" // not in the document; left unchanged
 )
 
-// Planned is one call tracker of a plan.
-type Planned struct {
-	Action  PlanAction
-	Tracker string // its id in the document; empty when it is unmanaged
-	Want    ziwo.Tracker
-	Have    ziwo.Tracker // zero when it is to be created
-	Changes []Change
-	Stale   bool // unmanaged, and its addresses are ours
-	block   bool // its blocking has to change
+// PlannedTracker is the plan for a call tracker.
+type PlannedTracker struct {
+	Action       PlanAction
+	Tracker      string // ID in the document; empty if unmanaged
+	Want         ziwo.Tracker
+	Have         ziwo.Tracker // zero if the tracker is created
+	Changes      []Change
+	Stale        bool // unmanaged, but its URLs point to this server
+	blockChanges bool // whether its blocked state changes
 }
 
-// Change is one field that differs. Of keys no value is told.
+// Change is a field that differs. The values of keys are not included.
 type Change struct{ Field, From, To string }
 
-// Plan compares the document's trackers of a contact center with those that it
-// has. A tracker of Ziwo belongs to one of the document by its name, or else by
-// its start address. Where a list has several keys, Ziwo is given the first. A
-// tracker that cannot be registered is an error.
-func (r Registration) Plan(doc *config.Document, set *rules.Set, contactCenter string, have []ziwo.Tracker) ([]Planned, error) {
+// Plan compares the document's trackers of a contact center with the trackers in Ziwo.
+// They are matched by name, or else by start URL. If a tracker has several keys, Ziwo
+// gets the first one. A tracker that cannot be registered is an error.
+func (r Registration) Plan(doc *config.Document, set *rules.Set, contactCenter string, have []ziwo.Tracker) ([]PlannedTracker, error) {
 	var (
-		plan  []Planned
-		taken = map[string]bool{}
-		errs  []error
+		plan    []PlannedTracker
+		matched = map[string]bool{}
+		errs    []error
 	)
 	for _, id := range set.Trackers() {
 		router, _ := set.Router(id)
 		if router.ContactCenter() != contactCenter {
 			continue
 		}
-		want, err := r.wanted(id, doc.Trackers[id])
+		want, err := r.desired(id, doc.Trackers[id])
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		at := slices.IndexFunc(have, func(t ziwo.Tracker) bool { return t.Name == id })
 		if at < 0 {
-			at = slices.IndexFunc(have, func(t ziwo.Tracker) bool { return t.StartRequestURL == want.StartRequestURL && !taken[t.ID] })
+			at = slices.IndexFunc(have, func(t ziwo.Tracker) bool { return t.StartRequestURL == want.StartRequestURL && !matched[t.ID] })
 		}
 		if at < 0 {
-			plan = append(plan, Planned{Action: PlanCreate, Tracker: id, Want: want, block: *want.Blocked})
+			plan = append(plan, PlannedTracker{Action: PlanCreate, Tracker: id, Want: want, blockChanges: *want.Blocked})
 			continue
 		}
-		taken[have[at].ID] = true
-		plan = append(plan, compare(id, want, have[at]))
+		matched[have[at].ID] = true
+		plan = append(plan, compareTracker(id, want, have[at]))
 	}
 	for _, t := range have {
-		if !taken[t.ID] {
-			plan = append(plan, Planned{Action: PlanUnmanaged, Have: t, Stale: strings.HasPrefix(t.StartRequestURL, r.PublicURL+"/callTrackers/")})
+		if !matched[t.ID] {
+			plan = append(plan, PlannedTracker{Action: PlanUnmanaged, Have: t, Stale: strings.HasPrefix(t.StartRequestURL, r.PublicURL+"/callTrackers/")})
 		}
 	}
 	return plan, errors.Join(errs...)
 }
 
-func (r Registration) wanted(id string, doc config.Tracker) (ziwo.Tracker, error) {
+func (r Registration) desired(id string, doc config.Tracker) (ziwo.Tracker, error) {
 	base := r.PublicURL + "/callTrackers/" + url.PathEscape(id)
 	blocked := doc.Blocked
 	t := ziwo.Tracker{
@@ -104,9 +103,9 @@ func (r Registration) wanted(id string, doc config.Tracker) (ziwo.Tracker, error
 		switch {
 		case side.list.Open:
 		case len(side.list.Keys) == 0:
-			err = errors.Join(err, fmt.Errorf("trackers.%s.keys.%s: there is none, so the server would refuse Ziwo", id, side.name))
+			err = errors.Join(err, fmt.Errorf("trackers.%s.keys.%s: missing key: the server would reject Ziwo's requests", id, side.name))
 		case side.list.Keys[0].Reveal() == "":
-			err = errors.Join(err, fmt.Errorf("trackers.%s.keys.%s[0]: its value is not known here", id, side.name))
+			err = errors.Join(err, fmt.Errorf("trackers.%s.keys.%s[0]: unknown value: the reference is not resolved here", id, side.name))
 		default:
 			*side.to = side.list.Keys[0].Reveal()
 		}
@@ -114,9 +113,9 @@ func (r Registration) wanted(id string, doc config.Tracker) (ziwo.Tracker, error
 	return t, err
 }
 
-func compare(id string, want, have ziwo.Tracker) Planned {
-	p := Planned{Action: PlanUnchanged, Tracker: id, Want: want, Have: have}
-	// What the document does not say stays as it is.
+func compareTracker(id string, want, have ziwo.Tracker) PlannedTracker {
+	p := PlannedTracker{Action: PlanUnchanged, Tracker: id, Want: want, Have: have}
+	// Settings that the document does not contain stay unchanged.
 	p.Want.ID, p.Want.Name = have.ID, have.Name
 	p.Want.WelcomePlayback, p.Want.ErrorPlayback = have.WelcomePlayback, have.ErrorPlayback
 	changed := func(field, from, to string) {
@@ -131,7 +130,7 @@ func compare(id string, want, have ziwo.Tracker) Planned {
 	changedKey(&p, "endRequestAPIKey", have.EndRequestKey, want.EndRequestKey)
 	changed("endRequestTimeout", milliseconds(have.EndTimeout), milliseconds(want.EndTimeout))
 	if have.Blocked != nil && *have.Blocked != *want.Blocked {
-		p.block = true
+		p.blockChanges = true
 		changed("blocked", fmt.Sprint(*have.Blocked), fmt.Sprint(*want.Blocked))
 	}
 	if len(p.Changes) > 0 {
@@ -140,17 +139,17 @@ func compare(id string, want, have ziwo.Tracker) Planned {
 	return p
 }
 
-func changedKey(p *Planned, field, have, want string) {
+func changedKey(p *PlannedTracker, field, have, want string) {
 	if have == want {
 		return
 	}
-	say := func(key string, otherwise string) string {
+	describe := func(key string, otherwise string) string {
 		if key == "" {
 			return "none"
 		}
 		return otherwise
 	}
-	p.Changes = append(p.Changes, Change{field, say(have, "another"), say(want, "that of the document")})
+	p.Changes = append(p.Changes, Change{field, describe(have, "another key"), describe(want, "key in the document")})
 }
 
 func milliseconds(d time.Duration) string {
@@ -160,7 +159,7 @@ func milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%d ms", d.Milliseconds())
 }
 
-// trackerAdmin is what Apply needs of a client.
+// trackerAdmin is the part of a Ziwo client that Apply uses.
 type trackerAdmin interface {
 	CreateTracker(ctx context.Context, t ziwo.Tracker) error
 	UpdateTracker(ctx context.Context, t ziwo.Tracker) error
@@ -168,21 +167,21 @@ type trackerAdmin interface {
 	UnblockTracker(ctx context.Context, idOrName string) error
 }
 
-// Apply does what the plan says of one tracker. Doing it again does no harm.
-func (p Planned) Apply(ctx context.Context, c trackerAdmin) error {
+// Apply carries out the plan for one tracker. It is idempotent.
+func (p PlannedTracker) Apply(ctx context.Context, c trackerAdmin) error {
 	var err error
 	switch p.Action {
 	case PlanCreate:
 		err = c.CreateTracker(ctx, p.Want)
 	case PlanUpdate:
-		only := len(p.Changes) == 1 && p.block
-		if !only {
+		onlyBlocking := len(p.Changes) == 1 && p.blockChanges
+		if !onlyBlocking {
 			err = c.UpdateTracker(ctx, p.Want)
 		}
 	default:
 		return nil
 	}
-	if err != nil || !p.block {
+	if err != nil || !p.blockChanges {
 		return err
 	}
 	if name := cmp.Or(p.Want.ID, p.Want.Name); *p.Want.Blocked {

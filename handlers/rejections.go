@@ -5,32 +5,48 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"calltracker/storage"
 )
 
-// rejectionStore is what Rejections needs of a store.
+// rejectionStore is the part of a store that Rejections uses.
 type rejectionStore interface {
-	RecordRejections(ctx context.Context, rejections []storage.Rejection) error
 	Rejections(ctx context.Context, p storage.Page) ([]storage.Rejection, string, error)
 }
 
-// Rejections remembers what was refused, and why: the first thing to look at
-// when Ziwo and this server do not understand each other.
+// Rejections stores rejected requests with their reasons, for diagnosing problems
+// between Ziwo and this server.
 type Rejections struct {
-	Store   rejectionStore
-	Queue   *Queue[storage.Rejection]
-	Metrics *Metrics
-	Now     func() time.Time
+	store rejectionStore
+	queue rejectionQueue
+	now   func() time.Time
+	count *prometheus.CounterVec
 }
 
-// Add records a rejection in the background; its ID and At are filled in.
+// rejectionQueue takes rejections to be stored. Add never waits.
+type rejectionQueue interface {
+	Add(storage.Rejection)
+}
+
+// NewRejections returns Rejections that are stored through queue and listed from
+// store, and registers their metric.
+func NewRejections(store rejectionStore, queue rejectionQueue, now func() time.Time, registry prometheus.Registerer) *Rejections {
+	h := &Rejections{store: store, queue: queue, now: now, count: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "calltracker_rejections_total", Help: "Ziwo requests rejected, or stored although unreadable, by reason.",
+	}, []string{"reason"})}
+	registry.MustRegister(h.count)
+	return h
+}
+
+// Add records a rejection in the background. It sets ID and At.
 func (h *Rejections) Add(r storage.Rejection) {
-	r.ID, r.At = storage.NewID(), h.Now().UTC().Truncate(time.Microsecond)
-	h.Queue.Offer(r)
-	h.Metrics.rejections.WithLabelValues(r.Reason).Inc()
+	r.ID, r.At = storage.NewID(), h.now().UTC().Truncate(time.Microsecond)
+	h.queue.Add(r)
+	h.count.WithLabelValues(r.Reason).Inc()
 }
 
-// RejectionView is a rejection as it is shown.
+// RejectionView is a stored rejection.
 type RejectionView struct {
 	ID          string    `json:"id"`
 	At          time.Time `json:"at" format:"date-time"`
@@ -43,7 +59,7 @@ type RejectionView struct {
 	Message     string    `json:"message"`
 	ContentType string    `json:"contentType"`
 	UserAgent   string    `json:"userAgent"`
-	Bytes       int64     `json:"bytes"` // of the body, as far as it was read
+	Bytes       int64     `json:"bytes"` // bytes of the body that were read
 }
 
 // RejectionList is a page of rejections, newest first.
@@ -54,12 +70,13 @@ type RejectionList struct {
 
 // List returns a page of rejections.
 //
-//	@Summary	Refused and unreadable requests of Ziwo, with reasons
+//	@Summary	List rejected requests
+//	@Description	Returns requests from Ziwo that were rejected or unreadable, with the reasons, newest first.
 //	@ID		listRejections
 //	@Tags		calls
 //	@Produce	json
-//	@Param		cursor	query		string	false	"From the page before"
-//	@Param		limit	query		int		false	"1 to 1000, 50 by default"
+//	@Param		cursor	query		string	false	"Value of next from the previous page"
+//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
 //	@Success	200		{object}	RejectionList
 //	@Failure	401		{object}	Problem
 //	@Failure	422		{object}	Problem
@@ -67,7 +84,7 @@ type RejectionList struct {
 //	@Security	Bearer
 //	@Router		/api/v1/rejections [get]
 func (h *Rejections) List(ctx context.Context, page storage.Page) (RejectionList, error) {
-	stored, next, err := h.Store.Rejections(ctx, page)
+	stored, next, err := h.store.Rejections(ctx, page)
 	if err != nil {
 		return RejectionList{}, fmt.Errorf("list rejections: %w", err)
 	}

@@ -14,13 +14,13 @@ import (
 	"calltracker/storage"
 )
 
-// Vault seals secrets under one key (AES-256-GCM). It is safe for concurrent use.
+// Vault seals secrets with one key (AES-256-GCM). It is safe for concurrent use.
 type Vault struct{ aead cipher.AEAD }
 
-// NewVault makes a vault of a key of 32 bytes.
+// NewVault returns a vault that uses a 32-byte key.
 func NewVault(key []byte) (*Vault, error) {
 	if len(key) != 32 {
-		return nil, fmt.Errorf("the secret key has %d bytes; it must have 32", len(key))
+		return nil, fmt.Errorf("invalid secret key of %d bytes: use 32 bytes", len(key))
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -33,7 +33,7 @@ func NewVault(key []byte) (*Vault, error) {
 	return &Vault{aead: aead}, nil
 }
 
-// seal binds the value to its name, so that sealed values cannot be swapped.
+// seal binds the value to its name, so that sealed values cannot be exchanged.
 func (v *Vault) seal(name, value string) []byte {
 	return v.aead.Seal(nil, nil, []byte(value), []byte(name))
 }
@@ -41,36 +41,44 @@ func (v *Vault) seal(name, value string) []byte {
 func (v *Vault) open(name string, sealed []byte) (string, error) {
 	value, err := v.aead.Open(nil, nil, sealed, []byte(name))
 	if err != nil {
-		return "", fmt.Errorf("secret %q was sealed under another secret key; store it again", name)
+		return "", fmt.Errorf("secret %q was sealed with another secret key; store it again", name)
 	}
 	return string(value), nil
 }
 
-// secretStore is what Secrets needs of a store.
+// secretStore is the part of a store that Secrets uses.
 type secretStore interface {
 	PutSecret(ctx context.Context, s storage.Secret) error
 	DeleteSecret(ctx context.Context, name string) error
 	Secrets(ctx context.Context) ([]storage.Secret, error)
 }
 
-// Secrets keeps the values that ${secret:NAME} stands for. Only names and dates
-// ever leave it.
+// Secrets stores the values that ${secret:NAME} references. It exposes only names
+// and dates.
 type Secrets struct {
+	SecretsOptions
+}
+
+// SecretsOptions are what Secrets is made from. All fields are required.
+type SecretsOptions struct {
 	Store  secretStore
 	Vault  *Vault
-	Config *Config
+	Config *ConfigController
 	Now    func() time.Time
 }
 
-// SecretView is a secret as it is shown: without its value.
+// NewSecrets returns Secrets.
+func NewSecrets(o SecretsOptions) *Secrets { return &Secrets{SecretsOptions: o} }
+
+// SecretView is a secret without its value.
 type SecretView struct {
 	Name      string    `json:"name" example:"kustomer"`
 	CreatedAt time.Time `json:"createdAt" format:"date-time"`
 	UpdatedAt time.Time `json:"updatedAt" format:"date-time"`
-	InUse     bool      `json:"inUse"` // the configuration refers to it
+	InUse     bool      `json:"inUse"` // whether the active configuration references the secret
 }
 
-// SecretList is all secrets, by name.
+// SecretList lists the secrets by name.
 type SecretList struct {
 	Secrets []SecretView `json:"secrets"`
 }
@@ -82,9 +90,10 @@ type SecretInput struct {
 
 var secretNamePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// List returns all secrets, sorted by name.
+// List returns the secrets, sorted by name.
 //
-//	@Summary	List the secrets, without their values
+//	@Summary	List the secrets
+//	@Description	Returns the name and dates of each secret. Values are never returned.
 //	@ID		listSecrets
 //	@Tags		secrets
 //	@Produce	json
@@ -105,13 +114,14 @@ func (h *Secrets) List(ctx context.Context) (SecretList, error) {
 	return out, nil
 }
 
-// Get returns one secret; storage.ErrNotFound when there is none.
+// Get returns a secret. It returns storage.ErrNotFound if the secret does not exist.
 //
-//	@Summary	Show when a secret was stored, without its value
+//	@Summary	Get a secret
+//	@Description	Returns the dates of a secret and whether the active configuration uses it. The value is never returned.
 //	@ID		getSecret
 //	@Tags		secrets
 //	@Produce	json
-//	@Param		name	path		string	true	"Name"
+//	@Param		name	path		string	true	"Secret name"
 //	@Success	200		{object}	SecretView
 //	@Failure	401		{object}	Problem
 //	@Failure	404		{object}	Problem
@@ -131,19 +141,20 @@ func (h *Secrets) Get(ctx context.Context, name string) (SecretView, error) {
 }
 
 func (h *Secrets) view(s storage.Secret) SecretView {
-	return SecretView{Name: s.Name, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt, InUse: h.Config.refersTo(s.Name)}
+	return SecretView{Name: s.Name, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt, InUse: h.Config.references(s.Name)}
 }
 
-// Put stores a secret, sealed, and puts it in force where the configuration
-// refers to it.
+// Put seals and stores a secret, and reloads the configuration so that references
+// to the secret use the new value.
 //
-//	@Summary	Store a secret, encrypted
+//	@Summary	Store a secret
+//	@Description	Stores the value encrypted and reloads the active configuration. An existing secret is replaced.
 //	@ID		putSecret
 //	@Tags		secrets
 //	@Accept		json
 //	@Produce	json
-//	@Param		name	path		string		true	"Name"
-//	@Param		body	body		SecretInput	true	"Value"
+//	@Param		name	path		string		true	"Secret name"
+//	@Param		body	body		SecretInput	true	"Secret value"
 //	@Success	200		{object}	SecretView
 //	@Failure	400		{object}	Problem
 //	@Failure	401		{object}	Problem
@@ -155,9 +166,9 @@ func (h *Secrets) view(s storage.Secret) SecretView {
 //	@Router		/api/v1/secrets/{name} [put]
 func (h *Secrets) Put(ctx context.Context, name string, in SecretInput) (SecretView, error) {
 	if !secretNamePattern.MatchString(name) {
-		return SecretView{}, problem.Errorf("name", "use up to 64 letters, digits, dots, dashes or underscores")
+		return SecretView{}, problem.Errorf("name", "must have 1 to 64 letters, digits, dots, dashes, or underscores, and start with a letter or digit")
 	}
-	if err := validateInput(in); err != nil {
+	if err := Validate(in); err != nil {
 		return SecretView{}, err
 	}
 	now := h.Now().UTC()
@@ -166,17 +177,19 @@ func (h *Secrets) Put(ctx context.Context, name string, in SecretInput) (SecretV
 		return SecretView{}, fmt.Errorf("store secret %s: %w", name, err)
 	}
 	if err := h.Config.Load(ctx); err != nil && !errors.Is(err, ErrNoConfig) {
-		return SecretView{}, fmt.Errorf("put secret %s in force: %w", name, err)
+		return SecretView{}, fmt.Errorf("reload the configuration with secret %s: %w", name, err)
 	}
 	return h.Get(ctx, name)
 }
 
-// Delete removes a secret; storage.ErrConflict when the configuration refers to it.
+// Delete removes a secret. It returns storage.ErrConflict if the active
+// configuration references the secret.
 //
-//	@Summary	Remove a secret
+//	@Summary	Delete a secret
+//	@Description	Deletes a secret. A secret that the active configuration references cannot be deleted.
 //	@ID		deleteSecret
 //	@Tags		secrets
-//	@Param		name	path	string	true	"Name"
+//	@Param		name	path	string	true	"Secret name"
 //	@Success	204
 //	@Failure	401	{object}	Problem
 //	@Failure	404	{object}	Problem
@@ -185,8 +198,8 @@ func (h *Secrets) Put(ctx context.Context, name string, in SecretInput) (SecretV
 //	@Security	Bearer
 //	@Router		/api/v1/secrets/{name} [delete]
 func (h *Secrets) Delete(ctx context.Context, name string) error {
-	if h.Config.refersTo(name) {
-		return fmt.Errorf("secret %q: the configuration refers to it: %w", problem.Clip(name), storage.ErrConflict)
+	if h.Config.references(name) {
+		return fmt.Errorf("delete secret %q: the active configuration references it: %w", problem.Clip(name), storage.ErrConflict)
 	}
 	if err := h.Store.DeleteSecret(ctx, name); err != nil {
 		return fmt.Errorf("delete secret %q: %w", problem.Clip(name), err)
@@ -194,10 +207,10 @@ func (h *Secrets) Delete(ctx context.Context, name string) error {
 	return nil
 }
 
-// Secret opens a secret that the last good document refers to; storage.ErrNotFound
-// when it refers to none of that name.
+// Secret opens a secret that the last good document references. It returns
+// storage.ErrNotFound if the document does not reference it.
 func (l LastGood) Secret(v *Vault, name string) (string, error) {
-	sealed, ok := l.sealed()[name]
+	sealed, ok := l.sealedSecrets()[name]
 	if !ok {
 		return "", fmt.Errorf("secret %q: %w", problem.Clip(name), storage.ErrNotFound)
 	}

@@ -14,24 +14,32 @@ import (
 	"calltracker/ziwo"
 )
 
-// Simulator answers what would happen to a call.
+// Simulator decides calls without side effects.
 type Simulator struct {
-	Config         *Config
+	SimulatorOptions
+}
+
+// SimulatorOptions are what a Simulator is made from. All fields are required.
+type SimulatorOptions struct {
+	Config         *ConfigController
 	Numbers        *Numbers
-	VoicemailField string // of the answer; empty leaves the flag out
+	VoicemailField string // field in the answer; empty omits it
 	Now            func() time.Time
 }
+
+// NewSimulator returns a Simulator.
+func NewSimulator(o SimulatorOptions) *Simulator { return &Simulator{SimulatorOptions: o} }
 
 // SimulateInput is a call to simulate.
 type SimulateInput struct {
 	Tracker  string         `json:"tracker" validate:"required" example:"sales"`
-	At       *time.Time     `json:"at,omitempty" format:"date-time" example:"2026-11-22T20:00:00+04:00"` // now when absent
-	Call     map[string]any `json:"call" validate:"required" swaggertype:"object"`                       // what Ziwo sends: didCalled, callerIDNumber, ...
-	Customer *CustomerFacts `json:"customer,omitempty"`                                                  // what a CRM knows of the caller; nobody is looked up
-	Document string         `json:"document,omitempty"`                                                  // a document to try instead of the one in force, YAML or JSON
+	At       *time.Time     `json:"at,omitempty" format:"date-time" example:"2026-11-22T20:00:00+04:00"` // time of the call; defaults to now
+	Call     map[string]any `json:"call" validate:"required" swaggertype:"object"`                       // Ziwo's request fields, such as didCalled and callerIDNumber
+	Customer *CustomerFacts `json:"customer,omitempty"`                                                  // customer facts; the CRMs are not queried
+	Document string         `json:"document,omitempty"`                                                  // YAML or JSON document to use instead of the active one
 }
 
-// CustomerFacts is what a CRM knows of a caller, as far as routes look at it.
+// CustomerFacts holds the customer data that routes depend on.
 type CustomerFacts struct {
 	Found      bool     `json:"found"`
 	Connection string   `json:"connection,omitempty" example:"kustomer"`
@@ -45,25 +53,25 @@ func (c *CustomerFacts) facts() *rules.Customer {
 	return &rules.Customer{Found: c.Found, Connection: c.Connection, Tags: c.Tags}
 }
 
-// Simulation is what would happen to a call.
+// Simulation is the result of simulating a call.
 type Simulation struct {
 	Route     string          `json:"route"`
 	Rules     []rules.Rule    `json:"rules"`
 	Voicemail bool            `json:"voicemail"`
 	Flags     []string        `json:"flags"`
 	Trace     []rules.Step    `json:"trace"`
-	Answer    json.RawMessage `json:"answer" swaggertype:"object"` // what Ziwo would get
+	Answer    json.RawMessage `json:"answer" swaggertype:"object"` // answer that Ziwo would receive
 }
 
 // Simulate decides a call without recording it. Errors: *Invalid, ErrNoConfig.
 //
-//	@Summary		What would happen to a call, and why
-//	@Description	With the configuration in force, or with a document that is not saved.
+//	@Summary		Simulate a call
+//	@Description	Decides a call with the active configuration, or with the document in the request, and explains the decision. Nothing is stored.
 //	@ID		simulate
 //	@Tags			configuration
 //	@Accept			json
 //	@Produce		json
-//	@Param			body	body		SimulateInput	true	"Call"
+//	@Param			body	body		SimulateInput	true	"Call to simulate"
 //	@Success		200		{object}	Simulation
 //	@Failure		400		{object}	Problem
 //	@Failure		401		{object}	Problem
@@ -74,7 +82,7 @@ type Simulation struct {
 //	@Security		Bearer
 //	@Router			/api/v1/simulate [post]
 func (h *Simulator) Simulate(in SimulateInput) (Simulation, error) {
-	if err := validateInput(in); err != nil {
+	if err := Validate(in); err != nil {
 		return Simulation{}, err
 	}
 	set, err := h.set(in.Document)
@@ -84,13 +92,13 @@ func (h *Simulator) Simulate(in SimulateInput) (Simulation, error) {
 	return h.SimulateIn(set, in)
 }
 
-// SimulateIn decides a call by the set, whatever document the input names.
+// SimulateIn decides a call with the given rules and ignores the document of the input.
 func (h *Simulator) SimulateIn(set *rules.Set, in SimulateInput) (Simulation, error) {
 	router, ok := set.Router(in.Tracker)
 	if !ok {
-		return Simulation{}, problem.Errorf("tracker", "there is no tracker %q", problem.Clip(in.Tracker))
+		return Simulation{}, problem.Errorf("tracker", "unknown tracker %q", problem.Clip(in.Tracker))
 	}
-	start, err := startOf(in.Call)
+	start, err := parseStart(in.Call)
 	if err != nil {
 		return Simulation{}, err
 	}
@@ -103,17 +111,17 @@ func (h *Simulator) SimulateIn(set *rules.Set, in SimulateInput) (Simulation, er
 
 func (h *Simulator) set(document string) (*rules.Set, error) {
 	if document == "" {
-		live := h.Config.Live()
-		if live == nil {
+		snapshot := h.Config.Current()
+		if snapshot == nil {
 			return nil, ErrNoConfig
 		}
-		return live.Set, nil
+		return snapshot.Set, nil
 	}
 	format := config.YAML
 	if bytes.HasPrefix(bytes.TrimSpace([]byte(document)), []byte("{")) {
 		format = config.JSON
 	}
-	// Keys do not matter to a simulation, so references stay unresolved.
+	// A simulation does not use keys, so references stay unresolved.
 	_, set, problems := config.Load([]byte(document), format, nil)
 	if set == nil {
 		return nil, &problem.Invalid{Problems: problems.Errors()}
@@ -121,9 +129,9 @@ func (h *Simulator) set(document string) (*rules.Set, error) {
 	return set, nil
 }
 
-// startOf reads a call as a start request is read, so that a simulation knows
-// the same names.
-func startOf(call map[string]any) (ziwo.StartRequest, error) {
+// parseStart parses a call in the same way as a start request, so that a simulation
+// accepts the same field names.
+func parseStart(call map[string]any) (ziwo.StartRequest, error) {
 	body, err := json.Marshal(call)
 	if err != nil {
 		return ziwo.StartRequest{}, problem.Errorf("call", "%v", err)
@@ -149,7 +157,7 @@ func simulate(router *rules.Router, start ziwo.StartRequest, numbers *Numbers, a
 	}
 }
 
-// AppendAnswer appends what Ziwo gets for a decision.
+// AppendAnswer appends the answer that Ziwo receives for a decision.
 func AppendAnswer(dst []byte, didCalled string, d rules.Decision, voicemailField string) []byte {
 	answer := ziwo.AppendStartAnswer(dst, didCalled)
 	for _, r := range d.Rules {
@@ -158,11 +166,11 @@ func AppendAnswer(dst []byte, didCalled string, d rules.Decision, voicemailField
 	return answer.End(voicemailField, d.Voicemail)
 }
 
-// TestResult is what became of one of a document's tests.
+// TestResult is the result of a test in a document.
 type TestResult struct {
 	Name         string       `json:"name"`
 	Line, Column int          `json:"-"`
-	Failures     []string     `json:"failures"` // empty when it passed
+	Failures     []string     `json:"failures"` // empty if the test passed
 	Trace        []rules.Step `json:"trace"`
 }
 
@@ -177,20 +185,20 @@ func RunTests(doc *config.Document, set *rules.Set) []TestResult {
 		for name, value := range test.Call {
 			call[name] = value.Text
 		}
-		start, err := startOf(call)
+		start, err := parseStart(call)
 		if err != nil {
 			results[i].Failures = []string{err.Error()}
 			continue
 		}
-		router, _ := set.Router(test.Tracker) // compile has checked that it exists
+		router, _ := set.Router(test.Tracker) // compiling has checked that it exists
 		got := simulate(router, start, numbers, test.At, (*CustomerFacts)(test.Customer).facts(), "")
 		results[i].Trace = got.Trace
-		results[i].Failures = unmet(test.Expect, got)
+		results[i].Failures = unmetExpectations(test.Expect, got)
 	}
 	return results
 }
 
-func unmet(want config.Expectation, got Simulation) []string {
+func unmetExpectations(want config.Expectation, got Simulation) []string {
 	var out []string
 	if want.Route != nil && *want.Route != got.Route {
 		out = append(out, fmt.Sprintf("expected route %q, got %q", *want.Route, got.Route))
@@ -210,8 +218,8 @@ func unmet(want config.Expectation, got Simulation) []string {
 	return out
 }
 
-// failedTests are the tests of a document that do not hold, as errors of it.
-func failedTests(doc *config.Document, set *rules.Set) problem.List {
+// FailedTests returns the failed tests of a document as field errors.
+func FailedTests(doc *config.Document, set *rules.Set) problem.List {
 	var out problem.List
 	for i, r := range RunTests(doc, set) {
 		for _, failure := range r.Failures {

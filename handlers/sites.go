@@ -12,26 +12,26 @@ import (
 	"calltracker/web"
 )
 
-// nextAhead is how far ahead the page of a site looks for a change of its hours.
-const nextAhead = 366 * 24 * time.Hour
+// scheduleHorizon is how far ahead to look for the next schedule change.
+const scheduleHorizon = 366 * 24 * time.Hour
 
-// Page is what the page for a site's owner shows: the lines to paste, the button
-// as it is now, and what is missing. It holds nothing that the site's scripts do
-// not tell everyone. Errors: *UnknownEmbed.
+// Page returns the contents of a site's setup page: the script tags to paste, the
+// current state of the button, and the open checks. It contains nothing that the
+// site's scripts do not expose. Errors: *UnknownEmbed.
 func (e *Embeds) Page(site string) (web.SitePage, error) {
-	live := e.Config.Live()
-	if live == nil {
-		return web.SitePage{}, &UnknownEmbed{"no configuration is in force on this server yet"}
+	snapshot := e.Config.Current()
+	if snapshot == nil {
+		return web.SitePage{}, &UnknownEmbed{"no configuration is active on this server"}
 	}
-	doc, ok := live.Document.Sites[site]
+	doc, ok := snapshot.Document.Sites[site]
 	if !ok {
-		return web.SitePage{}, &UnknownEmbed{fmt.Sprintf("there is no site %q on this server; look at sites: in the configuration", problem.Clip(site))}
+		return web.SitePage{}, &UnknownEmbed{fmt.Sprintf("unknown site %q; check the sites section of the configuration", problem.Clip(site))}
 	}
 	page := web.SitePage{Site: site}
 	if doc.WebCallback != nil {
-		page.Embeds = append(page.Embeds, e.line(web.WebCallback, site, "Call-me-back button",
-			"Paste this line once, anywhere in the page.", "", "https://webcallback.ziwo.io"))
-		button := e.button(live.Set, doc)
+		page.Embeds = append(page.Embeds, e.snippet(web.WebCallback, site, "Call-me-back button",
+			"Paste this script tag once, anywhere in the page.", "", "https://webcallback.ziwo.io"))
+		button := e.button(snapshot.Set, doc)
 		page.Button = &button
 	}
 	attribute := ""
@@ -39,21 +39,21 @@ func (e *Embeds) Page(site string) (web.SitePage, error) {
 		attribute = ` data-token="…"`
 	}
 	if doc.Jorel != nil {
-		about := "Paste this line into the pages that your agents work in."
+		about := "Paste this script tag into the pages that your agents work in."
 		if doc.Popup != nil {
-			about += " It also opens the caller’s page. Your page puts a fresh token in place of the dots, from POST /api/v1/sites/" + site + "/token; on pages that only agents can open, data-key with the site’s key does as well."
+			about += " It also opens the customer’s page for each call. Replace the dots with a new token from POST /api/v1/sites/" + site + "/token. On pages that only agents can open, you can use data-key with the site’s key instead."
 		}
-		page.Embeds = append(page.Embeds, e.line(web.Jorel, site, "Web phone", about, attribute, "https://jorel.ziwo.io"))
+		page.Embeds = append(page.Embeds, e.snippet(web.Jorel, site, "Web phone", about, attribute, "https://jorel.ziwo.io"))
 	}
 	if doc.Popup != nil {
-		about := "For pages that have Ziwo’s phone already."
-		page.Embeds = append(page.Embeds, e.line(web.Popup, site, "Pop-up alone", about, attribute, ""))
+		about := "For pages that already contain Ziwo’s web phone."
+		page.Embeds = append(page.Embeds, e.snippet(web.Popup, site, "Screen pop only", about, attribute, ""))
 	}
-	page.Checks = e.checks(live.Set, doc)
+	page.Checks = e.checks(snapshot.Set, doc)
 	return page, nil
 }
 
-func (e *Embeds) line(kind web.Kind, site, title, about, attributes, host string) web.SiteEmbed {
+func (e *Embeds) snippet(kind web.Kind, site, title, about, attributes, host string) web.SiteEmbed {
 	release := kind.Release()
 	hosts := strings.TrimSpace(e.PublicURL + " " + host)
 	policy := fmt.Sprintf("script-src %s; connect-src %s", hosts, e.PublicURL)
@@ -67,30 +67,30 @@ func (e *Embeds) line(kind web.Kind, site, title, about, attributes, host string
 
 func (e *Embeds) button(set *rules.Set, site config.Site) web.SiteButton {
 	doc, now := site.WebCallback, e.Now()
-	always := doc.Offline != nil && *doc.Offline
+	alwaysOffline := doc.Offline != nil && *doc.Offline
 	hours := set.Hours(site.OfflineOutside)
-	b := web.SiteButton{Offline: always || !hours.Open(now), Extensions: doc.Extensions}
+	b := web.SiteButton{Offline: alwaysOffline || !hours.Open(now), Extensions: doc.Extensions}
 
 	class := positionClass(doc)
 	corners := []string{"top-left", "top-middle", "top-right", "bottom-left", "bottom-middle", "bottom-right"}
 	switch first, _, _ := strings.Cut(class, " "); {
 	case doc.ReplacementTargetID != "":
-		b.Corner, b.Place = "elsewhere", fmt.Sprintf("It takes the place of the element with the id %q, or stands at %s where there is none.", doc.ReplacementTargetID, class)
+		b.Corner, b.Place = "elsewhere", fmt.Sprintf("The button replaces the element with the ID %q, or appears at %s if there is none.", doc.ReplacementTargetID, class)
 	case slices.Contains(corners, first):
-		b.Corner, b.Place = first, fmt.Sprintf("It stands at %s.", class)
+		b.Corner, b.Place = first, fmt.Sprintf("The button appears at %s.", class)
 	default:
-		b.Corner, b.Place = "elsewhere", fmt.Sprintf("Your own class %q places it.", class)
+		b.Corner, b.Place = "elsewhere", fmt.Sprintf("Your CSS class %q positions the button.", class)
 	}
 
 	names := strings.Join(site.OfflineOutside, " or ")
 	switch {
-	case always:
-		b.Why = "always: the configuration says offline"
+	case alwaysOffline:
+		b.Why = "always, because offline is true"
 	case hours.Always():
-		b.Why = "always: no schedule closes it"
+		b.Why = "always, because no schedule closes it"
 	default:
 		b.Why = "by the schedule " + names
-		if at, ok := hours.Change(now, now.Add(nextAhead)); ok {
+		if at, ok := hours.Change(now, now.Add(scheduleHorizon)); ok {
 			zone := hours.Zone()
 			b.Next, b.NextText = at.UTC().Format(time.RFC3339), at.In(zone).Format("Monday 2 January 2006, 15:04")+" ("+zone.String()+")"
 			b.NextState = "Opens"

@@ -21,9 +21,9 @@ type rotations interface {
 	Next(key string) uint64
 }
 
-// DecisionLog takes the decisions to be recorded. Offer never waits.
+// decisionLog takes decisions to be recorded. Add never waits.
 type decisionLog interface {
-	Offer(DecisionRecord)
+	Add(DecisionRecord)
 }
 
 // AnswererOptions are what an Answerer is made from. All fields are required.
@@ -94,14 +94,14 @@ func (a *Answerer) Answer(ctx context.Context, tracker *ActiveTracker, in ziwo.S
 	facts := FactsOf(in, router, a.Numbers, a.Now())
 	if router.ReadsCustomer() {
 		facts.Caller = a.Numbers.Parse(in.Caller, router.Region())
-		facts.Customer = customerOf(ctx, a.Customers, facts.Caller, tracker.CustomerTimeout)
+		facts.Customer = lookUpCustomer(ctx, a.Customers, facts.Caller, tracker.CustomerTimeout)
 	}
 	decision := router.Decide(facts)
 	if decision.Rotating {
 		decision = decision.Turn(a.Rotations.Next(router.ID() + "/" + decision.Route))
 	}
 	id := storage.NewID()
-	a.Decisions.Offer(DecisionRecord{id: id, tracker: tracker, facts: facts, rules: decision.Rules, notes: in.Notes})
+	a.Decisions.Add(DecisionRecord{id: id, tracker: tracker, facts: facts, rules: decision.Rules, notes: in.Notes})
 	a.count.WithLabelValues(router.ID(), decision.Route).Inc()
 	return StartAnswer{DIDCalled: in.DIDCalled, Decision: decision, ID: id}
 }
@@ -110,7 +110,7 @@ func (a *Answerer) Answer(ctx context.Context, tracker *ActiveTracker, in ziwo.S
 // condition of the tracker reads it.
 func FactsOf(in ziwo.StartRequest, router *rules.Router, numbers *Numbers, now time.Time) rules.Facts {
 	facts := rules.Facts{At: now, CallID: in.CallID, Request: in.Fields}
-	did, listed := router.Listed(in.DIDCalled)
+	did, listed := router.FindDID(in.DIDCalled)
 	if !listed {
 		did = numbers.Parse(in.DIDCalled, router.Region())
 	}

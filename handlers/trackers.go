@@ -51,9 +51,9 @@ type Origin struct {
 func (o Origin) Campaign(did phone.Number) string { return o.campaign(did) }
 
 // Origin returns the origin of CDRs of a contact center that name no tracker.
-func (l *Live) Origin(contactCenter string) Origin {
+func (s *Snapshot) Origin(contactCenter string) Origin {
 	return Origin{
-		ContactCenter: contactCenter, Region: l.Set.Region(contactCenter),
-		campaign: func(did phone.Number) string { return l.Set.Campaign(contactCenter, did) },
+		ContactCenter: contactCenter, Region: s.Set.Region(contactCenter),
+		campaign: func(did phone.Number) string { return s.Set.Campaign(contactCenter, did) },
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/go-playground/validator/v10"
 )
 
-// inputs checks the validate tags of inputs; errors name JSON fields.
-var inputs = sync.OnceValue(func() *validator.Validate {
+// inputValidator reports fields by their JSON names.
+var inputValidator = sync.OnceValue(func() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())
 	v.RegisterTagNameFunc(func(f reflect.StructField) string {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -22,22 +22,23 @@ var inputs = sync.OnceValue(func() *validator.Validate {
 	return v
 })
 
-// validateInput returns an *problem.Invalid that names every field that is wrong.
-func validateInput(in any) error {
-	err := inputs().Struct(in)
-	var wrong validator.ValidationErrors
-	if !errors.As(err, &wrong) {
+// Validate checks the validate tags of an input. The error is an *Invalid with
+// every invalid field, under its JSON name.
+func Validate(in any) error {
+	err := inputValidator().Struct(in)
+	var fieldErrs validator.ValidationErrors
+	if !errors.As(err, &fieldErrs) {
 		return err
 	}
 	out := &problem.Invalid{}
-	for _, f := range wrong {
+	for _, f := range fieldErrs {
 		_, path, _ := strings.Cut(f.Namespace(), ".")
-		out.Problems = append(out.Problems, problem.Problem{Path: path, Message: complaint(f)})
+		out.Problems = append(out.Problems, problem.Problem{Path: path, Message: fieldMessage(f)})
 	}
 	return out
 }
 
-func complaint(f validator.FieldError) string {
+func fieldMessage(f validator.FieldError) string {
 	switch f.Tag() {
 	case "required":
 		return "is missing"

@@ -11,125 +11,125 @@ import (
 	"time"
 )
 
-// Why nobody can watch.
+// Errors of Listen.
 var (
-	ErrTooManyListeners = errors.New("as many as the server allows are watching; try again later")
-	ErrLiveEnded        = errors.New("the server is stopping; try again")
+	ErrTooManyListeners = errors.New("too many listeners; try again later")
+	ErrLiveStopped      = errors.New("the server is shutting down; try again")
 )
 
-// Bounds of watching.
+// Limits and intervals of a Wallboard.
 const (
-	mostListeners = 100
-	listenerQueue = 16   // updates that a listener may be behind
-	mostChanges   = 200  // in one update; more are told as a whole
-	mostLive      = 1000 // calls that were started here
-	mostAgents    = 2000 // of a contact center
+	maxListeners    = 100
+	listenerBuffer  = 16   // updates buffered for a slow listener
+	maxChanges      = 200  // changes in one update; beyond that, a full snapshot is sent
+	maxStartedCalls = 1000 // calls started by trackers
+	maxAgents       = 2000 // agents per contact center
 
-	centerEvery   = 3 * time.Second
-	startsEvery   = time.Second
-	centerWait    = 5 * time.Second  // for Ziwo's answer
-	startsWait    = 2 * time.Second  // for the database
-	longestCenter = 30 * time.Second // between two looks at what fails
-	longestStarts = 5 * time.Second
-	mostPause     = 5 * time.Minute // that Ziwo can ask for
-	staleAfter    = time.Minute     // what a source said that is away since
-	liveWindow    = time.Hour       // a call that was started and has not ended by then is taken to be over
-	snapshotWait  = centerWait + time.Second
+	contactCenterInterval    = 3 * time.Second
+	startedInterval          = time.Second
+	contactCenterTimeout     = 5 * time.Second  // for Ziwo's answer
+	startedTimeout           = 2 * time.Second  // for the database
+	maxContactCenterInterval = 30 * time.Second // polling interval of a failing contact center
+	maxStartedInterval       = 5 * time.Second
+	maxZiwoRetryAfter        = 5 * time.Minute // longest wait that Ziwo can request
+	staleAfter               = time.Minute     // age at which data of an unavailable source is hidden
+	liveWindow               = time.Hour       // age at which a started call is assumed to have ended
+	snapshotTimeout          = contactCenterTimeout + time.Second
 )
 
-// WallboardOptions are what a Wallboard needs.
+// WallboardOptions holds the dependencies and settings of a Wallboard.
 type WallboardOptions struct {
-	Store   startReader
-	Config  *Config
-	Centers *Centers
-	Numbers *Numbers
-	Now     func() time.Time
-	Logger  *slog.Logger
-	Every   time.Duration // between two looks at a contact center; 0: 3 s
+	Store        openCallReader
+	Config       *ConfigController
+	Clients      *ZiwoClients
+	Numbers      *Numbers
+	Now          func() time.Time
+	Logger       *slog.Logger
+	PollInterval time.Duration // polling interval of contact centers; 0 means 3 s
 }
 
-// Wallboard tells what happens now, to any number of listeners at the cost of
-// one: while somebody listens, the database and each contact center are asked
-// again and again, by one goroutine each. Make it with NewWallboard; it is safe
-// for concurrent use, and needs Run.
+// Wallboard reports the current agents and calls to its listeners. While there are
+// listeners, one goroutine per source polls the database and the contact centers, so
+// the cost does not depend on the number of listeners. Create a Wallboard with
+// NewWallboard and start it with Run. It is safe for concurrent use.
 type Wallboard struct {
 	WallboardOptions
-	awake chan struct{} // somebody came first, or left last
+	wakeUp chan struct{} // signals the first listener, and the departure of one
 
-	mu        sync.Mutex
-	listeners map[*LiveListener]struct{}
-	watching  bool // the sources are being asked
-	ended     bool
-	starts    starts
-	centers   map[string]*liveCenter
-	view      LiveView
-	ids       map[string]string    // of calls, by decision
-	over      map[string]time.Time // callIDs of calls whose record came: a phone may show them for some seconds more
-	number    uint64               // of the last event
+	mu             sync.Mutex
+	listeners      map[*LiveListener]struct{}
+	watching       bool // whether the sources are polled
+	stopped        bool
+	started        startedCalls
+	contactCenters map[string]*contactCenterState
+	view           LiveView
+	callIDs        map[string]string    // call IDs by decision ID
+	endedCallIDs   map[string]time.Time // end by callID; phones may show an ended call for some seconds
+	lastEventID    uint64
 }
 
-// NewWallboard starts nothing yet.
+// NewWallboard returns a Wallboard. It starts nothing.
 func NewWallboard(o WallboardOptions) *Wallboard {
-	if o.Every <= 0 {
-		o.Every = centerEvery
+	if o.PollInterval <= 0 {
+		o.PollInterval = contactCenterInterval
 	}
 	w := &Wallboard{
-		WallboardOptions: o, awake: make(chan struct{}, 1),
-		listeners: map[*LiveListener]struct{}{}, centers: map[string]*liveCenter{}, over: map[string]time.Time{},
+		WallboardOptions: o, wakeUp: make(chan struct{}, 1),
+		listeners: map[*LiveListener]struct{}{}, contactCenters: map[string]*contactCenterState{}, endedCallIDs: map[string]time.Time{},
 	}
 	w.view = w.merge()
 	return w
 }
 
-// LiveListener gets what happens: first the whole, then changes.
+// LiveListener receives a snapshot and then changes.
 type LiveListener struct {
-	board  *Wallboard
-	events chan []LiveEvent
-	primed bool // it has got the whole
+	board       *Wallboard
+	events      chan []LiveEvent
+	hasSnapshot bool // whether the snapshot was sent
 }
 
-// Listen starts to listen. Errors: ErrTooManyListeners, ErrLiveEnded.
+// Listen adds a listener. Errors: ErrTooManyListeners, ErrLiveStopped.
 func (w *Wallboard) Listen() (*LiveListener, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case w.ended:
-		return nil, ErrLiveEnded
-	case len(w.listeners) >= mostListeners:
+	case w.stopped:
+		return nil, ErrLiveStopped
+	case len(w.listeners) >= maxListeners:
 		return nil, ErrTooManyListeners
 	}
-	listener := &LiveListener{board: w, events: make(chan []LiveEvent, listenerQueue)}
+	listener := &LiveListener{board: w, events: make(chan []LiveEvent, listenerBuffer)}
 	w.listeners[listener] = struct{}{}
-	if w.known() {
-		w.prime(listener, w.whole())
+	if w.ready() {
+		w.sendSnapshot(listener, w.snapshotEvent())
 	}
 	w.wake()
 	return listener, nil
 }
 
-// Events are closed when the listener is too far behind, and when the server
-// stops.
+// Events returns the channel of updates. It is closed if the listener is too slow, and
+// when the server stops.
 func (n *LiveListener) Events() <-chan []LiveEvent { return n.events }
 
-// Prime hands over the whole as far as it is known. Without it, the listener
-// waits until every source has answered or failed to.
-func (n *LiveListener) Prime() {
+// SendSnapshot sends the data known so far. Otherwise the snapshot is sent after every
+// source has answered or failed.
+func (n *LiveListener) SendSnapshot() {
 	n.board.mu.Lock()
 	defer n.board.mu.Unlock()
-	if _, listens := n.board.listeners[n]; listens && !n.primed {
-		n.board.prime(n, n.board.whole())
+	if _, listens := n.board.listeners[n]; listens && !n.hasSnapshot {
+		n.board.sendSnapshot(n, n.board.snapshotEvent())
 	}
 }
 
-// Leave ends listening. A second one does nothing.
-func (n *LiveListener) Leave() {
+// Close removes the listener. It may be called more than once.
+func (n *LiveListener) Close() {
 	n.board.mu.Lock()
 	defer n.board.mu.Unlock()
-	n.board.drop(n)
+	n.board.remove(n)
 }
 
-// drop takes a listener away. The caller holds the lock.
-func (w *Wallboard) drop(n *LiveListener) {
+// remove removes a listener. The caller must hold the lock.
+func (w *Wallboard) remove(n *LiveListener) {
 	if _, listens := w.listeners[n]; !listens {
 		return
 	}
@@ -140,32 +140,32 @@ func (w *Wallboard) drop(n *LiveListener) {
 
 func (w *Wallboard) wake() {
 	select {
-	case w.awake <- struct{}{}:
+	case w.wakeUp <- struct{}{}:
 	default:
 	}
 }
 
-// Listeners is how many listen, and whether the sources are being asked.
+// Listeners returns the number of listeners and whether the sources are polled.
 func (w *Wallboard) Listeners() (n int, watching bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.listeners), w.watching
 }
 
-// Snapshot is what happens now. It waits until every source has answered or
-// failed to, for 6 seconds at most. Errors: ErrTooManyListeners, ErrLiveEnded.
+// Snapshot returns the current view. It waits up to 6 seconds until every source has
+// answered or failed. Errors: ErrTooManyListeners, ErrLiveStopped.
 //
-//	@Summary		What happens now: agents, and calls under way
-//	@Description	As JSON once, or with `Accept: text/event-stream` as server-sent events: first `snapshot` (all of it), then the changes `call`, `call-ended`, `agent`, `agent-gone`, `contact-center` and `decisions`, and `snapshot` again when much changes at once. Comments keep the connection alive. A stream that ends should be opened again; it begins with a snapshot whatever Last-Event-ID says.
+//	@Summary		Get the live view of agents and calls
+//	@Description	Returns one JSON document, or with `Accept: text/event-stream` a stream of server-sent events. A stream starts with a `snapshot` event and continues with `call`, `call-ended`, `agent`, `agent-gone`, `contact-center`, and `decisions` events; after many changes at once it sends another `snapshot`. Comments keep the connection open. Reconnect when a stream ends; the new stream starts with a snapshot regardless of Last-Event-ID.
 //	@ID			live
 //	@Tags			live
 //	@Produce		json,text/event-stream
-//	@Param			Last-Event-ID	header		string	false	"Sent by browsers that come back; makes no difference"
+//	@Param			Last-Event-ID	header		string	false	"Sent by browsers when they reconnect; ignored"
 //	@Success		200				{object}	LiveView
 //	@Failure		401				{object}	Problem
 //	@Failure		422				{object}	Problem
 //	@Failure		503				{object}	Problem
-//	@Header			503				{integer}	Retry-After	"Seconds"
+//	@Header			503				{integer}	Retry-After	"Seconds to wait before retrying"
 //	@Security	Bearer
 //	@Router			/api/v1/live [get]
 func (w *Wallboard) Snapshot(ctx context.Context) (LiveView, error) {
@@ -173,8 +173,8 @@ func (w *Wallboard) Snapshot(ctx context.Context) (LiveView, error) {
 	if err != nil {
 		return LiveView{}, err
 	}
-	defer listener.Leave()
-	ctx, cancel := context.WithTimeout(ctx, snapshotWait)
+	defer listener.Close()
+	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
 	select {
 	case <-ctx.Done():
@@ -185,53 +185,53 @@ func (w *Wallboard) Snapshot(ctx context.Context) (LiveView, error) {
 	return w.view, nil
 }
 
-// Run asks the sources while somebody listens, until ctx ends; then it lets all
-// listeners go and returns nil.
+// Run polls the sources while there are listeners, until ctx ends. It then removes all
+// listeners and returns nil.
 func (w *Wallboard) Run(ctx context.Context) error {
-	defer w.end()
+	defer w.stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-w.awake:
-			if w.begin() {
+		case <-w.wakeUp:
+			if w.startWatching() {
 				w.watch(ctx)
 			}
 		}
 	}
 }
 
-func (w *Wallboard) end() {
+func (w *Wallboard) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ended, w.watching = true, false
+	w.stopped, w.watching = true, false
 	for n := range w.listeners {
-		w.drop(n)
+		w.remove(n)
 	}
 }
 
-// begin tells whether anybody listens, and forgets what is too old to show.
-func (w *Wallboard) begin() bool {
+// startWatching reports whether there are listeners, and drops outdated data.
+func (w *Wallboard) startWatching() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.listeners) == 0 {
 		return false
 	}
-	now := w.Now() // a little later than Listen looked, which may have found it fresh
-	if !w.starts.fresh(now, 2*startsEvery) {
-		w.starts = starts{}
+	now := w.Now() // slightly later than in Listen, which may have found the data fresh
+	if !w.started.fresh(now, 2*startedInterval) {
+		w.started = startedCalls{}
 	}
-	for name, center := range w.centers {
-		if !center.fresh(now, 2*w.Every) {
-			delete(w.centers, name)
+	for name, state := range w.contactCenters {
+		if !state.fresh(now, 2*w.PollInterval) {
+			delete(w.contactCenters, name)
 		}
 	}
 	w.watching = true
 	return true
 }
 
-// finished tells whether the last listener has left.
-func (w *Wallboard) finished() bool {
+// stopIfUnused reports whether the last listener has left.
+func (w *Wallboard) stopIfUnused() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.listeners) > 0 {
@@ -241,41 +241,41 @@ func (w *Wallboard) finished() bool {
 	return true
 }
 
-// watch asks the sources until the last listener leaves, or ctx ends.
+// watch polls the sources until the last listener leaves or ctx ends.
 func (w *Wallboard) watch(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
-	var sources sync.WaitGroup
+	var polls sync.WaitGroup
 	defer func() {
 		cancel()
-		sources.Wait()
+		polls.Wait()
 	}()
-	asked := map[string]context.CancelFunc{}
-	ask := func(name string) context.CancelFunc {
-		return w.source(ctx, &sources, func(ctx context.Context) time.Duration { return w.askCenter(ctx, name) }, w.centerDue(name))
+	polling := map[string]context.CancelFunc{}
+	poll := func(name string) context.CancelFunc {
+		return w.pollRepeatedly(ctx, &polls, func(ctx context.Context) time.Duration { return w.pollContactCenter(ctx, name) }, w.contactCenterDue(name))
 	}
-	w.centersChange(asked, ask)
-	w.source(ctx, &sources, w.askStarts, w.startsDue())
-	look := time.NewTicker(startsEvery) // at the configuration, which may have other contact centers
-	defer look.Stop()
+	w.syncContactCenters(polling, poll)
+	w.pollRepeatedly(ctx, &polls, w.pollStarted, w.startedDue())
+	configTicker := time.NewTicker(startedInterval) // detects changes of the configured contact centers
+	defer configTicker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-look.C:
-			w.centersChange(asked, ask)
-		case <-w.awake:
-			if w.finished() {
+		case <-configTicker.C:
+			w.syncContactCenters(polling, poll)
+		case <-w.wakeUp:
+			if w.stopIfUnused() {
 				return
 			}
 		}
 	}
 }
 
-// source asks again and again, after the pause that each answer leads to. The
-// function that it returns ends that.
-func (w *Wallboard) source(ctx context.Context, all *sync.WaitGroup, ask func(context.Context) time.Duration, pause time.Duration) context.CancelFunc {
+// pollRepeatedly calls poll repeatedly. Each call returns the pause before the next
+// one. The returned function stops polling.
+func (w *Wallboard) pollRepeatedly(ctx context.Context, polls *sync.WaitGroup, poll func(context.Context) time.Duration, pause time.Duration) context.CancelFunc {
 	ctx, cancel := context.WithCancel(ctx)
-	all.Go(func() {
+	polls.Go(func() {
 		defer cancel()
 		timer := time.NewTimer(pause)
 		defer timer.Stop()
@@ -284,34 +284,34 @@ func (w *Wallboard) source(ctx context.Context, all *sync.WaitGroup, ask func(co
 			case <-ctx.Done():
 				return
 			case <-timer.C:
-				timer.Reset(ask(ctx))
+				timer.Reset(poll(ctx))
 			}
 		}
 	})
 	return cancel
 }
 
-// centersChange makes those asked equal to the contact centers of the
-// configuration.
-func (w *Wallboard) centersChange(asked map[string]context.CancelFunc, ask func(name string) context.CancelFunc) {
-	names := w.Centers.Names()
-	for name, cancel := range asked {
+// syncContactCenters starts and stops polling so that it matches the configured
+// contact centers.
+func (w *Wallboard) syncContactCenters(polling map[string]context.CancelFunc, poll func(name string) context.CancelFunc) {
+	names := w.Clients.Names()
+	for name, cancel := range polling {
 		if !slices.Contains(names, name) {
 			cancel()
-			delete(asked, name)
+			delete(polling, name)
 		}
 	}
 	w.mu.Lock()
 	changed := false
-	for name := range w.centers {
+	for name := range w.contactCenters {
 		if !slices.Contains(names, name) {
-			delete(w.centers, name)
+			delete(w.contactCenters, name)
 			changed = true
 		}
 	}
 	for _, name := range names {
-		if w.centers[name] == nil {
-			w.centers[name] = &liveCenter{source: source{LiveSource: LiveSource{State: LiveWaiting}}}
+		if w.contactCenters[name] == nil {
+			w.contactCenters[name] = &contactCenterState{sourceState: sourceState{LiveSource: LiveSource{State: LiveWaiting}}}
 			changed = true
 		}
 	}
@@ -320,122 +320,122 @@ func (w *Wallboard) centersChange(asked map[string]context.CancelFunc, ask func(
 	}
 	w.mu.Unlock()
 	for _, name := range names {
-		if asked[name] == nil {
-			asked[name] = ask(name)
+		if polling[name] == nil {
+			polling[name] = poll(name)
 		}
 	}
 }
 
-// known tells whether every source has answered, or failed to, lately. The
-// caller holds the lock.
-func (w *Wallboard) known() bool {
+// ready reports whether every source has answered or failed recently. The caller must
+// hold the lock.
+func (w *Wallboard) ready() bool {
 	now := w.Now()
-	if !w.starts.asked(now, startsEvery, w.watching) {
+	if !w.started.polled(now, startedInterval, w.watching) {
 		return false
 	}
-	for _, name := range w.Centers.Names() {
-		if center := w.centers[name]; center == nil || !center.asked(now, w.Every, w.watching) {
+	for _, name := range w.Clients.Names() {
+		if state := w.contactCenters[name]; state == nil || !state.polled(now, w.PollInterval, w.watching) {
 			return false
 		}
 	}
 	return true
 }
 
-// update makes the view anew and tells the listeners what changed. stored are
-// the ids of stored calls by decision, of those that ended. The caller holds the
+// update rebuilds the view and sends the changes to the listeners. stored maps the
+// decisions of ended calls to the IDs of their stored calls. The caller must hold the
 // lock.
 func (w *Wallboard) update(stored map[string]string) {
 	before, now := w.view, w.Now()
 	for _, c := range before.Calls {
 		if c.CallID != "" && stored[c.Decision] != "" {
-			w.over[c.CallID] = now
+			w.endedCallIDs[c.CallID] = now
 		}
 	}
-	maps.DeleteFunc(w.over, func(_ string, at time.Time) bool { return now.Sub(at) > staleAfter })
+	maps.DeleteFunc(w.endedCallIDs, func(_ string, at time.Time) bool { return now.Sub(at) > staleAfter })
 	w.view = w.merge()
-	found, all := changes(before, w.view, stored)
-	var events, whole []LiveEvent
-	if !all {
+	found, full := diff(before, w.view, stored)
+	var events, snapshot []LiveEvent
+	if !full {
 		for _, c := range found {
 			events = append(events, w.event(c.name, c.data))
 		}
 	}
-	known := w.known()
+	ready := w.ready()
 	for n := range w.listeners {
 		switch {
-		case !n.primed && !known:
-		case !n.primed || all:
-			if whole == nil {
-				whole = w.whole()
+		case !n.hasSnapshot && !ready:
+		case !n.hasSnapshot || full:
+			if snapshot == nil {
+				snapshot = w.snapshotEvent()
 			}
-			w.prime(n, whole)
+			w.sendSnapshot(n, snapshot)
 		case len(events) > 0:
 			w.send(n, events)
 		}
 	}
 }
 
-// whole is everything as one event. The caller holds the lock.
-func (w *Wallboard) whole() []LiveEvent { return []LiveEvent{w.event("snapshot", w.view)} }
+// snapshotEvent returns the view as an event. The caller must hold the lock.
+func (w *Wallboard) snapshotEvent() []LiveEvent { return []LiveEvent{w.event("snapshot", w.view)} }
 
-// prime hands the whole to a listener. The caller holds the lock.
-func (w *Wallboard) prime(n *LiveListener, whole []LiveEvent) {
-	n.primed = true
-	w.send(n, whole)
+// sendSnapshot sends a snapshot to a listener. The caller must hold the lock.
+func (w *Wallboard) sendSnapshot(n *LiveListener, snapshot []LiveEvent) {
+	n.hasSnapshot = true
+	w.send(n, snapshot)
 }
 
-// send never waits: a listener that is too far behind is let go. The caller
-// holds the lock.
+// send sends events without blocking, and removes a listener that is too slow. The
+// caller must hold the lock.
 func (w *Wallboard) send(n *LiveListener, events []LiveEvent) {
 	select {
 	case n.events <- events:
 	default:
-		w.drop(n)
+		w.remove(n)
 	}
 }
 
 func (w *Wallboard) event(name string, data any) LiveEvent {
-	w.number++
+	w.lastEventID++
 	text, err := json.Marshal(data)
-	if err != nil { // of texts, booleans and instants; but an instant may be beyond what JSON can say
-		w.Logger.Error("a change cannot be told", slog.String("event", name), slog.Any("error", err))
+	if err != nil { // only for a time that JSON cannot represent
+		w.Logger.Error("live event not encoded", slog.String("event", name), slog.Any("error", err))
 		text = []byte("null")
 	}
-	return LiveEvent{ID: w.number, Name: name, Data: text}
+	return LiveEvent{ID: w.lastEventID, Name: name, Data: text}
 }
 
-// merge is the view of what the sources said last. The caller holds the lock.
+// merge returns the view of the last answers. The caller must hold the lock.
 func (w *Wallboard) merge() LiveView {
 	now := w.Now()
 	view := LiveView{
-		At: now.UTC().Truncate(time.Millisecond), Decisions: w.starts.shown(), ContactCenters: []LiveCenter{}, Agents: []LiveAgent{},
-		Truncated: w.starts.truncated,
+		At: now.UTC().Truncate(time.Millisecond), Decisions: w.started.view(), ContactCenters: []LiveContactCenter{}, Agents: []LiveAgent{},
+		Truncated: w.started.truncated,
 	}
 	var phones []agentCall
-	for _, name := range slices.Sorted(maps.Keys(w.centers)) {
-		center := w.centers[name]
-		view.ContactCenters = append(view.ContactCenters, LiveCenter{Name: name, LiveSource: center.shown()})
-		if center.stale(now) {
+	for _, name := range slices.Sorted(maps.Keys(w.contactCenters)) {
+		state := w.contactCenters[name]
+		view.ContactCenters = append(view.ContactCenters, LiveContactCenter{Name: name, LiveSource: state.view()})
+		if state.stale(now) {
 			continue
 		}
-		for _, p := range center.calls {
-			if _, over := w.over[p.CallID]; over {
+		for _, p := range state.calls {
+			if _, over := w.endedCallIDs[p.CallID]; over {
 				continue
 			}
 			p.agent += len(view.Agents)
 			phones = append(phones, p)
 		}
-		view.Agents = append(view.Agents, center.agents...)
+		view.Agents = append(view.Agents, state.agents...)
 	}
 	var started []LiveCall
-	if !w.starts.stale(now) {
-		started = slices.Collect(maps.Values(w.starts.open))
+	if !w.started.stale(now) {
+		started = slices.Collect(maps.Values(w.started.open))
 	}
-	view.Calls = mergeCalls(started, phones, view.Agents, w.ids)
-	w.ids = make(map[string]string, len(started))
+	view.Calls = mergeCalls(started, phones, view.Agents, w.callIDs)
+	w.callIDs = make(map[string]string, len(started))
 	for _, c := range view.Calls {
 		if c.Decision != "" {
-			w.ids[c.Decision] = c.ID
+			w.callIDs[c.Decision] = c.ID
 		}
 	}
 	return view

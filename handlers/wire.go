@@ -10,12 +10,12 @@ type Problem struct {
 	Type   string       `json:"type" example:"about:blank"`
 	Title  string       `json:"title" example:"Unprocessable Entity"`
 	Status int          `json:"status" example:"422"`
-	Code   string       `json:"code,omitempty" example:"recording_not_yet"` // a fixed word, where one status has several meanings
+	Code   string       `json:"code,omitempty" example:"recording_not_yet"` // constant that distinguishes problems with the same status
 	Detail string       `json:"detail,omitempty"`
 	Errors problem.List `json:"errors,omitempty"`
 }
 
-// Envelope is the answer that Ziwo expects of every request
+// Envelope is the answer that Ziwo expects to every request
 // (https://www.ziwo.io/api-integration-developers/).
 type Envelope struct {
 	Result  bool         `json:"result" example:"true"`
@@ -23,7 +23,7 @@ type Envelope struct {
 	Info    EnvelopeInfo `json:"info"`
 }
 
-// EnvelopeInfo is what was odd about a request that was accepted.
+// EnvelopeInfo lists warnings about an accepted request.
 type EnvelopeInfo struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -35,14 +35,14 @@ type StartEnvelope struct {
 	Info    EnvelopeInfo `json:"info"`
 }
 
-// StartContent is where the call goes.
+// StartContent holds the routing rules for a call.
 type StartContent struct {
 	DIDCalled string       `json:"didCalled" example:"061234567"`
 	Rules     []rules.Rule `json:"rules"`
-	Voicemail bool         `json:"voicemail,omitempty"` // the name is a setting
+	Voicemail bool         `json:"voicemail,omitempty"` // the field name is configurable
 }
 
-// ErrorEnvelope is the answer to a request of Ziwo that was refused.
+// ErrorEnvelope is the answer to a rejected request from Ziwo.
 type ErrorEnvelope struct {
 	Result  bool          `json:"result" example:"false"`
 	Content struct{}      `json:"content"`
@@ -50,7 +50,7 @@ type ErrorEnvelope struct {
 	Error   EnvelopeError `json:"error"`
 }
 
-// EnvelopeError says why.
+// EnvelopeError holds the error message.
 type EnvelopeError struct {
 	Message string `json:"message"`
 }

@@ -13,12 +13,12 @@ import (
 // Task is work that one process repeats for all. It may run twice around a change of
 // the leader, so running it must be idempotent.
 type Task struct {
-	Name    string
-	Every   time.Duration // between the end of a run and the next
-	Timeout time.Duration // of one run; 0 means 1 minute
+	Name     string
+	Interval time.Duration // between the end of a run and the next run
+	Timeout  time.Duration // of one run; 0 means 1 minute
 
-	// Run runs the task once. After an error it is retried sooner than Every if Backoff
-	// of a minute, or the wait of RetryAfter, is shorter.
+	// Run runs the task once. After an error it is retried sooner than after Interval if the wait of
+	// RetryAfter, or otherwise a backoff that starts with a minute, is shorter.
 	Run func(ctx context.Context) error
 }
 
@@ -56,7 +56,7 @@ func NewLeader(o LeaderOptions) (*Leader, error) {
 		return nil, errors.New("leader without store, clock or logger")
 	}
 	for _, t := range o.Tasks {
-		if t.Name == "" || t.Every <= 0 || t.Run == nil {
+		if t.Name == "" || t.Interval <= 0 || t.Run == nil {
 			return nil, fmt.Errorf("task %q without name, interval or function", t.Name)
 		}
 	}
@@ -116,7 +116,7 @@ func (l *Leader) repeat(ctx context.Context, t Task) {
 		if ctx.Err() != nil {
 			return
 		}
-		wait := t.Every
+		wait := t.Interval
 		switch {
 		case err != nil:
 			failures++

@@ -37,12 +37,12 @@ func NewList(store listStore, wake func(), now func() time.Time) (*List, error) 
 type View struct {
 	ID        string    `json:"id"`
 	Kind      string    `json:"kind" example:"retention"`
-	Key       string    `json:"key"` // unique within the kind: the id of a call, or a name
+	Key       string    `json:"key"` // unique per kind: a call ID or a name
 	State     string    `json:"state" enums:"waiting,running,done,dead"`
 	Priority  int       `json:"priority"`
 	Attempts  int       `json:"attempts"`
-	RunAt     time.Time `json:"runAt" format:"date-time"` // earliest start
-	Error     string    `json:"error"`                    // why the last attempt failed
+	RunAt     time.Time `json:"runAt" format:"date-time"` // earliest start of the next attempt
+	Error     string    `json:"error"`                    // error of the last attempt
 	CreatedAt time.Time `json:"createdAt" format:"date-time"`
 	ChangedAt time.Time `json:"changedAt" format:"date-time"`
 } // @name JobView
@@ -61,7 +61,7 @@ type Query struct{ State, Kind string }
 func (l *List) Page(ctx context.Context, q Query, page storage.Page) (Page, error) {
 	state := storage.JobState(q.State)
 	if q.State != "" && !slices.Contains(storage.JobStates(), state) {
-		return Page{}, problem.Errorf("state", "must be waiting, running, done or dead")
+		return Page{}, problem.Errorf("state", "must be waiting, running, done, or dead")
 	}
 	stored, next, err := l.store.Jobs(ctx, storage.JobFilter{State: state, Kind: q.Kind}, page)
 	if err != nil {

@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -17,15 +16,16 @@ import (
 	"calltracker/storage"
 )
 
-// bench is one job on a bench: how stores behave is for storetest, here it is
-// what the runner makes of it.
-type bench struct {
+// fakeJobStore is a minimal store. Package storetest tests the behavior of stores; the
+// tests here test the runner.
+type fakeJobStore struct {
 	mu      sync.Mutex
 	waiting []storage.Job
 	settled []storage.JobOutcome
+	batches []int // sizes
 }
 
-func (b *bench) ClaimJobs(_ context.Context, c storage.JobClaim) (claimed []storage.Job, _ error) {
+func (b *fakeJobStore) ClaimJobs(_ context.Context, c storage.JobClaim) (claimed []storage.Job, _ error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.waiting = slices.DeleteFunc(b.waiting, func(j storage.Job) bool {
@@ -39,11 +39,16 @@ func (b *bench) ClaimJobs(_ context.Context, c storage.JobClaim) (claimed []stor
 	return claimed, nil
 }
 
-func (b *bench) SettleJob(_ context.Context, j storage.Job, with storage.JobOutcome) error {
+func (b *fakeJobStore) SettleJobs(_ context.Context, settlements []storage.JobSettlement) (lost []string, _ error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.settled = append(b.settled, with)
-	if with.State == storage.JobWaiting {
+	b.batches = append(b.batches, len(settlements))
+	for _, s := range settlements {
+		j, with := s.Job, s.Outcome
+		b.settled = append(b.settled, with)
+		if with.State != storage.JobWaiting {
+			continue
+		}
 		if with.Uncounted {
 			j.Attempts--
 		}
@@ -53,18 +58,18 @@ func (b *bench) SettleJob(_ context.Context, j storage.Job, with storage.JobOutc
 		}
 		b.waiting = append(b.waiting, j)
 	}
-	return nil
+	return nil, nil
 }
 
-func (b *bench) ReapJobs(context.Context, time.Time) (int, error) { return 0, nil }
+func (b *fakeJobStore) ReapJobs(context.Context, time.Time) (int, error) { return 0, nil }
 
-func (b *bench) add(jobs ...storage.Job) {
+func (b *fakeJobStore) add(jobs ...storage.Job) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.waiting = append(b.waiting, jobs...)
 }
 
-func (b *bench) states() (states []storage.JobState) {
+func (b *fakeJobStore) states() (states []storage.JobState) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, s := range b.settled {
@@ -73,15 +78,19 @@ func (b *bench) states() (states []storage.JobState) {
 	return states
 }
 
-// inBubble runs a runner of one kind over its jobs, then test, and stops it.
-func inBubble(t *testing.T, k JobKind, jobs int, test func(r *Runner, b *bench, stop func())) {
+// runJobs starts a runner for jobs of one kind in a synctest bubble, calls test, and
+// stops the runner.
+func runJobs(t *testing.T, k Kind, jobs int, test func(r *Runner, b *fakeJobStore, stop func())) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{}
-		k.Kind = "k"
-		r := &Runner{
-			Store: b, Kinds: []JobKind{k}, Workers: 2, Metrics: NewMetrics(prometheus.NewRegistry()), Now: time.Now,
-			Random: func() float64 { return 0.5 }, Logger: slog.New(slog.DiscardHandler),
+		b := &fakeJobStore{}
+		k.Name = "k"
+		k.Backoff.Random = func() float64 { return 0.5 }
+		r, err := NewRunner(RunnerOptions{
+			Store: b, Kinds: []Kind{k}, Workers: 2, Registry: prometheus.NewRegistry(), Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 		for range jobs {
 			b.add(storage.Job{Kind: "k"})
@@ -100,30 +109,30 @@ func inBubble(t *testing.T, k JobKind, jobs int, test func(r *Runner, b *bench, 
 	})
 }
 
-func TestRunnerTriesAgainLaterEachTime(t *testing.T) {
+func TestRunnerBacksOff(t *testing.T) {
 	var at []time.Duration
 	start := time.Time{}
-	k := JobKind{MaxAttempts: 4, Run: func(context.Context, storage.Job) error {
+	k := Kind{MaxAttempts: 4, Run: func(context.Context, storage.Job) error {
 		if start.IsZero() {
 			start = time.Now()
 		}
 		at = append(at, time.Since(start))
 		return errors.New("odd")
 	}}
-	inBubble(t, k, 1, func(_ *Runner, b *bench, _ func()) {
-		<-time.After(time.Hour) // of the bubble
-		synctest.Wait()         // the looks of that same instant too
-		// 1, 2 and 4 seconds, a quarter on top, found at the next look: one a second.
+	runJobs(t, k, 1, func(_ *Runner, b *fakeJobStore, _ func()) {
+		<-time.After(time.Hour) // fake time
+		synctest.Wait()         // including polls at the same instant
+		// Backoff of 1, 2, and 4 s plus 25% jitter, rounded up to the poll interval of 1 s.
 		if want := []time.Duration{0, 2 * time.Second, 5 * time.Second, 10 * time.Second}; !slices.Equal(at, want) {
-			t.Errorf("tried after %v, want %v", at, want)
+			t.Errorf("attempts after %v, want %v", at, want)
 		}
 		if got := b.states(); len(got) != 4 || got[3] != storage.JobDead {
-			t.Errorf("became %v, want dead in the end", got)
+			t.Errorf("states %v, want dead last", got)
 		}
 	})
 }
 
-func TestRunnerDoesWhatTheErrorSays(t *testing.T) {
+func TestRunnerFollowsError(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		err  error
@@ -131,39 +140,39 @@ func TestRunnerDoesWhatTheErrorSays(t *testing.T) {
 	}{
 		{"permanent", Permanent(errors.New("odd")), []storage.JobState{storage.JobDead}},
 		{"retry after", RetryAfter(30*time.Minute, errors.New("odd")), []storage.JobState{storage.JobWaiting, storage.JobDead}},
-		{"delay", Delay(25*time.Minute, errors.New("away")), []storage.JobState{storage.JobWaiting, storage.JobWaiting, storage.JobWaiting}},
+		{"delay", Delay(25*time.Minute, errors.New("unavailable")), []storage.JobState{storage.JobWaiting, storage.JobWaiting, storage.JobWaiting}},
 		{"continue", Continue(25*time.Minute, []byte("next")), []storage.JobState{storage.JobWaiting, storage.JobWaiting, storage.JobWaiting}},
 		{"nothing", nil, []storage.JobState{storage.JobDone}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inBubble(t, JobKind{MaxAttempts: 2, Run: func(context.Context, storage.Job) error { return tt.err }}, 1, func(_ *Runner, b *bench, _ func()) {
-				<-time.After(time.Hour) // of the bubble
-				synctest.Wait()         // the looks of that same instant too
+			runJobs(t, Kind{MaxAttempts: 2, Run: func(context.Context, storage.Job) error { return tt.err }}, 1, func(_ *Runner, b *fakeJobStore, _ func()) {
+				<-time.After(time.Hour) // fake time
+				synctest.Wait()         // including polls at the same instant
 				if got := b.states(); !slices.Equal(got, tt.want) {
-					t.Errorf("became %v, want %v", got, tt.want)
+					t.Errorf("states %v, want %v", got, tt.want)
 				}
 				if tt.name == "continue" && (string(b.waiting[0].Payload) != "next" || b.settled[0].Error != "") {
-					t.Errorf("waits with %+v", b.waiting[0])
+					t.Errorf("waiting job %+v", b.waiting[0])
 				}
 			})
 		})
 	}
 }
 
-func TestRunnerOutlivesAPanicAndADeadline(t *testing.T) {
+func TestRunnerSurvivesPanicAndDeadline(t *testing.T) {
 	tries := 0
-	k := JobKind{Timeout: time.Second, MaxAttempts: 2, Run: func(ctx context.Context, _ storage.Job) error {
+	k := Kind{Timeout: time.Second, MaxAttempts: 2, Run: func(ctx context.Context, _ storage.Job) error {
 		if tries++; tries == 1 {
 			panic("odd")
 		}
 		<-ctx.Done()
 		return ctx.Err()
 	}}
-	inBubble(t, k, 1, func(_ *Runner, b *bench, _ func()) {
-		<-time.After(time.Minute) // of the bubble
-		synctest.Wait()           // the looks of that same instant too
+	runJobs(t, k, 1, func(_ *Runner, b *fakeJobStore, _ func()) {
+		<-time.After(time.Minute) // fake time
+		synctest.Wait()           // including polls at the same instant
 		if got := b.states(); !slices.Equal(got, []storage.JobState{storage.JobWaiting, storage.JobDead}) {
-			t.Fatalf("became %v", got)
+			t.Fatalf("states %v", got)
 		}
 		if !strings.Contains(b.settled[0].Error, "panic: odd") || !strings.Contains(b.settled[1].Error, "deadline") {
 			t.Errorf("settled %+v", b.settled)
@@ -171,14 +180,14 @@ func TestRunnerOutlivesAPanicAndADeadline(t *testing.T) {
 	})
 }
 
-func TestRunnerKeepsToItsWorkersAndWakes(t *testing.T) {
-	var release chan struct{} // of the bubble
+func TestRunnerLimitsWorkersAndWakes(t *testing.T) {
+	var release chan struct{} // created in the bubble
 	var mu sync.Mutex
-	running, most := 0, 0
-	k := JobKind{Run: func(context.Context, storage.Job) error {
+	running, peak := 0, 0
+	k := Kind{Run: func(context.Context, storage.Job) error {
 		mu.Lock()
 		running++
-		most = max(most, running)
+		peak = max(peak, running)
 		mu.Unlock()
 		<-release
 		mu.Lock()
@@ -186,7 +195,7 @@ func TestRunnerKeepsToItsWorkersAndWakes(t *testing.T) {
 		mu.Unlock()
 		return nil
 	}}
-	inBubble(t, k, 0, func(r *Runner, b *bench, _ func()) {
+	runJobs(t, k, 0, func(r *Runner, b *fakeJobStore, _ func()) {
 		release = make(chan struct{})
 		synctest.Wait()
 		before := time.Now()
@@ -197,148 +206,192 @@ func TestRunnerKeepsToItsWorkersAndWakes(t *testing.T) {
 		synctest.Wait()
 		mu.Lock()
 		if running != 2 {
-			t.Errorf("%d run, want 2 at once", running)
+			t.Errorf("%d jobs running, want 2", running)
 		}
 		mu.Unlock()
 		close(release)
 		synctest.Wait()
-		if got := b.states(); len(got) != 5 || most != 2 {
-			t.Errorf("%d jobs done by at most %d workers, want 5 by 2", len(got), most)
+		if got := b.states(); len(got) != 5 || peak != 2 {
+			t.Errorf("%d jobs done by at most %d workers, want 5 by 2", len(got), peak)
 		}
 		if waited := time.Since(before); waited != 0 {
-			t.Errorf("it took the poll, %s", waited)
+			t.Errorf("jobs waited %s for the next poll", waited)
 		}
 	})
 }
 
-func TestRunnerPutsBackWhatDoesNotFinish(t *testing.T) {
-	k := JobKind{Timeout: time.Hour, Run: func(ctx context.Context, _ storage.Job) error {
+func TestRunnerReturnsUnfinishedJobs(t *testing.T) {
+	k := Kind{Timeout: time.Hour, Run: func(ctx context.Context, _ storage.Job) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}}
-	inBubble(t, k, 1, func(_ *Runner, b *bench, stop func()) {
+	runJobs(t, k, 1, func(_ *Runner, b *fakeJobStore, stop func()) {
 		synctest.Wait()
 		stop()
 		if len(b.settled) != 1 || b.settled[0].State != storage.JobWaiting || !b.settled[0].Uncounted {
-			t.Errorf("settled %+v, want it back and uncounted", b.settled)
+			t.Errorf("settled %+v, want waiting and uncounted", b.settled)
 		}
 	})
 }
 
-func TestRunnerGivesUpAJobThatNobodySurvives(t *testing.T) {
-	inBubble(t, JobKind{MaxAttempts: 2, Run: func(context.Context, storage.Job) error {
-		t.Error("it ran")
+func TestRunnerGivesUpAfterLostWorkers(t *testing.T) {
+	runJobs(t, Kind{MaxAttempts: 2, Run: func(context.Context, storage.Job) error {
+		t.Error("job ran")
 		return nil
-	}}, 0, func(r *Runner, b *bench, _ func()) {
-		b.add(storage.Job{Kind: "k", Attempts: 2}) // both times the process died
+	}}, 0, func(r *Runner, b *fakeJobStore, _ func()) {
+		b.add(storage.Job{Kind: "k", Attempts: 2}) // two workers were lost
 		r.Wake()
 		synctest.Wait()
 		if got := b.states(); !slices.Equal(got, []storage.JobState{storage.JobDead}) {
-			t.Errorf("became %v, want dead", got)
+			t.Errorf("states %v, want dead", got)
 		}
 	})
 }
 
-// leases is a lease in memory.
-type leases struct {
-	mu     sync.Mutex
-	holder string
-	until  time.Time
-	away   map[string]bool // for whom the database is away
-}
-
-func (l *leases) Lease(_ context.Context, _, holder string, now, until time.Time) (bool, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.away[holder] {
-		return false, storage.ErrUnavailable
+// TestRunnerRespectsLimit changes the limit of a kind while jobs are waiting.
+func TestRunnerRespectsLimit(t *testing.T) {
+	var (
+		mu             sync.Mutex
+		limit, running int
+		release        chan struct{} // made in the bubble
+	)
+	set := func(n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		limit = n
 	}
-	if l.holder == holder || !l.until.After(now) {
-		l.holder, l.until = holder, until
+	current := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return running
 	}
-	return l.holder == holder, nil
-}
-
-func (l *leases) Release(_ context.Context, _, holder string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.holder == holder {
-		l.until = time.Time{}
-	}
-	return nil
-}
-
-func TestTasksAreDoneByOneAndTakenOver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := &leases{away: map[string]bool{}}
-		var (
-			mu     sync.Mutex
-			doing  = map[string]bool{}
-			log    bytes.Buffer
-			logger = slog.New(slog.NewTextHandler(&log, nil))
-		)
-		does := func() (names []string) {
+	k := Kind{
+		Limit: func() int {
 			mu.Lock()
 			defer mu.Unlock()
-			for name, yes := range doing {
-				if yes {
-					names = append(names, name)
-				}
-			}
-			slices.Sort(names)
-			return names
-		}
-		start := func(name string) (stop func()) {
-			ctx, cancel := context.WithCancel(t.Context())
-			ended := make(chan struct{})
-			tasks := &Tasks{Store: l, Holder: name, Now: time.Now, Logger: logger, List: []Task{{
-				Name: "do", Every: time.Second, Run: func(ctx context.Context) error {
-					mu.Lock()
-					doing[name] = true
-					mu.Unlock()
-					<-ctx.Done()
-					mu.Lock()
-					doing[name] = false
-					mu.Unlock()
-					return nil
-				},
-			}}}
-			go func() { defer close(ended); _ = tasks.Run(ctx) }()
-			return func() { cancel(); <-ended }
-		}
-		stopA := start("a")
-		synctest.Wait()
-		stopB := start("b")
-		<-time.After(time.Minute + 2*time.Second) // of the bubble
-		synctest.Wait()                           // the looks of that same instant too
-		if got := does(); !slices.Equal(got, []string{"a"}) {
-			t.Fatalf("%v do the tasks, want a", got)
-		}
-		// a loses the database: it stops before its lease ends, and b takes over.
-		l.mu.Lock()
-		l.away["a"] = true
-		l.mu.Unlock()
-		for range 40 {
-			<-time.After(500 * time.Millisecond) // of the bubble
-			synctest.Wait()                      // the looks of that same instant too
+			return limit
+		},
+		Run: func(context.Context, storage.Job) error {
+			mu.Lock()
+			running++
+			mu.Unlock()
+			<-release
+			mu.Lock()
+			running--
+			mu.Unlock()
+			return nil
+		},
+	}
+	runJobs(t, k, 20, func(r *Runner, b *fakeJobStore, _ func()) {
+		release = make(chan struct{})
+		for _, n := range []int{0, 1, 16} { // 16 is more than the workers of the other kinds
+			set(n)
+			r.Wake()
 			synctest.Wait()
-			if got := does(); len(got) > 1 {
-				t.Fatalf("%v do the tasks at the same time", got)
+			if got := current(); got != n {
+				t.Errorf("%d jobs are running, want %d", got, n)
 			}
 		}
-		if got := does(); !slices.Equal(got, []string{"b"}) {
-			t.Fatalf("%v do the tasks, want b", got)
-		}
-		l.mu.Lock()
-		l.away["a"] = false
-		l.mu.Unlock()
-		stopB()                                   // gives the lease back: a has it at its next look
-		<-time.After(leaderLease/3 + time.Second) // of the bubble
-		synctest.Wait()                           // the looks of that same instant too
+		set(0)
+		close(release)
+		<-time.After(time.Minute) // fake time
 		synctest.Wait()
-		if got := does(); !slices.Equal(got, []string{"a"}) {
-			t.Fatalf("%v do the tasks, want a", got)
+		if got := b.states(); len(got) != 16 {
+			t.Errorf("%d jobs are done, want 16", len(got))
 		}
-		stopA()
+		if len(b.batches) != 1 {
+			t.Errorf("settled in batches of %v, want one batch", b.batches)
+		}
 	})
+}
+
+// TestRunnerSettlesSlowJobsSeparately checks that a job is settled soon after it has
+// finished, even if others take much longer.
+func TestRunnerSettlesSlowJobsSeparately(t *testing.T) {
+	k := Kind{Timeout: time.Hour, Run: func(_ context.Context, j storage.Job) error {
+		if j.Key == "slow" {
+			<-time.After(time.Minute) // fake time
+		}
+		return nil
+	}}
+	runJobs(t, k, 0, func(r *Runner, b *fakeJobStore, _ func()) {
+		synctest.Wait()
+		b.add(storage.Job{Kind: "k", Key: "slow"}, storage.Job{Kind: "k", Key: "fast"})
+		r.Wake()
+		<-time.After(time.Second) // fake time
+		synctest.Wait()
+		if got := b.states(); len(got) != 1 {
+			t.Errorf("%d jobs are settled, want 1", len(got))
+		}
+		<-time.After(time.Minute) // fake time
+		synctest.Wait()
+		if got := b.states(); len(got) != 2 {
+			t.Errorf("%d jobs are settled, want 2", len(got))
+		}
+	})
+}
+
+// TestRunnerSettlesLookupsWithResults checks which outcomes carry the result of a lookup.
+func TestRunnerSettlesLookupsWithResults(t *testing.T) {
+	result := &storage.LookupResult{Customers: []storage.Customer{{ID: "c-1"}}}
+	for name, err := range map[string]error{
+		"done": nil, "postponed": Delay(time.Hour, errors.New("unavailable")), "dead": Permanent(errors.New("rejected")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := Kind{Lookup: func(context.Context, storage.Job) (*storage.LookupResult, error) { return result, err }}
+			runJobs(t, k, 1, func(_ *Runner, b *fakeJobStore, _ func()) {
+				synctest.Wait()
+				if len(b.settled) != 1 || b.settled[0].Lookup != result {
+					t.Errorf("settled %+v, want the result", b.settled)
+				}
+			})
+		})
+	}
+}
+
+func TestNewRunnerChecksOptions(t *testing.T) {
+	run := func(context.Context, storage.Job) error { return nil }
+	lookup := func(context.Context, storage.Job) (*storage.LookupResult, error) { return nil, nil } //nolint:nilnil // never called
+	for name, tt := range map[string]struct {
+		edit func(*RunnerOptions)
+		ok   bool
+	}{
+		"complete":      {func(*RunnerOptions) {}, true},
+		"no store":      {func(o *RunnerOptions) { o.Store = nil }, false},
+		"no registry":   {func(o *RunnerOptions) { o.Registry = nil }, false},
+		"no clock":      {func(o *RunnerOptions) { o.Now = nil }, false},
+		"no logger":     {func(o *RunnerOptions) { o.Logger = nil }, false},
+		"unnamed kind":  {func(o *RunnerOptions) { o.Kinds = []Kind{{Run: run}} }, false},
+		"no function":   {func(o *RunnerOptions) { o.Kinds = []Kind{{Name: "k"}} }, false},
+		"two functions": {func(o *RunnerOptions) { o.Kinds = []Kind{{Name: "k", Run: run, Lookup: lookup}} }, false},
+		"same kind":     {func(o *RunnerOptions) { o.Kinds = []Kind{{Name: "k", Run: run}, {Name: "k", Run: run}} }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := RunnerOptions{
+				Store: &fakeJobStore{}, Kinds: []Kind{{Name: "k", Run: run}}, Registry: prometheus.NewRegistry(), Now: time.Now,
+				Logger: slog.New(slog.DiscardHandler),
+			}
+			tt.edit(&o)
+			if _, err := NewRunner(o); (err == nil) != tt.ok {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+func TestBackoffDoublesUpToTheLongest(t *testing.T) {
+	random := 0.0
+	b := Backoff{First: time.Second, Longest: 5 * time.Second, Random: func() float64 { return random }}
+	for failures, want := range []time.Duration{time.Second, time.Second, 2 * time.Second, 4 * time.Second, 5 * time.Second, 5 * time.Second} {
+		if got := b.Pause(failures); got != want {
+			t.Errorf("pause %s after %d failures, want %s", got, failures, want)
+		}
+	}
+	if got := (Backoff{}).Pause(1_000_000); got < time.Hour || got > 90*time.Minute {
+		t.Errorf("longest default pause %s, want an hour and up to half of it", got)
+	}
+	random = 0.5
+	if got, want := b.Pause(3), 5*time.Second; got != want {
+		t.Errorf("pause %s with jitter, want %s", got, want)
+	}
 }

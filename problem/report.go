@@ -54,6 +54,3 @@ func (r *Report) Add(p Problem) {
 	}
 	r.Problems = append(r.Problems, p)
 }
-
-// Full reports whether the report has reached MaxErrors.
-func (r *Report) Full() bool { return r.errors >= MaxErrors }

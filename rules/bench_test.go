@@ -11,10 +11,10 @@ import (
 	"calltracker/rules"
 )
 
-// conditions are one of each kind that does not hold for the call of the
-// benchmarks, and no pattern: those borrow memory from a pool that the race
-// detector empties at random.
-func conditions(i int) string {
+// condition returns a condition, of a different kind for each i, that does not hold
+// for benchmarkCall. None is a pattern: patterns take memory from a pool that the
+// race detector empties at random.
+func condition(i int) string {
 	kinds := []string{
 		`{field: did, op: is, value: "+9714400%04d"}`,
 		`{field: caller, op: in, values: ["+97150100%04[1]d", "+97150200%04[1]d"]}`,
@@ -32,8 +32,8 @@ func conditions(i int) string {
 	return fmt.Sprintf(kinds[i%len(kinds)], i%100)
 }
 
-// manyRoutes is a document of trackers whose last route alone takes the call of
-// the benchmarks.
+// manyRoutes returns a document with trackers of which only the last route takes
+// benchmarkCall.
 func manyRoutes(trackers, routes int) string {
 	var b strings.Builder
 	b.WriteString("schedules:\n  night: {timezone: Asia/Dubai, open: [{days: [mon], from: \"22:00\", to: \"23:00\"}]}\ntrackers:\n")
@@ -44,14 +44,14 @@ func manyRoutes(trackers, routes int) string {
 			if r%10 == 9 {
 				during = "        during: [night]\n"
 			}
-			fmt.Fprintf(&b, "      - id: route-%d\n%s        when:\n          - %s\n        dial:\n          - {number: \"050%07d\", timeout: 15s}\n", r, during, conditions(r), r)
+			fmt.Fprintf(&b, "      - id: route-%d\n%s        when:\n          - %s\n        dial:\n          - {number: \"050%07d\", timeout: 15s}\n", r, during, condition(r), r)
 		}
 		b.WriteString("      - id: otherwise\n        voicemail: true\n")
 	}
 	return b.String()
 }
 
-// benchmarkCall is a call that no condition holds for.
+// benchmarkCall returns a call for which no condition of manyRoutes holds.
 func benchmarkCall() rules.Facts {
 	return rules.Facts{
 		At:  time.Date(2026, time.November, 23, 8, 0, 0, 0, time.UTC),
@@ -61,7 +61,7 @@ func benchmarkCall() rules.Facts {
 	}
 }
 
-// Deciding allocates nothing: a call costs the garbage collector no work.
+// Decide does not allocate memory.
 func TestDecideDoesNotAllocate(t *testing.T) {
 	set := mustLoad(t, manyRoutes(1, 1000), config.YAML)
 	many, _ := set.Router("tracker-0")
@@ -92,7 +92,7 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 				t.Errorf("%.0f allocations", allocations)
 			}
 			if decision.Route != tt.route {
-				t.Errorf("the route is %q, must be %q", decision.Route, tt.route)
+				t.Errorf("got route %q, want %q", decision.Route, tt.route)
 			}
 		})
 	}
@@ -110,7 +110,7 @@ func BenchmarkDecideNoMatch(b *testing.B) {
 	}
 }
 
-// The cost of a call must not grow with the number of trackers.
+// The time of a call must not grow much with the number of trackers.
 func BenchmarkDecide(b *testing.B) {
 	for _, trackers := range []int{10, 1_000, 10_000} {
 		set := mustLoad(b, manyRoutes(trackers, 20), config.YAML)
@@ -119,7 +119,7 @@ func BenchmarkDecide(b *testing.B) {
 		b.Run(fmt.Sprint(trackers, " trackers"), func(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				// Strides that visit all trackers, so that none stays warm.
+				// Visit all trackers in turn, so that none stays in the CPU cache.
 				router, ok := set.Router(ids[i*7919%len(ids)])
 				if !ok {
 					b.Fatal("no router")
@@ -143,12 +143,12 @@ func BenchmarkExplain(b *testing.B) {
 }
 
 func BenchmarkLoad(b *testing.B) {
-	yaml := manyRoutes(1_000, 20)
-	json, err := config.Convert([]byte(yaml), config.YAML, config.JSON)
+	asYAML := manyRoutes(1_000, 20)
+	asJSON, err := config.Convert([]byte(asYAML), config.YAML, config.JSON)
 	if err != nil {
 		b.Fatal(err)
 	}
-	for format, text := range map[config.Format]string{config.YAML: yaml, config.JSON: string(json)} {
+	for format, text := range map[config.Format]string{config.YAML: asYAML, config.JSON: string(asJSON)} {
 		b.Run(string(format), func(b *testing.B) {
 			b.SetBytes(int64(len(text)))
 			b.ReportAllocs()

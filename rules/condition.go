@@ -16,32 +16,31 @@ type condition struct {
 	of     fact
 	by     comparison
 	not    bool
-	days   uint8        // weekdays to compare with, a bit for each time.Weekday
-	slot   uint32       // of the evaluation's texts, for facts that are compared as text
-	words  list[word]   // what to compare with, in the form that the fact has
-	limits list[limits] // one, to compare with by range
-	rare   uint32       // its rareValues; 0 are none
-	reason uint32       // for the trace
+	days   uint8    // weekdays to compare with, a bit for each time.Weekday
+	slot   int32    // of the fact in the evaluation, if it is compared as text
+	words  []string // to compare with, in the form of the fact
+	limits limits   // to compare with by range
+	rare   *rareOperands
+	text   *conditionText
 }
 
-// limits are the ends of a range, both in it but the end of a time.
+// limits are the ends of a range. Both are part of it, except the end of a time.
 type limits struct{ low, high int64 }
 
-// rareValues are what few conditions compare with.
-type rareValues struct {
-	set     map[string]struct{} // the words, when there are many
+// rareOperands is what only few conditions compare with.
+type rareOperands struct {
+	set     map[string]struct{} // the words if there are many
 	pattern *regexp.Regexp
-	dates   []int64 // as ordinals
+	dates   []Date
 }
 
-// reason is how a trace speaks of a condition.
-type reason struct {
-	field word // as written
-	says  word // what it asks for: "be in AE, SA"
+// conditionText is how a trace describes a condition.
+type conditionText struct {
+	field       string // as written
+	requirement string // "be in AE, SA"
 }
 
-// comparison is how a condition compares, an Op in the form that is quick to
-// switch on.
+// comparison is an Op as a small integer.
 type comparison uint8
 
 const (
@@ -60,7 +59,7 @@ var comparisons = map[Op]comparison{
 	OpMatches: byPattern, OpBetween: byRange, OpExists: byPresence,
 }
 
-// fact is what a condition looks at.
+// fact is what a condition compares.
 type fact uint8
 
 const (
@@ -78,10 +77,11 @@ const (
 	factRequest
 )
 
-// manyWords is where a map look-up starts to beat comparing one by one.
+// manyWords is the number of words above which a map lookup beats comparing them
+// one by one.
 const manyWords = 8
 
-// operators says which comparisons make sense for a fact.
+// operators lists the operators that each fact supports.
 var operators = map[fact][]Op{
 	factDID:        {OpIs, OpIn, OpPrefix, OpSuffix, OpContains, OpMatches, OpExists},
 	factCaller:     {OpIs, OpIn, OpPrefix, OpSuffix, OpContains, OpMatches, OpExists},
@@ -126,70 +126,68 @@ func factOf(field string) (fact, string) {
 	return 0, ""
 }
 
-// ofCaller tells whether the fact is read from the caller's number.
+// ofCaller reports whether the fact is derived from the caller's number.
 func (f fact) ofCaller() bool { return f == factCaller || f == factCountry || f == factType }
 
-// ReadsCustomer reports whether the condition depends on what a CRM knows of
+// ReadsCustomer reports whether the condition depends on what a CRM knows about
 // the caller.
 func (c Condition) ReadsCustomer() bool {
 	f, _ := factOf(c.Field)
 	return f.ofCustomer()
 }
 
-// ofCustomer tells whether the fact is read from what a CRM knows.
+// ofCustomer reports whether the fact comes from a CRM.
 func (f fact) ofCustomer() bool { return f == factFound || f == factTags || f == factConnection }
 
-// evaluation is one decision in the making: the facts and what was worked out
-// from them. It lives on the stack, which a pointer to the facts would not.
+// evaluation is one decision in progress: the facts and what was derived from
+// them. It contains the facts and not a pointer to them so that it stays on the
+// stack.
 type evaluation struct {
 	Facts
 	router    *Router
 	campaign  string
 	texts     [12]textFact // by slot
-	schedules [32]int8     // by index in the router: 0 not looked at, 1 open, -1 closed
+	schedules [32]presence // whether it is open, by index in the router
 	clock     wallClock
 	clockRead bool
 }
 
-// textFact is a fact that is compared as text, or as a number between others.
+// textFact is a fact that is compared as text.
 type textFact struct {
-	slot   uint32
-	text   string
-	state  presence
-	parsed presence // whether text is a number
-	number float64
+	text  string
+	state presence
 }
 
-// presence tells whether a fact is there at all. The zero value is "not looked at".
+// presence is a yes or no that is computed once. The zero value is "not yet".
 type presence uint8
 
 const (
 	absent presence = iota + 1
-	given
+	present
 )
 
-// slots are where the evaluation keeps the facts that are compared as text; the
-// fields of the request follow.
+// slots are the facts that are compared as text, in the order in which the
+// evaluation stores them. The fields of the request follow.
 var slots = [...]fact{factDID, factCaller, factCountry, factType, factCampaign, factFound, factConnection}
 
-// fact is the text in a slot. Those that have no place of their own share the
-// last one.
-func (e *evaluation) fact(slot uint32) *textFact {
-	const last = uint32(len(e.texts)) - 1
-	f := &e.texts[min(slot, last)]
-	if f.state == 0 || slot >= last && f.slot != slot {
-		*f = e.read(slot)
+// fact returns the text in a slot. Slots beyond the last are read each time.
+func (e *evaluation) fact(slot int32) textFact {
+	if int(slot) >= len(e.texts) {
+		return e.read(slot)
 	}
-	return f
+	if e.texts[slot].state == 0 {
+		e.texts[slot] = e.read(slot)
+	}
+	return e.texts[slot]
 }
 
-// read works out the text in a slot, in the form in which words are compiled.
-func (e *evaluation) read(slot uint32) textFact {
+// read derives the text in a slot from the facts, in the form in which words are
+// compiled.
+func (e *evaluation) read(slot int32) textFact {
 	var text string
 	there := true
 	if int(slot) >= len(slots) {
-		names := entries(e.router.tables, e.router.requests)
-		text, there = e.Request[e.router.tables.text(names[int(slot)-len(slots)])]
+		text, there = e.Request[e.router.requests[int(slot)-len(slots)]]
 	} else {
 		switch slots[slot] {
 		case factDID:
@@ -214,36 +212,26 @@ func (e *evaluation) read(slot uint32) textFact {
 		}
 	}
 	if there {
-		return textFact{slot: slot, text: text, state: given}
+		return textFact{text, present}
 	}
-	return textFact{slot: slot, state: absent}
+	return textFact{state: absent}
 }
 
-// between tells whether the text is a number from low to high.
-func (f *textFact) between(low, high int64) bool {
-	if f.parsed == 0 {
-		number, err := strconv.ParseFloat(strings.TrimSpace(f.text), 64)
-		if f.number, f.parsed = number, given; err != nil {
-			f.parsed = absent
-		}
-	}
-	return f.parsed == given && float64(low) <= f.number && f.number <= float64(high)
-}
-
-func (e *evaluation) open(index uint32) bool {
-	if int(index) >= len(e.schedules) {
-		return e.router.schedule(index).open(e.At)
+// open reports whether the router's schedule with the index is open.
+func (e *evaluation) open(index int) bool {
+	if index >= len(e.schedules) {
+		return e.router.schedules[index].open(e.At)
 	}
 	if e.schedules[index] == 0 {
-		e.schedules[index] = -1
-		if e.router.schedule(index).open(e.At) {
-			e.schedules[index] = 1
+		e.schedules[index] = absent
+		if e.router.schedules[index].open(e.At) {
+			e.schedules[index] = present
 		}
 	}
-	return e.schedules[index] > 0
+	return e.schedules[index] == present
 }
 
-// now is the wall clock of the tracker.
+// now returns the wall clock in the tracker's zone.
 func (e *evaluation) now() *wallClock {
 	if !e.clockRead {
 		e.clockRead, e.clock = true, readClock(e.At, e.router.zone)
@@ -251,8 +239,8 @@ func (e *evaluation) now() *wallClock {
 	return &e.clock
 }
 
-// holds evaluates the condition. A fact that is not there never holds, inverted
-// or not; only "exists" asks about that.
+// holds reports whether the condition holds. If the fact is absent, no condition
+// but "exists" holds, inverted or not.
 func (c *condition) holds(e *evaluation) bool {
 	switch c.of {
 	case factWeekday, factTime, factDate:
@@ -264,19 +252,18 @@ func (c *condition) holds(e *evaluation) bool {
 		case !e.known():
 			return false
 		}
-		return slices.ContainsFunc(e.Customer.Tags, func(tag string) bool { return c.compares(e.router.tables, tag) }) != c.not
+		return slices.ContainsFunc(e.Customer.Tags, func(tag string) bool { return c.compares(tag) }) != c.not
 	default:
 		f := e.fact(c.slot)
 		switch {
 		case c.by == byPresence:
-			return (f.state == given) != c.not
+			return (f.state == present) != c.not
 		case f.state == absent:
 			return false
 		case c.by == byRange:
-			limits := c.ends(e)
-			return f.between(limits.low, limits.high) != c.not
+			return c.limits.contain(f.text) != c.not
 		}
-		return c.compares(e.router.tables, f.text) != c.not
+		return c.compares(f.text) != c.not
 	}
 }
 
@@ -287,35 +274,36 @@ func (c *condition) comparesClock(e *evaluation) bool {
 		return c.days>>now.weekday&1 == 1
 	case factTime:
 		minute := int64(now.minute)
-		limits := c.ends(e)
-		if limits.low < limits.high {
-			return limits.low <= minute && minute < limits.high
+		if c.limits.low < c.limits.high {
+			return c.limits.low <= minute && minute < c.limits.high
 		}
-		return limits.low <= minute || minute < limits.high
+		return c.limits.low <= minute || minute < c.limits.high
 	default:
-		date := int64(now.date.ordinal())
 		if c.by == byRange {
-			limits := c.ends(e)
-			return limits.low <= date && date <= limits.high
+			date := int64(now.date.ordinal())
+			return c.limits.low <= date && date <= c.limits.high
 		}
-		return slices.Contains(e.router.tables.rare[c.rare].dates, date)
+		return slices.Contains(c.rare.dates, now.date)
 	}
 }
 
-// ends are those of the range of a condition that compares by one.
-func (c *condition) ends(e *evaluation) *limits { return &entries(e.router.tables, c.limits)[0] }
+// contain reports whether text is a number within the limits.
+func (l limits) contain(text string) bool {
+	number, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+	return err == nil && float64(l.low) <= number && number <= float64(l.high)
+}
 
-// compares compares one text with the words.
-func (c *condition) compares(t *tables, text string) bool {
+// compares reports whether text compares with one of the words.
+func (c *condition) compares(text string) bool {
 	switch c.by {
 	case bySet:
-		_, in := t.rare[c.rare].set[text]
+		_, in := c.rare.set[text]
 		return in
 	case byPattern:
-		return t.rare[c.rare].pattern.MatchString(text)
+		return c.rare.pattern.MatchString(text)
 	}
-	for _, w := range entries(t, c.words) {
-		switch word := t.text(w); c.by {
+	for _, word := range c.words {
+		switch c.by {
 		case byEquality:
 			if text == word {
 				return true
@@ -337,7 +325,8 @@ func (c *condition) compares(t *tables, text string) bool {
 	return false
 }
 
-// within is between on a wheel: fri to mon passes over the weekend.
+// within reports whether a value is in a range that may wrap around: fri to mon
+// contains the weekend.
 func within(value, low, high int64) bool {
 	if low <= high {
 		return low <= value && value <= high
@@ -345,10 +334,9 @@ func within(value, low, high int64) bool {
 	return value >= low || value <= high
 }
 
-// why says in words why the condition does not hold.
+// why explains why the condition does not hold.
 func (c *condition) why(e *evaluation) string {
-	t := e.router.tables
-	field, says := t.text(t.reasons[c.reason].field), t.text(t.reasons[c.reason].says)
+	field := c.text.field
 	var shown string
 	switch c.of {
 	case factWeekday:
@@ -373,10 +361,10 @@ func (c *condition) why(e *evaluation) string {
 	if c.not {
 		must = "must not"
 	}
-	return fmt.Sprintf("%s: %s, %s %s", field, shown, must, says)
+	return fmt.Sprintf("%s: %s, %s %s", field, shown, must, c.text.requirement)
 }
 
-// absent says in words why the fact is not there.
+// absent explains why the fact is absent.
 func (c *condition) absent(e *evaluation) string {
 	switch {
 	case c.of.ofCaller() && !e.Caller.Given():
@@ -384,89 +372,89 @@ func (c *condition) absent(e *evaluation) string {
 	case c.of.ofCaller() && e.Caller.Type == phone.Withheld:
 		return "the caller withheld the number"
 	case c.of == factCountry:
-		return "the country of the caller is not known"
+		return "the caller's country is unknown"
 	case c.of == factCampaign:
-		return "the number dialled has no campaign"
+		return "the dialed number has no campaign"
 	case c.of.ofCustomer() && e.Customer != nil && e.Customer.Unknown != "":
-		return "no customer known (" + e.Customer.Unknown + ")"
+		return "the customer is unknown (" + e.Customer.Unknown + ")"
 	case c.of.ofCustomer():
-		return "no customer known"
+		return "the customer is unknown"
 	case c.of == factRequest:
-		return "it was not sent"
+		return "not sent"
 	default:
-		return "it is not known"
+		return "unknown"
 	}
 }
 
 // condition compiles one condition of a tracker.
-func (c *compiler) condition(t *trackerCompiler, doc Condition, path string) (condition, bool) {
+func (t *trackerCompiler) condition(doc Condition, path string) (condition, bool) {
 	of, request := factOf(doc.Field)
 	if of == 0 {
-		if doc.Field != "" || !c.incomplete(path) {
+		if doc.Field != "" || !t.incomplete(path) {
 			names := []string{"request."}
 			for _, f := range factNames {
 				names = append(names, f.name)
 			}
-			hint := "; known are " + strings.Join(names[1:], ", ") + " and request.<name>"
+			hint := ": use " + strings.Join(names[1:], ", ") + " or request.<name>"
 			if similar := problem.Nearest(doc.Field, names); similar != "" && similar != doc.Field {
 				hint = fmt.Sprintf("; did you mean %q?", similar)
 			}
-			c.Errorf(path+".field", "unknown field %q%s", doc.Field, hint)
+			t.Errorf(path+".field", "unknown field %q%s", problem.Clip(doc.Field), hint)
 		}
 		return condition{}, false
 	}
-	if doc.Op == "" && c.incomplete(path) {
+	if doc.Op == "" && t.incomplete(path) {
 		return condition{}, false
 	}
 	if !slices.Contains(operators[of], doc.Op) {
-		c.Errorf(path+".op", "%s cannot be compared by %q; it takes %s", doc.Field, doc.Op, joined(operators[of]))
+		t.Errorf(path+".op", "invalid operator %q for %s: use %s", doc.Op, doc.Field, joined(operators[of]))
 		return condition{}, false
 	}
 	out := condition{of: of, by: comparisons[doc.Op], not: doc.Not, slot: t.slot(of, request)}
-	t.readsCaller = t.readsCaller || of.ofCaller()
-	t.readsCustomer = t.readsCustomer || of.ofCustomer()
-	values, ok := c.values(doc, path)
+	t.router.readsCaller = t.router.readsCaller || of.ofCaller()
+	t.router.readsCustomer = t.router.readsCustomer || of.ofCustomer()
+	values, ok := t.values(doc, path)
 	if !ok {
 		return condition{}, false
 	}
 	if of == factWeekday || of == factTime || of == factDate {
-		t.readClock()
+		t.needClock()
 	}
-	before := len(c.Problems)
-	c.compareWith(t, &out, doc.Op, values, path)
-	out.reason = add(&c.reasons, reason{c.ofMany(doc.Field), c.ofMany(says(doc.Op, values))}).from
-	return out, len(c.Problems) == before
+	before := len(t.Problems)
+	t.compareWith(&out, doc.Op, values, path)
+	out.text = &conditionText{field: doc.Field, requirement: requirement(doc.Op, values)}
+	return out, len(t.Problems) == before
 }
 
 // values checks how many values the operator takes.
-func (c *compiler) values(doc Condition, path string) ([]Value, bool) {
+func (t *trackerCompiler) values(doc Condition, path string) ([]Value, bool) {
 	values := doc.Values
 	if doc.Value != nil {
 		if values != nil {
-			c.Errorf(path, "write value or values, not both")
+			t.Errorf(path, "use either value or values")
 			return nil, false
 		}
 		values = []Value{*doc.Value}
 	}
 	switch {
 	case doc.Op == OpExists && len(values) > 0:
-		c.Errorf(path, `"exists" takes no value`)
+		t.Errorf(path, `operator "exists" takes no value`)
 	case doc.Op == OpExists:
 		return nil, true
 	case len(values) == 0:
-		c.Errorf(path, "%q needs a value", doc.Op)
+		t.Errorf(path, "operator %q needs a value", doc.Op)
 	case doc.Op == OpBetween && len(values) != 2:
-		c.Errorf(path, `"between" takes two values, the first and the last`)
+		t.Errorf(path, `operator "between" takes two values, the first and the last`)
 	case (doc.Op == OpIs || doc.Op == OpMatches) && len(values) != 1:
-		c.Errorf(path, "%q takes one value; use \"in\" for several", doc.Op)
+		t.Errorf(path, "operator %q takes one value: use \"in\" for several", doc.Op)
 	default:
 		return values, true
 	}
 	return nil, false
 }
 
-// says is what the condition asks of its fact, after "must" or "must not".
-func says(op Op, values []Value) string {
+// requirement returns what the fact must be, to follow "must" or "must not".
+func requirement(op Op, values []Value) string {
 	words := make([]string, len(values))
 	for i, v := range values {
 		words[i] = v.Text
@@ -492,54 +480,55 @@ func says(op Op, values []Value) string {
 	}
 }
 
-// slot is where evaluations find a fact that is compared as text.
-func (t *trackerCompiler) slot(of fact, request string) uint32 {
+// slot returns the slot of a fact in the evaluation.
+func (t *trackerCompiler) slot(of fact, request string) int32 {
 	if of != factRequest {
-		return uint32(max(slices.Index(slots[:], of), 0)) // 0: it is not compared as text
+		return int32(max(slices.Index(slots[:], of), 0)) // 0 for facts that are not compared as text
 	}
 	i, known := t.requestAt[request]
 	if !known {
-		i = len(t.requests)
+		i = len(t.router.requests)
 		t.requestAt[request] = i
-		t.requests = append(t.requests, t.ofMany(request))
+		t.router.requests = append(t.router.requests, request)
 	}
-	return uint32(len(slots) + i)
+	return int32(len(slots) + i)
 }
 
-// compareWith brings the values into the form of the fact.
-func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values []Value, path string) {
+// compareWith sets what the condition compares with: the values in the form of the
+// fact.
+func (t *trackerCompiler) compareWith(out *condition, op Op, values []Value, path string) {
 	switch op {
 	case OpExists:
 		return
 	case OpMatches:
-		// On its own first: the brackets around it must not be closed by its own.
+		// Compile it alone first: it must not close the group that is put around it.
 		_, err := regexp.Compile(values[0].Text)
 		if err == nil {
 			var pattern *regexp.Regexp
 			pattern, err = regexp.Compile(`^(?:` + values[0].Text + `)$`)
-			out.rare = add(&c.rare, rareValues{pattern: pattern}).from
+			out.rare = &rareOperands{pattern: pattern}
 		}
 		if err != nil {
-			c.Errorf(path, "%q is no regular expression: %s", problem.Clip(values[0].Text), problem.Clip(err.Error()))
+			t.Errorf(path, "invalid regular expression %q: %s", problem.Clip(values[0].Text), problem.Clip(err.Error()))
 		}
 		return
 	case OpBetween:
-		c.between(out, values, path)
+		t.between(out, values, path)
 		return
 	}
-	var words []string
-	var dates []int64
+	first := len(t.words)
+	var dates []Date
 	for _, v := range values {
-		if v.Text == "" && c.incomplete(path) {
-			continue // it could not be read or resolved, and matches nothing
+		if v.Text == "" && t.incomplete(path) {
+			continue // could not be read or resolved, and matches nothing
 		}
 		if v.Text == "" {
-			c.Errorf(path, "a value is empty; it would match everything or nothing")
+			t.Errorf(path, "a value is empty: it would match every call or none")
 			return
 		}
-		text, err := wordFor(out, op, v, t.doc.Region, c.phone)
+		text, err := wordFor(out, op, v, t.doc.Region, t.phone)
 		if err != nil {
-			c.Errorf(path, "%s", err)
+			t.Errorf(path, "%s", err)
 			return
 		}
 		switch out.of {
@@ -548,22 +537,23 @@ func (c *compiler) compareWith(t *trackerCompiler, out *condition, op Op, values
 			out.days |= 1 << day
 		case factDate:
 			date, _ := ParseDate(text)
-			dates = append(dates, int64(date.ordinal()))
+			dates = append(dates, date)
 		default:
-			words = append(words, text)
+			t.words = append(t.words, text)
 		}
 	}
+	words := t.words[first:len(t.words):len(t.words)]
 	switch {
 	case dates != nil:
-		out.rare = add(&c.rare, rareValues{dates: dates}).from
+		out.rare = &rareOperands{dates: dates}
 	case out.by == byEquality && len(words) > manyWords:
 		set := make(map[string]struct{}, len(words))
 		for _, w := range words {
 			set[w] = struct{}{}
 		}
-		out.by, out.rare = bySet, add(&c.rare, rareValues{set: set}).from
+		out.by, out.rare = bySet, &rareOperands{set: set}
 	default:
-		out.words = c.list(words)
+		out.words = words
 	}
 }
 
@@ -572,7 +562,7 @@ func wordFor(out *condition, op Op, v Value, region string, parse func(raw, regi
 	switch out.of {
 	case factDID, factCaller:
 		if v.Unquoted {
-			return "", fmt.Errorf("write the number in quotes, or its leading zeros get lost: %q", v.Text)
+			return "", fmt.Errorf("write the number in quotes to keep its leading zeros: %q", v.Text)
 		}
 		switch op {
 		case OpPrefix:
@@ -582,23 +572,23 @@ func wordFor(out *condition, op Op, v Value, region string, parse func(raw, regi
 		default:
 			text = parse(v.Text, region).Key()
 		}
-		if text == "" { // it would match every number
-			return "", fmt.Errorf("%q has no digits to compare with", problem.Clip(v.Text))
+		if text == "" { // would match every number
+			return "", fmt.Errorf("invalid phone number %q: it has no digits", problem.Clip(v.Text))
 		}
 		return text, nil
 	case factCountry:
 		country := strings.ToUpper(v.Text)
 		if !phone.KnownRegion(country) {
-			return "", fmt.Errorf("%q is no country code; use two letters such as AE", problem.Clip(v.Text))
+			return "", fmt.Errorf("invalid country %q: use two letters such as AE", problem.Clip(v.Text))
 		}
 		return country, nil
 	case factType:
 		if !slices.Contains(phone.Types(), phone.Type(v.Text)) {
-			return "", fmt.Errorf("%q is no type of number; use %s", problem.Clip(v.Text), joined(phone.Types()))
+			return "", fmt.Errorf("invalid number type %q: use one of %s", problem.Clip(v.Text), joined(phone.Types()))
 		}
 	case factWeekday:
 		if _, ok := Weekday(v.Text).number(); !ok {
-			return "", fmt.Errorf("%q is no weekday; use %s", problem.Clip(v.Text), joined(weekdays))
+			return "", fmt.Errorf("invalid weekday %q: use one of %s", problem.Clip(v.Text), joined(weekdays))
 		}
 	case factDate:
 		if _, err := ParseDate(v.Text); err != nil {
@@ -606,7 +596,7 @@ func wordFor(out *condition, op Op, v Value, region string, parse func(raw, regi
 		}
 	case factFound:
 		if v.Text != "true" && v.Text != "false" {
-			return "", fmt.Errorf("customer.found is true or false, not %q", problem.Clip(v.Text))
+			return "", fmt.Errorf("invalid value %q: customer.found is true or false", problem.Clip(v.Text))
 		}
 	}
 	return v.Text, nil
@@ -619,13 +609,13 @@ func digitOnly(r rune) rune {
 	return -1
 }
 
-func (c *compiler) between(out *condition, values []Value, path string) {
+func (t *trackerCompiler) between(out *condition, values []Value, path string) {
 	read := func(v Value) (int64, error) {
 		switch out.of {
 		case factWeekday:
 			day, ok := Weekday(v.Text).number()
 			if !ok {
-				return 0, fmt.Errorf("%q is no weekday; use %s", problem.Clip(v.Text), joined(weekdays))
+				return 0, fmt.Errorf("invalid weekday %q: use one of %s", problem.Clip(v.Text), joined(weekdays))
 			}
 			return int64(day), nil
 		case factTime:
@@ -637,7 +627,7 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 		default:
 			number, err := strconv.ParseInt(v.Text, 10, 64)
 			if err != nil {
-				return 0, fmt.Errorf("%q is no whole number", problem.Clip(v.Text))
+				return 0, fmt.Errorf("invalid number %q: use a whole number", problem.Clip(v.Text))
 			}
 			return number, nil
 		}
@@ -646,7 +636,7 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 	high, errHigh := read(values[1])
 	for _, err := range []error{errLow, errHigh} {
 		if err != nil {
-			c.Errorf(path, "%s", err)
+			t.Errorf(path, "%s", err)
 		}
 	}
 	if errLow != nil || errHigh != nil {
@@ -654,14 +644,14 @@ func (c *compiler) between(out *condition, values []Value, path string) {
 	}
 	wraps := out.of == factWeekday || out.of == factTime
 	if high < low && !wraps || out.of == factTime && low == high {
-		c.Errorf(path, "nothing is between %s and %s", values[0].Text, values[1].Text)
+		t.Errorf(path, "nothing is between %s and %s", values[0].Text, values[1].Text)
 	}
 	for day := range int64(len(weekdays)) {
 		if out.of == factWeekday && within(day, low, high) {
 			out.days |= 1 << day
 		}
 	}
-	out.limits = put(c.writer, []limits{{low, high}})
+	out.limits = limits{low, high}
 }
 
 func joined[T ~string](words []T) string {

@@ -18,9 +18,9 @@ import (
 	"calltracker/rules/rulestest"
 )
 
-var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
+var update = flag.Bool("update", false, "write the golden files instead of comparing them")
 
-// golden compares got with the file, or writes it.
+// golden compares got with a golden file, or writes the file with -update.
 func golden(t *testing.T, file, got string) {
 	t.Helper()
 	if *update {
@@ -47,13 +47,13 @@ func readFile(t testing.TB, file string) []byte {
 	return text
 }
 
-// mustLoad loads a document that has warnings at most. References resolve to
-// themselves.
+// mustLoad loads a document without errors. The value of each reference is its
+// name.
 func mustLoad(t testing.TB, text string, format config.Format) *rules.Set {
 	t.Helper()
 	_, set, problems := config.Load([]byte(text), format, func(kind, name string) (string, error) { return kind + ":" + name, nil })
-	if errors := problems.Errors(); len(errors) > 0 {
-		t.Fatalf("the document has errors: %v", errors)
+	if wrong := problems.Errors(); len(wrong) > 0 {
+		t.Fatalf("the document has errors: %v", wrong)
 	}
 	return set
 }
@@ -61,8 +61,8 @@ func mustLoad(t testing.TB, text string, format config.Format) *rules.Set {
 // call is one case of a golden document.
 type call struct {
 	Name     string            `yaml:"name"`
-	Tracker  string            `yaml:"tracker"` // the only one when absent
-	At       string            `yaml:"at"`      // Monday noon in UTC when absent
+	Tracker  string            `yaml:"tracker"` // the only one by default
+	At       string            `yaml:"at"`      // Monday noon in UTC by default
 	DID      string            `yaml:"did"`
 	Caller   string            `yaml:"caller"`
 	CallID   string            `yaml:"callID"`
@@ -125,7 +125,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// decide is the decision on a call and its trace, as text.
+// decide returns the decision on a call and its trace as text.
 func decide(t *testing.T, router *rules.Router, c call) string {
 	t.Helper()
 	facts := c.facts(t, router.Region())
@@ -134,13 +134,13 @@ func decide(t *testing.T, router *rules.Router, c call) string {
 		return rulestest.Describe(a) == rulestest.Describe(b) && a.Rotating == b.Rotating
 	})
 	if diff := cmp.Diff(decision, router.Decide(facts), same); diff != "" {
-		t.Errorf("%s: Decide is not what Explain explains:\n%s", c.Name, diff)
+		t.Errorf("%s: Decide and Explain differ:\n%s", c.Name, diff)
 	}
-	// The live path takes a DID in a usual spelling from the tracker's list, unparsed.
-	if listed, ok := router.Listed(c.DID); ok {
+	// Live calls use FindDID, which does not parse the DID.
+	if listed, ok := router.FindDID(c.DID); ok {
 		facts.DID = listed
 		if diff := cmp.Diff(decision, router.Decide(facts), same); diff != "" {
-			t.Errorf("%s: the listed DID is decided in another way than the parsed one:\n%s", c.Name, diff)
+			t.Errorf("%s: the decisions for the listed and the parsed DID differ:\n%s", c.Name, diff)
 		}
 	}
 	if c.Turn != nil {

@@ -2,12 +2,12 @@ package rules
 
 import "time"
 
-// Hours are the opening hours of several schedules together: open when any of
-// them is. The zero value, of no schedule, is always open. It is immutable.
+// Hours is the opening hours of several schedules together: it is open while any
+// of them is open. The zero value has no schedules and is always open. Hours is
+// immutable.
 type Hours struct{ schedules []*schedule }
 
-// Hours of the named schedules. Names that the document does not have are left
-// out; Compile has refused those that it refers to.
+// Hours returns the opening hours of the named schedules. It ignores unknown names.
 func (s *Set) Hours(names []string) Hours {
 	var h Hours
 	for _, name := range names {
@@ -18,10 +18,10 @@ func (s *Set) Hours(names []string) Hours {
 	return h
 }
 
-// Always tells whether no schedule limits the hours.
+// Always reports whether the hours have no schedules.
 func (h Hours) Always() bool { return len(h.schedules) == 0 }
 
-// Open tells whether any schedule is open at an instant.
+// Open reports whether any schedule is open at an instant.
 func (h Hours) Open(at time.Time) bool {
 	for _, s := range h.schedules {
 		if s.open(at) {
@@ -31,8 +31,8 @@ func (h Hours) Open(at time.Time) bool {
 	return h.Always()
 }
 
-// Change is the first instant after at, and not after limit, at which opening
-// turns to closing or the other way round; false when there is none.
+// Change returns the first instant after at, and not after limit, at which the
+// hours open or close. It returns false if there is none.
 func (h Hours) Change(at, limit time.Time) (time.Time, bool) {
 	for now := h.Open(at); ; {
 		var next time.Time
@@ -50,18 +50,18 @@ func (h Hours) Change(at, limit time.Time) (time.Time, bool) {
 	}
 }
 
-// edge is the first instant after at where the schedule may change: where a
-// window begins or ends, or where the zone turns its clocks. It is zero when
-// there is none.
+// edge returns the first instant after at at which the schedule may open or close:
+// the start or end of a window, or a clock change of the zone. It is zero if there
+// is none.
 func (s *schedule) edge(at time.Time) time.Time {
 	local := at.In(s.zone)
-	_, turn := local.ZoneBounds()
+	_, clockChange := local.ZoneBounds()
 	_, offset := local.Zone()
-	first := turn
+	first := clockChange
 	year, month, day := local.Date()
-	// From yesterday, whose windows may end today, to the same weekday of next week.
+	// From yesterday, whose windows may end today, to the same weekday next week.
 	for d := day - 1; d <= day+8; d++ {
-		// Between two turns of the clocks, the wall runs along with UTC.
+		// Between two clock changes, local time has a constant offset from UTC.
 		start := time.Date(year, month, d, 0, 0, 0, 0, time.UTC)
 		for _, w := range s.days[start.Weekday()] {
 			for _, minutes := range []Clock{w.from, w.to} {
@@ -75,7 +75,7 @@ func (s *schedule) edge(at time.Time) time.Time {
 	return first.UTC()
 }
 
-// Zone is the time zone of the first schedule, UTC when there is none.
+// Zone returns the time zone of the first schedule, or UTC if there is none.
 func (h Hours) Zone() *time.Location {
 	if len(h.schedules) == 0 {
 		return time.UTC

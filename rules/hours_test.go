@@ -11,12 +11,12 @@ import (
 	"calltracker/rules"
 )
 
-// Hours change exactly where looking at every minute finds that they do, across
-// holidays, midnights and both turns of the clocks.
-func TestHoursChangeWhereEveryMinuteSaysSo(t *testing.T) {
+// Change agrees with calls of Open for every minute, across holidays, midnights and
+// clock changes.
+func TestChangeAgreesWithOpen(t *testing.T) {
 	zones := []string{"Asia/Dubai", "Europe/Paris", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "UTC"}
 	days := []rules.Weekday{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
-	starts := []time.Time{ // around the turns of those zones, and an ordinary week
+	starts := []time.Time{ // around the clock changes of those zones, and an ordinary week
 		time.Date(2026, 3, 7, 0, 0, 0, 0, time.UTC), time.Date(2026, 3, 28, 0, 0, 0, 0, time.UTC), time.Date(2026, 4, 4, 0, 0, 0, 0, time.UTC),
 		time.Date(2026, 10, 3, 0, 0, 0, 0, time.UTC), time.Date(2026, 10, 24, 0, 0, 0, 0, time.UTC), time.Date(2026, 10, 31, 0, 0, 0, 0, time.UTC),
 		time.Date(2026, 6, 15, 0, 0, 0, 0, time.UTC),
@@ -38,12 +38,12 @@ func TestHoursChangeWhereEveryMinuteSaysSo(t *testing.T) {
 				}
 				from := rapid.IntRange(0, 1439).Draw(t, "from")
 				to := rapid.IntRange(0, 1440).Draw(t, "to")
-				if to <= from && d%2 == 0 { // past midnight only every other day, so that nothing overlaps
+				if to <= from && d%2 == 0 { // past midnight only every other day, to avoid overlaps
 					to %= 1440
 				} else if to <= from {
 					to = 1440
 				}
-				if d%2 == 1 { // the day after a window that may run into it
+				if d%2 == 1 { // a window of the day before may end on this day
 					from = max(from, 720)
 					to = max(to, from+1)
 				} else if to < from {
@@ -58,7 +58,7 @@ func TestHoursChangeWhereEveryMinuteSaysSo(t *testing.T) {
 		}
 		set, problems := rules.Compile(source)
 		if set == nil {
-			t.Skip(problems) // sunday night into monday, both of which run late
+			t.Skip(problems) // the window of Sunday overlaps that of Monday
 		}
 		hours := set.Hours(names)
 		at := start.Add(time.Duration(rapid.IntRange(0, 1439).Draw(t, "minute")) * time.Minute)
@@ -84,7 +84,6 @@ func TestHoursChangeWhereEveryMinuteSaysSo(t *testing.T) {
 	})
 }
 
-// The usual hours of an office, read by hand.
 func TestHours(t *testing.T) {
 	const text = `
 calendars: {national-day: [2026-12-02]}
@@ -113,12 +112,12 @@ schedules:
 	}
 	at := time.Date(2026, 11, 25, 8, 0, 0, 0, dubai)
 	if never := set.Hours([]string{"never"}); never.Open(at) || never.Always() {
-		t.Error("hours that never open are open")
+		t.Error("a schedule without windows is open")
 	}
 	if _, ok := set.Hours([]string{"never"}).Change(at, at.AddDate(100, 0, 0)); ok {
-		t.Error("hours that never open change")
+		t.Error("a schedule without windows changes")
 	}
 	if always := set.Hours(nil); !always.Always() || !always.Open(at) {
-		t.Error("no schedule at all is not always open")
+		t.Error("hours without a schedule are not always open")
 	}
 }

@@ -145,7 +145,7 @@ func drawFacts(t *rapid.T, region string) rules.Facts {
 	return f
 }
 
-// load compiles a drawn document, in YAML or in JSON.
+// load loads a drawn document from YAML or JSON.
 func load(t *rapid.T, doc object) *rules.Set {
 	text, err := json.Marshal(doc)
 	if err != nil {
@@ -176,7 +176,8 @@ func TestDecideAlwaysAnswers(t *testing.T) {
 	})
 }
 
-// Two compilations of a document decide alike: no answer depends on the order of a map.
+// Compiling a document twice makes the same decisions: none depends on the order of
+// a map.
 func TestCompilingIsDeterministic(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		doc := drawDocument(t)
@@ -197,7 +198,7 @@ func TestCompilingIsDeterministic(t *testing.T) {
 	})
 }
 
-// More fields of the request are read than an evaluation has places for.
+// An evaluation reads more request fields than it caches.
 func TestManyRequestFields(t *testing.T) {
 	const fields = 40
 	routes := []object{}
@@ -221,13 +222,13 @@ func TestManyRequestFields(t *testing.T) {
 		field := fmt.Sprint("f", i)
 		for sent, want := range map[string]string{"50": field + "-50", "65": field + "-60", "66": "otherwise", "": "otherwise"} {
 			if got := router.Decide(rules.Facts{Request: map[string]string{field: sent}}).Route; got != want {
-				t.Errorf("%s=%s: the route is %q, must be %q", field, sent, got, want)
+				t.Errorf("%s=%s: got route %q, want %q", field, sent, got, want)
 			}
 		}
 	}
 }
 
-func TestOneSetForManyCallers(t *testing.T) {
+func TestConcurrentDecisions(t *testing.T) {
 	set := mustLoad(t, string(readFile(t, "testdata/golden/spread/document.yaml")), config.YAML)
 	router, _ := set.Router("line")
 	facts := func(i int) rules.Facts {
@@ -243,7 +244,7 @@ func TestOneSetForManyCallers(t *testing.T) {
 				t.Parallel()
 				for i := range want {
 					if got := rulestest.Describe(router.Decide(facts(i))); got != want[i] {
-						t.Errorf("call %d: %s, must be %s", i, got, want[i])
+						t.Errorf("call %d: got %s, want %s", i, got, want[i])
 					}
 				}
 			})

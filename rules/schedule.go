@@ -6,7 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"time"
-	_ "time/tzdata" // so that a bare machine knows the same zones
+	_ "time/tzdata" // for machines without a time zone database
 
 	"calltracker/problem"
 )
@@ -19,8 +19,8 @@ type schedule struct {
 	closed []closure
 }
 
-// span is one opening, in minutes of the day it starts on; past midnight to is
-// over 24:00.
+// span is one opening, in minutes of the day it starts on. If it ends after
+// midnight, to is greater than 24:00.
 type span struct{ from, to Clock }
 
 func (s span) String() string {
@@ -38,8 +38,8 @@ type closure struct {
 	name     string
 }
 
-// wallClock is what a clock on a wall in some zone shows. Schedules look at
-// nothing else, so an hour that DST skips or repeats needs no special care.
+// wallClock is the local date and time in a zone. Schedules depend on nothing
+// else, so hours that a clock change skips or repeats need no special case.
 type wallClock struct {
 	date    Date
 	weekday time.Weekday
@@ -52,8 +52,8 @@ func readClock(at time.Time, zone *time.Location) wallClock {
 	return wallClock{date: dateOf(local), weekday: local.Weekday(), minute: Clock(hour*60 + minute)}
 }
 
-// open tells whether the schedule is open at an instant. A window past midnight
-// belongs to the day on which it starts, for weekdays and for holidays alike.
+// open reports whether the schedule is open at an instant. A window past midnight
+// belongs to the day on which it starts, for weekdays and for holidays.
 func (s *schedule) open(at time.Time) bool {
 	now := readClock(at, s.zone)
 	for _, w := range s.days[now.weekday] {
@@ -78,7 +78,7 @@ func (s *schedule) closure(d Date) *closure {
 	return nil
 }
 
-// whyClosed says in words why the schedule is closed at an instant.
+// whyClosed explains why the schedule is closed at an instant.
 func (s *schedule) whyClosed(at time.Time) string {
 	now := readClock(at, s.zone)
 	clock := fmt.Sprintf("%s %s %s in %s", weekdays[now.weekday], now.date, now.minute, s.zone)
@@ -88,7 +88,7 @@ func (s *schedule) whyClosed(at time.Time) string {
 	yesterday := now.date.before()
 	for _, w := range s.days[yesterday.weekday()] {
 		if c := s.closure(yesterday); c != nil && now.minute+midnight < w.to {
-			return fmt.Sprintf("%s is closed on %s, to which %s belongs (%s)", s.name, yesterday, now.minute, c)
+			return fmt.Sprintf("%s is closed on %s (%s), and %s belongs to that day", s.name, yesterday, c, now.minute)
 		}
 	}
 	return fmt.Sprintf("%s is closed at %s", s.name, clock)
@@ -131,10 +131,10 @@ func (c *compiler) window(s *schedule, w Window, path string) {
 	opening := span{from: w.From, to: w.To}
 	switch {
 	case w.From == w.To:
-		c.Errorf(path, "the window from %s to %s is empty; a whole day is 00:00 to 24:00", w.From, w.To)
+		c.Errorf(path, "empty window from %s to %s: write a whole day as 00:00 to 24:00", w.From, w.To)
 		return
 	case w.From == midnight:
-		c.Errorf(path+".from", "a window cannot start at 24:00; that is 00:00 of the next day")
+		c.Errorf(path+".from", "a window cannot start at 24:00: use 00:00 on the next day")
 		return
 	case w.To < w.From:
 		opening.to += midnight
@@ -152,7 +152,7 @@ func (c *compiler) window(s *schedule, w Window, path string) {
 	}
 }
 
-// overlapping finds an opening that shares a minute of the week with w.
+// overlapping returns an opening that shares a minute of the week with w.
 func (s *schedule) overlapping(day time.Weekday, w span) (span, time.Weekday, bool) {
 	const week = 7 * midnight
 	from := Clock(day)*midnight + w.from
@@ -173,19 +173,19 @@ func (s *schedule) overlapping(day time.Weekday, w span) (span, time.Weekday, bo
 
 var offset = regexp.MustCompile(`(?i)^(utc|gmt)?[ ]*[-+]?[0-9]`)
 
-// zone loads an IANA zone; on a failure it reports and goes on with UTC.
+// zone loads an IANA zone. If that fails, it reports an error and returns UTC.
 func (c *compiler) zone(name, path string) *time.Location {
 	if name == "" {
-		return time.UTC // reported as missing where it must be there
+		return time.UTC // reported elsewhere if it is required
 	}
 	if known, ok := c.zones[name]; ok {
 		return known
 	}
 	location, err := time.LoadLocation(name)
 	if err != nil || name == "Local" {
-		message := "unknown time zone %q; use an IANA name such as Asia/Dubai or Europe/Paris"
+		message := `invalid time zone %q: use an IANA name such as "Asia/Dubai"`
 		if offset.MatchString(name) {
-			message = "%q is an offset, and offsets are wrong for half of the year in many countries; use an IANA name such as Asia/Dubai"
+			message = `invalid time zone %q: an offset ignores daylight saving time; use an IANA name such as "Asia/Dubai"`
 		}
 		c.Errorf(path, message, problem.Clip(name))
 		return time.UTC
@@ -194,7 +194,7 @@ func (c *compiler) zone(name, path string) *time.Location {
 	return location
 }
 
-// commonZone is the zone of all schedules, when there is only one.
+// commonZone returns the zone of all schedules if they have only one.
 func (c *compiler) commonZone() (*time.Location, bool) {
 	var names []string
 	for _, s := range c.Schedules {

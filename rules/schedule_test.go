@@ -14,7 +14,7 @@ import (
 	"calltracker/rules"
 )
 
-// hours is a schedule as a test writes it, for the engine and for the oracle.
+// hours is a schedule for both the engine and the oracle.
 type hours struct {
 	zone    *time.Location
 	windows []window
@@ -24,8 +24,8 @@ type hours struct {
 // window is "mon,tue 09:00-18:00".
 type window struct{ days, from, to string }
 
-// router compiles the schedules, one tracker for each, whose first route takes
-// the calls while it is open.
+// routersOf returns a router for each schedule. Its first route takes the calls
+// while the schedule is open.
 func routersOf(t testing.TB, schedules []hours) []*rules.Router {
 	t.Helper()
 	source := rules.Source{
@@ -63,8 +63,8 @@ func routersOf(t testing.TB, schedules []hours) []*rules.Router {
 		source.Trackers[name] = rules.Tracker{Routes: []rules.Route{{ID: "open", During: []string{name}}, {ID: "closed"}}}
 	}
 	set, problems := rules.Compile(source)
-	if errors := problems.Errors(); len(errors) > 0 {
-		t.Fatalf("%v", errors)
+	if wrong := problems.Errors(); len(wrong) > 0 {
+		t.Fatalf("%v", wrong)
 	}
 	out := make([]*rules.Router, len(schedules))
 	for i := range out {
@@ -73,16 +73,15 @@ func routersOf(t testing.TB, schedules []hours) []*rules.Router {
 	return out
 }
 
-// opening is a span of local time, as texts that sort like the times:
-// "2026-03-28 22:00" to "2026-03-29 02:00".
+// opening is a span of local time, such as "2026-03-28 22:00" to "2026-03-29 02:00".
+// The texts sort like the times.
 type opening struct{ from, to string }
 
 const minutes = "2006-01-02 15:04"
 
-// openings is the slow way to say when a schedule is open, that shares nothing
-// with the engine: it walks the calendar around a day, writes down each window
-// as two texts, and leaves comparing them with the clock to the reader of the
-// list. Days are counted in UTC, where all of them have 24 hours.
+// openings is the oracle: it lists when a schedule is open around a day, and shares
+// no code with the engine. It iterates over the days in UTC, where each has 24 hours,
+// and writes each window as two texts.
 func (h hours) openings(day time.Time) []opening {
 	var out []opening
 	noon := time.Date(day.Year(), day.Month(), day.Day(), 12, 0, 0, 0, time.UTC)
@@ -120,7 +119,7 @@ func open(openings []opening, clock string) bool {
 	return false
 }
 
-// zoneNames are the names in the Go distribution's copy of the IANA database.
+// zoneNames returns the zones in the Go distribution's copy of the IANA database.
 func zoneNames(t *testing.T) []string {
 	t.Helper()
 	root, err := exec.CommandContext(t.Context(), "go", "env", "GOROOT").Output()
@@ -144,7 +143,7 @@ func zoneNames(t *testing.T) []string {
 	return names
 }
 
-// changes are the instants in 2026 to 2028 from which a zone has another offset.
+// changes returns the clock changes of a zone from 2026 to 2028.
 func changes(zone *time.Location) []time.Time {
 	offset := func(unix int64) int {
 		_, seconds := time.Unix(unix, 0).In(zone).Zone()
@@ -170,9 +169,9 @@ func changes(zone *time.Location) []time.Time {
 	return out
 }
 
-// around are schedules that are likely to go wrong when the clocks of a zone
-// change at an instant: windows over it, ending or starting in the hour that is
-// skipped or repeated, and holidays on either side.
+// around returns schedules that are likely to go wrong at a clock change: windows
+// across it, windows that start or end in the skipped or repeated hour, and holidays
+// on either side.
 func around(zone *time.Location, change time.Time) []hours {
 	const all, half = "mon,tue,wed,thu,fri,sat,sun", 30 * time.Minute
 	clock := func(d time.Duration) string { return change.Add(d).In(zone).Format("15:04") }
@@ -182,7 +181,7 @@ func around(zone *time.Location, change time.Time) []hours {
 		{windows: []window{{all, "22:00", "02:30"}, {all, "02:30", "03:00"}}, closed: []string{date(-1)}},
 		{windows: []window{{all, "00:00", "24:00"}}, closed: []string{date(0)}},
 	}
-	// From the clock after the change to the clock before it: the hour that is repeated, or all but the one that is skipped.
+	// From the time after the change to the time before it: the repeated hour, or the whole day except the skipped hour.
 	if before, after := clock(-time.Second), clock(0); before != after {
 		schedules = append(schedules, hours{windows: []window{{all, after, before}}, closed: []string{date(1)}})
 	}
@@ -195,8 +194,8 @@ func around(zone *time.Location, change time.Time) []hours {
 	return schedules
 }
 
-// check compares engine and oracle at every minute of the 25 hours before and
-// the 26 after an instant, which hold all of its local day.
+// check compares engine and oracle for every minute from 25 hours before to 26 hours
+// after an instant, which includes its whole local day.
 func check(t *testing.T, schedules []hours, at time.Time) (compared int) {
 	zone := schedules[0].zone
 	routers := routersOf(t, schedules)
@@ -205,13 +204,13 @@ func check(t *testing.T, schedules []hours, at time.Time) (compared int) {
 		lists[i] = h.openings(at.In(zone))
 	}
 	for minute := range (25 + 26) * 60 {
-		// Not always the same second of the minute.
+		// Use a different second in each minute.
 		now := at.Add(time.Duration(minute-25*60)*time.Minute + time.Duration(minute%60)*time.Second)
 		clock := now.In(zone).Format(minutes)
 		for i, router := range routers {
 			got, want := router.Decide(rules.Facts{At: now}).Route == "open", open(lists[i], clock)
 			if compared++; got != want {
-				t.Errorf("%s, %s (%s): open is %v, must be %v for %+v", zone, clock, now.UTC().Format(time.RFC3339), got, want, schedules[i])
+				t.Errorf("%s, %s (%s): got open %v, want %v for %+v", zone, clock, now.UTC().Format(time.RFC3339), got, want, schedules[i])
 				return compared
 			}
 		}
@@ -219,8 +218,8 @@ func check(t *testing.T, schedules []hours, at time.Time) (compared int) {
 	return compared
 }
 
-// Every zone of the IANA database, at every change of its clocks in 2026 to
-// 2028; where there is none, over the end of a week.
+// Every zone of the IANA database, at every clock change from 2026 to 2028, or at the
+// end of a week if there is none.
 func TestEveryZoneAtEveryClockChange(t *testing.T) {
 	names := zoneNames(t)
 	sunday := time.Date(2027, time.May, 9, 0, 0, 0, 0, time.UTC)
@@ -254,7 +253,7 @@ func TestEveryZoneAtEveryClockChange(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d zones, %d of them with %d changes of their clocks, %d schedule-minutes compared", len(names), changed, transitions, compared)
+	t.Logf("%d zones, %d of them with %d clock changes, %d schedule-minutes compared", len(names), changed, transitions, compared)
 	if changed < 100 || transitions < 6*100 {
 		t.Errorf("only %d zones with %d changes were found", changed, transitions)
 	}
@@ -267,7 +266,7 @@ func TestScheduleOpens(t *testing.T) {
 		zone           string
 		windows        []window
 		closed         []string
-		opens, remains []string // local times, or instants where a local time would come twice
+		opens, remains []string // RFC 3339
 	}{
 		"the last minute of Saturday's night is on Sunday": {
 			zone: "Asia/Dubai", windows: nights,
@@ -367,7 +366,7 @@ func TestScheduleOpens(t *testing.T) {
 						t.Fatal(err)
 					}
 					if got := router.Decide(rules.Facts{At: at}).Route; got != want {
-						t.Errorf("%s (%s): %s, must be %s", text, at.In(zone), got, want)
+						t.Errorf("%s (%s): got %s, want %s", text, at.In(zone), got, want)
 					}
 				}
 			}

@@ -155,7 +155,7 @@ type Date struct {
 func ParseDate(s string) (Date, error) {
 	t, err := time.Parse(time.DateOnly, s)
 	if err != nil {
-		return Date{}, fmt.Errorf("%q is no date; write it like 2026-12-02", problem.Clip(s))
+		return Date{}, fmt.Errorf("invalid date %q: write it as YYYY-MM-DD, such as 2026-12-02", problem.Clip(s))
 	}
 	return dateOf(t), nil
 }
@@ -196,7 +196,7 @@ func ParseClock(s string) (Clock, error) {
 	}
 	t, err := time.Parse("15:04", s)
 	if err != nil || len(s) != len("15:04") {
-		return 0, fmt.Errorf("%q is no time of day; write it like 09:00", problem.Clip(s))
+		return 0, fmt.Errorf("invalid time of day %q: write it as HH:MM, such as 09:00", problem.Clip(s))
 	}
 	return Clock(t.Hour()*60 + t.Minute()), nil
 }

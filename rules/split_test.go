@@ -12,13 +12,13 @@ import (
 	"calltracker/rules"
 )
 
-// calls is how many calls the statistics of the weights are made of, fewCalls of
-// all else.
+// calls is the number of calls in the statistics of the weights, fewCalls in all
+// others.
 const calls, fewCalls = 100_000, 30_000
 
 // critical is the chi-square value that a fair draw exceeds once in a thousand
 // times, by degrees of freedom. The draw is a hash, so a test that passes once
-// passes always
+// always passes
 // (https://www.itl.nist.gov/div898/handbook/eda/section3/eda3674.htm).
 var critical = map[int]float64{1: 10.828, 2: 13.816, 3: 16.266, 23: 49.728}
 
@@ -28,7 +28,7 @@ func chiSquare(t *testing.T, what string, counts []int, expected []float64) {
 	for i, want := range expected {
 		if want == 0 {
 			if counts[i] != 0 {
-				t.Errorf("%s: %d calls where there must be none", what, counts[i])
+				t.Errorf("%s: got %d calls, want none", what, counts[i])
 			}
 			continue
 		}
@@ -36,7 +36,7 @@ func chiSquare(t *testing.T, what string, counts []int, expected []float64) {
 		cells++
 	}
 	if cells == 1 {
-		return // nothing was left to chance
+		return // there is only one outcome
 	}
 	limit, known := critical[cells-1]
 	if !known {
@@ -47,12 +47,12 @@ func chiSquare(t *testing.T, what string, counts []int, expected []float64) {
 	}
 }
 
-// splitting is a document whose tracker splits its calls by the weights; share i
-// rings number i.
+// splitting returns a document with a tracker that has the routes.
 func splitting(routes ...string) string {
 	return `trackers: {t: {keys: {start: open, end: open}, region: AE, numbers: ["042001000"], routes: [` + strings.Join(routes, ", ") + `]}}`
 }
 
+// split returns a route that splits its calls by the weights. Share i rings number i.
 func split(id, when string, weights ...int) string {
 	shares := make([]string, len(weights))
 	for i, w := range weights {
@@ -71,7 +71,7 @@ func router(t testing.TB, document string) *rules.Router {
 	return r
 }
 
-// share is the number that the decision rings first.
+// share returns the number that the decision rings first.
 func share(d rules.Decision) int { return int(d.Rules[0].Number[0] - '0') }
 
 func callID(i int) string { return fmt.Sprintf("%08x-0000-4000-8000-%012x", i*2654435761, i) }
@@ -124,8 +124,8 @@ func TestSplitFollowsItsWeights(t *testing.T) {
 	}
 }
 
-// What a call draws in one route tells nothing about what it draws in another,
-// be it of the same tracker or of another with the same route.
+// The shares of a call in two routes are independent, whether the routes belong to the
+// same tracker or to two trackers with the same route.
 func TestSplitsAreIndependent(t *testing.T) {
 	t.Parallel()
 	tests := map[string][2]string{
@@ -159,8 +159,8 @@ func TestSplitsAreIndependent(t *testing.T) {
 	}
 }
 
-// A retry, a replay after a restart and a replay under an edited document find
-// the call where it was.
+// A call gets the same share on a retry, in a replay after a restart, and in a replay
+// with an edited document.
 func TestSameCallSameShare(t *testing.T) {
 	t.Parallel()
 	document := splitting(split("s", "", 70, 30))
@@ -178,7 +178,7 @@ func TestSameCallSameShare(t *testing.T) {
 		} {
 			want := share(r.Decide(facts))
 			later := facts
-			if facts.CallID != "" { // nothing else counts
+			if facts.CallID != "" { // the other facts do not matter
 				later.At, later.DID, later.Caller = at.Add(time.Hour), phone.Parse("042001001", "AE"), phone.Parse("0501234568", "AE")
 			} else {
 				later.At = at.Add(time.Second - time.Nanosecond).UTC()
@@ -193,20 +193,20 @@ func TestSameCallSameShare(t *testing.T) {
 			}
 		}
 	}
-	// 20 in 100 must move to the heavier share; more would shuffle calls for nothing.
+	// 20 in 100 calls must move to the heavier share, and no others.
 	if moved < 3_000*18/100 || moved > 3_000*22/100 {
-		t.Errorf("another weighting moved %d of 3000 calls", moved)
+		t.Errorf("the new weights moved %d of 3000 calls", moved)
 	}
 }
 
-func TestSpellingsDrawTheSameLot(t *testing.T) {
+func TestSpellingsGetTheSameShare(t *testing.T) {
 	r := router(t, splitting(split("s", "", 1, 1, 1, 1)))
 	at := time.Unix(1.8e9, 0)
 	want := share(r.Decide(rules.Facts{At: at, Caller: phone.Parse("0501234567", "AE"), DID: phone.Parse("042001000", "AE")}))
 	for _, caller := range []string{"+971501234567", "00971501234567", "971501234567", `"0501234567"`} {
 		for _, did := range []string{"+97142001000", "0097142001000", "97142001000"} {
 			if got := share(r.Decide(rules.Facts{At: at, Caller: phone.Parse(caller, "AE"), DID: phone.Parse(did, "AE")})); got != want {
-				t.Errorf("%s to %s: share %d, must be %d", caller, did, got, want)
+				t.Errorf("%s to %s: got share %d, want %d", caller, did, got, want)
 			}
 		}
 	}
@@ -258,6 +258,6 @@ func TestRandomOrder(t *testing.T) {
 	}
 	chiSquare(t, "shares", []int{fewCalls - voicemail, voicemail}, []float64{fewCalls / 2, fewCalls / 2})
 	if got := order(r.Decide(rules.Facts{CallID: "x"}).Turn(3)); got != order(r.Decide(rules.Facts{CallID: "x"})) {
-		t.Errorf("a turn changed a random order to %s", got)
+		t.Errorf("Turn changed a random order to %s", got)
 	}
 }

@@ -149,7 +149,7 @@ func (s *api) listCalls(c echo.Context) error {
 	if err := q.err(); err != nil {
 		return err
 	}
-	return answer(c)(s.Stored.List(c.Request().Context(), filter, page))
+	return answer(c)(s.Calls.List(c.Request().Context(), filter, page))
 }
 
 func callQuery(q *query) handlers.CallQuery {
@@ -160,7 +160,7 @@ func callQuery(q *query) handlers.CallQuery {
 }
 
 func (s *api) getCall(c echo.Context) error {
-	return answer(c)(s.Stored.Get(c.Request().Context(), c.Param("id")))
+	return answer(c)(s.Calls.Get(c.Request().Context(), c.Param("id")))
 }
 
 // csvColumns are the columns of the export, in their order.
@@ -194,7 +194,7 @@ func (s *api) exportCalls(c echo.Context) error {
 		return err
 	}
 	rows := 0
-	err := s.Stored.Each(c.Request().Context(), filter, func(call handlers.CallView) error {
+	err := s.Calls.Each(c.Request().Context(), filter, func(call handlers.CallView) error {
 		if out == nil {
 			if err := begin(); err != nil {
 				return err
@@ -265,11 +265,11 @@ func (s *api) listDecisions(c echo.Context) error {
 	if err := q.err(); err != nil {
 		return err
 	}
-	return answer(c)(s.Decided.List(c.Request().Context(), filter, page))
+	return answer(c)(s.Decisions.List(c.Request().Context(), filter, page))
 }
 
 func (s *api) getDecision(c echo.Context) error {
-	return answer(c)(s.Decided.Get(c.Request().Context(), c.Param("id")))
+	return answer(c)(s.Decisions.Get(c.Request().Context(), c.Param("id")))
 }
 
 func (s *api) listRejections(c echo.Context) error {

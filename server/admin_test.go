@@ -75,7 +75,7 @@ func TestConfigVersions(t *testing.T) {
 	h.get("/api/v1/config").want(t, 404)
 
 	r := h.putConfig("?comment=first&author=ann", "*", "application/yaml", fmt.Sprintf(small, "0500000001")).want(t, 200)
-	applied := into[handlers.Applied](t, r)
+	applied := into[handlers.ApplyResult](t, r)
 	if applied.Version != 1 || r.header.Get("ETag") != `"1"` {
 		t.Errorf("applied %s, ETag %s", r.body, r.header.Get("ETag"))
 	}
@@ -83,10 +83,10 @@ func TestConfigVersions(t *testing.T) {
 		t.Errorf("warnings are %+v, want the two open doors", applied.Warnings)
 	}
 	// The same document again is no new version.
-	if r := h.putConfig("", `"1"`, "application/yaml", fmt.Sprintf(small, "0500000001")).want(t, 200); into[handlers.Applied](t, r).Version != 1 {
+	if r := h.putConfig("", `"1"`, "application/yaml", fmt.Sprintf(small, "0500000001")).want(t, 200); into[handlers.ApplyResult](t, r).Version != 1 {
 		t.Errorf("the same document became %s", r.body)
 	}
-	if r := h.putConfig("", `"1"`, "text/yaml", fmt.Sprintf(small, "0500000002")).want(t, 200); into[handlers.Applied](t, r).Version != 2 {
+	if r := h.putConfig("", `"1"`, "text/yaml", fmt.Sprintf(small, "0500000002")).want(t, 200); into[handlers.ApplyResult](t, r).Version != 2 {
 		t.Errorf("the next document became %s", r.body)
 	}
 	h.putConfig("", `"1"`, "application/yaml", fmt.Sprintf(small, "0500000003")).want(t, 412)
@@ -107,7 +107,7 @@ func TestConfigVersions(t *testing.T) {
 	h.get("/api/v1/config/versions/last").want(t, 422)
 
 	restored := h.do(request{method: "POST", path: "/api/v1/config/versions/1/restore?author=bob", admin: true}).want(t, 200)
-	if into[handlers.Applied](t, restored).Version != 3 || restored.header.Get("ETag") != `"3"` {
+	if into[handlers.ApplyResult](t, restored).Version != 3 || restored.header.Get("ETag") != `"3"` {
 		t.Errorf("restored as %s", restored.body)
 	}
 	if body := h.startCall("one", "", "didCalled", "1").want(t, 200).body; !strings.Contains(body, "0500000001") {
@@ -150,7 +150,7 @@ func TestABrokenConfigNeverReplacesAGoodOne(t *testing.T) {
 		"empty key":      {strings.Replace(document, "during: [never]", "during: [nevr]", 1), "trackers.sales.routes[0].during[0]", `unknown schedule "nevr"; did you mean "never"?`},
 		"no last route":  {strings.Replace(document, "routes: [{id: all, voicemail: true}]", "routes: [{id: all, during: [always]}]", 1), "trackers.shut.routes[0]", "the last route must take every call"},
 		"unset variable": {strings.Replace(document, "start-key-old", `"${env:NOT_SET_ANYWHERE}"`, 1), "trackers.sales.keys.start[0]", "NOT_SET_ANYWHERE is not set"},
-		"no such secret": {strings.Replace(document, "start-key-old", `"${secret:nope}"`, 1), "trackers.sales.keys.start[0]", "no such secret"},
+		"no such secret": {strings.Replace(document, "start-key-old", `"${secret:nope}"`, 1), "trackers.sales.keys.start[0]", "unknown secret"},
 		"failing test": {document + `
 tests:
   - {name: wrong, tracker: sales, at: 2026-11-22T20:00:00+04:00, call: {didCalled: "061234567"}, expect: {route: otherwise, voicemail: false}}

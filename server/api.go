@@ -15,7 +15,7 @@ import (
 	"calltracker/storage/spool"
 )
 
-// Options are what an API is made from. All fields are required unless their
+// apiOptions are what an api is made from. All fields are required unless their
 // comment says otherwise.
 type apiOptions struct {
 	AdminToken     string
@@ -26,25 +26,25 @@ type apiOptions struct {
 	Registry       *prometheus.Registry // what /metrics serves; request metrics are added to it
 	Schema         []byte               // JSON Schema of the configuration
 
-	Config      *handlers.Config
+	Config      *handlers.ConfigController
 	Secrets     *handlers.Secrets
 	Keys        *handlers.Checker
 	Answerer    *handlers.Answerer
 	Recorder    *handlers.Recorder
-	Stored      *handlers.Calls
-	Decided     *handlers.Decisions
+	Intake      *handlers.Intake
+	Calls       *handlers.Calls
+	Decisions   *handlers.Decisions
 	Rejections  *handlers.Rejections
 	Simulator   *handlers.Simulator
 	Reconciler  *handlers.Reconciler
 	Wallboard   *handlers.Wallboard
-	Clicker     *handlers.ClickToCall
+	ClickToCall *handlers.ClickToCall
 	Recordings  *handlers.Recordings
 	Embeds      *handlers.Embeds
-	Popups      *handlers.Popup
+	Popup       *handlers.Popup
 	Connections *handlers.Connections
-	Enricher    *handlers.Enricher
+	Lookups     *handlers.Lookups
 	Jobs        *jobs.List
-	Keeper      *handlers.Keeper
 
 	Database pinger
 	Spool    spoolState

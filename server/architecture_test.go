@@ -41,17 +41,17 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"jobs":                           {"problem", "storage"},
 		"handlers":                       {"config", "jobs", "problem", "storage", "rules", "ziwo", "crm", "integration", "phone", "openapi", "web"},
 	}
-	anything := []string{"server", "server/bench", "server/endurance", "server/endurance/run", "openapi/generate", "openapi/openapitest", "web/generate"} // programs, and what serves tests
+	anything := []string{"server", "tools/bench", "tools/endurance", "tools/endurance/run", "tools/prose", "openapi/generate", "openapi/openapitest", "web/generate"} // programs, and what serves tests
 	only := map[string][]string{
 		"gorm.io/gorm":               {"storage/sqlstore"},
-		"modernc.org/sqlite":         {"storage/sqlstore", "server/bench"},
-		"github.com/labstack/echo":   {"server", "server/bench"},
+		"modernc.org/sqlite":         {"storage/sqlstore", "tools/bench"},
+		"github.com/labstack/echo":   {"server", "tools/bench"},
 		"go.yaml.in/yaml/v4":         {"config"},
 		"github.com/nyaruka":         {"phone"},
 		"github.com/alecthomas/kong": {"server"},
 		"github.com/redis/go-redis":  {"storage/cache"},
 		"github.com/minio":           {"storage/recordings"},
-		"github.com/jackc/pgx":       {"storage/sqlstore", "storage/storetest/postgrestest", "server/bench"},
+		"github.com/jackc/pgx":       {"storage/sqlstore", "storage/storetest/postgrestest", "tools/bench"},
 		"github.com/evanw/esbuild":   {"web/generate"},
 		"github.com/tdewolff/parse":  {"web/generate"},
 	}

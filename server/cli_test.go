@@ -179,7 +179,7 @@ func TestApplyCommand(t *testing.T) {
 		t.Errorf("dry run: code %d %s", code, out)
 	}
 	code, out, errOut := cli(t, "", args(good, "--token", h.token, "--comment", "by hand")...)
-	if code != 0 || !strings.Contains(out, good+" is in force as version 1\n") || !strings.Contains(out, "warning: trackers.locked.keys.start: there is no start key") {
+	if code != 0 || !strings.Contains(out, good+" is in force as version 1\n") || !strings.Contains(out, "warning: trackers.locked.keys.start: no start key is set") {
 		t.Errorf("code %d\n%s%s", code, out, errOut)
 	}
 	h.startCall("sales", "start-key-cli", "didCalled", "061234567").want(t, 200)
@@ -261,11 +261,11 @@ func TestSettingsFromTheEnvironment(t *testing.T) {
 
 func TestFilesOfTheDataDirectory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
-	first, fresh, err := generated(path, 24)
+	first, fresh, err := readOrGenerate(path, 24)
 	if err != nil || !fresh || len(first) < 32 {
 		t.Fatalf("%q %t %v", first, fresh, err)
 	}
-	again, fresh, err := generated(path, 24)
+	again, fresh, err := readOrGenerate(path, 24)
 	if err != nil || fresh || again != first {
 		t.Errorf("%q %t %v", again, fresh, err)
 	}
@@ -273,10 +273,10 @@ func TestFilesOfTheDataDirectory(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v %v", info.Mode(), err)
 	}
-	if _, _, err := generated(write(t, "empty", ""), 24); err == nil {
+	if _, _, err := readOrGenerate(write(t, "empty", ""), 24); err == nil {
 		t.Error("an empty token was taken")
 	}
-	if _, err := secretKey(write(t, "secret.key", "abc")); err == nil {
+	if _, err := readSecretKey(write(t, "secret.key", "abc")); err == nil {
 		t.Error("a short key was taken")
 	}
 }

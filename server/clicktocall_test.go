@@ -62,7 +62,7 @@ func TestClickToCallSaysWhatIsWrong(t *testing.T) {
 		{"another center", `{"agent":"0011","number":"0501234567","contactCenter":"rigel"}`, 422, []string{`"path":"contactCenter"`, "rigel"}},
 		{"another field", `{"agent":"0011","number":"0501234567","from":"1"}`, 422, []string{`"path":"from"`}},
 		{"not JSON", `agent=0011`, 400, nil},
-		{"unknown agent", body("9999", "0501234567"), 422, []string{`"path":"agent"`, "knows no agent"}},
+		{"unknown agent", body("9999", "0501234567"), 422, []string{`"path":"agent"`, "is unknown to Ziwo"}},
 		{"not logged in", body(agents[1].CCLogin, "0501234567"), 409, []string{"not logged in"}},
 		{"in a call", body(agents[0].CCLogin, "0501234568"), 409, []string{"in a call", "…4568"}},
 	} {
@@ -90,10 +90,10 @@ func TestClickToCallWhenZiwoFails(t *testing.T) {
 		retryAfter string
 		says       string
 	}{
-		{ziwotest.Fault{Kind: ziwotest.Fault500}, 503, "5", "failure of its own"},
-		{ziwotest.Fault{Kind: ziwotest.Fault429, RetryAfter: "17"}, 503, "17", "too often"},
-		{ziwotest.Fault{Kind: ziwotest.FaultHTML}, 504, "", "may ring"},
-		{ziwotest.Fault{Kind: ziwotest.FaultAbort}, 504, "", "may ring"},
+		{ziwotest.Fault{Kind: ziwotest.Fault500}, 503, "5", "server error"},
+		{ziwotest.Fault{Kind: ziwotest.Fault429, RetryAfter: "17"}, 503, "17", "rate limit"},
+		{ziwotest.Fault{Kind: ziwotest.FaultHTML}, 504, "", "may still ring"},
+		{ziwotest.Fault{Kind: ziwotest.FaultAbort}, 504, "", "may still ring"},
 		{ziwotest.Fault{Kind: ziwotest.FaultRejected}, 409, "", "cannot be done now"},
 	} {
 		t.Run(string(c.fault.Kind), func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestClickToCallWhenZiwoFails(t *testing.T) {
 		}
 		h := serve(t, documentFor(ziwotest.New(ziwotest.Options{}), address))
 		got := h.clickToCall(`{"agent":"0011","number":"0501234567"}`).want(t, 503)
-		if seconds, err := strconv.Atoi(got.header.Get("Retry-After")); err != nil || seconds < 1 || !strings.Contains(got.body, "cannot be reached") {
+		if seconds, err := strconv.Atoi(got.header.Get("Retry-After")); err != nil || seconds < 1 || !strings.Contains(got.body, "is unreachable") {
 			t.Errorf("Retry-After %q: %s", got.header.Get("Retry-After"), got.body)
 		}
 	})
@@ -129,7 +129,6 @@ func TestClickToCallWhenZiwoFails(t *testing.T) {
 		api := httptest.NewServer(z)
 		t.Cleanup(api.Close)
 		h := serve(t, strings.Replace(documentFor(z, api.URL), "cti-key-of-aldebaran", "another-cti-key", 1))
-		t.Cleanup(h.s.centers.Close)
 		got := h.clickToCall(`{"agent":"0011","number":"0501234567"}`).want(t, 502)
 		if !strings.Contains(got.body, "api_key") || strings.Contains(got.body+h.log.String(), "another-cti-key") {
 			t.Error(got.body)
@@ -139,7 +138,7 @@ func TestClickToCallWhenZiwoFails(t *testing.T) {
 
 func TestClickToCallAsksWhichContactCenterIsMeant(t *testing.T) {
 	r := withZiwo(t, ziwotest.Options{})
-	api := r.s.config.Live().Document.ContactCenters["aldebaran"].API
+	api := r.s.config.Current().Document.ContactCenters["aldebaran"].API
 	_, _, key := r.ziwo.Credentials()
 	h := serve(t, `
 contact_centers:
@@ -149,8 +148,7 @@ contact_centers:
 trackers:
   sales: {region: AE, contact_center: rigel, routes: [{id: all, voicemail: true}]}
 `)
-	t.Cleanup(h.s.centers.Close)
-	if got := h.clickToCall(`{"agent":"0011","number":"0501234567"}`).want(t, 422); !strings.Contains(got.body, "there are several: aldebaran, rigel") {
+	if got := h.clickToCall(`{"agent":"0011","number":"0501234567"}`).want(t, 422); !strings.Contains(got.body, "several are configured: aldebaran, rigel") {
 		t.Error(got.body)
 	}
 	if got := h.clickToCall(`{"agent":"0011","number":"0501234567","contactCenter":"vega"}`).want(t, 422); !strings.Contains(got.body, "has no api_key") {

@@ -26,6 +26,7 @@ import (
 	"calltracker/crm/builtin"
 	"calltracker/handlers"
 	"calltracker/problem"
+	"calltracker/server/demo"
 	"calltracker/storage/sqlstore"
 )
 
@@ -132,20 +133,18 @@ func (cmd *serveCommand) Run(ctx context.Context, c *console) error {
 			Document: string(text), Format: formatOf(cmd.Apply), Author: "serve --apply", Comment: filepath.Base(cmd.Apply), IfMatch: "*",
 		}
 	}
-	s, err := start(ctx, set, logger, apply)
+	err = runServer(ctx, set, logger, startOptions{apply: apply, ready: func(p parts) {
+		if apply != nil && p.config.Current() != nil {
+			doc, _ := config.Parse([]byte(apply.Document), apply.Format, localResolver)
+			printNextSteps(c.out, p.settings.dataDir, p.address, doc.Trackers, cmd.AdminToken == "")
+		}
+	}})
 	var invalid *problem.Invalid
 	if errors.As(err, &invalid) && cmd.Apply != "" {
 		printFieldErrors(c.err, cmd.Apply, invalid.Problems)
 		return fmt.Errorf("%s was not applied", cmd.Apply)
 	}
-	if err != nil {
-		return err
-	}
-	if s.config.Live() != nil && apply != nil {
-		doc, _ := config.Parse([]byte(apply.Document), apply.Format, localResolver)
-		printNextSteps(c.out, s.settings, s.listener.Addr(), doc.Trackers, cmd.AdminToken == "")
-	}
-	return s.run(ctx)
+	return err
 }
 
 // variables are the environment variables that are settings.
@@ -212,7 +211,7 @@ func (cmd *checkCommand) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	doc, set, problems := config.Load(text, formatOf(cmd.File), localResolver, handlers.RuleDrivers(builtin.Drivers())...)
+	doc, set, problems := config.Load(text, formatOf(cmd.File), localResolver, handlers.ConfigDrivers(builtin.Drivers())...)
 	style := styleFor(c.out)
 	printProblems(c.out, style, cmd.File, problems)
 	var results []handlers.TestResult
@@ -253,7 +252,7 @@ func (cmd *simulateCommand) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	_, set, problems := config.Load(text, formatOf(cmd.File), localResolver, handlers.RuleDrivers(builtin.Drivers())...)
+	_, set, problems := config.Load(text, formatOf(cmd.File), localResolver, handlers.ConfigDrivers(builtin.Drivers())...)
 	if set == nil {
 		printProblems(c.err, styleFor(c.err), cmd.File, problems.Errors())
 		return errSaid
@@ -262,7 +261,7 @@ func (cmd *simulateCommand) Run(c *console) error {
 	for name, value := range cmd.Field {
 		call[name] = value
 	}
-	simulator := &handlers.Simulator{Numbers: handlers.NewNumbers(), VoicemailField: cmd.VoicemailField, Now: time.Now}
+	simulator := handlers.NewSimulator(handlers.SimulatorOptions{Numbers: handlers.NewNumbers(), VoicemailField: cmd.VoicemailField, Now: time.Now})
 	simulation, err := simulator.SimulateIn(set, handlers.SimulateInput{Tracker: cmd.Tracker, At: &at, Call: call})
 	if err != nil {
 		return err
@@ -342,7 +341,7 @@ func (cmd *applyCommand) report(c *console, res *http.Response, body []byte) err
 		printFieldErrors(c.err, cmd.File, problem.Errors)
 		return fmt.Errorf("not applied: %s (%d %s)", problem.Detail, problem.Status, problem.Title)
 	}
-	var applied handlers.Applied
+	var applied handlers.ApplyResult
 	if err := json.Unmarshal(body, &applied); err != nil {
 		return fmt.Errorf("the server answered something that is not understood: %w", err)
 	}
@@ -423,4 +422,48 @@ func (cmd *healthCommand) Run(ctx context.Context) error {
 		return fmt.Errorf("not healthy: %s", res.Status)
 	}
 	return nil
+}
+
+// demoCommand runs the whole product in one process.
+type demoCommand struct {
+	Listen string  `default:"127.0.0.1:8080" help:"Address of the HTTP server."`
+	Rate   float64 `default:"6" help:"Calls per minute."`
+	Seed   uint64  `default:"7" help:"Seed of the simulation; a different seed gives a different day."`
+}
+
+// Run runs the demo until ctx ends.
+func (cmd *demoCommand) Run(ctx context.Context, c *console) error {
+	logger := slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	return demo.Run(ctx, demo.Options{
+		Listen: cmd.Listen, Rate: cmd.Rate, Seed: cmd.Seed, Out: c.out, Logger: logger,
+		Serve: func(ctx context.Context, s demo.Server) error { return serveDemo(ctx, s, logger) },
+	})
+}
+
+// serveDemo runs the server of the demo.
+func serveDemo(ctx context.Context, s demo.Server, logger *slog.Logger) error {
+	o := options{
+		Listen: s.Listen, DataDir: s.DataDir, PublicURL: s.PublicURL, VoicemailField: "voicemail",
+		LogFormat: "text", LogLevel: "warn", ReconcileEvery: "1m",
+	}
+	set, err := o.check(false)
+	if err != nil {
+		return err
+	}
+	set.drivers, set.now = s.Drivers, s.Now
+	return runServer(ctx, set, logger, startOptions{
+		apply: &handlers.ConfigInput{Document: s.Document, Format: config.YAML, Author: "demo", Comment: "the demo", IfMatch: "*"},
+		ready: func(p parts) {
+			s.Ready(demo.Running{
+				Port: p.address.(*net.TCPAddr).Port, AdminToken: p.settings.adminToken,
+				Reconcile: func(ctx context.Context, from, to time.Time) (backfilled int, err error) {
+					list, err := p.reconciler.Reconcile(ctx, handlers.ReconciliationInput{From: from, To: to})
+					for _, run := range list.Runs {
+						backfilled += run.Backfilled
+					}
+					return backfilled, err
+				},
+			})
+		},
+	})
 }

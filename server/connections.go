@@ -24,7 +24,7 @@ func (s *api) testConnection(c echo.Context) error {
 }
 
 func (s *api) enrichCall(c echo.Context) error {
-	state, err := s.Enricher.Enrich(c.Request().Context(), c.Param("id"))
+	state, err := s.Lookups.Enrich(c.Request().Context(), c.Param("id"))
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"calltracker/handlers"
 	"calltracker/integration"
 	"calltracker/phone"
+	"calltracker/storage"
 )
 
 // books is a CRM for tests of the server, over real HTTP.
@@ -147,7 +148,7 @@ func TestConnectionsAreListedAndTested(t *testing.T) {
 	}
 	got := into[handlers.ConnectionTest](t, h.testConnection("a", `{"number":"050 123 4567"}`).want(t, 200))
 	if !got.OK || got.State != "found" || len(got.Customers) != 1 ||
-		got.Customers[0] != (handlers.CustomerView{Connection: "a", ID: "c-1", Name: "Layla", URL: "https://books.example/c-1", MatchedBy: "phone"}) {
+		got.Customers[0] != (storage.Customer{Connection: "a", ID: "c-1", Name: "Layla", URL: "https://books.example/c-1", MatchedBy: "phone"}) {
 		t.Errorf("a test found %+v", got)
 	}
 	if got := into[handlers.ConnectionTest](t, h.testConnection("a", `{"number":"+971509999999"}`).want(t, 200)); !got.OK || got.State != "none" || got.SearchURL == "" {

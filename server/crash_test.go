@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"calltracker/server/endurance"
+	"calltracker/tools/endurance"
 )
 
 // TestNothingAcknowledgedIsLost is the short form of `make crash-test`: the real

@@ -7,6 +7,7 @@ import (
 
 	"calltracker/handlers"
 	"calltracker/jobs"
+	"calltracker/storage"
 )
 
 // routed is a document whose tracker routes by customer, with a connection.
@@ -58,7 +59,7 @@ func TestCallsAreRoutedByCustomer(t *testing.T) {
 		if got.Route != want {
 			t.Errorf("%q went to %s, not %s: %+v", caller, got.Route, want, got.Trace)
 		}
-		if want == "otherwise" && got.Trace[0].Reason != "customer.tags: no customer known (the caller has no number to look up)" {
+		if want == "otherwise" && got.Trace[0].Reason != "customer.tags: the customer is unknown (the caller number cannot be looked up)" {
 			t.Errorf("the trace says %q", got.Trace[0].Reason)
 		}
 	}
@@ -80,7 +81,7 @@ func TestWithoutWaitingOnlyWhatIsCachedCounts(t *testing.T) {
 	a := newBooks(t)
 	h := serveBooks(t, routed("0s", a))
 	got := h.call("line", "0501234567")
-	if got.Route != "otherwise" || got.Trace[0].Reason != "customer.tags: no customer known (a: no cached answer)" {
+	if got.Route != "otherwise" || got.Trace[0].Reason != "customer.tags: the customer is unknown (a: no cached answer)" {
 		t.Errorf("went to %s: %+v", got.Route, got.Trace)
 	}
 	// The call asked all the same, and the next one finds the answer.
@@ -95,7 +96,7 @@ func TestAHangingCRMHoldsNoCallUp(t *testing.T) {
 	a.becomes(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	h := serveBooks(t, routed("1ms", a))
 	got := h.call("line", "0501234567")
-	if got.Route != "otherwise" || got.Trace[0].Reason != "customer.tags: no customer known (a: lookup timed out)" {
+	if got.Route != "otherwise" || got.Trace[0].Reason != "customer.tags: the customer is unknown (a: lookup timed out)" {
 		t.Errorf("went to %s: %+v", got.Route, got.Trace)
 	}
 }
@@ -151,14 +152,14 @@ func TestStoredCallsGetTheirCustomers(t *testing.T) {
 	}
 	eventually(t, "looking the calls up", func() bool {
 		calls := byID()
-		return calls["known"].Enrichment.State == "found" && calls["stranger"].Enrichment == handlers.Enrichment{State: "none", Attempts: 1}
+		return calls["known"].Enrichment.State == "found" && calls["stranger"].Enrichment == storage.Enrichment{State: "none", Attempts: 1}
 	})
 	calls := byID()
-	layla := handlers.CustomerView{Connection: "a", ID: "c-1", Name: "Layla", URL: "https://books.example/c-1", MatchedBy: "phone"}
+	layla := storage.Customer{Connection: "a", ID: "c-1", Name: "Layla", URL: "https://books.example/c-1", MatchedBy: "phone"}
 	if c := calls["known"]; len(c.Customers) != 1 || c.Customers[0] != layla || c.Enrichment.Attempts != 1 {
 		t.Errorf("the call is of %+v (%+v)", c.Customers, c.Enrichment)
 	}
-	if c := calls["withheld"]; c.Enrichment != (handlers.Enrichment{State: "none"}) || len(c.Customers) != 0 {
+	if c := calls["withheld"]; c.Enrichment != (storage.Enrichment{State: "none"}) || len(c.Customers) != 0 {
 		t.Errorf("a withheld number: %+v", c.Enrichment)
 	}
 	detail := into[handlers.CallDetail](t, h.get("/api/v1/calls/"+calls["known"].ID).want(t, 200))
@@ -181,14 +182,14 @@ func TestStoredCallsGetTheirCustomers(t *testing.T) {
 		t.Helper()
 		return h.do(request{method: "POST", path: "/api/v1/calls/" + id + "/enrich", admin: true}).want(t, status)
 	}
-	if got := into[handlers.Enrichment](t, enrich(calls["known"].ID, 202)); got.State != "pending" {
+	if got := into[storage.Enrichment](t, enrich(calls["known"].ID, 202)); got.State != "pending" {
 		t.Errorf("asked again: %+v", got)
 	}
 	eventually(t, "looking the call up again", func() bool { return byID()["known"].Enrichment.State == "none" })
 	if got := h.calls("?customer=c-1"); len(got) != 0 {
 		t.Errorf("calls of the customer that is no more: %+v", got)
 	}
-	if got := into[handlers.Enrichment](t, enrich(calls["withheld"].ID, 202)); got.State != "none" {
+	if got := into[storage.Enrichment](t, enrich(calls["withheld"].ID, 202)); got.State != "none" {
 		t.Errorf("a withheld number, asked again: %+v", got)
 	}
 	enrich("0190aaaa-0000-7000-8000-000000000000", 404)
@@ -204,7 +205,7 @@ func TestStoredCallsGetTheirCustomers(t *testing.T) {
 		t.Errorf("retried: %+v", retried)
 	}
 	eventually(t, "looking the call up for the job", func() bool {
-		return byID()["known"].Enrichment == handlers.Enrichment{State: "none", Attempts: 1}
+		return byID()["known"].Enrichment == storage.Enrichment{State: "none", Attempts: 1}
 	})
 	if n := a.requests.Load() - before; n != 1 {
 		t.Errorf("%d requests for a job that was retried", n)

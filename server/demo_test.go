@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"calltracker/handlers"
+	"calltracker/server/demo"
 )
 
 // visitor is somebody who has started the demonstration and reads what it says.
@@ -31,7 +32,7 @@ type telling struct {
 }
 
 func (w *telling) Write(p []byte) (int, error) {
-	if bytes.Contains(p, []byte("be Ziwo")) {
+	if bytes.Contains(p, []byte("act as Ziwo")) {
 		defer close(w.ready)
 	}
 	return w.syncBuffer.Write(p)
@@ -116,8 +117,8 @@ func TestDemonstration(t *testing.T) {
 			}
 			return pending == 0
 		})
-		if len(calls) != demoCalls {
-			t.Errorf("%d calls are stored, want %d", len(calls), demoCalls)
+		if len(calls) != demo.PastCalls {
+			t.Errorf("%d calls are stored, want %d", len(calls), demo.PastCalls)
 		}
 		found, hours := 0, map[int]bool{}
 		for _, c := range calls {
@@ -126,7 +127,7 @@ func TestDemonstration(t *testing.T) {
 				found++
 			}
 		}
-		if found < demoCalls/3 || found > demoCalls*9/10 || len(hours) < 15 {
+		if found < demo.PastCalls/3 || found > demo.PastCalls*9/10 || len(hours) < 15 {
 			t.Errorf("%d calls have a customer, and there were some in %d hours", found, len(hours))
 		}
 		oldest := calls[len(calls)-1]
@@ -144,7 +145,7 @@ func TestDemonstration(t *testing.T) {
 		for _, r := range runs {
 			fetched += r.Backfilled
 		}
-		if fetched == 0 || v.find(`the records of (\d+) never came`) == "0" {
+		if fetched == 0 || v.find(`backfilled (\d+) CDRs`) == "0" {
 			t.Errorf("nothing was fetched: %+v", runs)
 		}
 	})
@@ -208,9 +209,9 @@ func TestTheDemonstrationSaysWhatIsWrong(t *testing.T) {
 		cmd  demoCommand
 		want string
 	}{
-		"an address that is taken": {demoCommand{Listen: taken.Addr().String(), Rate: 6}, "choose another with --listen"},
-		"an address of all":        {demoCommand{Listen: ":0", Rate: 6}, "write 127.0.0.1:8080"},
-		"no calls":                 {demoCommand{Listen: "127.0.0.1:0"}, "--rate must be"},
+		"an address that is taken": {demoCommand{Listen: taken.Addr().String(), Rate: 6}, "choose another address with --listen"},
+		"an address of all":        {demoCommand{Listen: ":0", Rate: 6}, "such as 127.0.0.1:8080"},
+		"no calls":                 {demoCommand{Listen: "127.0.0.1:0"}, "invalid --rate"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

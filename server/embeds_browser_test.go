@@ -199,7 +199,7 @@ func webCallbackUnknown(t *testing.T, w *world) {
 	// Run by hand, what came says it in words.
 	body := w.h.do(request{method: "GET", path: "/webcallback/nobody.js"}).want(t, 404).body
 	tab.run(body)
-	tab.said(`calltracker: there is no site "nobody" on this server`)
+	tab.said(`calltracker: unknown site "nobody"`)
 }
 
 // A policy that allows no inline script and style, no eval, and only the hosts

@@ -343,12 +343,12 @@ func TestOnlyTheSitesOriginsMayRead(t *testing.T) {
 func TestUnknownEmbeds(t *testing.T) {
 	h := serve(t, embedDocument)
 	for path, want := range map[string]string{
-		"/webcallback/nobody.js":  `console.error("calltracker: there is no site \"nobody\" on this server`,
+		"/webcallback/nobody.js":  `console.error("calltracker: unknown site \"nobody\"`,
 		"/webcallback/crm.js":     `console.error("calltracker: site \"crm\" has no webcallback`,
 		"/jorel/shop.js":          `has no jorel`,
 		"/popup/phone-only.js":    `has no popup`,
-		"/popup/pop-only/0000.js": `console.error("calltracker: version \"0000\" of this script is not served any more`,
-		"/webcallback/a'b`.js":    "there is no site \\\"a'b`\\\" on",
+		"/popup/pop-only/0000.js": `console.error("calltracker: version \"0000\" of this script is no longer available`,
+		"/webcallback/a'b`.js":    "unknown site \\\"a'b`\\\"",
 	} {
 		got := h.do(request{method: "GET", path: path}).want(t, 404)
 		if !strings.Contains(got.body, want) || got.header.Get("Content-Type") != "text/javascript; charset=utf-8" || strings.Count(got.body, "\n") != 1 {
@@ -362,7 +362,7 @@ func TestUnknownEmbeds(t *testing.T) {
 		}
 	}
 	before := serve(t, "")
-	if got := before.do(request{method: "GET", path: "/jorel/crm.js"}).want(t, 404); !strings.Contains(got.body, "no configuration is in force") {
+	if got := before.do(request{method: "GET", path: "/jorel/crm.js"}).want(t, 404); !strings.Contains(got.body, "no configuration is active") {
 		t.Errorf("without a configuration: %q", got.body)
 	}
 }

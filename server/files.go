@@ -30,7 +30,7 @@ const (
 
 // generated is the content of a file of the data directory; it is made of
 // random bytes when there is no such file yet.
-func generated(path string, size int) (text string, fresh bool, err error) {
+func readOrGenerate(path string, size int) (text string, fresh bool, err error) {
 	content, err := os.ReadFile(path)
 	if err == nil {
 		text = strings.TrimSpace(string(content))
@@ -52,8 +52,8 @@ func generated(path string, size int) (text string, fresh bool, err error) {
 }
 
 // secretKey decodes the key that encrypts stored secrets.
-func secretKey(path string) ([]byte, error) {
-	text, _, err := generated(path, secretKeyBytes)
+func readSecretKey(path string) ([]byte, error) {
+	text, _, err := readOrGenerate(path, secretKeyBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -95,8 +95,8 @@ func syncFolder(path string) error {
 // lastGood is the file that a start without a database reads.
 type lastGood struct{ path string }
 
-// Keep replaces the file.
-func (f lastGood) Keep(l handlers.LastGood) error {
+// Save replaces the file.
+func (f lastGood) Save(l handlers.LastGood) error {
 	content, err := json.Marshal(l)
 	if err != nil {
 		return err
@@ -104,8 +104,8 @@ func (f lastGood) Keep(l handlers.LastGood) error {
 	return writeDurably(f.path, content)
 }
 
-// Kept reads the file; storage.ErrNotFound when there is none.
-func (f lastGood) Kept() (handlers.LastGood, error) {
+// Load reads the file. It returns storage.ErrNotFound if the file does not exist.
+func (f lastGood) Load() (handlers.LastGood, error) {
 	content, err := os.ReadFile(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return handlers.LastGood{}, fmt.Errorf("%s: %w", f.path, storage.ErrNotFound)

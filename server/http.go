@@ -61,7 +61,7 @@ func status(err error) (code int, reason string) {
 		site    *handlers.UnknownSite
 		guesser *handlers.TooManyWrongKeys
 		invalid *problem.Invalid
-		center  *handlers.CenterFailure
+		center  *handlers.ContactCenterError
 		sound   *handlers.RecordingError
 		read    *ziwo.ParseError
 		plain   *echo.HTTPError
@@ -75,7 +75,7 @@ func status(err error) (code int, reason string) {
 		return http.StatusNotFound, "unknown_embed"
 	case errors.As(err, &site):
 		return http.StatusNotFound, "unknown_site"
-	case errors.Is(err, handlers.ErrNoOrigin):
+	case errors.Is(err, handlers.ErrOriginNotAllowed):
 		return http.StatusForbidden, "no_origin"
 	case errors.As(err, &guesser):
 		return http.StatusTooManyRequests, "too_many_wrong_keys"
@@ -111,9 +111,9 @@ func status(err error) (code int, reason string) {
 		return http.StatusUnprocessableEntity, "invalid"
 	case errors.Is(err, storage.ErrConflict):
 		return http.StatusConflict, "conflict"
-	case errors.Is(err, handlers.ErrTooManyListeners), errors.Is(err, handlers.ErrLiveEnded):
+	case errors.Is(err, handlers.ErrTooManyListeners), errors.Is(err, handlers.ErrLiveStopped):
 		return http.StatusServiceUnavailable, "not_watched"
-	case errors.Is(err, handlers.ErrNotKept):
+	case errors.Is(err, handlers.ErrNotStored):
 		return http.StatusServiceUnavailable, "not_kept"
 	case errors.Is(err, storage.ErrUnavailable):
 		return http.StatusServiceUnavailable, "database_away"
@@ -125,9 +125,9 @@ func status(err error) (code int, reason string) {
 }
 
 // centerStatus is status for what a contact center did not do.
-func centerStatus(err *handlers.CenterFailure) (code int, reason string) {
+func centerStatus(err *handlers.ContactCenterError) (code int, reason string) {
 	switch {
-	case err.Unsure:
+	case err.Uncertain:
 		return http.StatusGatewayTimeout, "ziwo_unsure"
 	case err.Kind == ziwo.Rejected:
 		return http.StatusConflict, "ziwo_refuses"
@@ -144,7 +144,7 @@ func centerStatus(err *handlers.CenterFailure) (code int, reason string) {
 func told(err error, code int) string {
 	var (
 		plain  *echo.HTTPError
-		center *handlers.CenterFailure
+		center *handlers.ContactCenterError
 		sound  *handlers.RecordingError
 	)
 	switch {
@@ -152,9 +152,9 @@ func told(err error, code int) string {
 		return center.Error()
 	case errors.As(err, &sound):
 		return sound.Message
-	case errors.Is(err, handlers.ErrTooManyListeners), errors.Is(err, handlers.ErrLiveEnded):
+	case errors.Is(err, handlers.ErrTooManyListeners), errors.Is(err, handlers.ErrLiveStopped):
 		return err.Error()
-	case errors.Is(err, handlers.ErrNotKept):
+	case errors.Is(err, handlers.ErrNotStored):
 		return "the record cannot be kept now: neither the database nor the disk takes it; send it again"
 	case code == http.StatusServiceUnavailable:
 		return "the database cannot be reached now; try again"
@@ -251,7 +251,7 @@ func setRetryAfter(c echo.Context, err error, code int) {
 	var wait time.Duration
 	var (
 		guesser *handlers.TooManyWrongKeys
-		center  *handlers.CenterFailure
+		center  *handlers.ContactCenterError
 		sound   *handlers.RecordingError
 	)
 	switch {

@@ -8,14 +8,15 @@ import (
 
 // listJobs returns a page of jobs.
 //
-//	@Summary	List jobs, the work that outlives the request that caused it
+//	@Summary	List background jobs
+//	@Description	Returns the background jobs that match the filters, newest first.
 //	@ID		listJobs
 //	@Tags		operation
 //	@Produce	json
-//	@Param		state	query		string	false	"waiting, running, done or dead"
-//	@Param		kind	query		string	false	"Kind of the jobs"
-//	@Param		cursor	query		string	false	"next of the previous page"
-//	@Param		limit	query		int		false	"1 to 1000, 50 by default"
+//	@Param		state	query		string	false	"Job state: waiting, running, done, or dead"
+//	@Param		kind	query		string	false	"Job kind"
+//	@Param		cursor	query		string	false	"Value of next from the previous page"
+//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
 //	@Success	200		{object}	jobs.Page
 //	@Failure	401		{object}	handlers.Problem
 //	@Failure	422		{object}	handlers.Problem
@@ -33,11 +34,12 @@ func (s *api) listJobs(c echo.Context) error {
 
 // retryJob makes a job due now.
 //
-//	@Summary	Run a job again now, whether it is done, dead or waiting
+//	@Summary	Retry a job
+//	@Description	Runs a job again immediately, whatever its state, and resets its attempts. A running job cannot be retried.
 //	@ID		retryJob
 //	@Tags		operation
 //	@Produce	json
-//	@Param		id	path		string	true	"Id"
+//	@Param		id	path		string	true	"Job ID"
 //	@Success	200	{object}	jobs.View
 //	@Failure	401	{object}	handlers.Problem
 //	@Failure	404	{object}	handlers.Problem

@@ -20,7 +20,7 @@ func (s *api) clickToCall(c echo.Context) error {
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}
-	view, err := s.Clicker.Call(detached(c), in)
+	view, err := s.ClickToCall.Call(detached(c), in)
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (s *api) streamLive(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	defer listener.Leave()
+	defer listener.Close()
 	control := http.NewResponseController(c.Response())
 	// The deadline for reading a request would end it in the middle of the answer.
 	if err := control.SetReadDeadline(time.Time{}); err != nil {
@@ -107,7 +107,7 @@ func pump(c echo.Context, listener *handlers.LiveListener, send func([]byte) err
 		case <-c.Request().Context().Done():
 			return c.Request().Context().Err()
 		case <-first.C:
-			listener.Prime()
+			listener.SendSnapshot()
 			continue
 		case <-alive.C:
 			text.WriteString(": alive\n\n")

@@ -17,8 +17,8 @@ import (
 	"calltracker/ziwo/ziwotest"
 )
 
-// liveEvery makes the tests quick; nothing in them depends on it.
-const liveEvery = 20 * time.Millisecond
+// liveInterval makes the tests quick; nothing in them depends on it.
+const liveInterval = 20 * time.Millisecond
 
 // watched is a server and a Ziwo that it looks at often.
 func watched(t *testing.T) *reconciled {
@@ -27,8 +27,7 @@ func watched(t *testing.T) *reconciled {
 	t.Cleanup(z.Close)
 	api := httptest.NewServer(z)
 	t.Cleanup(api.Close)
-	r := &reconciled{harness: serveWith(t, t.TempDir(), documentFor(z, api.URL), func(s *settings) { s.liveEvery = liveEvery }), ziwo: z}
-	t.Cleanup(r.s.centers.Close)
+	r := &reconciled{harness: serveWith(t, t.TempDir(), documentFor(z, api.URL), func(s *settings) { s.liveInterval = liveInterval }), ziwo: z}
 	return r
 }
 
@@ -268,8 +267,8 @@ func TestLiveGoesOnWithoutZiwo(t *testing.T) {
 	s, view := r.watch()
 	good := view.ContactCenters[0].Since
 	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.Fault500, Path: "/live"})
-	center := fromData[handlers.LiveCenter](t, s.next("contact-center").data)
-	if center.Name != "aldebaran" || center.State != handlers.LiveAway || center.Since.Before(good) || !strings.Contains(center.Error, "500") {
+	center := fromData[handlers.LiveContactCenter](t, s.next("contact-center").data)
+	if center.Name != "aldebaran" || center.State != handlers.LiveUnavailable || center.Since.Before(good) || !strings.Contains(center.Error, "500") {
 		t.Errorf("the contact center is %+v", center)
 	}
 	r.startCall("sales", "start-key-1", "didCalled", "042345678", "callID", "live-2").want(t, 200)
@@ -281,7 +280,7 @@ func TestLiveGoesOnWithoutZiwo(t *testing.T) {
 		t.Errorf("as JSON: %+v, %d agents", now.ContactCenters, len(now.Agents))
 	}
 	r.ziwo.ClearFaults()
-	if center = fromData[handlers.LiveCenter](t, s.next("contact-center").data); center.State != handlers.LiveOK || center.Error != "" {
+	if center = fromData[handlers.LiveContactCenter](t, s.next("contact-center").data); center.State != handlers.LiveOK || center.Error != "" {
 		t.Errorf("the contact center is %+v", center)
 	}
 	if strings.Contains(r.log.String(), "correct horse") {
@@ -296,7 +295,7 @@ func TestLiveGoesOnWithoutTheDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	source := fromData[handlers.LiveSource](t, s.next("decisions").data)
-	if source.State != handlers.LiveAway || source.Error != "the database cannot be used now" || source.Since.IsZero() {
+	if source.State != handlers.LiveUnavailable || source.Error != "the database is unavailable" || source.Since.IsZero() {
 		t.Errorf("decisions are %+v", source)
 	}
 	r.ziwo.SetStatus(r.ziwo.Agents()[0].CCLogin, 3)
@@ -308,8 +307,8 @@ func TestLiveGoesOnWithoutTheDatabase(t *testing.T) {
 func TestLiveFollowsTheConfiguration(t *testing.T) {
 	r := watched(t)
 	s, _ := r.watch()
-	document := r.s.config.Live().Version.Document
-	api := r.s.config.Live().Document.ContactCenters["aldebaran"].API
+	document := r.s.config.Current().Version.Document
+	api := r.s.config.Current().Document.ContactCenters["aldebaran"].API
 	put := func(document string) {
 		t.Helper()
 		r.putConfig("", "*", "application/yaml", document).want(t, 200)
@@ -324,7 +323,9 @@ func TestLiveFollowsTheConfiguration(t *testing.T) {
 	untilNext(s, "snapshot", func(v handlers.LiveView) bool {
 		return slices.Equal(names(v), []string{"aldebaran ok", "rigel waiting"})
 	})
-	untilNext(s, "contact-center", func(c handlers.LiveCenter) bool { return c.Name == "rigel" && c.State == handlers.LiveAway })
+	untilNext(s, "contact-center", func(c handlers.LiveContactCenter) bool {
+		return c.Name == "rigel" && c.State == handlers.LiveUnavailable
+	})
 	put(document)
 	untilNext(s, "snapshot", func(v handlers.LiveView) bool { return slices.Equal(names(v), []string{"aldebaran ok"}) })
 }
@@ -373,8 +374,7 @@ func TestListenersShareOneLookAtZiwo(t *testing.T) {
 	api := httptest.NewServer(z)
 	t.Cleanup(api.Close)
 	z.AddFault(ziwotest.Fault{Kind: ziwotest.FaultHang, Path: "/live"})
-	h := serveWith(t, t.TempDir(), documentFor(z.Ziwo, api.URL), func(s *settings) { s.liveEvery = liveEvery })
-	t.Cleanup(h.s.centers.Close)
+	h := serveWith(t, t.TempDir(), documentFor(z.Ziwo, api.URL), func(s *settings) { s.liveInterval = liveInterval })
 	var streams []*stream
 	for range 5 {
 		s, view := h.watch()
@@ -426,7 +426,7 @@ func TestASlowListenerIsLetGoAndHoldsNobodyUp(t *testing.T) {
 	if got == 0 || got >= 40 {
 		t.Errorf("it got %d updates", got)
 	}
-	slow.Leave() // a second time
+	slow.Close() // a second time
 	if n, _ := r.s.wallboard.Listeners(); n != 1 {
 		t.Errorf("%d listen", n)
 	}
@@ -437,7 +437,7 @@ func TestListenersAreBounded(t *testing.T) {
 	var all []*handlers.LiveListener
 	defer func() {
 		for _, n := range all {
-			n.Leave()
+			n.Close()
 		}
 	}()
 	for {
@@ -451,11 +451,11 @@ func TestListenersAreBounded(t *testing.T) {
 	}
 	for _, accept := range []string{"application/json", "text/event-stream"} {
 		got := r.do(request{method: "GET", path: "/api/v1/live", admin: true, header: map[string]string{"Accept": accept}}).want(t, 503)
-		if got.header.Get("Retry-After") == "" || !strings.Contains(got.body, "watching") {
+		if got.header.Get("Retry-After") == "" || !strings.Contains(got.body, "too many listeners") {
 			t.Errorf("%s: %v %s", accept, got.header, got.body)
 		}
 	}
-	all[0].Leave()
+	all[0].Close()
 	all = all[1:]
 	r.watch()
 }

@@ -10,13 +10,42 @@ import (
 	"calltracker/crm"
 	"calltracker/handlers"
 	"calltracker/storage"
+	"calltracker/storage/cache"
 	"calltracker/storage/spool"
 )
 
-// registerState exposes what is read at the time of a scrape.
-func registerState(registry prometheus.Registerer, config *handlers.Config,
-	decisions *handlers.Queue[handlers.DecisionRecord], rejections *handlers.Queue[storage.Rejection], ready func() bool,
-) {
+// metricSources are what the metrics are read from.
+type metricSources struct {
+	config                *handlers.ConfigController
+	decisions, rejections writeQueue
+	wallboard             *handlers.Wallboard
+	databaseUp            func() bool
+	spool                 func() spool.Stats
+	spooled               func() int64
+	directory             *crm.Directory
+	jobs                  jobCounter
+	redis                 *cache.Redis // nil without Redis
+}
+
+// writeQueue is a queue of records that are written in the background.
+type writeQueue interface {
+	Depth() int
+	Dropped() int64
+	Written() int64
+}
+
+// registerMetrics registers the metrics that are read at each scrape.
+func registerMetrics(registry prometheus.Registerer, from metricSources) {
+	registerProcess(registry, from)
+	registerSpool(registry, from.spool, from.spooled)
+	registerWallboard(registry, from.wallboard)
+	registry.MustRegister(newCRMState(from.directory), &jobState{store: from.jobs})
+	if from.redis != nil {
+		registerRedis(registry, from.redis.Up)
+	}
+}
+
+func registerProcess(registry prometheus.Registerer, from metricSources) {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "calltracker_build_info", Help: "Always 1; the labels tell what runs.",
@@ -31,23 +60,18 @@ func registerState(registry prometheus.Registerer, config *handlers.Config,
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, read))
 	}
 	gauge("calltracker_config_version", "Version of the configuration in force; 0 when there is none.", nil, func() float64 {
-		if live := config.Live(); live != nil {
+		if live := from.config.Current(); live != nil {
 			return float64(live.Version.Version)
 		}
 		return 0
 	})
 	gauge("calltracker_database_up", "1 when the database is in use, else 0.", nil, func() float64 {
-		if ready() {
+		if from.databaseUp() {
 			return 1
 		}
 		return 0
 	})
-	type queue interface {
-		Depth() int
-		Dropped() int64
-		Written() int64
-	}
-	for name, q := range map[string]queue{"decisions": decisions, "rejections": rejections} {
+	for name, q := range map[string]writeQueue{"decisions": from.decisions, "rejections": from.rejections} {
 		labels := prometheus.Labels{"queue": name}
 		gauge("calltracker_queue_depth", "Records that wait to be written.", labels, func() float64 { return float64(q.Depth()) })
 		counter("calltracker_queue_dropped_total", "Records lost since the queue was full or the database away.", labels, func() float64 { return float64(q.Dropped()) })

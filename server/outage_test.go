@@ -42,7 +42,6 @@ func TestAnHourWithoutAServerIsClosedByItself(t *testing.T) {
 	}
 	z.SetNow(time.Time{})
 	back := serveWith(t, dir, "", often)
-	t.Cleanup(back.s.centers.Close)
 	backfilled := 0
 	eventually(t, "fetching", func() bool {
 		backfilled = 0

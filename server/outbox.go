@@ -13,38 +13,37 @@ import (
 	"calltracker/storage/spool"
 )
 
-// Times of the spool.
 const (
-	reopenSpool = 2 * time.Second
-	checkedFor  = time.Second // a check writes to the disk, and anybody may ask /readyz
+	spoolRetry    = 2 * time.Second
+	spoolCheckTTL = time.Second // a check writes to the disk, and any client may call /readyz
 )
 
-// outbox is the spool in the data directory. When it cannot be opened, because
-// the disk is full or another process has it, calls are served without it, and
-// it is tried again and again.
-type outbox struct {
+// spoolOpener is the spool in the data directory. While the spool cannot be
+// opened, because the disk is full or another process has it, the server runs
+// without it and spoolOpener keeps trying. It is safe for concurrent use.
+type spoolOpener struct {
 	options spool.Options
 	logger  *slog.Logger
 	open    atomic.Pointer[spool.Spool]
 
 	mu        sync.Mutex
 	closed    bool
-	failure   error // why it is not open
+	failure   error // why the spool is not open
 	checked   error
 	checkedAt time.Time
 }
 
 var errSpoolNotOpen = errors.New("the spool is not open")
 
-func newOutbox(dir string, logger *slog.Logger) *outbox {
-	o := &outbox{options: spool.Options{Dir: dir, Logger: logger}, logger: logger}
+func newSpoolOpener(dir string, logger *slog.Logger) *spoolOpener {
+	o := &spoolOpener{options: spool.Options{Dir: dir, Logger: logger}, logger: logger}
 	if err := o.tryOpen(); err != nil {
-		logger.Error("the spool cannot be used yet; trying again in the background", slog.Any("error", err))
+		logger.Error("spool unavailable; retrying in the background", slog.Any("error", err))
 	}
 	return o
 }
 
-func (o *outbox) tryOpen() error {
+func (o *spoolOpener) tryOpen() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed || o.open.Load() != nil {
@@ -58,18 +57,18 @@ func (o *outbox) tryOpen() error {
 	return err
 }
 
-// Append flushes a record to the disk.
-func (o *outbox) Append(ctx context.Context, record []byte) error {
+// Append writes a record to the disk and flushes it.
+func (o *spoolOpener) Append(ctx context.Context, record []byte) error {
 	if s := o.open.Load(); s != nil {
 		return s.Append(ctx, record)
 	}
 	return errSpoolNotOpen
 }
 
-// Run hands what is spooled to keep until ctx ends. What is left stays on the
-// disk.
-func (o *outbox) Run(ctx context.Context, keep func(context.Context, [][]byte) error) error {
-	retry := time.NewTicker(reopenSpool)
+// Run passes spooled records to store until ctx ends. The remaining records stay
+// on the disk.
+func (o *spoolOpener) Run(ctx context.Context, store func(context.Context, [][]byte) error) error {
+	retry := time.NewTicker(spoolRetry)
 	defer retry.Stop()
 	for o.open.Load() == nil {
 		select {
@@ -78,42 +77,47 @@ func (o *outbox) Run(ctx context.Context, keep func(context.Context, [][]byte) e
 		case <-retry.C:
 		}
 		if err := o.tryOpen(); err == nil {
-			o.logger.Info("the spool is in use now")
+			o.logger.Info("spool available")
 		}
 	}
-	return o.open.Load().Drain(ctx, func(ctx context.Context, records [][]byte) error {
-		err := keep(ctx, records)
-		if errors.Is(err, handlers.ErrRefused) {
+	err := o.open.Load().Drain(ctx, func(ctx context.Context, records [][]byte) error {
+		err := store(ctx, records)
+		if errors.Is(err, handlers.ErrUnstorable) {
 			return fmt.Errorf("%w: %w", spool.ErrRejected, err)
 		}
 		return err
 	})
+	if err != nil {
+		o.logger.Error("spool draining stopped", slog.Any("error", err))
+	}
+	return err
 }
 
-// Check tells why a record could not be spooled now. The answer may be a second
-// old.
-func (o *outbox) Check() error {
+// Check returns the reason why a record cannot be spooled now, or nil. The result
+// may be a second old.
+func (o *spoolOpener) Check() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	s := o.open.Load()
 	if s == nil {
 		return errors.Join(errSpoolNotOpen, o.failure)
 	}
-	if now := time.Now(); o.checkedAt.IsZero() || now.Sub(o.checkedAt) >= checkedFor {
+	if now := time.Now(); o.checkedAt.IsZero() || now.Sub(o.checkedAt) >= spoolCheckTTL {
 		o.checked, o.checkedAt = s.Check(), now
 	}
 	return o.checked
 }
 
-// Stats are zero while it is not open.
-func (o *outbox) Stats() spool.Stats {
+// Stats returns the state of the spool. It is zero while the spool is not open.
+func (o *spoolOpener) Stats() spool.Stats {
 	if s := o.open.Load(); s != nil {
 		return s.Stats()
 	}
 	return spool.Stats{}
 }
 
-func (o *outbox) Close() error {
+// Close closes the spool and stops further attempts to open it.
+func (o *spoolOpener) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.closed = true

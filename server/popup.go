@@ -54,12 +54,12 @@ func (s *api) crmURL(c echo.Context) error {
 //	@Failure	404	{object}	handlers.Problem
 //	@Router		/crm/url [options]
 func (s *api) crmPreflight(c echo.Context) error {
-	line, err := s.Popups.Site(c.QueryParam("site"))
+	line, err := s.Popup.Site(c.QueryParam("site"))
 	if err != nil {
 		return err
 	}
 	if !allow(c, line) {
-		return handlers.ErrNoOrigin
+		return handlers.ErrOriginNotAllowed
 	}
 	header := c.Response().Header()
 	header.Set(echo.HeaderAccessControlAllowMethods, "GET")
@@ -70,7 +70,7 @@ func (s *api) crmPreflight(c echo.Context) error {
 
 // allow lets pages of the site's origins read the answer, and tells whether this
 // is one.
-func allow(c echo.Context, line handlers.SiteLine) bool {
+func allow(c echo.Context, line handlers.AuthorizedSite) bool {
 	header := c.Response().Header()
 	header.Add(echo.HeaderVary, echo.HeaderOrigin)
 	origin := c.Request().Header.Get(echo.HeaderOrigin)
@@ -82,21 +82,21 @@ func allow(c echo.Context, line handlers.SiteLine) bool {
 }
 
 // caller looks up whose number a browser asks about.
-func (s *api) caller(c echo.Context) (handlers.CallerPage, handlers.SiteLine, error) {
+func (s *api) caller(c echo.Context) (handlers.CallerPage, handlers.AuthorizedSite, error) {
 	header := c.Response().Header()
 	header[echo.HeaderCacheControl] = []string{"no-store"} // names, and by whose key
 	header[echo.HeaderReferrerPolicy] = []string{"no-referrer"}
 	header[echo.HeaderXContentTypeOptions] = []string{"nosniff"}
-	line, err := s.Popups.Site(c.QueryParam("site"))
+	line, err := s.Popup.Site(c.QueryParam("site"))
 	if err != nil {
 		return handlers.CallerPage{}, line, err
 	}
 	allow(c, line) // an error is for the page to read, too
-	pass := handlers.Pass{Key: cmp.Or(c.Request().Header.Get("X-Embed-Key"), c.QueryParam("key")), Token: c.QueryParam("token")}
-	if err := s.Popups.Admit(line, pass, address(c)); err != nil {
+	pass := handlers.SiteCredentials{Key: cmp.Or(c.Request().Header.Get("X-Embed-Key"), c.QueryParam("key")), Token: c.QueryParam("token")}
+	if err := s.Popup.Authorize(line, pass, address(c)); err != nil {
 		return handlers.CallerPage{}, line, err
 	}
-	page, err := s.Popups.Find(c.Request().Context(), line, c.QueryParam("number"))
+	page, err := s.Popup.Find(c.Request().Context(), line, c.QueryParam("number"))
 	return page, line, err
 }
 
@@ -191,7 +191,7 @@ func (s *api) siteToken(c echo.Context) error {
 		}
 		life = time.Duration(seconds) * time.Second
 	}
-	token, err := s.Popups.Token(c.Param("site"), life)
+	token, err := s.Popup.Token(c.Param("site"), life)
 	if err != nil {
 		return err
 	}

@@ -192,7 +192,7 @@ func TestATokenIsForOneSiteAndItsTime(t *testing.T) {
 
 	// One that the same server made a while ago.
 	for ago, want := range map[time.Duration]int{30 * time.Second: 200, time.Minute: 401, 24 * time.Hour: 401, -30 * time.Second: 200} {
-		then := handlers.Popup{Config: h.s.config, Key: tokenKey(h.s.settings.secretKey), Now: func() time.Time { return time.Now().Add(-ago) }}
+		then := handlers.NewPopup(handlers.PopupOptions{Config: h.s.config, Key: tokenKey(h.s.settings.secretKey), Now: func() time.Time { return time.Now().Add(-ago) }})
 		made, err := then.Token("crm", time.Minute)
 		if err != nil {
 			t.Fatal(err)

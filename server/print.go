@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -146,7 +147,7 @@ func printSimulation(w io.Writer, s style, set *rules.Set, tracker string, at ti
 
 // printNextSteps is what a person who has just started the server tries next:
 // the lines of Ziwo's page, with the keys of the document that was applied.
-func printNextSteps(w io.Writer, set settings, address net.Addr, trackers map[string]config.Tracker, generatedToken bool) {
+func printNextSteps(w io.Writer, dataDir string, address net.Addr, trackers map[string]config.Tracker, generatedToken bool) {
 	if len(trackers) == 0 {
 		return
 	}
@@ -162,7 +163,7 @@ func printNextSteps(w io.Writer, set settings, address net.Addr, trackers map[st
 	}
 	token := "$CALLTRACKER_ADMIN_TOKEN"
 	if generatedToken {
-		token = fmt.Sprintf("$(cat %s)", set.path(adminTokenFile))
+		token = fmt.Sprintf("$(cat %s)", filepath.Join(dataDir, adminTokenFile))
 	}
 	fmt.Fprintf(w, `
 calltracker is ready. In another terminal, be Ziwo:

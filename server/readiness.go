@@ -96,10 +96,10 @@ func (s *api) readiness(c echo.Context) readiness {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), pingTimeout)
 	defer cancel()
 	r := readiness{Status: "ready", Database: part{State: "ok"}, Configuration: part{State: "empty"}, StartCalls: true, EndCalls: true}
-	if live := s.Config.Live(); live != nil {
+	if live := s.Config.Current(); live != nil {
 		r.Configuration = part{State: "ok", Version: live.Version.Version}
 	}
-	if behind := s.Config.Behind(); behind != nil && s.Config.Live() != nil {
+	if behind := s.Config.Pending(); behind != nil && s.Config.Current() != nil {
 		r.Configuration.State = "behind"
 		r.Configuration.Error = fmt.Sprintf("version %d cannot be used here, the log says why; the one before serves", behind.Version)
 	}
@@ -125,7 +125,7 @@ func (s *api) readiness(c echo.Context) readiness {
 	err := s.Database.Ping(ctx)
 	switch {
 	case err != nil:
-	case s.Keeper.Away():
+	case s.Intake.Spooling():
 		err = errTakesNothing
 	case s.SQLite && errors.Is(unspooled, spool.ErrFull):
 		err = unspooled // SQLite answers, but its file is on the same disk
@@ -136,7 +136,7 @@ func (s *api) readiness(c echo.Context) readiness {
 		// Without the database an empty configuration may be one that could not be read.
 		r.StartCalls = r.Configuration.State != "empty"
 	}
-	r.EndCalls = (err == nil || unspooled == nil) && !s.Keeper.Refusing()
+	r.EndCalls = (err == nil || unspooled == nil) && !s.Intake.Failing()
 	if !r.StartCalls || !r.EndCalls {
 		r.Status = "failing"
 	}

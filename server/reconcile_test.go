@@ -56,7 +56,6 @@ func withZiwo(t *testing.T, o ziwotest.Options) *reconciled {
 	api := httptest.NewServer(z)
 	t.Cleanup(api.Close)
 	h := serve(t, documentFor(z, api.URL))
-	t.Cleanup(h.s.centers.Close)
 	z.AddTracker(ziwotest.Tracker{
 		Name: "sales", StartRequestURL: h.base + "/callTrackers/sales/startCall", StartRequestKey: "start-key-1",
 		EndRequestURL: h.base + "/callTrackers/sales/endCall", EndRequestKey: "end-key-1",
@@ -282,9 +281,9 @@ func TestDecisionsWithoutACallAreTold(t *testing.T) {
 	r := withZiwo(t, ziwotest.Options{})
 	r.startCall("sales", "start-key-1", "didCalled", "042345678", "callID", "never-ended").want(t, 200)
 	r.decisions(1) // it is recorded in the background
-	reconciler := handlers.NewReconciler(handlers.Reconciler{
-		Centers: r.s.centers, Config: r.s.config, Calls: r.s.recorder, Store: r.s.store, Metrics: handlers.NewMetrics(newRegistry()),
-		Now: func() time.Time { return time.Now().Add(2 * time.Hour) }, Logger: slog.New(slog.DiscardHandler), Every: time.Minute,
+	reconciler := handlers.NewReconciler(handlers.ReconcilerOptions{
+		Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: r.s.store, Registry: newRegistry(),
+		Now: func() time.Time { return time.Now().Add(2 * time.Hour) }, Logger: slog.New(slog.DiscardHandler), Interval: time.Minute,
 	})
 	list, err := reconciler.Reconcile(t.Context(), handlers.ReconciliationInput{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)})
 	if err != nil || list.Runs[0].Unended != 1 || len(list.Runs[0].Open) != 1 {
@@ -320,9 +319,9 @@ func TestAnOutageOfHoursIsClosedByItself(t *testing.T) {
 	now := time.Now()
 	scheduled := func(at time.Time) storage.Reconciliation {
 		t.Helper()
-		reconciler := handlers.NewReconciler(handlers.Reconciler{
-			Centers: r.s.centers, Config: r.s.config, Calls: r.s.recorder, Store: signalling{r.s.store, recorded},
-			Metrics: handlers.NewMetrics(newRegistry()), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Every: time.Hour,
+		reconciler := handlers.NewReconciler(handlers.ReconcilerOptions{
+			Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: signalling{r.s.store, recorded},
+			Registry: newRegistry(), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		err := reconciler.Scheduled(t.Context())
 		run := <-recorded
@@ -439,9 +438,9 @@ func TestOneReplicaReconciles(t *testing.T) {
 	recorded, released := make(chan storage.Reconciliation, 10), make(chan string, 10)
 	now := time.Now()
 	for range 2 { // replicas
-		reconciler := handlers.NewReconciler(handlers.Reconciler{
-			Centers: r.s.centers, Config: r.s.config, Calls: r.s.recorder, Store: onRelease{signalling{r.s.store, recorded}, released},
-			Metrics: handlers.NewMetrics(newRegistry()), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Every: time.Hour,
+		reconciler := handlers.NewReconciler(handlers.ReconcilerOptions{
+			Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: onRelease{signalling{r.s.store, recorded}, released},
+			Registry: newRegistry(), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		if err := reconciler.Scheduled(t.Context()); err != nil {
 			t.Error(err)
@@ -464,9 +463,9 @@ func TestReconciliationsOfAContactCenterExcludeEachOther(t *testing.T) {
 	}
 	_, release := lease.Hold(t.Context())
 	recorded := make(chan storage.Reconciliation, 10)
-	reconciler := handlers.NewReconciler(handlers.Reconciler{
-		Centers: r.s.centers, Config: r.s.config, Calls: r.s.recorder, Store: signalling{r.s.store, recorded},
-		Metrics: handlers.NewMetrics(newRegistry()), Now: time.Now, Logger: slog.New(slog.DiscardHandler), Every: time.Hour,
+	reconciler := handlers.NewReconciler(handlers.ReconcilerOptions{
+		Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: signalling{r.s.store, recorded},
+		Registry: newRegistry(), Now: time.Now, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 	})
 	if err := reconciler.Scheduled(t.Context()); err != nil {
 		t.Error(err)

@@ -145,12 +145,12 @@ func TestKeepingWaitsForLateRecordings(t *testing.T) {
 	r := withRecordings(t, "{keep: data_directory}")
 	late := func(c *ziwotest.Call) { c.RecordedAt = time.Now().Add(time.Hour) }
 	id, call := r.heard("late", time.Minute, late)
-	job := r.jobOf("recording", id, "waiting", "not there yet")
+	job := r.jobOf("recording", id, "waiting", "not available yet")
 	if wait := time.Until(job.RunAt); job.Attempts != 0 || wait > 2*time.Minute {
 		t.Errorf("%+v", job)
 	}
 	never, _ := r.heard("never", 25*time.Hour, late)
-	dead := r.jobOf("recording", never, "dead", "too late")
+	dead := r.jobOf("recording", never, "dead", "none is expected")
 	unanswered, _ := r.heard("unanswered", time.Minute, func(c *ziwotest.Call) { c.AnsweredAt, c.Result, c.RecordingFile = time.Time{}, "missed", "" })
 	r.ziwo.SetNow(time.Now().Add(2 * time.Hour))
 	r.retry(job.ID)
@@ -206,7 +206,7 @@ func TestOldCopiesAreDeleted(t *testing.T) {
 	r.servesCopy(young, youngCall)
 
 	// The voice goes with who called.
-	api := r.s.config.Live().Document.ContactCenters["aldebaran"].API
+	api := r.s.config.Current().Document.ContactCenters["aldebaran"].API
 	document := strings.Replace(documentFor(r.ziwo, api), "webhook_keys: [hook-key-1]}", "webhook_keys: [hook-key-1], recordings: {keep: data_directory}}", 1)
 	gone, _ := r.heard("gone", 9*24*time.Hour, nil)
 	r.jobOf("recording", gone, "done", "")
@@ -216,7 +216,7 @@ func TestOldCopiesAreDeleted(t *testing.T) {
 	if len(store.Objects()) != 1 || len(r.copies()) != 1 {
 		t.Errorf("objects %v, files %v", store.Objects(), r.copies())
 	}
-	r.jobOf("forget_recordings", time.Now().UTC().Format(time.DateOnly), "waiting", "does not know")
+	r.jobOf("forget_recordings", time.Now().UTC().Format(time.DateOnly), "waiting", "unknown store")
 }
 
 func TestStylesAreThoseOfTheClient(t *testing.T) {
@@ -227,8 +227,8 @@ func TestStylesAreThoseOfTheClient(t *testing.T) {
 			t.Errorf("%s: %v", style, problems.Errors())
 		}
 	}
-	if config.Surveillance != config.RecordingStyle(ziwo.RecordingSurveillance) || config.SignedURL != config.RecordingStyle(ziwo.RecordingSignedURL) ||
-		config.History != config.RecordingStyle(ziwo.RecordingHistory) || config.Static != config.RecordingStyle(ziwo.RecordingStatic) {
+	if config.RecordingSurveillance != config.RecordingStyle(ziwo.RecordingSurveillance) || config.RecordingSignedURL != config.RecordingStyle(ziwo.RecordingSignedURL) ||
+		config.RecordingHistory != config.RecordingStyle(ziwo.RecordingHistory) || config.RecordingStatic != config.RecordingStyle(ziwo.RecordingStatic) {
 		t.Error("the document and the client call a style by different names")
 	}
 }

@@ -117,13 +117,13 @@ func (s *api) headRecording(c echo.Context) error { return s.getRecording(c) }
 // recordingStatus is status for recordings.
 func recordingStatus(err *handlers.RecordingError) int {
 	switch err.Code {
-	case handlers.RecordingNotYet, handlers.NoRecording:
+	case handlers.RecordingPending, handlers.NoRecording:
 		return http.StatusNotFound
-	case handlers.NoSuchRange:
+	case handlers.RangeNotSatisfiable:
 		return http.StatusRequestedRangeNotSatisfiable
-	case handlers.CenterAway:
+	case handlers.ContactCenterUnavailable:
 		return http.StatusServiceUnavailable
-	case handlers.CenterUnknown:
+	case handlers.ContactCenterUnknown:
 		return http.StatusConflict
 	default:
 		return http.StatusBadGateway

@@ -109,7 +109,7 @@ type harness struct {
 	dir   string
 	log   *syncBuffer
 	stop  func() // stops it and waits; later calls do nothing
-	s     *server
+	s     parts
 }
 
 type syncBuffer struct {
@@ -158,19 +158,23 @@ func serveWith(t *testing.T, dir, document string, edit func(*settings)) *harnes
 		apply = &handlers.ConfigInput{Document: document, Format: config.YAML, Author: "test", IfMatch: "*"}
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	h.s, err = start(ctx, set, slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})), apply)
-	if err != nil {
+	ready, ended := make(chan parts, 1), make(chan error, 1)
+	logger := slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	go func() {
+		ended <- runServer(ctx, set, logger, startOptions{apply: apply, ready: func(p parts) { ready <- p }})
+	}()
+	select {
+	case h.s = <-ready:
+	case err := <-ended:
 		cancel()
 		t.Fatal(err)
 	}
-	h.base = "http://" + h.s.listener.Addr().String()
+	h.base = "http://" + h.s.address.String()
 	token, err := os.ReadFile(filepath.Join(dir, adminTokenFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.token = strings.TrimSpace(string(token))
-	ended := make(chan error, 1)
-	go func() { ended <- h.s.run(ctx) }()
 	var once sync.Once
 	h.stop = func() {
 		once.Do(func() {

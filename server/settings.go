@@ -48,9 +48,9 @@ type settings struct {
 	publicURL      string        // without a slash at the end
 	voicemailField string
 	reconcileEvery time.Duration    // 0: never
-	lookEvery      time.Duration    // handlers.Config.LookEvery; only tests set it
+	pollInterval   time.Duration    // handlers.ConfigController.LookEvery; only tests set it
 	now            func() time.Time // by which calls are routed and stored; time.Now except in tests and the demo
-	liveEvery      time.Duration    // between two looks at a contact center; only tests have another than the default
+	liveInterval   time.Duration    // between two looks at a contact center; only tests have another than the default
 	trustedProxies []netip.Prefix
 	drivers        []crm.Driver // the CRMs that connections may name
 	logFormat      string       // text or json

@@ -16,12 +16,12 @@ func TestSitePage(t *testing.T) {
 	for path, want := range map[string][]string{
 		"/sites/shop": {
 			`&lt;script src=&#34;http://localhost:8080/webcallback/shop.js&#34; async&gt;&lt;/script&gt;`, release.Version, "http://localhost:8080", "Ring me", "Sonnez-moi", `dir="rtl"`,
-			"It takes the place of the element with the id &#34;call-us&#34;", "always: no schedule closes it", "People who are called back see +971557526349", "offline_outside: is empty", "customTexts: formButton is &#34;Ring me&#34; in ar, de, fr-CA as well", "33176431477", "Nothing appears?",
+			"The button replaces the element with the ID &#34;call-us&#34;", "always, because no schedule closes it", "Callback recipients see the caller ID +971557526349", "offline_outside is empty", "customTexts: formButton is &#34;Ring me&#34; in ar, de, fr-CA too", "33176431477", "Nothing appears?",
 		},
-		"/sites/half-days":  {"by the schedule noon", `<time datetime="20`, "(Asia/Dubai)", "The button shows as closed outside of noon", "There is one extension only"},
+		"/sites/half-days":  {"by the schedule noon", `<time datetime="20`, "(Asia/Dubai)", "The button is closed outside noon", "Only one extension is configured"},
 		"/sites/closed-now": {`<span class="state off">Closed</span>`, "do not open within a year"},
-		"/sites/crm":        {"/jorel/crm.js", "data-token", "/popup/crm.js", "Numbers on the page can be clicked", "or with a key"},
-		"/sites/v1.2":       {"It stands at top-left mine."},
+		"/sites/crm":        {"/jorel/crm.js", "data-token", "/popup/crm.js", "Click-to-call is enabled for numbers on the page", "or with a key"},
+		"/sites/v1.2":       {"The button appears at top-left mine."},
 	} {
 		got := h.do(request{method: "GET", path: path}).want(t, 200)
 		for _, part := range want {
@@ -45,7 +45,7 @@ func TestSitePage(t *testing.T) {
 			}
 		}
 	}
-	if got := h.do(request{method: "GET", path: "/sites/nobody"}).want(t, 404); !strings.Contains(got.body, "look at sites: in the configuration") {
+	if got := h.do(request{method: "GET", path: "/sites/nobody"}).want(t, 404); !strings.Contains(got.body, "check the sites section of the configuration") {
 		t.Errorf("an unknown site answers %q", got.body)
 	}
 	if got := h.packed(request{path: "/assets/site-0000.js"}); got.status != 404 {
@@ -91,44 +91,44 @@ sites:
 		}
 		return out
 	}
-	const reached = "done: This server is reached by https."
+	const reached = "done: This server is reachable over HTTPS."
 	for _, c := range []struct {
 		server *harness
 		site   string
 		want   []string
 	}{
 		{local, "bare", []string{
-			"missing: CALLTRACKER_PUBLIC_URL is http://localhost:8080: it leads browsers to their own machine. Set it to how they reach this server.",
-			"optional: origins: is empty. The line to paste works everywhere; pinned scripts and the .json need the origin of the page there.",
-			"missing: offline_outside: is empty. No schedule closes the button: it promises a call at any hour.",
-			"optional: There is one extension only: nobody else answers when it is busy.",
-			"optional: callerIDNumber is not set: people who are called back see whatever number Ziwo chooses.",
-			"optional: defaultCountryFlags is empty: no country stands first in the list.",
-			"done: customTexts: every text is there in ar, en, fr.",
+			"missing: CALLTRACKER_PUBLIC_URL is http://localhost:8080, which points each browser to its own machine. Set it to the URL at which browsers reach this server.",
+			"optional: origins is empty. The standard script tag works on every page; pinned scripts and the JSON configuration require the page's origin to be listed.",
+			"missing: offline_outside is empty. The button offers a callback at any hour.",
+			"optional: Only one extension is configured. If it is busy, no other extension is tried.",
+			"optional: callerIDNumber is not set. Ziwo chooses the caller ID that callback recipients see.",
+			"optional: defaultCountryFlags is empty. The country list has no preferred countries.",
+			"done: customTexts: every text is translated into ar, en, fr.",
 		}},
 		{public, "closed", []string{
 			reached,
-			"done: Pages of https://shop.example.com may read the configuration and use pinned scripts.",
-			"missing: offline: is true. The button is closed, whatever the hours say.",
-			"done: 2 extensions are tried in turn.",
-			"done: People who are called back see +97142223344.",
-			"done: The first countries to choose from are ae, sa.",
-			"missing: customTexts: de lacks failureMessage, failureTitle, formInputLabel, mainButtonTooltip, offlineButtonTooltip, successMessage, successTitle: these show in English.",
+			"done: Pages on https://shop.example.com may read the configuration and use pinned scripts.",
+			"missing: offline is true. The button is closed regardless of the schedules.",
+			"done: 2 extensions are tried in order.",
+			"done: Callback recipients see the caller ID +97142223344.",
+			"done: The country list starts with ae, sa.",
+			"missing: customTexts: de has no translation of failureMessage, failureTitle, formInputLabel, mainButtonTooltip, offlineButtonTooltip, successMessage, successTitle. These texts appear in English.",
 		}},
 		{plain, "never", []string{
-			"missing: CALLTRACKER_PUBLIC_URL is http://calls.example.com: browsers load scripts into https pages by https only.",
-			"missing: The schedules of offline_outside do not open within a year.",
+			"missing: CALLTRACKER_PUBLIC_URL is http://calls.example.com. Browsers load scripts into HTTPS pages only over HTTPS.",
+			"missing: The schedules in offline_outside do not open within a year.",
 		}},
 		{public, "agents", []string{
 			reached,
-			"missing: origins: is empty, so that browsers let no page of another host ask whose number it is: the pop-up finds nobody.",
-			"optional: contactCenterName is not set: each agent types it at the first login.",
-			"missing: defaultRegionCode is not set: the phone does not know whose national numbers are meant.",
-			"optional: clickToCall is not set: numbers on the page cannot be clicked.",
-			"done: The pop-up opens with a token from the API; there is no key that could stand in a page.",
-			"missing: popup.texts: de lacks choose, close, inbound, looking, none, outbound, search, unavailable: these show in English.",
+			"missing: origins is empty. Browsers block lookups from pages on other hosts, so the pop-up finds no customers there.",
+			"optional: contactCenterName is not set. Each agent enters it at the first login.",
+			"missing: defaultRegionCode is not set. The web phone cannot interpret national numbers.",
+			"optional: clickToCall is not set. Click-to-call is disabled for numbers on the page.",
+			"done: The pop-up opens with a token from the API. No key is exposed in a page.",
+			"missing: popup.texts: de has no translation of choose, close, inbound, looking, none, outbound, search, unavailable. These texts appear in English.",
 		}},
-		{public, "empty", []string{"missing: This site has neither webcallback nor jorel nor popup: there is nothing to paste."}},
+		{public, "empty", []string{"missing: This site has no webcallback, jorel, or popup section, so there is nothing to embed."}},
 	} {
 		got := checks(c.server, c.site)
 		for _, want := range c.want {

@@ -93,7 +93,7 @@ func (f *ziwoFile) lookUp(kind, name string) (string, error) {
 		}
 		return "", errors.New("the environment variable is not set")
 	}
-	kept, err := lastGood{path: filepath.Join(f.DataDir, lastGoodFile)}.Kept()
+	kept, err := lastGood{path: filepath.Join(f.DataDir, lastGoodFile)}.Load()
 	if err != nil {
 		return "", fmt.Errorf("secrets are in the server's database; run this where its data directory is, or name that with --data-dir, after the configuration was applied (%s has none)", f.DataDir)
 	}
@@ -135,7 +135,7 @@ func (f *ziwoFile) registration() handlers.Registration {
 type plannedCenter struct {
 	name   string
 	client *ziwo.Client
-	plan   []handlers.Planned
+	plan   []handlers.PlannedTracker
 }
 
 type registerCommand struct {
@@ -198,7 +198,7 @@ func (cmd *registerCommand) plans(ctx context.Context, c *console, set *rules.Se
 	var centers []plannedCenter
 	known := cmd.doc.ContactCenters
 	for _, name := range slices.Sorted(maps.Keys(known)) {
-		client, err := ziwo.NewClient(handlers.CenterOptions(name, known[name]))
+		client, err := ziwo.NewClient(handlers.ZiwoClientOptions(name, known[name]))
 		if err != nil {
 			return centers, fmt.Errorf("contact_centers.%s: %w", name, err)
 		}
@@ -517,7 +517,7 @@ func (cmd *doctorCommand) keys(ctx context.Context, f *findings, set *rules.Set)
 
 func (cmd *doctorCommand) center(ctx context.Context, f *findings, set *rules.Set, name string, doc config.ContactCenter) {
 	at := "contact_centers." + name
-	client, err := ziwo.NewClient(handlers.CenterOptions(name, doc))
+	client, err := ziwo.NewClient(handlers.ZiwoClientOptions(name, doc))
 	if err != nil {
 		f.fail("%s: %v", at, err)
 		return
@@ -603,7 +603,7 @@ func (cmd *doctorCommand) numbers(ctx context.Context, f *findings, set *rules.S
 			region = router.Region()
 		}
 		leads[phone.Parse(n.DIDCalled, region).Key()] = n.LinkData
-		if _, listed := router.Listed(n.DIDCalled); !listed {
+		if _, listed := router.FindDID(n.DIDCalled); !listed {
 			f.warning("number %s leads to trackers.%s, which does not list it", printable(n.DIDCalled), printable(n.LinkData))
 		}
 	}

@@ -69,7 +69,7 @@ func TestRegisterMakesZiwoAsTheDocumentSays(t *testing.T) {
 	changed.StartRequestKey, changed.EndTimeout, changed.ErrorPlayback, changed.Blocked = "another-key", 0, "hash-1", true
 	r.ziwo.ReplaceTracker(changed)
 	code, out, errOut = cli(t, "", append(args, "--yes")...)
-	if code != 0 || !strings.Contains(out, "~ update     sales") || !strings.Contains(out, "startRequestAPIKey: another -> that of the document") ||
+	if code != 0 || !strings.Contains(out, "~ update     sales") || !strings.Contains(out, "startRequestAPIKey: another key -> key in the document") ||
 		!strings.Contains(out, "endRequestTimeout: Ziwo's default -> 10000 ms") || !strings.Contains(out, "blocked: true -> false") || strings.Contains(out, "another-key") {
 		t.Fatalf("mended: %d\n%s%s", code, out, errOut)
 	}
@@ -90,7 +90,7 @@ func TestRegisterMakesZiwoAsTheDocumentSays(t *testing.T) {
 func TestRegisterSaysWhatIsMissing(t *testing.T) {
 	r, _ := ziwoAlone(t)
 	username, _, _ := r.ziwo.Credentials()
-	api := r.s.config.Live().Document.ContactCenters["aldebaran"].API
+	api := r.s.config.Current().Document.ContactCenters["aldebaran"].API
 	document := func(center, keys string) string {
 		return "contact_centers:\n  aldebaran: {api: \"" + api + "\", " + center + "}\ntrackers:\n  sales:\n    keys: " + keys +
 			"\n    routes: [{id: all, voicemail: true}]\n"
@@ -132,7 +132,7 @@ func TestRegisterSaysWhatIsMissing(t *testing.T) {
 
 func TestRegisterOpensTheServersSecrets(t *testing.T) {
 	r, _ := ziwoAlone(t)
-	text := strings.NewReplacer("[start-key-1]", `["${secret:start}"]`).Replace(documentFor(r.ziwo, r.s.config.Live().Document.ContactCenters["aldebaran"].API))
+	text := strings.NewReplacer("[start-key-1]", `["${secret:start}"]`).Replace(documentFor(r.ziwo, r.s.config.Current().Document.ContactCenters["aldebaran"].API))
 	put := func(path, contentType, body string) {
 		t.Helper()
 		r.do(request{method: "PUT", path: path, body: body, admin: true, header: map[string]string{"Content-Type": contentType, "If-Match": "*"}}).want(t, 200)

@@ -2,11 +2,11 @@ package storage
 
 // Customer is a customer that a CRM returned when the call was looked up.
 type Customer struct {
-	Connection string
-	ID         string
-	Name       string
-	URL        string
-	MatchedBy  string
+	Connection string `json:"connection"`
+	ID         string `json:"id"`
+	Name       string `json:"name"`
+	URL        string `json:"url"`
+	MatchedBy  string `json:"matchedBy"`
 }
 
 // EnrichmentState is the progress of a call's customer lookup.
@@ -22,9 +22,18 @@ const (
 
 // Enrichment describes the progress of a call's customer lookup.
 type Enrichment struct {
-	State    EnrichmentState
-	Attempts int    // lookups that the CRMs answered
-	Error    string // why the lookup failed or was postponed
+	State    EnrichmentState `json:"state" enums:"pending,found,none,failed"`
+	Attempts int             `json:"attempts"` // lookups that the CRMs answered
+	Error    string          `json:"error"`    // why the lookup failed or was postponed
+}
+
+// Shown returns e as API answers show it: a call without a lookup has the state
+// EnrichmentNone.
+func (e Enrichment) Shown() Enrichment {
+	if e.State == "" {
+		e.State = EnrichmentNone
+	}
+	return e
 }
 
 // EnrichmentJob is the kind of the jobs that look up the customers of calls. A call has

@@ -211,3 +211,11 @@ type DecisionFilter struct {
 	Route    string
 	Open     bool // only decisions without a known call
 }
+
+// OptionalTime returns nil for the zero time, which API answers leave out.
+func OptionalTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -1,5 +1,4 @@
-// Package rulestest checks decisions in tests: what must hold for every
-// configuration and every call.
+// Package rulestest checks what must hold for the decisions of every configuration.
 package rulestest
 
 import (
@@ -9,13 +8,14 @@ import (
 	"calltracker/rules"
 )
 
-// fataler is a *testing.T or a *rapid.T.
-type fataler interface {
+// testingT is a *testing.T or a *rapid.T.
+type testingT interface {
 	Fatalf(format string, args ...any)
 }
 
-// Check fails the test unless everything holds that is true of every decision.
-func Check(t fataler, router *rules.Router, facts rules.Facts) {
+// Check decides a call and fails the test unless the decision and its trace are
+// well-formed.
+func Check(t testingT, router *rules.Router, facts rules.Facts) {
 	ids := router.RouteIDs()
 	decision, trace := router.Explain(facts)
 	if len(trace) == 0 || len(trace) > len(ids) {
@@ -25,34 +25,34 @@ func Check(t fataler, router *rules.Router, facts rules.Facts) {
 		last := i == len(trace)-1
 		switch {
 		case step.Route != ids[i]:
-			t.Fatalf("step %d is about %q, must be %q", i, step.Route, ids[i])
+			t.Fatalf("step %d has route %q, want %q", i, step.Route, ids[i])
 		case last != (step.Verdict == rules.Matched):
-			t.Fatalf("step %d of %d is %q", i, len(trace), step.Verdict)
+			t.Fatalf("step %d of %d has verdict %q", i, len(trace), step.Verdict)
 		case !last && step.Verdict != rules.Closed && step.Verdict != rules.Failed:
-			t.Fatalf("step %d is %q", i, step.Verdict)
+			t.Fatalf("step %d has verdict %q", i, step.Verdict)
 		case last != (step.Reason == ""):
 			t.Fatalf("step %d (%s) has the reason %q", i, step.Verdict, step.Reason)
 		}
 	}
 	if decision.Route != trace[len(trace)-1].Route {
-		t.Fatalf("the route is %q, the trace ends with %q", decision.Route, trace[len(trace)-1].Route)
+		t.Fatalf("got route %q, but the trace ends with %q", decision.Route, trace[len(trace)-1].Route)
 	}
 	if decision.Rules == nil {
-		t.Fatalf("no rules at all")
+		t.Fatalf("Rules is nil")
 	}
 	for _, r := range decision.Rules {
 		if r.Action != rules.ActionCall || r.Number == "" || r.Timeout < 1 {
-			t.Fatalf("a rule that Ziwo cannot follow: %+v", r)
+			t.Fatalf("Ziwo cannot follow the rule %+v", r)
 		}
 	}
-	for range 2 { // the second time as the first
+	for range 2 {
 		if got, want := Describe(router.Decide(facts)), Describe(decision); got != want {
 			t.Fatalf("Decide returned\n%sExplain returned\n%s", got, want)
 		}
 	}
 	for n := range uint64(4) {
 		if got := len(decision.Turn(n).Rules); got != len(decision.Rules) {
-			t.Fatalf("turn %d has %d rules instead of %d", n, got, len(decision.Rules))
+			t.Fatalf("turn %d has %d rules, want %d", n, got, len(decision.Rules))
 		}
 	}
 }
@@ -78,7 +78,7 @@ func Describe(d rules.Decision) string {
 		fmt.Fprintf(&out, "   %s %s as %q for %d s\n", r.Action, r.Number, r.CallerID, r.Timeout)
 	}
 	if d.Rules == nil {
-		out.WriteString("   no rules at all\n")
+		out.WriteString("   Rules is nil\n")
 	}
 	return out.String()
 }

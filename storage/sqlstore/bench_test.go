@@ -43,7 +43,7 @@ func benchDecision(n int64) storage.Decision {
 			{Action: rules.ActionCall, Number: "0551110002", CallerID: "048880001", Timeout: 20},
 		},
 		Trace: []rules.Step{
-			{Route: "vip", Verdict: rules.Failed, Reason: "customer.tags: no customer known"},
+			{Route: "vip", Verdict: rules.Failed, Reason: "customer.tags: the customer is unknown"},
 			{Route: "night", Verdict: rules.Closed, Reason: "night: opens at 18:00"},
 			{Route: "office-hours", Verdict: rules.Matched},
 		},

@@ -1,0 +1,404 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"calltracker/config"
+	"calltracker/crm"
+	"calltracker/handlers"
+	"calltracker/jobs"
+	"calltracker/storage"
+	"calltracker/storage/cache"
+	"calltracker/storage/recordings"
+	"calltracker/storage/sqlstore"
+)
+
+// Timeouts of starting and stopping.
+const (
+	prepareTimeout      = 10 * time.Second        // for the database
+	prepareTimeoutShort = 2500 * time.Millisecond // for the database, if the last good configuration can serve without it
+	prepareRetry        = 2 * time.Second
+	shutdownTimeout     = 4 * time.Second // for requests in progress; the write-behind queues have 5 s after that
+	streamGrace         = 2 * time.Second // for recordings that are being streamed
+)
+
+// Sizes of the write-behind queues: a few seconds of peak load.
+const (
+	decisionQueueSize  = 8_000
+	rejectionQueueSize = 2_000
+)
+
+// Leader tasks.
+const (
+	jobRetention   = 7 * 24 * time.Hour // how long finished jobs are listed
+	jobPruneBatch  = 200                // jobs per transaction, for which end calls may have to wait
+	lookupInterval = time.Second        // how soon the customer of a call is looked up
+	linkInterval   = 10 * time.Second
+	linkWindow     = 90 * time.Second // longer than the longest transaction
+	retentionCheck = 10 * time.Minute
+)
+
+// startOptions change how a server starts.
+type startOptions struct {
+	apply *handlers.ConfigInput // configuration to apply before serving; nil for none
+	ready func(parts)           // called once the server listens; may be nil
+}
+
+// parts are the parts of a running server that the program around it uses.
+type parts struct {
+	address    net.Addr
+	settings   settings // with generated secrets
+	store      *sqlstore.Store
+	redis      *cache.Redis // nil without Redis
+	spool      *spoolOpener
+	config     *handlers.ConfigController
+	clients    *handlers.ZiwoClients
+	recorder   *handlers.Recorder
+	recordings *handlers.Recordings
+	reconciler *handlers.Reconciler
+	wallboard  *handlers.Wallboard
+	runner     *jobs.Runner
+	tasks      []jobs.Task // of the leader
+}
+
+// sharedCache is what replicas share through Redis, or what one process keeps to
+// itself: package storage/cache.
+type sharedCache interface {
+	Next(key string) uint64
+	CountInWindow(key string, window time.Duration) (hits int, closes time.Duration)
+	Get(ctx context.Context, key string) ([]byte, bool)
+	Set(ctx context.Context, key string, value []byte, ttl time.Duration)
+	TakeToken(ctx context.Context, key string, size int, every time.Duration, leave int) time.Duration
+	Drain(ctx context.Context, key string, size int, every, wait time.Duration)
+	TokensLeft(ctx context.Context, key string, size int, every time.Duration) int
+}
+
+// runServer starts every part of the server in order of dependency, serves until
+// ctx ends, and stops within 10 seconds. If the database is unavailable, it
+// serves the last good configuration. A database with a newer schema is an error.
+func runServer(ctx context.Context, set settings, logger *slog.Logger, options startOptions) (err error) {
+	// Directories, secrets, and databases.
+	if err := os.MkdirAll(set.dataDir, 0o700); err != nil {
+		return fmt.Errorf("create data directory: %w", err)
+	}
+	if set.adminToken == "" {
+		var created bool
+		if set.adminToken, created, err = readOrGenerate(set.path(adminTokenFile), adminTokenBytes); err != nil {
+			return fmt.Errorf("admin token: %w", err)
+		}
+		logger.Info("admin token file in use", slog.String("path", set.path(adminTokenFile)), slog.Bool("new", created))
+	}
+	if set.secretKey == nil {
+		if set.secretKey, err = readSecretKey(set.path(secretKeyFile)); err != nil {
+			return fmt.Errorf("secret key: %w", err)
+		}
+	}
+	vault, err := handlers.NewVault(set.secretKey)
+	if err != nil {
+		return err
+	}
+	store, err := sqlstore.New(sqlstore.Options{URL: set.databaseURL, DataDir: set.dataDir, Logger: logger})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	var shared sharedCache = cache.NewMemory(time.Now)
+	var redis *cache.Redis
+	if set.redisURL != "" {
+		set.redis.Logger = logger
+		if redis, err = cache.NewRedis(set.redisURL, set.redis); err != nil {
+			return fmt.Errorf("redis: %w", err)
+		}
+		defer func() { err = errors.Join(err, redis.Close()) }()
+		redis.Probe(ctx)
+		shared = redis
+	}
+	spool := newSpoolOpener(set.path(spoolFolder), logger)
+	defer func() { err = errors.Join(err, spool.Close()) }()
+	local, err := recordings.OpenFolder(set.path(recordingsFolder))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, local.Close()) }()
+	registry := prometheus.NewRegistry()
+
+	// Configuration and the systems that it names.
+	transport := crmTransport()
+	defer transport.CloseIdleConnections()
+	directory := crm.NewDirectory(crm.Options{
+		Cache: shared, Key: cacheKey(set.secretKey), Logger: logger, Observe: newCRMMetrics(registry).observe,
+	})
+	connections := handlers.NewConnections(handlers.ConnectionsOptions{CRMs: set.drivers, Directory: directory, Transport: transport, Now: time.Now})
+	controller := handlers.NewConfigController(handlers.ConfigControllerOptions{
+		Store: store, Vault: vault, LastGood: lastGood{path: set.path(lastGoodFile)}, Env: os.LookupEnv, Now: time.Now,
+		Logger: logger, PollInterval: set.pollInterval, Connections: connections, Test: handlers.FailedTests,
+	})
+	clients := handlers.NewZiwoClients(controller)
+	defer clients.Close()
+	numbers := handlers.NewNumbers()
+
+	// What Ziwo calls.
+	decisionQueue := handlers.NewQueue("decisions", decisionQueueSize, logger, handlers.NewDecisionWriter(store, numbers).Write)
+	rejectionQueue := handlers.NewQueue("rejections", rejectionQueueSize, logger, store.RecordRejections)
+	rejections := handlers.NewRejections(store, rejectionQueue, time.Now, registry)
+	keys := handlers.NewChecker(controller, shared)
+	answerer := handlers.NewAnswerer(handlers.AnswererOptions{
+		Customers: directory, Rotations: shared, Numbers: numbers, Decisions: decisionQueue, Now: set.now, Registry: registry,
+	})
+	recordingCopies := handlers.NewRecordings(handlers.RecordingsOptions{
+		Store: store, Clients: clients, Config: controller, Local: local, Tidy: local.RemoveAbandoned, Now: time.Now, Logger: logger,
+		OpenBucket: func(b config.Bucket) (handlers.CopyStore, error) {
+			return recordings.NewBucket(recordings.BucketOptions{
+				Endpoint: b.Endpoint, Region: b.Region, Bucket: b.Bucket, Prefix: b.Prefix, AccessKey: b.AccessKey.Reveal(), SecretKey: b.SecretKey.Reveal(),
+			}, local)
+		},
+	})
+	retention := &handlers.Retention{Store: store, Config: controller, Now: time.Now, Logger: logger}
+	lookups := handlers.NewLookups(handlers.LookupsOptions{Store: store, Directory: directory, Now: set.now})
+	runner, err := jobs.NewRunner(jobs.RunnerOptions{
+		Store: store, Registry: registry, Now: time.Now, Logger: logger,
+		Kinds: []jobs.Kind{retention.Kind(), recordingCopies.Kind(), recordingCopies.RetentionKind(), lookups.Kind()},
+	})
+	if err != nil {
+		return err
+	}
+	intake := handlers.NewIntake(handlers.IntakeOptions{Store: store, Spool: spool, Wake: runner.Wake, Now: time.Now, Logger: logger, Registry: registry})
+	recorder := handlers.NewRecorder(handlers.RecorderOptions{Intake: intake, Jobs: recordingCopies, Numbers: numbers, Now: set.now})
+
+	// What runs in the background.
+	wallboard := handlers.NewWallboard(handlers.WallboardOptions{
+		Store: store, Config: controller, Clients: clients, Numbers: numbers, Now: time.Now, Logger: logger, PollInterval: set.liveInterval,
+	})
+	reconciler := handlers.NewReconciler(handlers.ReconcilerOptions{
+		Clients: clients, Config: controller, Calls: recorder, Store: store, Registry: registry, Now: time.Now, Logger: logger,
+		Interval: set.reconcileEvery,
+	})
+	tasks := []jobs.Task{
+		{Name: "queue lookups", Interval: lookupInterval, Run: func(ctx context.Context) error {
+			queued, err := lookups.Queue(ctx)
+			if queued > 0 {
+				runner.Wake()
+			}
+			return err
+		}},
+		{Name: "schedule retention", Interval: retentionCheck, Run: retention.Schedule},
+		{Name: "schedule retention of recordings", Interval: retentionCheck, Run: recordingCopies.Schedule},
+		{Name: "prune finished jobs", Interval: time.Hour, Run: func(ctx context.Context) error { return pruneJobs(ctx, store) }},
+		{Name: "link calls to decisions", Interval: linkInterval, Run: func(ctx context.Context) error {
+			_, err := store.LinkUnlinkedCalls(ctx, time.Now().Add(-linkWindow))
+			return err
+		}},
+		{Name: "create partitions", Interval: 6 * time.Hour, Run: func(ctx context.Context) error {
+			return store.EnsurePartitions(ctx, time.Now())
+		}},
+	}
+	if set.reconcileEvery > 0 {
+		tasks = append(tasks, reconciler.Task())
+	}
+	leader, err := jobs.NewLeader(jobs.LeaderOptions{Store: store, Tasks: tasks, Now: time.Now, Logger: logger})
+	if err != nil {
+		return err
+	}
+
+	// What browsers and administrators call.
+	jobList, err := jobs.NewList(store, runner.Wake, time.Now)
+	if err != nil {
+		return err
+	}
+	schema, err := config.Schema()
+	if err != nil {
+		return fmt.Errorf("configuration schema: %w", err)
+	}
+	server := newAPI(apiOptions{
+		AdminToken: set.adminToken, VoicemailField: set.voicemailField, TrustedProxies: set.trustedProxies, SQLite: set.databaseURL == "",
+		Logger: logger, Registry: registry, Schema: schema, Keys: keys,
+		Config:   controller,
+		Answerer: answerer, Recorder: recorder, Intake: intake, Rejections: rejections,
+		Secrets:     handlers.NewSecrets(handlers.SecretsOptions{Store: store, Vault: vault, Config: controller, Now: time.Now}),
+		Calls:       handlers.NewCalls(handlers.CallsOptions{Store: store, Config: controller, LookupExpected: lookups.LookupExpected}),
+		Decisions:   handlers.NewDecisions(handlers.DecisionsOptions{Store: store, Config: controller}),
+		Simulator:   handlers.NewSimulator(handlers.SimulatorOptions{Config: controller, Numbers: numbers, VoicemailField: set.voicemailField, Now: time.Now}),
+		Reconciler:  reconciler,
+		Wallboard:   wallboard,
+		ClickToCall: handlers.NewClickToCall(handlers.ClickToCallOptions{Config: controller, Clients: clients, Numbers: numbers, Logger: logger}),
+		Recordings:  recordingCopies,
+		Embeds:      handlers.NewEmbeds(handlers.EmbedsOptions{Config: controller, PublicURL: set.publicURL, Now: time.Now}),
+		Popup: handlers.NewPopup(handlers.PopupOptions{
+			Config: controller, Directory: directory, Keys: keys, Numbers: numbers, Key: tokenKey(set.secretKey), Now: time.Now,
+		}),
+		Connections: connections, Lookups: lookups,
+		Jobs:     jobList,
+		Database: store, Spool: spool, Redis: redisStateOf(redis),
+	})
+	registerMetrics(registry, metricSources{
+		config: controller, decisions: decisionQueue, rejections: rejectionQueue, wallboard: wallboard,
+		databaseUp: func() bool { return store.Ready() && !intake.Spooling() },
+		spool:      spool.Stats, spooled: intake.Spooled, directory: directory, jobs: store, redis: redis,
+	})
+
+	// Load the configuration and listen.
+	applyLater, err := load(ctx, store, controller, logger, options.apply)
+	if err != nil {
+		return err
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", set.listen)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = listener.Close() }() // again after serving: harmless
+
+	// Start the long-lived parts. Those that finish the work of requests stop
+	// after the HTTP server.
+	finishing, finish := context.WithCancel(context.WithoutCancel(ctx))
+	defer finish()
+	var group errgroup.Group
+	for _, run := range []func(context.Context) error{decisionQueue.Run, rejectionQueue.Run, directory.Run} {
+		group.Go(func() error { return run(finishing) })
+	}
+	group.Go(func() error { return spool.Run(finishing, intake.Drain) })
+	if redis != nil {
+		group.Go(func() error { return redis.Run(finishing) })
+	}
+	working, stopWork := context.WithCancel(ctx)
+	defer stopWork()
+	for _, run := range []func(context.Context) error{controller.Follow, runner.Run, leader.Run, wallboard.Run} {
+		group.Go(func() error { return run(working) })
+	}
+	group.Go(func() error { return prepareInBackground(working, store, controller, logger, applyLater) })
+
+	logger.Info("listening", slog.String("address", listener.Addr().String()), slog.String("version", currentBuild().Version))
+	if options.ready != nil {
+		options.ready(parts{
+			address: listener.Addr(), settings: set, store: store, redis: redis, spool: spool, config: controller, clients: clients,
+			recorder: recorder, recordings: recordingCopies, reconciler: reconciler, wallboard: wallboard, runner: runner, tasks: tasks,
+		})
+	}
+	err = serveHTTP(ctx, server, listener, logger)
+	stopWork()
+	finish()
+	err = errors.Join(err, group.Wait())
+	logger.Info("stopped", slog.Int64("decisions_dropped", decisionQueue.Dropped()))
+	return err
+}
+
+// serveHTTP serves until ctx ends, and then finishes the requests in progress.
+func serveHTTP(ctx context.Context, server *api, listener net.Listener, logger *slog.Logger) error {
+	web := server.NewServer()
+	served := make(chan error, 1)
+	go func() { served <- web.Serve(listener) }()
+	select {
+	case err := <-served: // the listener failed
+		return err
+	case <-ctx.Done():
+	}
+	logger.Info("stopping")
+	cut := time.AfterFunc(streamGrace, server.CutStreams)
+	defer cut.Stop()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	err := web.Shutdown(grace)
+	if err != nil {
+		logger.Warn("requests interrupted", slog.Any("error", err))
+		err = web.Close()
+	}
+	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, ended)
+	}
+	return err
+}
+
+// load prepares the database and activates the configuration. Calls that the
+// last good configuration can answer do not wait for a database that hangs. load
+// returns the input that could not be stored because the database is unavailable.
+func load(ctx context.Context, store *sqlstore.Store, controller *handlers.ConfigController, logger *slog.Logger, apply *handlers.ConfigInput) (applyLater *handlers.ConfigInput, err error) {
+	timeout := prepareTimeout
+	if controller.HasLastGood() {
+		timeout = prepareTimeoutShort
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err = store.Prepare(ctx)
+	if errors.Is(err, storage.ErrSchemaNewer) {
+		return nil, err
+	}
+	if err != nil {
+		logger.Error("database unavailable; retrying in the background", slog.Any("error", err))
+	}
+	loadErr := controller.Load(ctx)
+	if apply != nil { // replaces the loaded configuration, or the one that could not be loaded
+		_, err := controller.Apply(ctx, *apply)
+		if errors.Is(err, storage.ErrUnavailable) && controller.Current() != nil {
+			logger.Error("configuration file not stored yet; last good configuration active", slog.Any("error", err))
+			return apply, nil
+		}
+		return nil, err
+	}
+	switch {
+	case loadErr == nil:
+	case errors.Is(loadErr, handlers.ErrNoConfig):
+		logger.Warn("no configuration has been applied yet")
+	case errors.Is(loadErr, storage.ErrUnavailable):
+		logger.Error("no configuration active", slog.Any("error", loadErr))
+	default:
+		return nil, loadErr
+	}
+	return nil, nil
+}
+
+// prepareInBackground prepares a database that was unavailable at the start, and
+// then does what load could not do without it. It returns nil.
+func prepareInBackground(ctx context.Context, store *sqlstore.Store, controller *handlers.ConfigController, logger *slog.Logger, applyLater *handlers.ConfigInput) error {
+	retry := time.NewTicker(prepareRetry)
+	defer retry.Stop()
+	for !store.Ready() {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-retry.C:
+		}
+		attempt, cancel := context.WithTimeout(ctx, prepareTimeout)
+		if err := store.Prepare(attempt); err == nil {
+			logger.Info("database available")
+			err := controller.Load(attempt)
+			if errors.Is(err, handlers.ErrNoConfig) {
+				err = nil
+			}
+			if err == nil && applyLater != nil {
+				_, err = controller.Apply(attempt, *applyLater)
+			}
+			if err != nil {
+				logger.Error("configuration not activated; previous one stays active", slog.Any("error", err))
+			}
+		}
+		cancel()
+	}
+	return nil
+}
+
+// pruneJobs deletes jobs that finished long ago.
+func pruneJobs(ctx context.Context, store *sqlstore.Store) error {
+	for {
+		n, err := store.PruneJobs(ctx, time.Now().Add(-jobRetention), jobPruneBatch)
+		if err != nil || n < jobPruneBatch {
+			return err
+		}
+	}
+}
+
+// redisStateOf returns redis, or a nil interface without Redis.
+func redisStateOf(redis *cache.Redis) redisState {
+	if redis == nil {
+		return nil
+	}
+	return redis
+}
