@@ -72,20 +72,24 @@ var lookupBackoff = jobs.Backoff{First: time.Second, Longest: 40 * time.Second}
 
 // Queue adds a job for each call that has a customer's public number and no lookup, and
 // returns how many it added. It adds none without connections.
-func (h *Lookups) Queue(ctx context.Context) (int, error) {
+func (h *Lookups) Queue(ctx context.Context) (queued int, err error) {
 	if len(h.Directory.Names()) == 0 {
 		return 0, nil
 	}
 	now := h.Now().UTC()
-	queued, err := h.Store.QueueLookups(ctx, h.since, now)
-	if err != nil {
-		return 0, fmt.Errorf("queue lookups: %w", err)
-	}
-	if queued == 0 { // there are no others
-		h.since = now.Add(-recentScanWindow)
-		if !now.Before(h.nextSlowScan) {
-			h.since, h.nextSlowScan = now.Add(-slowScanWindow), now.Add(slowScanInterval)
+	for {
+		n, err := h.Store.QueueLookups(ctx, h.since, now)
+		queued += n
+		if err != nil {
+			return queued, fmt.Errorf("queue lookups: %w", err)
 		}
+		if n == 0 {
+			break
+		}
+	}
+	h.since = now.Add(-recentScanWindow)
+	if !now.Before(h.nextSlowScan) {
+		h.since, h.nextSlowScan = now.Add(-slowScanWindow), now.Add(slowScanInterval)
 	}
 	return queued, nil
 }

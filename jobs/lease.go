@@ -82,7 +82,7 @@ func (l *Lease) extend(ctx context.Context, cancel context.CancelCauseFunc) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err == nil && !held || err != nil && l.now().Add(every).After(l.until) { // lost, or about to be
+		if err == nil && !held || err != nil && !l.now().Add(every).Before(l.until) { // lost, or about to be
 			cancel(errors.Join(ErrLeaseLost, err))
 			return
 		}

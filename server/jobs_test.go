@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"calltracker/handlers"
 	"calltracker/jobs"
 	"calltracker/storage"
 	"calltracker/storage/sqlstore"
