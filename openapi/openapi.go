@@ -1,5 +1,5 @@
 // Package openapi embeds the OpenAPI description of the HTTP API and a browser for
-// it. The description is generated from the annotations in server/, handlers/ and jobs/.
+// it. The description is generated from the annotations in server/ and handlers/.
 // To change it, change the annotations and run `make generate`.
 package openapi
 
@@ -8,7 +8,7 @@ import (
 	"io/fs"
 )
 
-//go:generate go run ./generate -o openapi.json server handlers jobs
+//go:generate go run ./generate -o openapi.json server server/httpapi
 
 //go:embed openapi.json
 var document string

@@ -13,7 +13,12 @@ import (
 	"strings"
 	"testing"
 
-	"calltracker/handlers"
+	"calltracker/config"
+	"calltracker/handlers/calls"
+	"calltracker/handlers/decisions"
+	"calltracker/handlers/secrets"
+	"calltracker/handlers/simulate"
+	"calltracker/server/httpapi"
 )
 
 // newRequest and send are for requests that the description of the API does not
@@ -75,7 +80,7 @@ func TestConfigVersions(t *testing.T) {
 	h.get("/api/v1/config").want(t, 404)
 
 	r := h.putConfig("?comment=first&author=ann", "*", "application/yaml", fmt.Sprintf(small, "0500000001")).want(t, 200)
-	applied := into[handlers.ApplyResult](t, r)
+	applied := into[config.ApplyResult](t, r)
 	if applied.Version != 1 || r.header.Get("ETag") != `"1"` {
 		t.Errorf("applied %s, ETag %s", r.body, r.header.Get("ETag"))
 	}
@@ -83,10 +88,10 @@ func TestConfigVersions(t *testing.T) {
 		t.Errorf("warnings are %+v, want the two open doors", applied.Warnings)
 	}
 	// The same document again is no new version.
-	if r := h.putConfig("", `"1"`, "application/yaml", fmt.Sprintf(small, "0500000001")).want(t, 200); into[handlers.ApplyResult](t, r).Version != 1 {
+	if r := h.putConfig("", `"1"`, "application/yaml", fmt.Sprintf(small, "0500000001")).want(t, 200); into[config.ApplyResult](t, r).Version != 1 {
 		t.Errorf("the same document became %s", r.body)
 	}
-	if r := h.putConfig("", `"1"`, "text/yaml", fmt.Sprintf(small, "0500000002")).want(t, 200); into[handlers.ApplyResult](t, r).Version != 2 {
+	if r := h.putConfig("", `"1"`, "text/yaml", fmt.Sprintf(small, "0500000002")).want(t, 200); into[config.ApplyResult](t, r).Version != 2 {
 		t.Errorf("the next document became %s", r.body)
 	}
 	h.putConfig("", `"1"`, "application/yaml", fmt.Sprintf(small, "0500000003")).want(t, 412)
@@ -94,12 +99,12 @@ func TestConfigVersions(t *testing.T) {
 		t.Errorf("answers %s", body)
 	}
 
-	versions := into[handlers.ConfigVersionList](t, h.get("/api/v1/config/versions").want(t, 200)).Versions
+	versions := into[config.VersionList](t, h.get("/api/v1/config/versions").want(t, 200)).Versions
 	if len(versions) != 2 || versions[0].Version != 2 || !versions[0].Active || versions[1].Active ||
 		versions[1].Comment != "first" || versions[1].Author != "ann" || versions[1].Document != "" {
 		t.Errorf("versions are %+v", versions)
 	}
-	one := into[handlers.ConfigVersionView](t, h.get("/api/v1/config/versions/1").want(t, 200))
+	one := into[config.VersionView](t, h.get("/api/v1/config/versions/1").want(t, 200))
 	if one.Document != fmt.Sprintf(small, "0500000001") {
 		t.Errorf("version 1 is %q", one.Document)
 	}
@@ -107,7 +112,7 @@ func TestConfigVersions(t *testing.T) {
 	h.get("/api/v1/config/versions/last").want(t, 422)
 
 	restored := h.do(request{method: "POST", path: "/api/v1/config/versions/1/restore?author=bob", admin: true}).want(t, 200)
-	if into[handlers.ApplyResult](t, restored).Version != 3 || restored.header.Get("ETag") != `"3"` {
+	if into[config.ApplyResult](t, restored).Version != 3 || restored.header.Get("ETag") != `"3"` {
 		t.Errorf("restored as %s", restored.body)
 	}
 	if body := h.startCall("one", "", "didCalled", "1").want(t, 200).body; !strings.Contains(body, "0500000001") {
@@ -157,7 +162,7 @@ tests:
 `, "tests[0]", `expected route "otherwise", got "office"`},
 	} {
 		r := h.putConfig("", "*", "application/yaml", c.document).want(t, 422)
-		problem := into[handlers.Problem](t, r)
+		problem := into[httpapi.Problem](t, r)
 		if problem.Status != 422 || len(problem.Errors) == 0 || problem.Errors[0].Line == 0 || problem.Errors[0].Column == 0 {
 			t.Errorf("%s: %s", name, r.body)
 			continue
@@ -168,35 +173,35 @@ tests:
 	}
 	// All problems at once.
 	many := strings.NewReplacer("during: [never]", "durin: [never]", "region: AE", "region: United Arab Emirates", `from: "03:00"`, "from: 3").Replace(document)
-	if problem := into[handlers.Problem](t, h.putConfig("", "*", "application/yaml", many).want(t, 422)); len(problem.Errors) < 3 {
+	if problem := into[httpapi.Problem](t, h.putConfig("", "*", "application/yaml", many).want(t, 422)); len(problem.Errors) < 3 {
 		t.Errorf("only %+v", problem.Errors)
 	}
 	if after := h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200).body; after != before {
 		t.Errorf("answers %s", after)
 	}
-	if versions := into[handlers.ConfigVersionList](t, h.get("/api/v1/config/versions")).Versions; len(versions) != 1 {
+	if versions := into[config.VersionList](t, h.get("/api/v1/config/versions")).Versions; len(versions) != 1 {
 		t.Errorf("%d versions", len(versions))
 	}
 }
 
 func TestSimulate(t *testing.T) {
 	h := serve(t, document)
-	simulate := func(body string) response {
+	simulateCall := func(body string) response {
 		return h.do(request{method: "POST", path: "/api/v1/simulate", admin: true, body: body, header: map[string]string{"Content-Type": "application/json"}})
 	}
-	r := simulate(`{"tracker":"sales","at":"2026-11-23T03:00:30+04:00","call":{"didCalled":"061234567","callerIDNumber":"+33612345678"}}`).want(t, 200)
-	got := into[handlers.Simulation](t, r)
+	r := simulateCall(`{"tracker":"sales","at":"2026-11-23T03:00:30+04:00","call":{"didCalled":"061234567","callerIDNumber":"+33612345678"}}`).want(t, 200)
+	got := into[simulate.Simulation](t, r)
 	if got.Route != "at-night" || !got.Voicemail || len(got.Rules) != 0 || len(got.Trace) != 1 ||
 		string(got.Answer) != `{"result":true,"content":{"didCalled":"061234567","rules":[],"voicemail":true},"info":{}}` {
 		t.Errorf("at night: %s", r.body)
 	}
-	got = into[handlers.Simulation](t, simulate(`{"tracker":"sales","call":{"didCalled":65554433,"queue":"support"},"at":"2026-11-23T12:00:00Z"}`).want(t, 200))
+	got = into[simulate.Simulation](t, simulateCall(`{"tracker":"sales","call":{"didCalled":65554433,"queue":"support"},"at":"2026-11-23T12:00:00Z"}`).want(t, 200))
 	if got.Route != "turns" || !slices.Contains(got.Flags, "did_unlisted") {
 		t.Errorf("with a field and a number: %+v", got)
 	}
 	unsaved := strings.ReplaceAll(fmt.Sprintf(small, "0500000077"), "\n", `\n`)
 	unsaved = strings.ReplaceAll(unsaved, `"0500000077"`, `\"0500000077\"`)
-	got = into[handlers.Simulation](t, simulate(`{"tracker":"one","call":{"didCalled":"1"},"document":"`+unsaved+`"}`).want(t, 200))
+	got = into[simulate.Simulation](t, simulateCall(`{"tracker":"one","call":{"didCalled":"1"},"document":"`+unsaved+`"}`).want(t, 200))
 	if len(got.Rules) != 1 || got.Rules[0].Number != "0500000077" {
 		t.Errorf("with an unsaved document: %+v", got)
 	}
@@ -216,12 +221,12 @@ func TestSimulate(t *testing.T) {
 		"two values":       {`{"tracker":"sales","call":{"didCalled":"1"}} {}`, "", 400},
 		"a list of fields": {`{"tracker":"sales","call":["didCalled"]}`, "call", 422},
 	} {
-		problem := into[handlers.Problem](t, simulate(c.body).want(t, c.status))
+		problem := into[httpapi.Problem](t, simulateCall(c.body).want(t, c.status))
 		if c.path != "" && (len(problem.Errors) == 0 || problem.Errors[0].Path != c.path) {
 			t.Errorf("%s: %+v", name, problem)
 		}
 	}
-	if list := into[handlers.DecisionList](t, h.get("/api/v1/decisions")); len(list.Decisions) != 0 {
+	if list := into[decisions.DecisionList](t, h.get("/api/v1/decisions")); len(list.Decisions) != 0 {
 		t.Errorf("simulations were recorded: %+v", list)
 	}
 }
@@ -270,7 +275,7 @@ func TestCallsAreFilteredAndPaged(t *testing.T) {
 
 	var paged []string
 	for next, page := "", 0; ; page++ {
-		list := into[handlers.CallList](t, h.get("/api/v1/calls?tracker=sales&limit=50&cursor="+url.QueryEscape(next)).want(t, 200))
+		list := into[calls.CallList](t, h.get("/api/v1/calls?tracker=sales&limit=50&cursor="+url.QueryEscape(next)).want(t, 200))
 		for _, c := range list.Calls {
 			paged = append(paged, c.CallID)
 		}
@@ -295,7 +300,7 @@ func TestCallsAreFilteredAndPaged(t *testing.T) {
 		}
 		req.Header.Set("Authorization", "Bearer "+h.token)
 		status, _, body := send(t, req)
-		problem := into[handlers.Problem](t, response{body: body})
+		problem := into[httpapi.Problem](t, response{body: body})
 		if status != 422 || len(problem.Errors) != 1 || problem.Errors[0].Path != path {
 			t.Errorf("%s: %d %s", query, status, body)
 		}
@@ -341,7 +346,7 @@ func TestSecretsAreSealedAndNeverReturned(t *testing.T) {
 		return h.do(request{method: "PUT", path: "/api/v1/secrets/" + name, admin: true, body: body, header: map[string]string{"Content-Type": "application/json"}})
 	}
 	r := put("line", `{"value":"`+value+`"}`).want(t, 200)
-	if view := into[handlers.SecretView](t, r); view.Name != "line" || view.InUse || view.CreatedAt.IsZero() || strings.Contains(r.body, value) {
+	if view := into[secrets.SecretView](t, r); view.Name != "line" || view.InUse || view.CreatedAt.IsZero() || strings.Contains(r.body, value) {
 		t.Errorf("stored %s", r.body)
 	}
 	withSecret := strings.Replace(document, "start-key-old", `"${secret:line}"`, 1)

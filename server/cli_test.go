@@ -9,11 +9,12 @@ import (
 	"strings"
 	"testing"
 
-	"calltracker/handlers"
+	"calltracker/handlers/simulate"
+	"calltracker/server/datadir"
 )
 
 // cli runs the program in this process.
-func cli(t *testing.T, stdin string, args ...string) (code int, out, errOut string) {
+func runCLI(t *testing.T, stdin string, args ...string) (code int, out, errOut string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	code = run(t.Context(), args, strings.NewReader(stdin), &stdout, &stderr)
@@ -60,7 +61,7 @@ tests:
 
 func TestCheck(t *testing.T) {
 	file := write(t, "config.yaml", checked)
-	code, out, _ := cli(t, "", "check", file)
+	code, out, _ := runCLI(t, "", "check", file)
 	want := file + `:7:20: warning: trackers.sales.keys.start[0]: ${env:CLI_TEST_UNSET_KEY}: not set here; the server that uses this needs the variable
 ok    Monday
 ok    Tuesday
@@ -71,7 +72,7 @@ ok    Tuesday
 	}
 
 	file = write(t, "config.yaml", strings.Replace(checked, "route: otherwise, voicemail: true", "route: office", 1))
-	code, out, _ = cli(t, "", "check", file)
+	code, out, _ = runCLI(t, "", "check", file)
 	for _, line := range []string{
 		"ok    Monday\n",
 		"FAIL  Tuesday (" + file + ":22)\n",
@@ -88,7 +89,7 @@ ok    Tuesday
 	}
 
 	file = write(t, "config.yaml", strings.NewReplacer("during: [office]", "during: [ofice]", "region: AE", "regon: AE").Replace(checked))
-	code, out, _ = cli(t, "", "check", file)
+	code, out, _ = runCLI(t, "", "check", file)
 	for _, line := range []string{
 		file + `:8:5: trackers.sales.regon: unknown key "regon"; did you mean "region"?` + "\n",
 		file + `:12:18: trackers.sales.routes[0].during[0]: unknown schedule "ofice"; did you mean "office"?` + "\n",
@@ -102,13 +103,13 @@ ok    Tuesday
 		t.Errorf("code %d, want 1", code)
 	}
 
-	if code, _, _ := cli(t, checked, "check", "-"); code != 0 {
+	if code, _, _ := runCLI(t, checked, "check", "-"); code != 0 {
 		t.Errorf("standard input: code %d", code)
 	}
-	if code, _, errOut := cli(t, "", "check", "no-such-file.yaml"); code != 1 || !strings.Contains(errOut, "no-such-file.yaml") {
+	if code, _, errOut := runCLI(t, "", "check", "no-such-file.yaml"); code != 1 || !strings.Contains(errOut, "no-such-file.yaml") {
 		t.Errorf("no such file: code %d, %s", code, errOut)
 	}
-	if code, out, _ := cli(t, "", "check", "--schema"); code != 0 || !json.Valid([]byte(out)) {
+	if code, out, _ := runCLI(t, "", "check", "--schema"); code != 0 || !json.Valid([]byte(out)) {
 		t.Errorf("--schema: code %d, %.100s", code, out)
 	}
 }
@@ -119,7 +120,7 @@ func TestExamplesAreFine(t *testing.T) {
 		t.Fatalf("%d examples, %v", len(files), err)
 	}
 	for _, file := range files {
-		code, out, _ := cli(t, "", "check", file)
+		code, out, _ := runCLI(t, "", "check", file)
 		if code != 0 || !strings.Contains(out, "passed") || strings.Contains(out, " 0 tests") {
 			t.Errorf("code %d:\n%s", code, out)
 		}
@@ -128,7 +129,7 @@ func TestExamplesAreFine(t *testing.T) {
 
 func TestSimulateCommand(t *testing.T) {
 	file := write(t, "config.yaml", checked)
-	code, out, errOut := cli(t, "", "simulate", file, "--tracker", "sales", "--did", "061234567", "--at", "2026-11-24T10:00:00+04:00")
+	code, out, errOut := runCLI(t, "", "simulate", file, "--tracker", "sales", "--did", "061234567", "--at", "2026-11-24T10:00:00+04:00")
 	want := `sales at Tue 2026-11-24 10:00:00 +04:00
 
   route      verdict  reason
@@ -144,7 +145,7 @@ answer to Ziwo
 	if code != 0 || out != want {
 		t.Errorf("code %d %s:\n%s\nwant:\n%s", code, errOut, out, want)
 	}
-	code, out, _ = cli(t, "", "simulate", file, "--tracker", "sales", "--did", "0655555", "--at", "2026-11-23T10:00:00+04:00")
+	code, out, _ = runCLI(t, "", "simulate", file, "--tracker", "sales", "--did", "0655555", "--at", "2026-11-23T10:00:00+04:00")
 	for _, line := range []string{"  otherwise  not tried", "  1. ring 0501112233 for 10 s\n", "  flags: did_unlisted\n"} {
 		if !strings.Contains(out, line) {
 			t.Errorf("no %q in:\n%s", line, out)
@@ -153,8 +154,8 @@ answer to Ziwo
 	if code != 0 {
 		t.Errorf("code %d", code)
 	}
-	code, out, _ = cli(t, "", "simulate", file, "--tracker", "sales", "--did", "061234567", "--at", "2026-11-24T10:00:00+04:00", "--json")
-	if got := into[handlers.Simulation](t, response{body: out}); code != 0 || got.Route != "otherwise" || len(got.Trace) != 2 {
+	code, out, _ = runCLI(t, "", "simulate", file, "--tracker", "sales", "--did", "061234567", "--at", "2026-11-24T10:00:00+04:00", "--json")
+	if got := into[simulate.Simulation](t, response{body: out}); code != 0 || got.Route != "otherwise" || len(got.Trace) != 2 {
 		t.Errorf("--json: code %d %s", code, out)
 	}
 	for _, args := range [][]string{
@@ -162,7 +163,7 @@ answer to Ziwo
 		{"simulate", file, "--tracker", "sales", "--did", "1", "--at", "now"},
 		{"simulate", write(t, "broken.yaml", "trackers: 7"), "--tracker", "sales", "--did", "1"},
 	} {
-		if code, _, errOut := cli(t, "", args...); code != 1 || errOut == "" {
+		if code, _, errOut := runCLI(t, "", args...); code != 1 || errOut == "" {
 			t.Errorf("%v: code %d %s", args, code, errOut)
 		}
 	}
@@ -174,28 +175,28 @@ func TestApplyCommand(t *testing.T) {
 	args := func(file string, more ...string) []string {
 		return append([]string{"apply", file, "--server", h.base, "--data-dir", h.dir}, more...)
 	}
-	code, out, _ := cli(t, "", args(good, "--dry-run")...)
+	code, out, _ := runCLI(t, "", args(good, "--dry-run")...)
 	if code != 0 || !strings.Contains(out, "can be applied; version 0 is still in force") {
 		t.Errorf("dry run: code %d %s", code, out)
 	}
-	code, out, errOut := cli(t, "", args(good, "--token", h.token, "--comment", "by hand")...)
+	code, out, errOut := runCLI(t, "", args(good, "--token", h.token, "--comment", "by hand")...)
 	if code != 0 || !strings.Contains(out, good+" is in force as version 1\n") || !strings.Contains(out, "warning: trackers.locked.keys.start: no start key is set") {
 		t.Errorf("code %d\n%s%s", code, out, errOut)
 	}
 	h.startCall("sales", "start-key-cli", "didCalled", "061234567").want(t, 200)
 
 	bad := write(t, "config.yaml", strings.Replace(document, "during: [never]", "during: [nevr]", 1))
-	code, _, errOut = cli(t, "", args(bad)...)
+	code, _, errOut = runCLI(t, "", args(bad)...)
 	if code != 1 || !strings.Contains(errOut, bad+`:27:18: trackers.sales.routes[0].during[0]: unknown schedule "nevr"`) || !strings.Contains(errOut, "not applied: 1 problem") {
 		t.Errorf("code %d %s", code, errOut)
 	}
-	if code, _, errOut := cli(t, "", args(good, "--token", "wrong-token-wrong-token")...); code != 1 || !strings.Contains(errOut, "401") {
+	if code, _, errOut := runCLI(t, "", args(good, "--token", "wrong-token-wrong-token")...); code != 1 || !strings.Contains(errOut, "401") {
 		t.Errorf("wrong token: code %d %s", code, errOut)
 	}
-	if code, _, errOut := cli(t, "", args(good, "--if-match", "7")...); code != 1 || !strings.Contains(errOut, "412") {
+	if code, _, errOut := runCLI(t, "", args(good, "--if-match", "7")...); code != 1 || !strings.Contains(errOut, "412") {
 		t.Errorf("stale: code %d %s", code, errOut)
 	}
-	if code, _, errOut := cli(t, "", "apply", good, "--server", "http://127.0.0.1:1", "--token", "x"); code != 1 || errOut == "" {
+	if code, _, errOut := runCLI(t, "", "apply", good, "--server", "http://127.0.0.1:1", "--token", "x"); code != 1 || errOut == "" {
 		t.Errorf("no server: code %d %s", code, errOut)
 	}
 }
@@ -203,24 +204,24 @@ func TestApplyCommand(t *testing.T) {
 func TestMigrateAndVersionCommands(t *testing.T) {
 	dir := t.TempDir()
 	for range 2 {
-		if code, out, errOut := cli(t, "", "migrate", "--data-dir", dir); code != 0 || !strings.Contains(out, "the database schema is at version ") {
+		if code, out, errOut := runCLI(t, "", "migrate", "--data-dir", dir); code != 0 || !strings.Contains(out, "the database schema is at version ") {
 			t.Errorf("code %d %s%s", code, out, errOut)
 		}
 	}
-	if code, out, _ := cli(t, "", "version"); code != 0 || !strings.HasPrefix(out, "calltracker dev (commit ") || !strings.Contains(out, "go1.") {
+	if code, out, _ := runCLI(t, "", "version"); code != 0 || !strings.HasPrefix(out, "calltracker dev (commit ") || !strings.Contains(out, "go1.") {
 		t.Errorf("code %d %s", code, out)
 	}
-	if code, out, _ := cli(t, "", "--help"); code != 0 || !strings.Contains(out, "simulate") || strings.Contains(out, "healthcheck") {
+	if code, out, _ := runCLI(t, "", "--help"); code != 0 || !strings.Contains(out, "simulate") || strings.Contains(out, "healthcheck") {
 		t.Errorf("code %d %s", code, out)
 	}
-	if code, _, errOut := cli(t, "", "serv"); code != 2 || !strings.Contains(errOut, "--help") {
+	if code, _, errOut := runCLI(t, "", "serv"); code != 2 || !strings.Contains(errOut, "--help") {
 		t.Errorf("code %d %s", code, errOut)
 	}
 }
 
 func TestServeRefusesABrokenFile(t *testing.T) {
 	bad := write(t, "config.yaml", strings.Replace(document, "during: [never]", "during: [nevr]", 1))
-	code, out, errOut := cli(t, "", "--listen", "127.0.0.1:0", "--data-dir", t.TempDir(), "--apply", bad)
+	code, out, errOut := runCLI(t, "", "--listen", "127.0.0.1:0", "--data-dir", t.TempDir(), "--apply", bad)
 	if code != 1 || out != "" || !strings.Contains(errOut, bad+`:27:18: trackers.sales.routes[0].during[0]: unknown schedule "nevr"`) ||
 		!strings.Contains(errOut, bad+" was not applied") {
 		t.Errorf("code %d %s%s", code, out, errOut)
@@ -228,7 +229,7 @@ func TestServeRefusesABrokenFile(t *testing.T) {
 }
 
 func TestBadSettingsAreListedTogether(t *testing.T) {
-	code, _, errOut := cli(t, "", "--listen", "8080", "--data-dir", "", "--database-url", "mysql://user:pass-word@db", "--redis-url", "redis://:pass-word@cache/first", "--admin-token", "short",
+	code, _, errOut := runCLI(t, "", "--listen", "8080", "--data-dir", "", "--database-url", "mysql://user:pass-word@db", "--redis-url", "redis://:pass-word@cache/first", "--admin-token", "short",
 		"--secret-key", "abc", "--public-url", "calls.example.com", "--voicemail-field", "rules", "--trusted-proxies", "10.0.0.0/8,home", "--log-format", "xml", "--log-level", "loud")
 	if code != 1 {
 		t.Errorf("code %d", code)
@@ -250,7 +251,7 @@ func TestSettingsFromTheEnvironment(t *testing.T) {
 	t.Setenv("CALLTRACKER_ADMIN_TOKEN", "a-token-that-is-long-enough")
 	t.Setenv("CALLTRACKER_LOG_FORMAT", "text")
 	t.Setenv("CALLTRACKER_DATABSE_URL", "postgres://slip/of/the/pen")
-	code, _, errOut := cli(t, "")
+	code, _, errOut := runCLI(t, "")
 	if code != 1 || !strings.Contains(errOut, "99999999") {
 		t.Errorf("code %d %s", code, errOut)
 	}
@@ -261,11 +262,11 @@ func TestSettingsFromTheEnvironment(t *testing.T) {
 
 func TestFilesOfTheDataDirectory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
-	first, fresh, err := readOrGenerate(path, 24)
+	first, fresh, err := datadir.ReadOrGenerate(path, 24)
 	if err != nil || !fresh || len(first) < 32 {
 		t.Fatalf("%q %t %v", first, fresh, err)
 	}
-	again, fresh, err := readOrGenerate(path, 24)
+	again, fresh, err := datadir.ReadOrGenerate(path, 24)
 	if err != nil || fresh || again != first {
 		t.Errorf("%q %t %v", again, fresh, err)
 	}
@@ -273,10 +274,10 @@ func TestFilesOfTheDataDirectory(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v %v", info.Mode(), err)
 	}
-	if _, _, err := readOrGenerate(write(t, "empty", ""), 24); err == nil {
+	if _, _, err := datadir.ReadOrGenerate(write(t, "empty", ""), 24); err == nil {
 		t.Error("an empty token was taken")
 	}
-	if _, err := readSecretKey(write(t, "secret.key", "abc")); err == nil {
+	if _, err := datadir.ReadSecretKey(write(t, "secret.key", "abc")); err == nil {
 		t.Error("a short key was taken")
 	}
 }

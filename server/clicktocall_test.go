@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"calltracker/handlers"
+	"calltracker/handlers/clicktocall"
 	"calltracker/ziwo/ziwotest"
 )
 
@@ -24,7 +24,7 @@ func TestClickToCallRingsTheAgentOnce(t *testing.T) {
 		t.Run(spelling, func(t *testing.T) {
 			r := withZiwo(t, ziwotest.Options{})
 			agent := r.ziwo.Agents()[2].CCLogin
-			got := into[handlers.ClickToCallView](t, r.clickToCall(`{"agent":"`+agent+`","number":"`+number+`"}`).want(t, 202))
+			got := into[clicktocall.View](t, r.clickToCall(`{"agent":"`+agent+`","number":"`+number+`"}`).want(t, 202))
 			if got.ContactCenter != "aldebaran" || got.Agent != agent || got.Number != "+971501234567" || got.CallID == "" {
 				t.Errorf("answered %+v", got)
 			}

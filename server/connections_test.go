@@ -12,9 +12,10 @@ import (
 	"time"
 
 	"calltracker/crm"
-	"calltracker/handlers"
+	"calltracker/handlers/connections"
 	"calltracker/integration"
 	"calltracker/phone"
+	"calltracker/server/httpapi"
 	"calltracker/storage"
 )
 
@@ -121,13 +122,13 @@ func serveBooks(t *testing.T, document string) *harness {
 	return serveWith(t, t.TempDir(), document, func(set *settings) { set.drivers = []crm.Driver{books} })
 }
 
-func (h *harness) connections() []handlers.ConnectionView {
+func (h *harness) connections() []connections.ConnectionView {
 	h.t.Helper()
 	got := h.get("/api/v1/connections").want(h.t, 200)
 	if strings.Contains(got.body, booksKey) {
 		h.t.Errorf("the key is shown: %s", got.body)
 	}
-	return into[handlers.ConnectionList](h.t, got).Connections
+	return into[connections.ConnectionList](h.t, got).Connections
 }
 
 func (h *harness) testConnection(name, body string) response {
@@ -143,18 +144,18 @@ func TestConnectionsAreListedAndTested(t *testing.T) {
 	h := serveBooks(t, withBooks(a, b))
 	list := h.connections()
 	if len(list) != 2 || list[0].Name != "a" || list[0].Label != "Shelf a" || list[0].State != "unused" || list[0].Breaker != "closed" ||
-		len(list[0].Budgets) != 1 || list[0].Budgets[0] != (handlers.BudgetView{Name: "requests", Requests: 600, Seconds: 60, Left: 60, Burst: 60}) {
+		len(list[0].Budgets) != 1 || list[0].Budgets[0] != (connections.BudgetView{Name: "requests", Requests: 600, Seconds: 60, Left: 60, Burst: 60}) {
 		t.Errorf("connections: %+v", list)
 	}
-	got := into[handlers.ConnectionTest](t, h.testConnection("a", `{"number":"050 123 4567"}`).want(t, 200))
+	got := into[connections.ConnectionTest](t, h.testConnection("a", `{"number":"050 123 4567"}`).want(t, 200))
 	if !got.OK || got.State != "found" || len(got.Customers) != 1 ||
 		got.Customers[0] != (storage.Customer{Connection: "a", ID: "c-1", Name: "Layla", URL: "https://books.example/c-1", MatchedBy: "phone"}) {
 		t.Errorf("a test found %+v", got)
 	}
-	if got := into[handlers.ConnectionTest](t, h.testConnection("a", `{"number":"+971509999999"}`).want(t, 200)); !got.OK || got.State != "none" || got.SearchURL == "" {
+	if got := into[connections.ConnectionTest](t, h.testConnection("a", `{"number":"+971509999999"}`).want(t, 200)); !got.OK || got.State != "none" || got.SearchURL == "" {
 		t.Errorf("a test of another number: %+v", got)
 	}
-	if got := into[handlers.ConnectionTest](t, h.testConnection("a", `{}`).want(t, 200)); !got.OK || got.State != "skipped" {
+	if got := into[connections.ConnectionTest](t, h.testConnection("a", `{}`).want(t, 200)); !got.OK || got.State != "skipped" {
 		t.Errorf("a test without a number: %+v", got)
 	}
 	h.testConnection("a", `{"number":"0026"}`).want(t, 422)
@@ -165,7 +166,7 @@ func TestConnectionsAreListedAndTested(t *testing.T) {
 
 	b.becomes(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	for range 3 {
-		got := into[handlers.ConnectionTest](t, h.testConnection("b", `{"number":"+971501234567"}`).want(t, 200))
+		got := into[connections.ConnectionTest](t, h.testConnection("b", `{"number":"+971501234567"}`).want(t, 200))
 		if got.OK || got.State != "unavailable" || got.Error == nil || got.Error.Status != 502 || got.Check == nil {
 			t.Errorf("a test of a broken account: %+v", got)
 		}
@@ -183,7 +184,7 @@ func TestConnectionsAreListedAndTested(t *testing.T) {
 		}
 	}
 	b.answer.Store(nil)
-	if got := into[handlers.ConnectionTest](t, h.testConnection("b", `{"number":"+971501234567"}`).want(t, 200)); !got.OK {
+	if got := into[connections.ConnectionTest](t, h.testConnection("b", `{"number":"+971501234567"}`).want(t, 200)); !got.OK {
 		t.Errorf("a test of an account that is well again: %+v", got)
 	}
 	if list := h.connections(); list[1].State != "ok" || list[1].Breaker != "closed" {
@@ -196,7 +197,7 @@ func TestConnectionsAreListedAndTested(t *testing.T) {
 
 func TestAWrongKeyIsTold(t *testing.T) {
 	h := serveBooks(t, strings.Replace(withBooks(newBooks(t)), booksKey, "wrong", 1))
-	got := into[handlers.ConnectionTest](t, h.testConnection("a", `{"number":"+971501234567"}`).want(t, 200))
+	got := into[connections.ConnectionTest](t, h.testConnection("a", `{"number":"+971501234567"}`).want(t, 200))
 	if got.OK || got.Check == nil || got.Check.Kind != "unauthorized" || got.Check.Message != "the key is wrong" {
 		t.Errorf("found %+v", got)
 	}
@@ -228,7 +229,7 @@ func TestConnectionsFollowTheConfiguration(t *testing.T) {
 		t.Errorf("left over: %+v", list)
 	}
 	bad := put(document+"connections:\n  a:\n    driver: books\n    settings:\n      base_url: ftp://x\n      colour: red\n", 422)
-	problem := into[handlers.Problem](t, bad)
+	problem := into[httpapi.Problem](t, bad)
 	want := map[string]string{
 		"connections.a.settings.base_url": "invalid base_url for books: use https://host",
 		"connections.a.settings.api_key":  "books requires api_key (key)",
@@ -258,7 +259,7 @@ func TestAConnectionThatCannotBeUsedStopsNoCalls(t *testing.T) {
 	if list := h.connections(); len(list) != 1 || list[0].State != "misconfigured" || list[0].LastError == nil {
 		t.Errorf("connections: %+v", list)
 	}
-	if got := into[handlers.ConnectionTest](t, h.testConnection("a", `{"number":"+971501234567"}`).want(t, 200)); got.OK || got.Check == nil {
+	if got := into[connections.ConnectionTest](t, h.testConnection("a", `{"number":"+971501234567"}`).want(t, 200)); got.OK || got.Check == nil {
 		t.Errorf("a test of it: %+v", got)
 	}
 }

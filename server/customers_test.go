@@ -5,7 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"calltracker/handlers"
+	"calltracker/handlers/calls"
+	"calltracker/handlers/decisions"
+	"calltracker/handlers/simulate"
 	"calltracker/jobs"
 	"calltracker/storage"
 )
@@ -37,14 +39,14 @@ connections:
 }
 
 // call sends a start call and returns the decision that was recorded.
-func (h *harness) call(tracker, caller string) handlers.DecisionView {
+func (h *harness) call(tracker, caller string) decisions.DecisionView {
 	h.t.Helper()
 	answer := h.startCall(tracker, "", "didCalled", "061234567", "callerIDNumber", caller).want(h.t, 200)
-	var got handlers.DecisionView
+	var got decisions.DecisionView
 	eventually(h.t, "recording the decision", func() bool {
 		r := h.get("/api/v1/decisions/" + answer.header.Get("X-Decision-Id"))
 		if r.status == 200 {
-			got = into[handlers.DecisionView](h.t, r)
+			got = into[decisions.DecisionView](h.t, r)
 		}
 		return r.status == 200
 	})
@@ -123,7 +125,7 @@ tests:
 			method: "POST", path: "/api/v1/simulate", admin: true, header: map[string]string{"Content-Type": "application/json"},
 			body: `{"tracker":"line","call":{"didCalled":"061234567","callerIDNumber":"0501234567"}` + customer + `}`,
 		}).want(t, 200)
-		if s := into[handlers.Simulation](t, got); s.Route != want {
+		if s := into[simulate.Simulation](t, got); s.Route != want {
 			t.Errorf("with %s it is %s", customer, s.Route)
 		}
 	}
@@ -138,8 +140,8 @@ func TestStoredCallsGetTheirCustomers(t *testing.T) {
 	h.endCall("sales", "end-key-old", `{"callID":"known","direction":"inbound","didCalled":"061234567","callerIDNumber":"0501234567"}`).want(t, 200)
 	h.endCall("sales", "end-key-old", `{"callID":"stranger","direction":"inbound","didCalled":"061234567","callerIDNumber":"0509999999"}`).want(t, 200)
 	h.endCall("sales", "end-key-old", `{"callID":"withheld","direction":"inbound","didCalled":"061234567","callerIDNumber":"anonymous"}`).want(t, 200)
-	byID := func() map[string]handlers.CallView {
-		out := map[string]handlers.CallView{}
+	byID := func() map[string]calls.CallView {
+		out := map[string]calls.CallView{}
 		for _, c := range h.calls("") {
 			out[c.CallID] = c
 		}
@@ -154,15 +156,15 @@ func TestStoredCallsGetTheirCustomers(t *testing.T) {
 		calls := byID()
 		return calls["known"].Enrichment.State == "found" && calls["stranger"].Enrichment == storage.Enrichment{State: "none", Attempts: 1}
 	})
-	calls := byID()
+	stored := byID()
 	layla := storage.Customer{Connection: "a", ID: "c-1", Name: "Layla", URL: "https://books.example/c-1", MatchedBy: "phone"}
-	if c := calls["known"]; len(c.Customers) != 1 || c.Customers[0] != layla || c.Enrichment.Attempts != 1 {
+	if c := stored["known"]; len(c.Customers) != 1 || c.Customers[0] != layla || c.Enrichment.Attempts != 1 {
 		t.Errorf("the call is of %+v (%+v)", c.Customers, c.Enrichment)
 	}
-	if c := calls["withheld"]; c.Enrichment != (storage.Enrichment{State: "none"}) || len(c.Customers) != 0 {
+	if c := stored["withheld"]; c.Enrichment != (storage.Enrichment{State: "none"}) || len(c.Customers) != 0 {
 		t.Errorf("a withheld number: %+v", c.Enrichment)
 	}
-	detail := into[handlers.CallDetail](t, h.get("/api/v1/calls/"+calls["known"].ID).want(t, 200))
+	detail := into[calls.CallDetail](t, h.get("/api/v1/calls/"+stored["known"].ID).want(t, 200))
 	if len(detail.Customers) != 1 || detail.Enrichment.State != "found" {
 		t.Errorf("one call: %+v", detail.CallView)
 	}
@@ -182,25 +184,25 @@ func TestStoredCallsGetTheirCustomers(t *testing.T) {
 		t.Helper()
 		return h.do(request{method: "POST", path: "/api/v1/calls/" + id + "/enrich", admin: true}).want(t, status)
 	}
-	if got := into[storage.Enrichment](t, enrich(calls["known"].ID, 202)); got.State != "pending" {
+	if got := into[storage.Enrichment](t, enrich(stored["known"].ID, 202)); got.State != "pending" {
 		t.Errorf("asked again: %+v", got)
 	}
 	eventually(t, "looking the call up again", func() bool { return byID()["known"].Enrichment.State == "none" })
 	if got := h.calls("?customer=c-1"); len(got) != 0 {
 		t.Errorf("calls of the customer that is no more: %+v", got)
 	}
-	if got := into[storage.Enrichment](t, enrich(calls["withheld"].ID, 202)); got.State != "none" {
+	if got := into[storage.Enrichment](t, enrich(stored["withheld"].ID, 202)); got.State != "none" {
 		t.Errorf("a withheld number, asked again: %+v", got)
 	}
 	enrich("0190aaaa-0000-7000-8000-000000000000", 404)
 
 	// The same as jobs.
 	list := into[jobs.Page](t, h.get("/api/v1/jobs?kind=enrichment&state=done").want(t, 200))
-	if len(list.Jobs) != 2 || list.Jobs[0].Key != calls["stranger"].ID || list.Jobs[1].Key != calls["known"].ID || list.Jobs[1].Attempts != 2 {
+	if len(list.Jobs) != 2 || list.Jobs[0].Key != stored["stranger"].ID || list.Jobs[1].Key != stored["known"].ID || list.Jobs[1].Attempts != 2 {
 		t.Errorf("as jobs: %+v", list.Jobs)
 	}
 	before := a.requests.Load()
-	retried := into[jobs.View](t, h.do(request{method: "POST", path: "/api/v1/jobs/" + calls["known"].ID + "/retry", admin: true}).want(t, 200))
+	retried := into[jobs.View](t, h.do(request{method: "POST", path: "/api/v1/jobs/" + stored["known"].ID + "/retry", admin: true}).want(t, 200))
 	if retried.State != "waiting" || retried.Kind != "enrichment" {
 		t.Errorf("retried: %+v", retried)
 	}
@@ -210,7 +212,7 @@ func TestStoredCallsGetTheirCustomers(t *testing.T) {
 	if n := a.requests.Load() - before; n != 1 {
 		t.Errorf("%d requests for a job that was retried", n)
 	}
-	h.do(request{method: "POST", path: "/api/v1/jobs/" + calls["withheld"].ID + "/retry", admin: true}).want(t, 404)
+	h.do(request{method: "POST", path: "/api/v1/jobs/" + stored["withheld"].ID + "/retry", admin: true}).want(t, 404)
 }
 
 func TestWithoutConnectionsNobodyIsLookedFor(t *testing.T) {

@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"calltracker/handlers"
+	"calltracker/handlers/calls"
+	"calltracker/handlers/reconcile"
+	"calltracker/server/cli"
 	"calltracker/server/demo"
 )
 
@@ -45,7 +47,7 @@ func visit(t *testing.T, cmd demoCommand) (v visitor, stop func() error) {
 	ctx, cancel := context.WithCancel(t.Context())
 	out := &telling{ready: make(chan struct{})}
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Run(ctx, &console{in: strings.NewReader(""), out: out, err: io.Discard}) }()
+	go func() { ended <- cmd.Run(ctx, &cli.Terminal{In: strings.NewReader(""), Out: out, Err: io.Discard}) }()
 	select {
 	case <-out.ready:
 	case err := <-ended:
@@ -91,9 +93,9 @@ func (v visitor) get(address string) response {
 	return response{status: res.StatusCode, header: res.Header, body: string(body)}
 }
 
-func (v visitor) calls() []handlers.CallView {
+func (v visitor) calls() []calls.CallView {
 	v.t.Helper()
-	return into[handlers.CallList](v.t, v.get(v.base+"/api/v1/calls?limit=1000").want(v.t, 200)).Calls
+	return into[calls.CallList](v.t, v.get(v.base+"/api/v1/calls?limit=1000").want(v.t, 200)).Calls
 }
 
 func TestDemonstration(t *testing.T) {
@@ -103,7 +105,7 @@ func TestDemonstration(t *testing.T) {
 	v, stop := visit(t, demoCommand{Listen: "127.0.0.1:0", Rate: 1200, Seed: 7})
 
 	t.Run("a day lies behind it", func(t *testing.T) {
-		var calls []handlers.CallView
+		var calls []calls.CallView
 		eventually(t, "looking everybody up", func() bool {
 			pending := 0
 			calls = nil
@@ -140,7 +142,7 @@ func TestDemonstration(t *testing.T) {
 		}
 	})
 	t.Run("what never came was fetched", func(t *testing.T) {
-		runs := into[handlers.ReconciliationList](t, v.get(v.base+"/api/v1/reconciliation").want(t, 200)).Runs
+		runs := into[reconcile.ReconciliationList](t, v.get(v.base+"/api/v1/reconciliation").want(t, 200)).Runs
 		fetched := 0
 		for _, r := range runs {
 			fetched += r.Backfilled
@@ -170,7 +172,7 @@ func TestDemonstration(t *testing.T) {
 		deadline := time.After(time.Minute) // calls take their time here
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
-		live := func(c handlers.CallView) bool { return c.StartedAt.After(began) && len(c.Customers) > 0 }
+		live := func(c calls.CallView) bool { return c.StartedAt.After(began) && len(c.Customers) > 0 }
 		for n := 0; n == 0; {
 			select {
 			case <-deadline:
@@ -216,7 +218,7 @@ func TestTheDemonstrationSaysWhatIsWrong(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			t.Setenv("TMPDIR", dir)
-			err := test.cmd.Run(t.Context(), &console{out: io.Discard, err: io.Discard})
+			err := test.cmd.Run(t.Context(), &cli.Terminal{Out: io.Discard, Err: io.Discard})
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("it ended with %v, want %q", err, test.want)
 			}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"calltracker/crm/crmtest"
-	"calltracker/handlers"
+	"calltracker/handlers/popup"
 	"calltracker/web"
 )
 
@@ -395,7 +395,7 @@ func popupWithARealCRM(t *testing.T, w *world) {
 	t.Cleanup(upstream.Close)
 	desk := serve(t, fmt.Sprintf(withCRM, upstream.URL))
 	w.host(t, "desk.example.com", passTo(desk.base))
-	token := into[handlers.SiteToken](t, desk.do(request{method: "POST", path: "/api/v1/sites/desk/token", admin: true}).want(t, 200)).Token
+	token := into[popup.SiteToken](t, desk.do(request{method: "POST", path: "/api/v1/sites/desk/token", admin: true}).want(t, 200)).Token
 	open := func(name, token string) *tab {
 		page := sitePageOf(fmt.Sprintf(`<script src="https://desk.example.com/jorel/desk.js" data-token="%s"></script>`, token), "")
 		tab := w.open(t, "https://agents.example.com/real-"+name, page)

@@ -13,7 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"calltracker/handlers"
+	"calltracker/handlers/clicktocall"
+	"calltracker/handlers/live"
 	"calltracker/ziwo/ziwotest"
 )
 
@@ -41,7 +42,7 @@ type stream struct {
 type streamEvent struct{ id, name, data string }
 
 // watch opens a stream and reads its first event, which is the snapshot.
-func (h *harness) watch(header ...string) (*stream, handlers.LiveView) {
+func (h *harness) watch(header ...string) (*stream, live.View) {
 	h.t.Helper()
 	ctx, leave := context.WithCancel(h.t.Context())
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.base+"/api/v1/live", nil)
@@ -72,7 +73,7 @@ func (h *harness) watch(header ...string) (*stream, handlers.LiveView) {
 		reading.Wait()
 	})
 	first := s.next("snapshot")
-	return s, fromData[handlers.LiveView](h.t, first.data)
+	return s, fromData[live.View](h.t, first.data)
 }
 
 func (s *stream) read(lines *bufio.Scanner) {
@@ -152,11 +153,11 @@ func untilNext[T any](s *stream, name string, fits func(T) bool) T {
 	}
 }
 
-func anyCall(handlers.LiveCall) bool { return true }
+func anyCall(live.Call) bool { return true }
 
-func (h *harness) liveNow() handlers.LiveView {
+func (h *harness) liveNow() live.View {
 	h.t.Helper()
-	return into[handlers.LiveView](h.t, h.get("/api/v1/live").want(h.t, 200))
+	return into[live.View](h.t, h.get("/api/v1/live").want(h.t, 200))
 }
 
 const record1 = `{"callID":"live-1","direction":"inbound","didCalled":"042345678","callerIDNumber":"0501234567","result":"answered","startedAt":%q,"duration":4}`
@@ -164,15 +165,15 @@ const record1 = `{"callID":"live-1","direction":"inbound","didCalled":"042345678
 func TestLiveTellsWhenCallsBeginAndEnd(t *testing.T) {
 	r := watched(t)
 	s, view := r.watch()
-	if len(view.Calls) != 0 || view.Decisions.State != handlers.LiveOK || len(view.ContactCenters) != 1 || view.ContactCenters[0].State != handlers.LiveOK {
+	if len(view.Calls) != 0 || view.Decisions.State != live.LiveOK || len(view.ContactCenters) != 1 || view.ContactCenters[0].State != live.LiveOK {
 		t.Fatalf("it began with %+v", view)
 	}
 	decision := r.startCall("sales", "start-key-1", "didCalled", "042345678", "callerIDNumber", "0501234567", "callID", "live-1").
 		want(t, 200).header.Get("X-Decision-Id")
 	call := untilNext(s, "call", anyCall)
-	want := handlers.LiveCall{
+	want := live.Call{
 		ID: "live-1", CallID: "live-1", ContactCenter: "aldebaran", Tracker: "sales", Direction: "inbound", DID: "+97142345678", Caller: "+971501234567",
-		State: handlers.CallStarted, StartedAt: call.StartedAt, Route: "all", Decision: decision,
+		State: live.CallStarted, StartedAt: call.StartedAt, Route: "all", Decision: decision,
 	}
 	if call != want || time.Since(call.StartedAt).Abs() > time.Minute {
 		t.Errorf("got  %+v\nwant %+v", call, want)
@@ -185,8 +186,8 @@ func TestLiveTellsWhenCallsBeginAndEnd(t *testing.T) {
 		t.Errorf("a second listener began with %+v", second.Calls)
 	}
 	r.endCall("sales", "end-key-1", fmt.Sprintf(record1, time.Now().Format(time.RFC3339))).want(t, 200)
-	ended := fromData[handlers.LiveCallEnded](t, s.next("call-ended").data)
-	if stored := r.calls(""); len(stored) != 1 || ended != (handlers.LiveCallEnded{ID: "live-1", CallID: "live-1", Decision: decision, Call: stored[0].ID}) {
+	ended := fromData[live.LiveCallEnded](t, s.next("call-ended").data)
+	if stored := r.calls(""); len(stored) != 1 || ended != (live.LiveCallEnded{ID: "live-1", CallID: "live-1", Decision: decision, Call: stored[0].ID}) {
 		t.Errorf("ended %+v, stored %+v", ended, stored)
 	}
 	if now := r.liveNow(); len(now.Calls) != 0 {
@@ -202,7 +203,7 @@ func TestLiveTellsOfAgentsAndTheirCalls(t *testing.T) {
 		t.Fatalf("%d agents, want %d", len(view.Agents), len(agents))
 	}
 	who := agents[3].CCLogin
-	want := handlers.LiveAgent{
+	want := live.Agent{
 		ContactCenter: "aldebaran", Agent: who, Name: agents[3].FirstName + " " + agents[3].LastName, Status: "available", Position: "agent-" + who,
 	}
 	if view.Agents[3] != want {
@@ -210,20 +211,20 @@ func TestLiveTellsOfAgentsAndTheirCalls(t *testing.T) {
 	}
 	r.ziwo.SetStatus(who, 2)
 	want.Status = "on_break"
-	if got := fromData[handlers.LiveAgent](t, s.next("agent").data); got != want {
+	if got := fromData[live.Agent](t, s.next("agent").data); got != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 
-	made := into[handlers.ClickToCallView](t, r.clickToCall(`{"agent":"`+who+`","number":"0507654321"}`).want(t, 202))
+	made := into[clicktocall.View](t, r.clickToCall(`{"agent":"`+who+`","number":"0507654321"}`).want(t, 202))
 	call := untilNext(s, "call", anyCall)
 	if call.ID != made.CallID || call.Direction != "outbound" || call.DID != "+971507654321" || call.Agent != who || call.Tracker != "" || call.StartedAt.IsZero() {
 		t.Errorf("the call is %+v", call)
 	}
-	if got := untilNext(s, "agent", func(a handlers.LiveAgent) bool { return a.Agent == who }); got.Call != call.ID {
+	if got := untilNext(s, "agent", func(a live.Agent) bool { return a.Agent == who }); got.Call != call.ID {
 		t.Errorf("the agent is in call %q", got.Call)
 	}
 	r.ziwo.SetNow(time.Now().Add(time.Minute)) // it has ended
-	if ended := fromData[handlers.LiveCallEnded](t, s.next("call-ended").data); ended.ID != call.ID {
+	if ended := fromData[live.LiveCallEnded](t, s.next("call-ended").data); ended.ID != call.ID {
 		t.Errorf("%+v ended", ended)
 	}
 }
@@ -246,13 +247,13 @@ func TestACallThatStartedHereIsTheOneOnTheAgentsPhone(t *testing.T) {
 				StartedAt: now, AnsweredAt: now, EndedAt: now.Add(time.Hour),
 			})
 			want := started
-			want.CallID, want.State, want.Agent, want.AnsweredAt, want.CallerName = "live-1", handlers.CallActive, agent, now, "Layla"
+			want.CallID, want.State, want.Agent, want.AnsweredAt, want.CallerName = "live-1", live.CallActive, agent, now, "Layla"
 			if got := untilNext(s, "call", anyCall); got != want {
 				t.Errorf("got  %+v\nwant %+v", got, want)
 			}
 			// Its record came, so it is over, although the phone still shows it.
 			r.endCall("sales", "end-key-1", fmt.Sprintf(record1, now.Format(time.RFC3339))).want(t, 200)
-			if ended := fromData[handlers.LiveCallEnded](t, s.next("call-ended").data); ended.ID != started.ID || ended.Call == "" {
+			if ended := fromData[live.LiveCallEnded](t, s.next("call-ended").data); ended.ID != started.ID || ended.Call == "" {
 				t.Errorf("%+v ended", ended)
 			}
 			if now := r.liveNow(); len(now.Calls) != 0 {
@@ -267,8 +268,8 @@ func TestLiveGoesOnWithoutZiwo(t *testing.T) {
 	s, view := r.watch()
 	good := view.ContactCenters[0].Since
 	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.Fault500, Path: "/live"})
-	center := fromData[handlers.LiveContactCenter](t, s.next("contact-center").data)
-	if center.Name != "aldebaran" || center.State != handlers.LiveUnavailable || center.Since.Before(good) || !strings.Contains(center.Error, "500") {
+	center := fromData[live.ContactCenter](t, s.next("contact-center").data)
+	if center.Name != "aldebaran" || center.State != live.LiveUnavailable || center.Since.Before(good) || !strings.Contains(center.Error, "500") {
 		t.Errorf("the contact center is %+v", center)
 	}
 	r.startCall("sales", "start-key-1", "didCalled", "042345678", "callID", "live-2").want(t, 200)
@@ -280,7 +281,7 @@ func TestLiveGoesOnWithoutZiwo(t *testing.T) {
 		t.Errorf("as JSON: %+v, %d agents", now.ContactCenters, len(now.Agents))
 	}
 	r.ziwo.ClearFaults()
-	if center = fromData[handlers.LiveContactCenter](t, s.next("contact-center").data); center.State != handlers.LiveOK || center.Error != "" {
+	if center = fromData[live.ContactCenter](t, s.next("contact-center").data); center.State != live.LiveOK || center.Error != "" {
 		t.Errorf("the contact center is %+v", center)
 	}
 	if strings.Contains(r.log.String(), "correct horse") {
@@ -294,12 +295,12 @@ func TestLiveGoesOnWithoutTheDatabase(t *testing.T) {
 	if err := r.s.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	source := fromData[handlers.LiveSource](t, s.next("decisions").data)
-	if source.State != handlers.LiveUnavailable || source.Error != "the database is unavailable" || source.Since.IsZero() {
+	source := fromData[live.LiveSource](t, s.next("decisions").data)
+	if source.State != live.LiveUnavailable || source.Error != "the database is unavailable" || source.Since.IsZero() {
 		t.Errorf("decisions are %+v", source)
 	}
 	r.ziwo.SetStatus(r.ziwo.Agents()[0].CCLogin, 3)
-	if got := fromData[handlers.LiveAgent](t, s.next("agent").data); got.Status != "meeting" {
+	if got := fromData[live.Agent](t, s.next("agent").data); got.Status != "meeting" {
 		t.Errorf("the agent is %+v", got)
 	}
 }
@@ -314,25 +315,25 @@ func TestLiveFollowsTheConfiguration(t *testing.T) {
 		r.putConfig("", "*", "application/yaml", document).want(t, 200)
 	}
 	put(strings.Replace(document, "trackers:", "  rigel: {api: \""+api+"\", username: admin@example.com, password: wrong}\ntrackers:", 1))
-	names := func(v handlers.LiveView) (names []string) {
+	names := func(v live.View) (names []string) {
 		for _, c := range v.ContactCenters {
 			names = append(names, c.Name+" "+string(c.State))
 		}
 		return names
 	}
-	untilNext(s, "snapshot", func(v handlers.LiveView) bool {
+	untilNext(s, "snapshot", func(v live.View) bool {
 		return slices.Equal(names(v), []string{"aldebaran ok", "rigel waiting"})
 	})
-	untilNext(s, "contact-center", func(c handlers.LiveContactCenter) bool {
-		return c.Name == "rigel" && c.State == handlers.LiveUnavailable
+	untilNext(s, "contact-center", func(c live.ContactCenter) bool {
+		return c.Name == "rigel" && c.State == live.LiveUnavailable
 	})
 	put(document)
-	untilNext(s, "snapshot", func(v handlers.LiveView) bool { return slices.Equal(names(v), []string{"aldebaran ok"}) })
+	untilNext(s, "snapshot", func(v live.View) bool { return slices.Equal(names(v), []string{"aldebaran ok"}) })
 }
 
 func TestLiveWithoutAnythingToLookAt(t *testing.T) {
 	h := serve(t, "")
-	if now := h.liveNow(); now.Decisions.State != handlers.LiveOK || now.Calls == nil || now.Agents == nil || now.ContactCenters == nil {
+	if now := h.liveNow(); now.Decisions.State != live.LiveOK || now.Calls == nil || now.Agents == nil || now.ContactCenters == nil {
 		t.Errorf("%+v", now)
 	}
 	h.do(request{method: "GET", path: "/api/v1/live"}).want(t, 401)
@@ -378,7 +379,7 @@ func TestListenersShareOneLookAtZiwo(t *testing.T) {
 	var streams []*stream
 	for range 5 {
 		s, view := h.watch()
-		if view.ContactCenters[0].State == handlers.LiveOK || view.Decisions.State != handlers.LiveOK {
+		if view.ContactCenters[0].State == live.LiveOK || view.Decisions.State != live.LiveOK {
 			t.Errorf("it began with %+v", view)
 		}
 		streams = append(streams, s)
@@ -417,7 +418,7 @@ func TestASlowListenerIsLetGoAndHoldsNobodyUp(t *testing.T) {
 	who := r.ziwo.Agents()[0].CCLogin
 	for i := range 40 { // more than may wait
 		r.ziwo.SetStatus(who, 2+i%2)
-		untilNext(s, "agent", func(a handlers.LiveAgent) bool { return a.Agent == who })
+		untilNext(s, "agent", func(a live.Agent) bool { return a.Agent == who })
 	}
 	got := 0
 	for range slow.Events() { // which ends, since they are closed
@@ -434,7 +435,7 @@ func TestASlowListenerIsLetGoAndHoldsNobodyUp(t *testing.T) {
 
 func TestListenersAreBounded(t *testing.T) {
 	r := watched(t)
-	var all []*handlers.LiveListener
+	var all []*live.Listener
 	defer func() {
 		for _, n := range all {
 			n.Close()

@@ -7,8 +7,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"calltracker/config"
 	"calltracker/crm"
-	"calltracker/handlers"
+	"calltracker/handlers/live"
 	"calltracker/storage"
 	"calltracker/storage/cache"
 	"calltracker/storage/spool"
@@ -16,9 +17,9 @@ import (
 
 // metricSources are what the metrics are read from.
 type metricSources struct {
-	config                *handlers.ConfigController
+	config                *config.Controller
 	decisions, rejections writeQueue
-	wallboard             *handlers.Wallboard
+	wallboard             *live.Wallboard
 	databaseUp            func() bool
 	spool                 func() spool.Stats
 	spooled               func() int64
@@ -216,7 +217,7 @@ func (j *jobState) Collect(out chan<- prometheus.Metric) {
 }
 
 // registerWallboard exposes who watches.
-func registerWallboard(registry prometheus.Registerer, board *handlers.Wallboard) {
+func registerWallboard(registry prometheus.Registerer, board *live.Wallboard) {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "calltracker_live_listeners", Help: "Listeners of what happens now.",
 	}, func() float64 {

@@ -18,17 +18,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/labstack/echo/v4"
-	"github.com/prometheus/client_golang/prometheus"
-
-	"calltracker/openapi/openapitest"
+	"calltracker/server/httpapi"
 )
 
 func TestHealthReadinessAndMetrics(t *testing.T) {
 	h := serve(t, document)
 	h.do(request{method: "GET", path: "/healthz"}).want(t, 200)
 	ready := h.do(request{method: "GET", path: "/readyz"}).want(t, 200)
-	if got := into[readiness](t, ready); got.Status != "ready" || !got.StartCalls || !got.EndCalls || got.Configuration.Version != 1 || got.Database.State != "ok" {
+	if got := into[httpapi.Readiness](t, ready); got.Status != "ready" || !got.StartCalls || !got.EndCalls || got.Configuration.Version != 1 || got.Database.State != "ok" {
 		t.Errorf("ready: %s", ready.body)
 	}
 	h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
@@ -77,34 +74,6 @@ func TestDocumentationNeedsNoOtherHost(t *testing.T) {
 	}
 }
 
-// TestEveryRouteIsDescribed compares the routes with the description in both
-// directions.
-func TestEveryRouteIsDescribed(t *testing.T) {
-	e := echo.New()
-	newAPI(apiOptions{Registry: prometheus.NewRegistry()}).routes(e)
-	pages := []string{"GET /", "GET /docs", "GET /docs/*", "GET /assets/{file}"} // for people, not part of the API
-	described := openapitest.Routes(t)
-	served := map[string]bool{}
-	for _, r := range e.Routes() {
-		path := r.Path
-		for part := range strings.SplitSeq(path, "/") {
-			if name, ok := strings.CutPrefix(part, ":"); ok {
-				path = strings.Replace(path, part, "{"+name+"}", 1)
-			}
-		}
-		route := r.Method + " " + path
-		served[route] = true
-		if !described[route] && !slices.Contains(pages, route) {
-			t.Errorf("%s is served but not described", route)
-		}
-	}
-	for route := range described {
-		if !served[route] {
-			t.Errorf("%s is described but not served", route)
-		}
-	}
-}
-
 // TestWithoutADatabaseTheLastGoodConfigurationAnswers breaks the database and
 // starts again.
 func TestWithoutADatabaseTheLastGoodConfigurationAnswers(t *testing.T) {
@@ -137,7 +106,7 @@ func TestWithoutADatabaseTheLastGoodConfigurationAnswers(t *testing.T) {
 	h.endCall("sales", "end-key-old", cdr2016).want(t, 200)
 	h.endCall("sales", "end-key-old", spooledCDR).want(t, 200)
 	h.endCall("sales", "end-key-old", "no record at all").want(t, 200)
-	state := into[readiness](t, h.do(request{method: "GET", path: "/readyz"}).want(t, 200))
+	state := into[httpapi.Readiness](t, h.do(request{method: "GET", path: "/readyz"}).want(t, 200))
 	if !state.StartCalls || !state.EndCalls || state.Database.State != "failing" || state.Spool.State != "ok" || state.Spool.Records != 3 {
 		t.Errorf("readiness is %+v", state)
 	}
@@ -158,7 +127,7 @@ func TestWithoutADatabaseTheLastGoodConfigurationAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "using the database again", func() bool {
-		state := into[readiness](t, h.do(request{method: "GET", path: "/readyz"}))
+		state := into[httpapi.Readiness](t, h.do(request{method: "GET", path: "/readyz"}))
 		return state.Database.State == "ok" && state.Spool.Records == 0
 	})
 	h.metricsHave("calltracker_spool_drained_total 3", "calltracker_spool_oldest_seconds 0", "calltracker_database_up 1")

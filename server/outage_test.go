@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"calltracker/handlers"
+	"calltracker/handlers/reconcile"
 	"calltracker/ziwo/ziwotest"
 )
 
@@ -19,8 +19,8 @@ func TestAnHourWithoutAServerIsClosedByItself(t *testing.T) {
 	t.Cleanup(api.Close)
 	dir := t.TempDir()
 	often := func(set *settings) { set.reconcileEvery = time.Second }
-	runs := func(h *harness) []handlers.ReconciliationView {
-		return into[handlers.ReconciliationList](t, h.get("/api/v1/reconciliation").want(t, 200)).Runs
+	runs := func(h *harness) []reconcile.ReconciliationView {
+		return into[reconcile.ReconciliationList](t, h.get("/api/v1/reconciliation").want(t, 200)).Runs
 	}
 	h := serveWith(t, dir, documentFor(z, api.URL), often)
 	eventually(t, "the first reconciliation", func() bool { return len(runs(h)) > 0 })

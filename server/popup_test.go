@@ -13,7 +13,8 @@ import (
 	"calltracker/crm"
 	"calltracker/crm/builtin"
 	"calltracker/crm/crmtest"
-	"calltracker/handlers"
+	"calltracker/handlers/popup"
+	"calltracker/server/httpapi"
 )
 
 // hostileName is a name as nobody has it.
@@ -51,10 +52,10 @@ sites:
 
 const popupWithAll = `{connections: [kustomer, zendesk], many: choose, none: search}`
 
-func (h *harness) caller(number string) handlers.CallerPage {
+func (h *harness) caller(number string) popup.CallerPage {
 	h.t.Helper()
 	r := h.do(request{method: "GET", path: "/crm/url?site=crm&number=" + number, header: map[string]string{"X-Embed-Key": "embed-key-of-the-site"}})
-	return into[handlers.CallerPage](h.t, r.want(h.t, 200))
+	return into[popup.CallerPage](h.t, r.want(h.t, 200))
 }
 
 // leave has a CRM answer nobody any more.
@@ -122,7 +123,7 @@ func TestThePopupIsForItsSite(t *testing.T) {
 	h.do(request{method: "POST", path: "/api/v1/sites/crm/token"}).want(t, 401)
 	h.do(request{method: "POST", path: "/api/v1/sites/bare/token", admin: true}).want(t, 404)
 	h.do(request{method: "POST", path: "/api/v1/sites/crm/token?ttl=5", admin: true}).want(t, 422)
-	token := into[handlers.SiteToken](t, h.do(request{method: "POST", path: "/api/v1/sites/crm/token", admin: true}).want(t, 200))
+	token := into[popup.SiteToken](t, h.do(request{method: "POST", path: "/api/v1/sites/crm/token", admin: true}).want(t, 200))
 	get("crm&token="+token.Token, nil).want(t, 200)
 	get("crm&token="+token.Token[1:], nil).want(t, 401)
 	until, signature, _ := strings.Cut(token.Token, ".")
@@ -182,7 +183,7 @@ func TestATokenIsForOneSiteAndItsTime(t *testing.T) {
 		return h.do(request{method: "GET", path: "/crm/url?number=0502220001&site=" + site + "&token=" + token})
 	}
 	token := func(site string) string {
-		return into[handlers.SiteToken](t, h.do(request{method: "POST", path: "/api/v1/sites/" + site + "/token", admin: true}).want(t, 200)).Token
+		return into[popup.SiteToken](t, h.do(request{method: "POST", path: "/api/v1/sites/" + site + "/token", admin: true}).want(t, 200)).Token
 	}
 	ours, theirs := token("crm"), token("other")
 	get("crm", ours).want(t, 200)
@@ -192,7 +193,7 @@ func TestATokenIsForOneSiteAndItsTime(t *testing.T) {
 
 	// One that the same server made a while ago.
 	for ago, want := range map[time.Duration]int{30 * time.Second: 200, time.Minute: 401, 24 * time.Hour: 401, -30 * time.Second: 200} {
-		then := handlers.NewPopup(handlers.PopupOptions{Config: h.s.config, Key: tokenKey(h.s.settings.secretKey), Now: func() time.Time { return time.Now().Add(-ago) }})
+		then := popup.New(popup.Options{Config: h.s.config, Key: httpapi.TokenKey(h.s.settings.secretKey), Now: func() time.Time { return time.Now().Add(-ago) }})
 		made, err := then.Token("crm", time.Minute)
 		if err != nil {
 			t.Fatal(err)

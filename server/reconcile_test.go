@@ -18,7 +18,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"calltracker/handlers"
+	"calltracker/handlers/calls"
+	"calltracker/handlers/reconcile"
 	"calltracker/jobs"
 	"calltracker/storage"
 	"calltracker/ziwo/ziwotest"
@@ -82,11 +83,11 @@ func (r *reconciled) live(s ziwotest.Simulation) ziwotest.Report {
 }
 
 // reconcile compares everything and returns the figures of the only contact center.
-func (r *reconciled) reconcile(t *testing.T) handlers.ReconciliationView {
+func (r *reconciled) reconcile(t *testing.T) reconcile.ReconciliationView {
 	t.Helper()
 	r.ziwo.SetNow(time.Now().Add(time.Hour)) // late recordings are there
 	body := fmt.Sprintf(`{"from":%q,"to":%q}`, time.Now().Add(-30*time.Hour).Format(time.RFC3339), time.Now().Add(time.Hour).Format(time.RFC3339))
-	list := into[handlers.ReconciliationList](t, r.do(request{method: "POST", path: "/api/v1/reconciliation", body: body, admin: true,
+	list := into[reconcile.ReconciliationList](t, r.do(request{method: "POST", path: "/api/v1/reconciliation", body: body, admin: true,
 		header: map[string]string{"Content-Type": "application/json"}}).want(t, 200))
 	if len(list.Runs) != 1 {
 		t.Fatalf("%d runs", len(list.Runs))
@@ -95,22 +96,22 @@ func (r *reconciled) reconcile(t *testing.T) handlers.ReconciliationView {
 }
 
 // stored reads every stored call that is one.
-func (r *reconciled) stored(t *testing.T) map[string]handlers.CallView {
+func (r *reconciled) stored(t *testing.T) map[string]calls.CallView {
 	t.Helper()
-	calls := map[string]handlers.CallView{}
+	stored := map[string]calls.CallView{}
 	for cursor := ""; ; {
-		list := into[handlers.CallList](t, r.do(request{method: "GET", path: "/api/v1/calls?limit=1000&cursor=" + url.QueryEscape(cursor), admin: true}).want(t, 200))
+		list := into[calls.CallList](t, r.do(request{method: "GET", path: "/api/v1/calls?limit=1000&cursor=" + url.QueryEscape(cursor), admin: true}).want(t, 200))
 		for _, c := range list.Calls {
 			if c.Result == "unreadable" || c.CallID == "" || c.CallID == "dummy-call-id" {
 				continue
 			}
-			if _, twice := calls[c.CallID]; twice {
+			if _, twice := stored[c.CallID]; twice {
 				t.Errorf("call %s is stored twice", c.CallID)
 			}
-			calls[c.CallID] = c
+			stored[c.CallID] = c
 		}
 		if cursor = list.Next; cursor == "" {
-			return calls
+			return stored
 		}
 	}
 }
@@ -192,7 +193,7 @@ func TestReconciliationClosesEveryGapThatFaultsLeave(t *testing.T) {
 			t.Errorf("call %s has the campaign %q", id, call.Campaign)
 		}
 	}
-	list := into[handlers.ReconciliationList](t, r.do(request{method: "GET", path: "/api/v1/reconciliation", admin: true}).want(t, 200))
+	list := into[reconcile.ReconciliationList](t, r.do(request{method: "GET", path: "/api/v1/reconciliation", admin: true}).want(t, 200))
 	if len(list.Runs) != 2 || list.Runs[0].ID != again.ID || list.Runs[1].Backfilled != run.Backfilled {
 		t.Errorf("the last runs are %+v", list.Runs)
 	}
@@ -281,11 +282,11 @@ func TestDecisionsWithoutACallAreTold(t *testing.T) {
 	r := withZiwo(t, ziwotest.Options{})
 	r.startCall("sales", "start-key-1", "didCalled", "042345678", "callID", "never-ended").want(t, 200)
 	r.decisions(1) // it is recorded in the background
-	reconciler := handlers.NewReconciler(handlers.ReconcilerOptions{
+	reconciler := reconcile.New(reconcile.Options{
 		Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: r.s.store, Registry: newRegistry(),
 		Now: func() time.Time { return time.Now().Add(2 * time.Hour) }, Logger: slog.New(slog.DiscardHandler), Interval: time.Minute,
 	})
-	list, err := reconciler.Reconcile(t.Context(), handlers.ReconciliationInput{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)})
+	list, err := reconciler.Reconcile(t.Context(), reconcile.ReconciliationInput{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)})
 	if err != nil || list.Runs[0].Unended != 1 || len(list.Runs[0].Open) != 1 {
 		t.Errorf("%+v, %v", list, err)
 	}
@@ -319,7 +320,7 @@ func TestAnOutageOfHoursIsClosedByItself(t *testing.T) {
 	now := time.Now()
 	scheduled := func(at time.Time) storage.Reconciliation {
 		t.Helper()
-		reconciler := handlers.NewReconciler(handlers.ReconcilerOptions{
+		reconciler := reconcile.New(reconcile.Options{
 			Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: signalling{r.s.store, recorded},
 			Registry: newRegistry(), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
@@ -414,7 +415,7 @@ func TestTwoStoriesOfOneCall(t *testing.T) {
 		t.Errorf("the next run is %+v", run)
 	}
 	stored := r.stored(t)["told-twice"]
-	details := into[handlers.CallDetail](t, r.do(request{method: "GET", path: "/api/v1/calls/" + stored.ID, admin: true}).want(t, 200))
+	details := into[calls.CallDetail](t, r.do(request{method: "GET", path: "/api/v1/calls/" + stored.ID, admin: true}).want(t, 200))
 	if len(details.Revisions) != 2 || details.Revisions[1].Source != "reconciliation" {
 		t.Errorf("revisions are %+v", details.Revisions)
 	}
@@ -438,7 +439,7 @@ func TestOneReplicaReconciles(t *testing.T) {
 	recorded, released := make(chan storage.Reconciliation, 10), make(chan string, 10)
 	now := time.Now()
 	for range 2 { // replicas
-		reconciler := handlers.NewReconciler(handlers.ReconcilerOptions{
+		reconciler := reconcile.New(reconcile.Options{
 			Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: onRelease{signalling{r.s.store, recorded}, released},
 			Registry: newRegistry(), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
@@ -463,7 +464,7 @@ func TestReconciliationsOfAContactCenterExcludeEachOther(t *testing.T) {
 	}
 	_, release := lease.Hold(t.Context())
 	recorded := make(chan storage.Reconciliation, 10)
-	reconciler := handlers.NewReconciler(handlers.ReconcilerOptions{
+	reconciler := reconcile.New(reconcile.Options{
 		Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: signalling{r.s.store, recorded},
 		Registry: newRegistry(), Now: time.Now, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 	})
@@ -472,7 +473,7 @@ func TestReconciliationsOfAContactCenterExcludeEachOther(t *testing.T) {
 	}
 	requested := make(chan error, 1)
 	go func() {
-		_, err := reconciler.Reconcile(t.Context(), handlers.ReconciliationInput{From: time.Now().Add(-time.Hour), To: time.Now()})
+		_, err := reconciler.Reconcile(t.Context(), reconcile.ReconciliationInput{From: time.Now().Add(-time.Hour), To: time.Now()})
 		requested <- err
 	}()
 	if len(recorded) != 0 {

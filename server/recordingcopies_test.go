@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"calltracker/config"
-	"calltracker/handlers"
 	"calltracker/jobs"
+	"calltracker/server/datadir"
 	"calltracker/storage/recordings/s3test"
 	"calltracker/ziwo"
 	"calltracker/ziwo/ziwotest"
@@ -44,7 +44,7 @@ func (h *harness) retry(job string) {
 func (h *harness) copies() []string {
 	h.t.Helper()
 	var found []string
-	root := filepath.Join(h.dir, recordingsFolder)
+	root := filepath.Join(h.dir, datadir.RecordingsFolder)
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && !entry.IsDir() && entry.Name() != "id" {
 			found = append(found, path)

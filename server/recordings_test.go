@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"calltracker/handlers"
+	"calltracker/server/httpapi"
 	"calltracker/ziwo"
 	"calltracker/ziwo/ziwotest"
 )
@@ -132,7 +132,7 @@ func TestRecordingsAreStreamedInParts(t *testing.T) {
 				t.Error("a part of another recording is sent")
 			}
 			outside := r.recording(id, "Range", "bytes=99999999-").want(t, 416)
-			if problem := into[handlers.Problem](t, outside); problem.Code != "range_not_satisfiable" {
+			if problem := into[httpapi.Problem](t, outside); problem.Code != "range_not_satisfiable" {
 				t.Errorf("%+v", problem)
 			}
 			head := r.head(id).want(t, 200)
@@ -182,7 +182,7 @@ func TestMissingRecordingsSayWhy(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			id, _ := r.heard(strings.ReplaceAll(c.name, " ", "-"), c.ended, c.edit)
 			answer := r.recording(id).want(t, 404)
-			problem := into[handlers.Problem](t, answer)
+			problem := into[httpapi.Problem](t, answer)
 			if problem.Code != c.code || problem.Type != "urn:calltracker:problem:"+c.code || problem.Detail == "" {
 				t.Errorf("%+v", problem)
 			}
@@ -201,7 +201,7 @@ func TestMissingRecordingsSayWhy(t *testing.T) {
 			t.Error("it is another")
 		}
 	})
-	if problem := into[handlers.Problem](t, r.recording("0190d0c8-0000-7000-8000-000000000000").want(t, 404)); problem.Code != "" {
+	if problem := into[httpapi.Problem](t, r.recording("0190d0c8-0000-7000-8000-000000000000").want(t, 404)); problem.Code != "" {
 		t.Errorf("a call that is not there: %+v", problem)
 	}
 	r.secretless()
@@ -224,7 +224,7 @@ func TestRecordingsOfAZiwoThatFails(t *testing.T) {
 	} {
 		r.ziwo.AddFault(ziwotest.Fault{Kind: c.fault, Path: "/surveillance/", RetryAfter: "7"})
 		answer := r.recording(id).want(t, c.status)
-		if problem := into[handlers.Problem](t, answer); problem.Code != c.code {
+		if problem := into[httpapi.Problem](t, answer); problem.Code != c.code {
 			t.Errorf("%s: %+v", c.fault, problem)
 		}
 		if c.status == 503 && answer.header.Get("Retry-After") == "" {
@@ -301,7 +301,7 @@ func TestRecordingsWithoutCredentials(t *testing.T) {
 	id, _ := r.heard("locked", time.Minute, nil)
 	r.do(request{method: "PUT", path: "/api/v1/config", admin: true, header: map[string]string{"Content-Type": "application/yaml", "If-Match": "*"},
 		body: "contact_centers: {aldebaran: {}}\ntrackers: {sales: {keys: {start: [a-key-1], end: [a-key-1]}, routes: [{id: all, voicemail: true}]}}\n"}).want(t, 200)
-	if problem := into[handlers.Problem](t, r.recording(id).want(t, 409)); problem.Code != "contact_center_unknown" {
+	if problem := into[httpapi.Problem](t, r.recording(id).want(t, 409)); problem.Code != "contact_center_unknown" {
 		t.Errorf("%+v", problem)
 	}
 	if answer := r.do(request{method: "GET", path: "/api/v1/calls/" + id + "/recording"}); answer.status != 401 {

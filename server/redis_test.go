@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"calltracker/server/httpapi"
 	"calltracker/storage/cache"
 	"calltracker/storage/storetest/redistest"
 )
@@ -52,7 +53,7 @@ func TestWithoutRedisCallsAreAnswered(t *testing.T) {
 			t.Errorf("calltracker_redis_up is not %s", metric)
 		}
 		got := h.do(request{method: "GET", path: "/readyz"}).want(t, 200)
-		if r := into[readiness](t, got); r.Redis == nil || r.Redis.State != ready || r.Status != "ready" {
+		if r := into[httpapi.Readiness](t, got); r.Redis == nil || r.Redis.State != ready || r.Status != "ready" {
 			t.Errorf("ready: %s", got.body)
 		}
 	}

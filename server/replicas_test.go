@@ -15,8 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"calltracker/handlers"
+	"calltracker/handlers/calls"
 	"calltracker/jobs"
+	"calltracker/server/datadir"
+	"calltracker/server/httpapi"
 	"calltracker/storage"
 	"calltracker/storage/sqlstore"
 	"calltracker/storage/storetest/postgrestest"
@@ -34,11 +36,11 @@ func replicasWith(t *testing.T, document string, on func(*settings)) (a, b *harn
 	t.Helper()
 	a = serveWith(t, t.TempDir(), document, on)
 	dir := t.TempDir()
-	key, err := os.ReadFile(filepath.Join(a.dir, secretKeyFile))
+	key, err := os.ReadFile(filepath.Join(a.dir, datadir.SecretKeyFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, secretKeyFile), key, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, datadir.SecretKeyFile), key, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return a, serveWith(t, dir, "", on)
@@ -85,7 +87,7 @@ func TestReplicasFollowEachOther(t *testing.T) {
 
 	// A call that came to one is shown by the other.
 	a.endCall("sales", "end-key-old", `{"callID":"c-1","didCalled":"061234567"}`).want(t, 200)
-	if calls := into[handlers.CallList](t, b.get("/api/v1/calls").want(t, 200)).Calls; len(calls) != 1 {
+	if calls := into[calls.CallList](t, b.get("/api/v1/calls").want(t, 200)).Calls; len(calls) != 1 {
 		t.Errorf("%d calls, want 1", len(calls))
 	}
 }
@@ -145,7 +147,7 @@ func TestAReplicaThatCannotFollowSaysSo(t *testing.T) {
 	a.s.config.Env = func(name string) (string, bool) { return "key-of-a-1", name == "ONLY_HERE" }
 	a.put(strings.ReplaceAll(document, "start-key-old", `"${env:ONLY_HERE}"`))
 	eventually(t, "being behind", func() bool { return b.s.config.Pending() != nil })
-	ready := into[readiness](t, b.do(request{method: "GET", path: "/readyz"}).want(t, 200))
+	ready := into[httpapi.Readiness](t, b.do(request{method: "GET", path: "/readyz"}).want(t, 200))
 	if ready.Configuration.State != "behind" || ready.Configuration.Version != 1 || !strings.Contains(ready.Configuration.Error, "version 2") {
 		t.Errorf("ready: %+v", ready.Configuration)
 	}
@@ -187,7 +189,7 @@ func TestReplicasOutliveTheirDatabase(t *testing.T) {
 	for _, h := range []*harness{a, b} {
 		eventually(t, "finding all calls", func() bool {
 			r := h.get("/api/v1/calls")
-			return r.status == 200 && len(into[handlers.CallList](t, r).Calls) == 4
+			return r.status == 200 && len(into[calls.CallList](t, r).Calls) == 4
 		})
 	}
 	a.put(strings.ReplaceAll(document, "0501112233", "0507778899"))
@@ -376,7 +378,7 @@ func TestAHungDatabaseDoesNotKeepCallsWaiting(t *testing.T) {
 	if n := h.s.spool.Stats().Records; n != 1 {
 		t.Errorf("%d records in the spool, want 1", n)
 	}
-	ready := into[readiness](t, h.do(request{method: "GET", path: "/readyz"}).want(t, 200))
+	ready := into[httpapi.Readiness](t, h.do(request{method: "GET", path: "/readyz"}).want(t, 200))
 	if ready.Status != "ready" || ready.Database.State != "failing" || ready.Configuration.Version != 1 {
 		t.Errorf("ready: %+v", ready)
 	}

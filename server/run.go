@@ -15,12 +15,33 @@ import (
 
 	"calltracker/config"
 	"calltracker/crm"
-	"calltracker/handlers"
+	"calltracker/handlers/access"
+	"calltracker/handlers/calls"
+	"calltracker/handlers/clicktocall"
+	"calltracker/handlers/connections"
+	"calltracker/handlers/decisions"
+	"calltracker/handlers/embeds"
+	"calltracker/handlers/endcall"
+	"calltracker/handlers/live"
+	"calltracker/handlers/lookup"
+	"calltracker/handlers/popup"
+	"calltracker/handlers/reconcile"
+	"calltracker/handlers/recordings"
+	"calltracker/handlers/rejections"
+	"calltracker/handlers/retention"
+	"calltracker/handlers/secrets"
+	"calltracker/handlers/simulate"
+	"calltracker/handlers/startcall"
+	"calltracker/handlers/ziwoclients"
 	"calltracker/jobs"
+	"calltracker/phone"
+	"calltracker/server/datadir"
+	"calltracker/server/httpapi"
 	"calltracker/storage"
 	"calltracker/storage/cache"
-	"calltracker/storage/recordings"
+	recordingfiles "calltracker/storage/recordings"
 	"calltracker/storage/sqlstore"
+	"calltracker/storage/writebehind"
 )
 
 // Timeouts of starting and stopping.
@@ -50,8 +71,8 @@ const (
 
 // startOptions change how a server starts.
 type startOptions struct {
-	apply *handlers.ConfigInput // configuration to apply before serving; nil for none
-	ready func(parts)           // called once the server listens; may be nil
+	apply *config.Input // configuration to apply before serving; nil for none
+	ready func(parts)   // called once the server listens; may be nil
 }
 
 // parts are the parts of a running server that the program around it uses.
@@ -61,12 +82,12 @@ type parts struct {
 	store      *sqlstore.Store
 	redis      *cache.Redis // nil without Redis
 	spool      *spoolOpener
-	config     *handlers.ConfigController
-	clients    *handlers.ZiwoClients
-	recorder   *handlers.Recorder
-	recordings *handlers.Recordings
-	reconciler *handlers.Reconciler
-	wallboard  *handlers.Wallboard
+	config     *config.Controller
+	clients    *ziwoclients.Clients
+	recorder   *endcall.Recorder
+	recordings *recordings.Recordings
+	reconciler *reconcile.Reconciler
+	wallboard  *live.Wallboard
 	runner     *jobs.Runner
 	tasks      []jobs.Task // of the leader
 }
@@ -93,17 +114,17 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	}
 	if set.adminToken == "" {
 		var created bool
-		if set.adminToken, created, err = readOrGenerate(set.path(adminTokenFile), adminTokenBytes); err != nil {
+		if set.adminToken, created, err = datadir.ReadOrGenerate(set.path(datadir.AdminTokenFile), datadir.AdminTokenBytes); err != nil {
 			return fmt.Errorf("admin token: %w", err)
 		}
-		logger.Info("admin token file in use", slog.String("path", set.path(adminTokenFile)), slog.Bool("new", created))
+		logger.Info("admin token file in use", slog.String("path", set.path(datadir.AdminTokenFile)), slog.Bool("new", created))
 	}
 	if set.secretKey == nil {
-		if set.secretKey, err = readSecretKey(set.path(secretKeyFile)); err != nil {
+		if set.secretKey, err = datadir.ReadSecretKey(set.path(datadir.SecretKeyFile)); err != nil {
 			return fmt.Errorf("secret key: %w", err)
 		}
 	}
-	vault, err := handlers.NewVault(set.secretKey)
+	vault, err := config.NewVault(set.secretKey)
 	if err != nil {
 		return err
 	}
@@ -123,9 +144,9 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		redis.Probe(ctx)
 		shared = redis
 	}
-	spool := newSpoolOpener(set.path(spoolFolder), logger)
+	spool := newSpoolOpener(set.path(datadir.SpoolFolder), logger)
 	defer func() { err = errors.Join(err, spool.Close()) }()
-	local, err := recordings.OpenFolder(set.path(recordingsFolder))
+	local, err := recordingfiles.OpenFolder(set.path(datadir.RecordingsFolder))
 	if err != nil {
 		return err
 	}
@@ -138,48 +159,48 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	directory := crm.NewDirectory(crm.Options{
 		Cache: shared, Key: cacheKey(set.secretKey), Logger: logger, Observe: newCRMMetrics(registry).observe,
 	})
-	connections := handlers.NewConnections(handlers.ConnectionsOptions{CRMs: set.drivers, Directory: directory, Transport: transport, Now: time.Now})
-	controller := handlers.NewConfigController(handlers.ConfigControllerOptions{
-		Store: store, Vault: vault, LastGood: lastGood{path: set.path(lastGoodFile)}, Env: os.LookupEnv, Now: time.Now,
-		Logger: logger, PollInterval: set.pollInterval, Connections: connections, Test: handlers.FailedTests,
+	connections := connections.New(connections.Options{CRMs: set.drivers, Directory: directory, Transport: transport, Now: time.Now})
+	controller := config.NewController(config.ControllerOptions{
+		Store: store, Vault: vault, LastGood: datadir.LastGood{Path: set.path(datadir.LastGoodFile)}, Env: os.LookupEnv, Now: time.Now,
+		Logger: logger, PollInterval: set.pollInterval, Connections: connections, Test: simulate.FailedTests,
 	})
-	clients := handlers.NewZiwoClients(controller)
+	clients := ziwoclients.New(controller)
 	defer clients.Close()
-	numbers := handlers.NewNumbers()
+	numbers := phone.NewCache()
 
 	// What Ziwo calls.
-	decisionQueue := handlers.NewQueue("decisions", decisionQueueSize, logger, handlers.NewDecisionWriter(store, numbers).Write)
-	rejectionQueue := handlers.NewQueue("rejections", rejectionQueueSize, logger, store.RecordRejections)
-	rejections := handlers.NewRejections(store, rejectionQueue, time.Now, registry)
-	keys := handlers.NewChecker(controller, shared)
-	answerer := handlers.NewAnswerer(handlers.AnswererOptions{
+	decisionQueue := writebehind.New("decisions", decisionQueueSize, logger, startcall.NewDecisionWriter(store, numbers).Write)
+	rejectionQueue := writebehind.New("rejections", rejectionQueueSize, logger, store.RecordRejections)
+	rejections := rejections.New(store, rejectionQueue, time.Now, registry)
+	keys := access.New(controller, shared)
+	answerer := startcall.New(startcall.Options{
 		Customers: directory, Rotations: shared, Numbers: numbers, Decisions: decisionQueue, Now: set.now, Registry: registry,
 	})
-	recordingCopies := handlers.NewRecordings(handlers.RecordingsOptions{
+	recordingCopies := recordings.New(recordings.Options{
 		Store: store, Clients: clients, Config: controller, Local: local, Tidy: local.RemoveAbandoned, Now: time.Now, Logger: logger,
-		OpenBucket: func(b config.Bucket) (handlers.CopyStore, error) {
-			return recordings.NewBucket(recordings.BucketOptions{
+		OpenBucket: func(b config.Bucket) (recordings.CopyStore, error) {
+			return recordingfiles.NewBucket(recordingfiles.BucketOptions{
 				Endpoint: b.Endpoint, Region: b.Region, Bucket: b.Bucket, Prefix: b.Prefix, AccessKey: b.AccessKey.Reveal(), SecretKey: b.SecretKey.Reveal(),
 			}, local)
 		},
 	})
-	retention := &handlers.Retention{Store: store, Config: controller, Now: time.Now, Logger: logger}
-	lookups := handlers.NewLookups(handlers.LookupsOptions{Store: store, Directory: directory, Now: set.now})
+	retentionJobs := retention.New(retention.Options{Store: store, Config: controller, Now: time.Now, Logger: logger})
+	lookups := lookup.New(lookup.Options{Store: store, Directory: directory, Now: set.now})
 	runner, err := jobs.NewRunner(jobs.RunnerOptions{
 		Store: store, Registry: registry, Now: time.Now, Logger: logger,
-		Kinds: []jobs.Kind{retention.Kind(), recordingCopies.Kind(), recordingCopies.RetentionKind(), lookups.Kind()},
+		Kinds: []jobs.Kind{retentionJobs.Kind(), recordingCopies.Kind(), recordingCopies.RetentionKind(), lookups.Kind()},
 	})
 	if err != nil {
 		return err
 	}
-	intake := handlers.NewIntake(handlers.IntakeOptions{Store: store, Spool: spool, Wake: runner.Wake, Now: time.Now, Logger: logger, Registry: registry})
-	recorder := handlers.NewRecorder(handlers.RecorderOptions{Intake: intake, Jobs: recordingCopies, Numbers: numbers, Now: set.now})
+	intake := endcall.NewIntake(endcall.IntakeOptions{Store: store, Spool: spool, Wake: runner.Wake, Now: time.Now, Logger: logger, Registry: registry})
+	recorder := endcall.NewRecorder(endcall.Options{Intake: intake, Jobs: recordingCopies, Numbers: numbers, Now: set.now})
 
 	// What runs in the background.
-	wallboard := handlers.NewWallboard(handlers.WallboardOptions{
+	wallboard := live.New(live.Options{
 		Store: store, Config: controller, Clients: clients, Numbers: numbers, Now: time.Now, Logger: logger, PollInterval: set.liveInterval,
 	})
-	reconciler := handlers.NewReconciler(handlers.ReconcilerOptions{
+	reconciler := reconcile.New(reconcile.Options{
 		Clients: clients, Config: controller, Calls: recorder, Store: store, Registry: registry, Now: time.Now, Logger: logger,
 		Interval: set.reconcileEvery,
 	})
@@ -191,7 +212,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 			}
 			return err
 		}},
-		{Name: "schedule retention", Interval: retentionCheck, Run: retention.Schedule},
+		{Name: "schedule retention", Interval: retentionCheck, Run: retentionJobs.Schedule},
 		{Name: "schedule retention of recordings", Interval: retentionCheck, Run: recordingCopies.Schedule},
 		{Name: "prune finished jobs", Interval: time.Hour, Run: func(ctx context.Context) error { return pruneJobs(ctx, store) }},
 		{Name: "link calls to decisions", Interval: linkInterval, Run: func(ctx context.Context) error {
@@ -219,22 +240,22 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	if err != nil {
 		return fmt.Errorf("configuration schema: %w", err)
 	}
-	server := newAPI(apiOptions{
+	server := httpapi.New(httpapi.Options{
 		AdminToken: set.adminToken, VoicemailField: set.voicemailField, TrustedProxies: set.trustedProxies, SQLite: set.databaseURL == "",
 		Logger: logger, Registry: registry, Schema: schema, Keys: keys,
 		Config:   controller,
 		Answerer: answerer, Recorder: recorder, Intake: intake, Rejections: rejections,
-		Secrets:     handlers.NewSecrets(handlers.SecretsOptions{Store: store, Vault: vault, Config: controller, Now: time.Now}),
-		Calls:       handlers.NewCalls(handlers.CallsOptions{Store: store, Config: controller, LookupExpected: lookups.LookupExpected}),
-		Decisions:   handlers.NewDecisions(handlers.DecisionsOptions{Store: store, Config: controller}),
-		Simulator:   handlers.NewSimulator(handlers.SimulatorOptions{Config: controller, Numbers: numbers, VoicemailField: set.voicemailField, Now: time.Now}),
+		Secrets:     secrets.New(secrets.Options{Store: store, Vault: vault, Config: controller, Now: time.Now}),
+		Calls:       calls.New(calls.Options{Store: store, Config: controller, LookupExpected: lookups.LookupExpected}),
+		Decisions:   decisions.New(decisions.Options{Store: store, Config: controller}),
+		Simulator:   simulate.New(simulate.Options{Config: controller, Numbers: numbers, VoicemailField: set.voicemailField, Now: time.Now}),
 		Reconciler:  reconciler,
 		Wallboard:   wallboard,
-		ClickToCall: handlers.NewClickToCall(handlers.ClickToCallOptions{Config: controller, Clients: clients, Numbers: numbers, Logger: logger}),
+		ClickToCall: clicktocall.New(clicktocall.Options{Config: controller, Clients: clients, Numbers: numbers, Logger: logger}),
 		Recordings:  recordingCopies,
-		Embeds:      handlers.NewEmbeds(handlers.EmbedsOptions{Config: controller, PublicURL: set.publicURL, Now: time.Now}),
-		Popup: handlers.NewPopup(handlers.PopupOptions{
-			Config: controller, Directory: directory, Keys: keys, Numbers: numbers, Key: tokenKey(set.secretKey), Now: time.Now,
+		Embeds:      embeds.New(embeds.Options{Config: controller, PublicURL: set.publicURL, Now: time.Now}),
+		Popup: popup.New(popup.Options{
+			Config: controller, Directory: directory, Keys: keys, Numbers: numbers, Key: httpapi.TokenKey(set.secretKey), Now: time.Now,
 		}),
 		Connections: connections, Lookups: lookups,
 		Jobs:     jobList,
@@ -292,7 +313,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 }
 
 // serveHTTP serves until ctx ends, and then finishes the requests in progress.
-func serveHTTP(ctx context.Context, server *api, listener net.Listener, logger *slog.Logger) error {
+func serveHTTP(ctx context.Context, server *httpapi.API, listener net.Listener, logger *slog.Logger) error {
 	web := server.NewServer()
 	served := make(chan error, 1)
 	go func() { served <- web.Serve(listener) }()
@@ -320,7 +341,7 @@ func serveHTTP(ctx context.Context, server *api, listener net.Listener, logger *
 // load prepares the database and activates the configuration. Calls that the
 // last good configuration can answer do not wait for a database that hangs. load
 // returns the input that could not be stored because the database is unavailable.
-func load(ctx context.Context, store *sqlstore.Store, controller *handlers.ConfigController, logger *slog.Logger, apply *handlers.ConfigInput) (applyLater *handlers.ConfigInput, err error) {
+func load(ctx context.Context, store *sqlstore.Store, controller *config.Controller, logger *slog.Logger, apply *config.Input) (applyLater *config.Input, err error) {
 	timeout := prepareTimeout
 	if controller.HasLastGood() {
 		timeout = prepareTimeoutShort
@@ -345,7 +366,7 @@ func load(ctx context.Context, store *sqlstore.Store, controller *handlers.Confi
 	}
 	switch {
 	case loadErr == nil:
-	case errors.Is(loadErr, handlers.ErrNoConfig):
+	case errors.Is(loadErr, config.ErrNoConfig):
 		logger.Warn("no configuration has been applied yet")
 	case errors.Is(loadErr, storage.ErrUnavailable):
 		logger.Error("no configuration active", slog.Any("error", loadErr))
@@ -357,7 +378,7 @@ func load(ctx context.Context, store *sqlstore.Store, controller *handlers.Confi
 
 // prepareInBackground prepares a database that was unavailable at the start, and
 // then does what load could not do without it. It returns nil.
-func prepareInBackground(ctx context.Context, store *sqlstore.Store, controller *handlers.ConfigController, logger *slog.Logger, applyLater *handlers.ConfigInput) error {
+func prepareInBackground(ctx context.Context, store *sqlstore.Store, controller *config.Controller, logger *slog.Logger, applyLater *config.Input) error {
 	retry := time.NewTicker(prepareRetry)
 	defer retry.Stop()
 	for !store.Ready() {
@@ -370,7 +391,7 @@ func prepareInBackground(ctx context.Context, store *sqlstore.Store, controller 
 		if err := store.Prepare(attempt); err == nil {
 			logger.Info("database available")
 			err := controller.Load(attempt)
-			if errors.Is(err, handlers.ErrNoConfig) {
+			if errors.Is(err, config.ErrNoConfig) {
 				err = nil
 			}
 			if err == nil && applyLater != nil {
@@ -396,7 +417,7 @@ func pruneJobs(ctx context.Context, store *sqlstore.Store) error {
 }
 
 // redisStateOf returns redis, or a nil interface without Redis.
-func redisStateOf(redis *cache.Redis) redisState {
+func redisStateOf(redis *cache.Redis) httpapi.RedisState {
 	if redis == nil {
 		return nil
 	}

@@ -18,8 +18,11 @@ import (
 	"go.uber.org/goleak"
 
 	"calltracker/config"
-	"calltracker/handlers"
+	"calltracker/handlers/calls"
+	"calltracker/handlers/decisions"
+	"calltracker/handlers/rejections"
 	"calltracker/openapi/openapitest"
+	"calltracker/server/datadir"
 )
 
 func TestMain(m *testing.M) {
@@ -153,9 +156,9 @@ func serveWith(t *testing.T, dir, document string, edit func(*settings)) *harnes
 	}
 	edit(&set)
 	h := &harness{t: t, dir: dir, log: &syncBuffer{}}
-	var apply *handlers.ConfigInput
+	var apply *config.Input
 	if document != "" {
-		apply = &handlers.ConfigInput{Document: document, Format: config.YAML, Author: "test", IfMatch: "*"}
+		apply = &config.Input{Document: document, Format: config.YAML, Author: "test", IfMatch: "*"}
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ready, ended := make(chan parts, 1), make(chan error, 1)
@@ -170,7 +173,7 @@ func serveWith(t *testing.T, dir, document string, edit func(*settings)) *harnes
 		t.Fatal(err)
 	}
 	h.base = "http://" + h.s.address.String()
-	token, err := os.ReadFile(filepath.Join(dir, adminTokenFile))
+	token, err := os.ReadFile(filepath.Join(dir, datadir.AdminTokenFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,11 +312,11 @@ func eventually(t *testing.T, what string, done func() bool) {
 }
 
 // decisions waits until n decisions are recorded and returns them, newest first.
-func (h *harness) decisions(n int) []handlers.DecisionView {
+func (h *harness) decisions(n int) []decisions.DecisionView {
 	h.t.Helper()
-	var list handlers.DecisionList
+	var list decisions.DecisionList
 	eventually(h.t, fmt.Sprintf("recording %d decisions", n), func() bool {
-		list = into[handlers.DecisionList](h.t, h.get("/api/v1/decisions?limit=1000").want(h.t, 200))
+		list = into[decisions.DecisionList](h.t, h.get("/api/v1/decisions?limit=1000").want(h.t, 200))
 		return len(list.Decisions) >= n
 	})
 	if len(list.Decisions) != n {
@@ -322,17 +325,17 @@ func (h *harness) decisions(n int) []handlers.DecisionView {
 	return list.Decisions
 }
 
-func (h *harness) calls(query string) []handlers.CallView {
+func (h *harness) calls(query string) []calls.CallView {
 	h.t.Helper()
-	return into[handlers.CallList](h.t, h.get("/api/v1/calls"+query).want(h.t, 200)).Calls
+	return into[calls.CallList](h.t, h.get("/api/v1/calls"+query).want(h.t, 200)).Calls
 }
 
 // rejections waits until n rejections are recorded and returns them, newest first.
-func (h *harness) refusals(n int) []handlers.RejectionView {
+func (h *harness) refusals(n int) []rejections.RejectionView {
 	h.t.Helper()
-	var list handlers.RejectionList
+	var list rejections.RejectionList
 	eventually(h.t, fmt.Sprintf("recording %d rejections", n), func() bool {
-		list = into[handlers.RejectionList](h.t, h.get("/api/v1/rejections?limit=1000").want(h.t, 200))
+		list = into[rejections.RejectionList](h.t, h.get("/api/v1/rejections?limit=1000").want(h.t, 200))
 		return len(list.Rejections) >= n
 	})
 	if len(list.Rejections) != n {

@@ -15,6 +15,7 @@ import (
 
 	"calltracker/crm"
 	"calltracker/crm/builtin"
+	"calltracker/server/datadir"
 	"calltracker/storage/cache"
 	"calltracker/storage/sqlstore"
 )
@@ -48,7 +49,7 @@ type settings struct {
 	publicURL      string        // without a slash at the end
 	voicemailField string
 	reconcileEvery time.Duration    // 0: never
-	pollInterval   time.Duration    // handlers.ConfigController.LookEvery; only tests set it
+	pollInterval   time.Duration    // config.Controller.LookEvery; only tests set it
 	now            func() time.Time // by which calls are routed and stored; time.Now except in tests and the demo
 	liveInterval   time.Duration    // between two looks at a contact center; only tests have another than the default
 	trustedProxies []netip.Prefix
@@ -100,8 +101,8 @@ func (o options) check(terminal bool) (settings, error) {
 	}
 	if o.SecretKey != "" {
 		key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(o.SecretKey))
-		if err != nil || len(key) != secretKeyBytes {
-			complain("CALLTRACKER_SECRET_KEY", "is not base64 of %d bytes; make one with: openssl rand -base64 %d", secretKeyBytes, secretKeyBytes)
+		if err != nil || len(key) != datadir.SecretKeyBytes {
+			complain("CALLTRACKER_SECRET_KEY", "is not base64 of %d bytes; make one with: openssl rand -base64 %d", datadir.SecretKeyBytes, datadir.SecretKeyBytes)
 		}
 		s.secretKey = key
 	}

@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"calltracker/handlers"
+	"calltracker/handlers/calls"
+	"calltracker/handlers/decisions"
+	"calltracker/server/httpapi"
 )
 
 const officeAnswer = `{"result":true,"content":{"didCalled":"061234567","rules":[` +
@@ -72,7 +74,7 @@ func TestStartCallFollowsTheRules(t *testing.T) {
 		{"a DID that is not listed", []string{"didCalled", "065554433"}, []string{"0501112233", "045556677"}, nil},
 	} {
 		r := h.startCall("sales", "start-key-new", c.fields...).want(t, 200)
-		answer := into[handlers.StartEnvelope](t, r)
+		answer := into[httpapi.StartEnvelope](t, r)
 		for i, want := range c.numbers {
 			if i >= len(answer.Content.Rules) || answer.Content.Rules[i].Number != want {
 				t.Fatalf("%s: rules are %+v, want numbers %v", c.name, answer.Content.Rules, c.numbers)
@@ -95,7 +97,7 @@ func TestStartCallEchoesTheDIDByteForByte(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := h.do(request{method: "POST", path: "/callTrackers/open-line/startCall", body: string(body)}).want(t, 200)
-		if got := into[handlers.StartEnvelope](t, r).Content.DIDCalled; got != did {
+		if got := into[httpapi.StartEnvelope](t, r).Content.DIDCalled; got != did {
 			t.Errorf("sent %q, got back %q", did, got)
 		}
 	}
@@ -149,7 +151,7 @@ func TestRefusals(t *testing.T) {
 			continue
 		}
 		refused++
-		envelope := into[handlers.ErrorEnvelope](t, r)
+		envelope := into[httpapi.ErrorEnvelope](t, r)
 		if envelope.Result || envelope.Error.Message == "" || !strings.Contains(envelope.Error.Message, c.says) {
 			t.Errorf("%s: says %s", c.name, r.body)
 		}
@@ -299,11 +301,11 @@ func TestTheSameCallTwiceIsOneCall(t *testing.T) {
 	h.endCall("sales", "end-key-old", early).want(t, 200)
 	h.endCall("sales", "end-key-old", cdr2016).want(t, 200)
 	h.endCall("sales", "end-key-old", early).want(t, 200) // out of order: takes nothing away
-	calls := h.calls("")
-	if len(calls) != 1 || calls[0].RecordingFile == "" || calls[0].Duration != 28 {
-		t.Fatalf("calls are %+v", calls)
+	stored := h.calls("")
+	if len(stored) != 1 || stored[0].RecordingFile == "" || stored[0].Duration != 28 {
+		t.Fatalf("calls are %+v", stored)
 	}
-	detail := into[handlers.CallDetail](t, h.get("/api/v1/calls/"+calls[0].ID).want(t, 200))
+	detail := into[calls.CallDetail](t, h.get("/api/v1/calls/"+stored[0].ID).want(t, 200))
 	if len(detail.Revisions) != 2 {
 		t.Errorf("%d revisions, want the 2 different bodies", len(detail.Revisions))
 	}
@@ -356,16 +358,16 @@ func TestWhatIsNoRecordIsKept(t *testing.T) {
 	bodies := []string{`{"hello":"world"}`, `not JSON at all`, `{"callID":"cut-off","didCalled":"06123`, `[1,2,3]`, "\x00\xff\xfe"}
 	for _, body := range bodies {
 		r := h.endCall("sales", "end-key-old", body).want(t, 200)
-		if envelope := into[handlers.Envelope](t, r); !envelope.Result || len(envelope.Info.Warnings) != 1 {
+		if envelope := into[httpapi.Envelope](t, r); !envelope.Result || len(envelope.Info.Warnings) != 1 {
 			t.Errorf("%q: answered %s", body, r.body)
 		}
 	}
 	h.endCall("sales", "end-key-old", bodies[0]).want(t, 200) // a repeat is the same record
-	calls := h.calls("?result=unreadable")
-	if len(calls) != len(bodies) {
-		t.Fatalf("%d unreadable records, want %d", len(calls), len(bodies))
+	stored := h.calls("?result=unreadable")
+	if len(stored) != len(bodies) {
+		t.Fatalf("%d unreadable records, want %d", len(stored), len(bodies))
 	}
-	detail := into[handlers.CallDetail](t, h.get("/api/v1/calls/"+calls[len(calls)-1].ID).want(t, 200))
+	detail := into[calls.CallDetail](t, h.get("/api/v1/calls/"+stored[len(stored)-1].ID).want(t, 200))
 	if string(detail.Raw) != bodies[0] {
 		t.Errorf("kept %s", detail.Raw)
 	}
@@ -426,7 +428,7 @@ func TestDecisionsAreRecordedWithTheirTrace(t *testing.T) {
 		got.Route != "office" || !got.Voicemail || len(got.Rules) != 2 || got.ConfigVersion != 1 || strings.Join(got.Flags, " ") != "did_unlisted" {
 		t.Errorf("recorded %+v", got)
 	}
-	one := into[handlers.DecisionView](t, h.get("/api/v1/decisions/"+got.ID).want(t, 200))
+	one := into[decisions.DecisionView](t, h.get("/api/v1/decisions/"+got.ID).want(t, 200))
 	if one.Route != "office" {
 		t.Errorf("by its id: %+v", one)
 	}
@@ -455,7 +457,7 @@ func TestACallIsLinkedToItsDecision(t *testing.T) {
 			if want := r.header.Get("X-Decision-Id"); call.Decision != want || call.Route != "office" {
 				t.Errorf("the call has decision %q and route %q, want %q and office", call.Decision, call.Route, want)
 			}
-			if d := into[handlers.DecisionView](t, h.get("/api/v1/decisions/"+r.header.Get("X-Decision-Id"))); d.Call != call.ID {
+			if d := into[decisions.DecisionView](t, h.get("/api/v1/decisions/"+r.header.Get("X-Decision-Id"))); d.Call != call.ID {
 				t.Errorf("the decision has call %q, want %q", d.Call, call.ID)
 			}
 		})
@@ -468,7 +470,7 @@ func TestDemonstrationEndpoints(t *testing.T) {
 	r := h.do(request{
 		method: "POST", path: "/callTrackers/example/startCall", key: "any", body: body, header: map[string]string{"Content-Type": contentType},
 	}).want(t, 200)
-	if answer := into[handlers.StartEnvelope](t, r); answer.Content.DIDCalled != "061234567" || len(answer.Content.Rules) == 0 {
+	if answer := into[httpapi.StartEnvelope](t, r); answer.Content.DIDCalled != "061234567" || len(answer.Content.Rules) == 0 {
 		t.Errorf("answered %s", r.body)
 	}
 	h.do(request{method: "POST", path: "/callTrackers/example/startCall"}).want(t, 400)
@@ -477,7 +479,7 @@ func TestDemonstrationEndpoints(t *testing.T) {
 	if calls := h.calls(""); len(calls) != 0 {
 		t.Errorf("%d calls were stored", len(calls))
 	}
-	if list := into[handlers.DecisionList](t, h.get("/api/v1/decisions")); len(list.Decisions) != 0 {
+	if list := into[decisions.DecisionList](t, h.get("/api/v1/decisions")); len(list.Decisions) != 0 {
 		t.Errorf("%d decisions were stored", len(list.Decisions))
 	}
 }

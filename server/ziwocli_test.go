@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"calltracker/server/datadir"
 	"calltracker/ziwo/ziwotest"
 )
 
@@ -31,14 +32,14 @@ func TestRegisterMakesZiwoAsTheDocumentSays(t *testing.T) {
 	r.ziwo.AddTracker(ziwotest.Tracker{Name: "by hand", StartRequestURL: "https://elsewhere.example/start", EndRequestURL: "https://elsewhere.example/end"})
 	args := []string{"ziwo", "register", file, "--public-url", r.base}
 
-	code, out, errOut := cli(t, "", append(args, "--dry-run")...)
+	code, out, errOut := runCLI(t, "", append(args, "--dry-run")...)
 	if code != 0 || len(r.ziwo.Trackers()) != 1 || !strings.Contains(out, "1 to create, 0 to update, 0 unchanged, 1 unmanaged") || !strings.Contains(out, "+ create     sales") {
 		t.Fatalf("dry run: %d\n%s%s", code, out, errOut)
 	}
-	if code, out, _ = cli(t, "no\n", args...); code != 1 || len(r.ziwo.Trackers()) != 1 || !strings.Contains(out, "Nothing was changed") {
+	if code, out, _ = runCLI(t, "no\n", args...); code != 1 || len(r.ziwo.Trackers()) != 1 || !strings.Contains(out, "Nothing was changed") {
 		t.Fatalf("no: %d\n%s", code, out)
 	}
-	if code, out, errOut = cli(t, "yes\n", args...); code != 0 || !strings.Contains(out, "test passed sales") {
+	if code, out, errOut = runCLI(t, "yes\n", args...); code != 0 || !strings.Contains(out, "test passed sales") {
 		t.Fatalf("yes: %d\n%s%s", code, out, errOut)
 	}
 	for _, secret := range []string{"start-key-1", "end-key-1", "correct horse"} {
@@ -59,7 +60,7 @@ func TestRegisterMakesZiwoAsTheDocumentSays(t *testing.T) {
 		return r.ziwo.Requests("POST /admin/callTrackers") + r.ziwo.Requests("PUT /admin/callTrackers/{id}")
 	}
 	before := writes()
-	code, out, errOut = cli(t, "", args...) // nothing is asked
+	code, out, errOut = runCLI(t, "", args...) // nothing is asked
 	if code != 0 || writes() != before || !strings.Contains(out, "0 to create, 0 to update, 1 unchanged, 1 unmanaged") || !strings.Contains(out, "nothing was changed") {
 		t.Fatalf("again: %d\n%s%s", code, out, errOut)
 	}
@@ -68,7 +69,7 @@ func TestRegisterMakesZiwoAsTheDocumentSays(t *testing.T) {
 	changed := want
 	changed.StartRequestKey, changed.EndTimeout, changed.ErrorPlayback, changed.Blocked = "another-key", 0, "hash-1", true
 	r.ziwo.ReplaceTracker(changed)
-	code, out, errOut = cli(t, "", append(args, "--yes")...)
+	code, out, errOut = runCLI(t, "", append(args, "--yes")...)
 	if code != 0 || !strings.Contains(out, "~ update     sales") || !strings.Contains(out, "startRequestAPIKey: another key -> key in the document") ||
 		!strings.Contains(out, "endRequestTimeout: Ziwo's default -> 10000 ms") || !strings.Contains(out, "blocked: true -> false") || strings.Contains(out, "another-key") {
 		t.Fatalf("mended: %d\n%s%s", code, out, errOut)
@@ -82,7 +83,7 @@ func TestRegisterMakesZiwoAsTheDocumentSays(t *testing.T) {
 	renamed := want
 	renamed.Name = "Sales (new)"
 	r.ziwo.ReplaceTracker(renamed)
-	if code, out, _ = cli(t, "", append(args, "--dry-run")...); code != 0 || !strings.Contains(out, "= unchanged  sales") {
+	if code, out, _ = runCLI(t, "", append(args, "--dry-run")...); code != 0 || !strings.Contains(out, "= unchanged  sales") {
 		t.Errorf("renamed: %d\n%s", code, out)
 	}
 }
@@ -111,7 +112,7 @@ func TestRegisterSaysWhatIsMissing(t *testing.T) {
 		{"an address that is none", document(password, keys), "calls.example.com", []string{"CALLTRACKER_PUBLIC_URL"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			code, out, errOut := cli(t, "", "ziwo", "register", write(t, "config.yaml", c.document), "--public-url", c.public, "--yes", "--data-dir", r.dir)
+			code, out, errOut := runCLI(t, "", "ziwo", "register", write(t, "config.yaml", c.document), "--public-url", c.public, "--yes", "--data-dir", r.dir)
 			if code != 1 {
 				t.Errorf("it ended with %d", code)
 			}
@@ -124,7 +125,7 @@ func TestRegisterSaysWhatIsMissing(t *testing.T) {
 	}
 	t.Run("an address that Ziwo cannot know", func(t *testing.T) {
 		file := write(t, "config.yaml", strings.Replace(document(password, keys), api, "https://ziwo.invalid", 1))
-		if code, _, errOut := cli(t, "", "ziwo", "register", file, "--yes"); code != 1 || !strings.Contains(errOut, "cannot reach http://localhost:8080") {
+		if code, _, errOut := runCLI(t, "", "ziwo", "register", file, "--yes"); code != 1 || !strings.Contains(errOut, "cannot reach http://localhost:8080") {
 			t.Errorf("%d %s", code, errOut)
 		}
 	})
@@ -140,20 +141,20 @@ func TestRegisterOpensTheServersSecrets(t *testing.T) {
 	put("/api/v1/secrets/start", "application/json", `{"value":"from-the-vault"}`)
 	put("/api/v1/config", "application/yaml", text)
 	file := write(t, "config.yaml", text)
-	code, out, errOut := cli(t, "", "ziwo", "register", file, "--public-url", r.base, "--yes", "--data-dir", r.dir)
+	code, out, errOut := runCLI(t, "", "ziwo", "register", file, "--public-url", r.base, "--yes", "--data-dir", r.dir)
 	if code != 0 || r.ziwo.Trackers()[0].StartRequestKey != "from-the-vault" || strings.Contains(out+errOut, "from-the-vault") {
 		t.Fatalf("%d\n%s%s\n%+v", code, out, errOut, r.ziwo.Trackers())
 	}
 	// The key of the vault may be given instead.
-	key, err := os.ReadFile(filepath.Join(r.dir, secretKeyFile))
+	key, err := os.ReadFile(filepath.Join(r.dir, datadir.SecretKeyFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code, _, errOut = cli(t, "", "ziwo", "register", file, "--public-url", r.base, "--dry-run", "--data-dir", r.dir, "--secret-key", strings.TrimSpace(string(key))); code != 0 {
+	if code, _, errOut = runCLI(t, "", "ziwo", "register", file, "--public-url", r.base, "--dry-run", "--data-dir", r.dir, "--secret-key", strings.TrimSpace(string(key))); code != 0 {
 		t.Error(errOut)
 	}
-	wrong := base64.StdEncoding.EncodeToString(make([]byte, secretKeyBytes))
-	if code, _, errOut = cli(t, "", "ziwo", "register", file, "--public-url", r.base, "--dry-run", "--data-dir", r.dir, "--secret-key", wrong); code != 1 {
+	wrong := base64.StdEncoding.EncodeToString(make([]byte, datadir.SecretKeyBytes))
+	if code, _, errOut = runCLI(t, "", "ziwo", "register", file, "--public-url", r.base, "--dry-run", "--data-dir", r.dir, "--secret-key", wrong); code != 1 {
 		t.Errorf("another key opens it: %s", errOut)
 	}
 }
@@ -162,7 +163,7 @@ func TestRegisterTellsOfATestThatFails(t *testing.T) {
 	r, file := ziwoAlone(t)
 	gone := httptest.NewServer(http.NotFoundHandler()) // not calltracker
 	defer gone.Close()
-	code, out, errOut := cli(t, "", "ziwo", "register", file, "--public-url", gone.URL, "--yes")
+	code, out, errOut := runCLI(t, "", "ziwo", "register", file, "--public-url", gone.URL, "--yes")
 	if code != 1 || !strings.Contains(out, "test failed sales") || len(r.ziwo.Trackers()) != 1 {
 		t.Errorf("%d\n%s%s", code, out, errOut)
 	}
@@ -172,7 +173,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	r, file := ziwoAlone(t)
 	doctor := func() (int, string) {
 		t.Helper()
-		code, out, errOut := cli(t, "", "ziwo", "doctor", file, "--public-url", r.base)
+		code, out, errOut := runCLI(t, "", "ziwo", "doctor", file, "--public-url", r.base)
 		if strings.Contains(out+errOut, "start-key-1") || strings.Contains(out+errOut, "correct horse") {
 			t.Error("a secret is printed")
 		}
@@ -191,7 +192,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	if code != 1 {
 		t.Errorf("it ended with %d", code)
 	}
-	if code, out, errOut := cli(t, "", "ziwo", "register", file, "--public-url", r.base, "--yes"); code != 0 {
+	if code, out, errOut := runCLI(t, "", "ziwo", "register", file, "--public-url", r.base, "--yes"); code != 0 {
 		t.Fatal(out, errOut)
 	}
 	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345678", DIDCalled: "042345678", Tracker: "sales"})
@@ -218,18 +219,18 @@ func TestReconcileFromTheCommandLine(t *testing.T) {
 	r.live(ziwotest.Simulation{Length: time.Hour, Calls: 25, HistoryOnly: true})
 	at := func(d time.Duration) string { return time.Now().Add(d).Format(time.RFC3339) }
 	args := []string{"ziwo", "reconcile", "--from", at(-10 * time.Hour), "--to", at(0), "--server", r.base, "--data-dir", r.dir}
-	code, out, errOut := cli(t, "", args...)
+	code, out, errOut := runCLI(t, "", args...)
 	if code != 0 || !strings.Contains(out, "aldebaran: done, 25 calls at Ziwo, 0 were here, 25 stored") {
 		t.Errorf("%d\n%s%s", code, out, errOut)
 	}
 	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.FaultHTML, Path: "/callHistory"})
-	if code, out, _ = cli(t, "", args...); code != 1 || !strings.Contains(out, "aldebaran: delayed") || !strings.Contains(out, "HTML") {
+	if code, out, _ = runCLI(t, "", args...); code != 1 || !strings.Contains(out, "aldebaran: delayed") || !strings.Contains(out, "HTML") {
 		t.Errorf("%d\n%s", code, out)
 	}
-	if code, _, errOut = cli(t, "", "ziwo", "reconcile", "--from", "yesterday", "--to", at(0)); code != 1 || !strings.Contains(errOut, "RFC") && !strings.Contains(errOut, "instant") {
+	if code, _, errOut = runCLI(t, "", "ziwo", "reconcile", "--from", "yesterday", "--to", at(0)); code != 1 || !strings.Contains(errOut, "RFC") && !strings.Contains(errOut, "instant") {
 		t.Errorf("%d %s", code, errOut)
 	}
-	if code, _, errOut = cli(t, "", "ziwo", "reconcile", "--from", at(0), "--to", at(-time.Hour), "--server", r.base, "--token", r.token); code != 1 || !strings.Contains(errOut, "after from") {
+	if code, _, errOut = runCLI(t, "", "ziwo", "reconcile", "--from", at(0), "--to", at(-time.Hour), "--server", r.base, "--token", r.token); code != 1 || !strings.Contains(errOut, "after from") {
 		t.Errorf("%d %s", code, errOut)
 	}
 }

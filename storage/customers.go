@@ -7,17 +7,18 @@ type Customer struct {
 	Name       string `json:"name"`
 	URL        string `json:"url"`
 	MatchedBy  string `json:"matchedBy"`
-}
+} // @name CustomerView
 
 // EnrichmentState is the progress of a call's customer lookup.
 type EnrichmentState string
 
-// The enrichment states. The zero value means that no lookup was requested.
+// The enrichment states. A lookup is pending while its job is waiting or running, and
+// failed if the job is dead. The zero value means that no lookup was requested.
 const (
-	EnrichmentPending EnrichmentState = "pending" // the job is waiting or running
+	EnrichmentPending EnrichmentState = "pending"
 	EnrichmentFound   EnrichmentState = "found"
 	EnrichmentNone    EnrichmentState = "none"
-	EnrichmentFailed  EnrichmentState = "failed" // the job is dead
+	EnrichmentFailed  EnrichmentState = "failed"
 )
 
 // Enrichment describes the progress of a call's customer lookup.

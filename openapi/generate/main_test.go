@@ -14,7 +14,7 @@ import (
 
 func TestCommittedDocumentIsCurrent(t *testing.T) {
 	dependOnSources(t)
-	want, err := describe(t.Context(), "server", "handlers", "jobs")
+	want, err := describe(t.Context(), "server", "handlers")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,111 @@
+package endcall
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"calltracker/config"
+	"calltracker/phone"
+	"calltracker/storage"
+	"calltracker/ziwo"
+)
+
+// ErrEmptyBody is the error of a request without a record.
+var ErrEmptyBody = errors.New("empty body: send the CDR")
+
+// callJobs returns the jobs that a call causes, such as the copy of its
+// recording.
+type callJobs interface {
+	Jobs(storage.Call) []storage.NewJob
+}
+
+// RecorderOptions are what a Recorder is made from. All fields are required.
+type Options struct {
+	Intake  *Intake
+	Jobs    callJobs
+	Numbers *phone.Cache
+	Now     func() time.Time
+}
+
+// Recorder stores the CDRs of finished calls. It is safe for concurrent use.
+type Recorder struct{ Options }
+
+// NewRecorder returns a Recorder.
+func NewRecorder(o Options) *Recorder { return &Recorder{o} }
+
+// EndRequest is a request that reports a call, exactly as it was received.
+type Request struct {
+	ContentType string
+	Query       string
+	Body        []byte
+}
+
+// Receipt says what was stored for an EndRequest.
+type Receipt struct {
+	Saved    storage.SaveResult // zero if the record went to the spool
+	Warnings []string           // for the sender
+}
+
+// End stores the CDR of a finished call. When it returns without an error, the
+// record is safe on disk, in the database or in the spool. A body that is not a
+// CDR is stored too, and the receipt has a warning. Errors: ErrEmptyBody,
+// ErrNotKept.
+func (r *Recorder) End(ctx context.Context, tracker *config.ActiveTracker, in Request) (Receipt, error) {
+	return r.Record(ctx, in, storage.FromEndCall, tracker.Origin())
+}
+
+// History stores a CDR from Ziwo's call-history webhook in the same way as End.
+func (r *Recorder) History(ctx context.Context, from config.Origin, in Request) (Receipt, error) {
+	return r.Record(ctx, in, storage.FromCallHistory, from)
+}
+
+// Record stores a CDR in the same way as End, whatever its source.
+func (r *Recorder) Record(ctx context.Context, in Request, source storage.Source, from config.Origin) (Receipt, error) {
+	raw := in.Body
+	if len(raw) == 0 {
+		raw = []byte(in.Query)
+	}
+	cdr, err := ziwo.ParseCDR(in.ContentType, in.Query, in.Body)
+	if errors.Is(err, ziwo.ErrEmptyBody) {
+		return Receipt{}, ErrEmptyBody
+	}
+	var receipt Receipt
+	call := r.Call(cdr, from)
+	if err != nil {
+		receipt.Warnings = []string{fmt.Sprintf("the body was stored, but it is not a CDR: %v", err)}
+		call = storage.Call{Tracker: from.Tracker, ContactCenter: from.ContactCenter, Result: storage.Unreadable}
+	}
+	if call.CallID == "" {
+		call.Key = "sha256:" + digest(raw)
+	}
+	call.ReceivedAt = r.Now().UTC().Truncate(time.Microsecond)
+	receipt.Saved, _, err = r.Intake.Accept(ctx, storage.ReceivedCDR{Call: call, Source: source, Raw: raw, Jobs: r.Jobs.Jobs(call)})
+	if err != nil {
+		return Receipt{}, fmt.Errorf("store CDR: %w", err)
+	}
+	return receipt, nil
+}
+
+func digest(raw []byte) string {
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:])
+}
+
+// Call returns the call that a CDR describes.
+func (r *Recorder) Call(cdr ziwo.CDR, from config.Origin) storage.Call {
+	did := r.Numbers.Parse(cdr.DIDCalled, from.Region)
+	caller := r.Numbers.Parse(cdr.CallerNumber, from.Region)
+	return storage.Call{
+		ContactCenter: from.ContactCenter, Key: cdr.CallID, Tracker: from.Tracker, CallID: cdr.CallID, Direction: cdr.Direction,
+		DID: did.Key(), RawDID: cdr.DIDCalled, Caller: caller.Key(), RawCaller: cdr.CallerNumber, CallerName: cdr.CallerName,
+		StartedAt: cdr.StartedAt, AnsweredAt: cdr.AnsweredAt, EndedAt: cdr.EndedAt,
+		Duration: cdr.Duration, RingTime: cdr.RingTime, TalkTime: cdr.TalkTime, HoldTime: cdr.HoldTime,
+		Result: storage.Result(cdr.Outcome), HangupCause: cdr.HangupCause, HangupBy: cdr.HangupBy,
+		Agent: cdr.Agent, Position: cdr.Position, RecordingFile: cdr.RecordingFile,
+		Campaign: from.Campaign(did), Flags: cdr.Notes, RevisedAt: cdr.UpdatedAt,
+	}
+}

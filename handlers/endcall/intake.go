@@ -1,0 +1,368 @@
+package endcall
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"calltracker/storage"
+)
+
+// Errors of an Intake.
+var (
+	// ErrNotStored means that a report is stored nowhere. The sender must send it
+	// again.
+	ErrNotStored = errors.New("neither the database nor the spool could store the report")
+	// ErrUnstorable means that the database will never accept a spooled report.
+	ErrUnstorable = errors.New("the database rejects the report")
+
+	errCircuitOpen = errors.New("circuit breaker open: the database timed out repeatedly")
+)
+
+// reportStore is the part of a store that Intake uses. Saving a report twice must
+// have the same effect as saving it once.
+type reportStore interface {
+	SaveCall(ctx context.Context, r storage.ReceivedCDR) (storage.SaveResult, error)
+	Ping(ctx context.Context) error
+}
+
+// reportSpool stores records on the local disk. When Append returns nil, the
+// record is flushed to disk.
+type reportSpool interface {
+	Append(ctx context.Context, record []byte) error
+}
+
+// Intake stores reports of calls in the database, or in the spool while the
+// database is unavailable. Drain later moves spooled reports into the database.
+// It is safe for concurrent use.
+type Intake struct {
+	IntakeOptions
+
+	calls   *prometheus.CounterVec
+	reports *prometheus.CounterVec
+
+	circuit     circuit
+	spooled     atomic.Int64
+	spooling    atomic.Bool  // whether reports go to the spool
+	lastFailure atomic.Int64 // Unix microseconds of the last failed Accept; 0 after a success
+
+	// State of Drain: the digest of the report that the database rejected last,
+	// and its consecutive attempts.
+	attemptedSum [sha256.Size]byte
+	attempts     int
+}
+
+// IntakeOptions are what an Intake is made from. All fields are required.
+type IntakeOptions struct {
+	Store    reportStore
+	Spool    reportSpool
+	Wake     func() // called after a report that caused jobs is saved
+	Now      func() time.Time
+	Logger   *slog.Logger
+	Registry prometheus.Registerer
+}
+
+// NewIntake returns an Intake and registers its metrics.
+func NewIntake(o IntakeOptions) *Intake {
+	in := &Intake{
+		IntakeOptions: o,
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "calltracker_calls_stored_total", Help: "Calls stored for the first time, by result.",
+		}, []string{"result"}),
+		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "calltracker_call_reports_total", Help: "Call reports received, by kind: first, revision (with new data), or repeat (without).",
+		}, []string{"kind"}),
+	}
+	o.Registry.MustRegister(in.calls, in.reports)
+	return in
+}
+
+// count counts a stored report.
+func (in *Intake) count(result storage.Result, saved storage.SaveResult) {
+	switch {
+	case saved.Created:
+		in.calls.WithLabelValues(string(result)).Inc()
+		in.reports.WithLabelValues("first").Inc()
+	case saved.Revised:
+		in.reports.WithLabelValues("revision").Inc()
+	default:
+		in.reports.WithLabelValues("repeat").Inc()
+	}
+}
+
+// Timeouts.
+const (
+	saveTimeout      = 2 * time.Second  // for the database, while Ziwo waits
+	spoolTimeout     = 5 * time.Second  // for the disk, while Ziwo waits
+	drainSaveTimeout = 10 * time.Second // for the database while draining; longer, so that a slow database still receives every report
+	pingTimeout      = 2 * time.Second
+)
+
+const (
+	drainWorkers     = 16 // concurrent saves while draining a batch
+	maxDrainAttempts = 5  // attempts after which a rejected report is unstorable
+)
+
+// Accept stores a report and returns when it is in the database or in the spool;
+// spooled is true for the spool. The error is ErrNotStored with its causes. A save
+// that timed out may still have been committed. Drain then repeats it, which is
+// harmless.
+func (in *Intake) Accept(ctx context.Context, r storage.ReceivedCDR) (saved storage.SaveResult, spooled bool, err error) {
+	saveErr := errCircuitOpen
+	allowed := in.circuit.allow(in.Now())
+	if allowed {
+		if saved, saveErr = in.save(ctx, r, saveTimeout); saveErr == nil {
+			return saved, false, nil
+		}
+	}
+	spoolErr := in.spool(ctx, r, saveErr)
+	if spoolErr == nil {
+		return storage.SaveResult{}, true, nil
+	}
+	if !allowed { // the database is the only option left
+		if saved, saveErr = in.save(ctx, r, saveTimeout); saveErr == nil {
+			return saved, false, nil
+		}
+	}
+	in.lastFailure.Store(in.Now().UnixMicro())
+	return storage.SaveResult{}, false, fmt.Errorf("%w: %w; %w", ErrNotStored, saveErr, spoolErr)
+}
+
+func (in *Intake) save(ctx context.Context, r storage.ReceivedCDR, timeout time.Duration) (storage.SaveResult, error) {
+	start := in.Now()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	saved, err := in.Store.SaveCall(ctx, r)
+	took := in.Now().Sub(start)
+	if err != nil {
+		if took >= saveTimeout {
+			in.circuit.recordTimeout(in.Now())
+		}
+		return storage.SaveResult{}, err
+	}
+	in.count(r.Call.Result, saved)
+	in.lastFailure.Store(0)
+	if len(r.Jobs) > 0 && (saved.Created || saved.Revised) {
+		in.Wake()
+	}
+	if took < saveTimeout {
+		in.circuit.reset()
+		if in.spooling.CompareAndSwap(true, false) {
+			in.Logger.LogAttrs(ctx, slog.LevelInfo, "database accepts reports again")
+		}
+	}
+	return saved, nil
+}
+
+func (in *Intake) spool(ctx context.Context, r storage.ReceivedCDR, cause error) error {
+	record, err := encodeSpooled(r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, spoolTimeout)
+	defer cancel()
+	if err := in.Spool.Append(ctx, record); err != nil {
+		return err
+	}
+	in.spooled.Add(1)
+	in.lastFailure.Store(0)
+	switch {
+	case !errors.Is(cause, storage.ErrUnavailable) && !errors.Is(cause, errCircuitOpen):
+		in.Logger.LogAttrs(ctx, slog.LevelError, "database rejected a report; report spooled", slog.Any("error", cause))
+	case in.spooling.CompareAndSwap(false, true): // log an outage once
+		in.Logger.LogAttrs(ctx, slog.LevelWarn, "database unavailable; spooling reports", slog.Any("error", cause))
+	}
+	return nil
+}
+
+// Spooled returns the number of reports spooled since the start.
+func (in *Intake) Spooled() int64 { return in.spooled.Load() }
+
+// Spooling reports whether the database is unavailable and reports go to the
+// spool. Drain retries the spooled reports, so the state ends when the database
+// is available again.
+func (in *Intake) Spooling() bool { return in.spooling.Load() }
+
+// failureWindow is how long Failing reports true after a failure. The state must
+// expire, because clients that see it may send no further reports.
+const failureWindow = 10 * time.Second
+
+// Failing reports whether a report could be stored nowhere within failureWindow.
+func (in *Intake) Failing() bool {
+	at := in.lastFailure.Load()
+	return at != 0 && in.Now().Sub(time.UnixMicro(at)) < failureWindow
+}
+
+// Drain saves spooled records in the order of each call. If it returns an error,
+// the caller must pass the records again one by one after a pause. ErrUnstorable
+// means that the single record passed will never be accepted. Drain must not be
+// called concurrently.
+func (in *Intake) Drain(ctx context.Context, records [][]byte) error {
+	reports := make([]storage.ReceivedCDR, len(records))
+	for i, record := range records {
+		var err error
+		if reports[i], err = decodeSpooled(record); err != nil {
+			return fmt.Errorf("%w: %w", ErrUnstorable, err)
+		}
+	}
+	if len(records) > 1 {
+		return in.drainBatch(ctx, reports)
+	}
+	_, err := in.save(ctx, reports[0], drainSaveTimeout)
+	if err == nil || errors.Is(err, storage.ErrUnavailable) || ctx.Err() != nil {
+		in.attempts = 0
+		return err
+	}
+	return in.retryOrReject(ctx, records[0], err)
+}
+
+// drainBatch saves the reports of different calls concurrently, because the store
+// commits concurrent saves in one transaction.
+func (in *Intake) drainBatch(ctx context.Context, reports []storage.ReceivedCDR) error {
+	type call struct{ contactCenter, key string }
+	var order []call
+	calls := map[call][]storage.ReceivedCDR{}
+	for _, r := range reports {
+		c := call{r.Call.ContactCenter, r.Call.Key}
+		if calls[c] == nil {
+			order = append(order, c)
+		}
+		calls[c] = append(calls[c], r)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	slots := make(chan struct{}, drainWorkers)
+	var saves sync.WaitGroup
+	for _, c := range order {
+		slots <- struct{}{}
+		saves.Go(func() {
+			defer func() { <-slots }()
+			for _, r := range calls[c] {
+				if ctx.Err() != nil {
+					return
+				}
+				if _, err := in.save(ctx, r, drainSaveTimeout); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		})
+	}
+	saves.Wait()
+	return context.Cause(ctx)
+}
+
+// retryOrReject decides what happens to a record that the database rejects
+// although it is available. A record gets a few attempts, because the cause may be
+// temporary.
+func (in *Intake) retryOrReject(ctx context.Context, record []byte, cause error) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	if in.Store.Ping(ctx) != nil {
+		return cause
+	}
+	if sum := sha256.Sum256(record); sum != in.attemptedSum {
+		in.attemptedSum, in.attempts = sum, 0
+	}
+	if in.attempts++; in.attempts < maxDrainAttempts {
+		return cause
+	}
+	in.attempts = 0
+	return fmt.Errorf("%w: %w", ErrUnstorable, cause)
+}
+
+// circuit is a circuit breaker: it keeps requests from waiting for a database that
+// has timed out repeatedly. The zero value is closed.
+type circuit struct {
+	mu        sync.Mutex
+	timeouts  int       // consecutive timeouts
+	nextProbe time.Time // time of the next attempt while open
+}
+
+const (
+	timeoutsToOpen = 3
+	probeInterval  = time.Second
+)
+
+// allow reports whether to use the database. While the circuit is open, it allows
+// one probe per second.
+func (c *circuit) allow(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.timeouts < timeoutsToOpen {
+		return true
+	}
+	if now.Before(c.nextProbe) {
+		return false
+	}
+	c.nextProbe = now.Add(probeInterval + saveTimeout)
+	return true
+}
+
+func (c *circuit) recordTimeout(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timeouts++
+	c.nextProbe = now.Add(probeInterval)
+}
+
+func (c *circuit) reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timeouts = 0
+}
+
+// A spooled record is a line of JSON followed by the body as received. An operator
+// can read it, and can cut out the body and send it again.
+//
+// Version 1 encodes storage.ReceivedCDR by field name. Changing the meaning of a field,
+// or removing a field, requires a new version.
+const spooledVersion = 1
+
+type spooledHeader struct {
+	Version int
+	Report  storage.ReceivedCDR // Raw is nil
+}
+
+func encodeSpooled(r storage.ReceivedCDR) ([]byte, error) {
+	raw := r.Raw
+	r.Raw = nil
+	header, err := json.Marshal(spooledHeader{Version: spooledVersion, Report: r})
+	if err != nil {
+		return nil, fmt.Errorf("encode record: %w", err)
+	}
+	return append(append(header, '\n'), raw...), nil
+}
+
+// decodeSpooled decodes a spooled record. Unknown fields are an error, because a
+// newer version of the program wrote them and dropping them would lose data.
+func decodeSpooled(record []byte) (storage.ReceivedCDR, error) {
+	header, raw, found := bytes.Cut(record, []byte("\n"))
+	if !found {
+		return storage.ReceivedCDR{}, errors.New("decode record: missing body")
+	}
+	var version struct{ Version int }
+	if err := json.Unmarshal(header, &version); err != nil {
+		return storage.ReceivedCDR{}, fmt.Errorf("decode record: %w", err)
+	}
+	if version.Version != spooledVersion {
+		return storage.ReceivedCDR{}, fmt.Errorf("decode record: unsupported version %d; want %d", version.Version, spooledVersion)
+	}
+	var decoded spooledHeader
+	decoder := json.NewDecoder(bytes.NewReader(header))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&decoded); err != nil {
+		return storage.ReceivedCDR{}, fmt.Errorf("decode record: %w", err)
+	}
+	decoded.Report.Raw = raw
+	return decoded.Report, nil
+}

@@ -1,0 +1,65 @@
+package startcall
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	"calltracker/config"
+	"calltracker/phone"
+	"calltracker/rules"
+	"calltracker/storage"
+)
+
+// DecisionRecord is a decision that is yet to be stored.
+type DecisionRecord struct {
+	id      string
+	tracker *config.ActiveTracker
+	facts   rules.Facts
+	rules   []rules.Rule // after rotation
+	notes   []string
+}
+
+// decisionStore stores decisions.
+type decisionStore interface {
+	RecordDecisions(ctx context.Context, decisions []storage.Decision) error
+}
+
+// DecisionWriter stores decisions with their traces. It is safe for concurrent
+// use.
+type DecisionWriter struct {
+	store   decisionStore
+	numbers *phone.Cache
+}
+
+// NewDecisionWriter returns a DecisionWriter that stores decisions in store.
+func NewDecisionWriter(store decisionStore, numbers *phone.Cache) *DecisionWriter {
+	return &DecisionWriter{store: store, numbers: numbers}
+}
+
+// Write stores a batch of decisions. A decision depends on its facts alone, so
+// its trace is computed here and not while the caller waits.
+func (w *DecisionWriter) Write(ctx context.Context, batch []DecisionRecord) error {
+	records := make([]storage.Decision, len(batch))
+	for i, d := range batch {
+		runtime.Gosched() // start calls go first
+		router := d.tracker.Router
+		decision, trace := router.Explain(d.facts)
+		caller := d.facts.Caller
+		if !router.ReadsCaller() { // not parsed yet
+			caller = w.numbers.Parse(caller.Raw, router.Region())
+		}
+		records[i] = storage.Decision{
+			ID: d.id, Tracker: router.ID(), At: d.facts.At.UTC().Truncate(time.Microsecond),
+			DID: d.facts.DID.Key(), RawDID: d.facts.DID.Raw, Caller: caller.Key(), RawCaller: caller.Raw,
+			CallID: d.facts.CallID, Route: decision.Route, Voicemail: decision.Voicemail, Rules: d.rules,
+			Flags: slices.Concat(decision.Flags, d.notes), Trace: trace, ConfigVersion: d.tracker.Version,
+		}
+	}
+	if err := w.store.RecordDecisions(ctx, records); err != nil {
+		return fmt.Errorf("record %d decisions: %w", len(records), err)
+	}
+	return nil
+}

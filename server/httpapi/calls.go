@@ -1,0 +1,184 @@
+package httpapi
+
+import (
+	"encoding/csv"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"calltracker/handlers/calls"
+)
+
+// listCalls handles the operation listCalls.
+//
+//	@Summary	List calls
+//	@Description	Returns stored calls that match the filters, newest first.
+//	@ID		listCalls
+//	@Tags		calls
+//	@Produce	json
+//	@Param		from		query		string	false	"Started at or after (RFC 3339)"
+//	@Param		to			query		string	false	"Started before (RFC 3339)"
+//	@Param		tracker		query		string	false	"Tracker ID"
+//	@Param		did			query		string	false	"Dialed number, in any format"
+//	@Param		caller		query		string	false	"Caller number, in any format"
+//	@Param		result		query		string	false	"Call result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
+//	@Param		campaign	query		string	false	"Campaign of the dialed number"
+//	@Param		customer	query		string	false	"Customer ID"
+//	@Param		cursor		query		string	false	"Value of next from the previous page"
+//	@Param		limit		query		int		false	"Page size, from 1 to 1000 (default 50)"
+//	@Success	200			{object}	calls.CallList
+//	@Failure	401			{object}	Problem
+//	@Failure	422			{object}	Problem
+//	@Failure	503			{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/calls [get]
+func (s *API) listCalls(c echo.Context) error {
+	q := queryOf(c)
+	filter, page := callQuery(q), q.page()
+	if err := q.err(); err != nil {
+		return err
+	}
+	return answer(c)(s.Calls.List(c.Request().Context(), filter, page))
+}
+
+func callQuery(q *query) calls.CallQuery {
+	return calls.CallQuery{
+		From: q.instant("from"), To: q.instant("to"), Tracker: q.text("tracker"), DID: q.text("did"), Caller: q.text("caller"),
+		Result: q.text("result"), Campaign: q.text("campaign"), Customer: q.text("customer"),
+	}
+}
+
+// getCall handles the operation getCall.
+//
+//	@Summary	Get a call
+//	@Description	Returns a call with every body that reported it. Secrets in the bodies are masked.
+//	@ID		getCall
+//	@Tags		calls
+//	@Produce	json
+//	@Param		id	path		string	true	"Call ID"
+//	@Success	200	{object}	calls.CallDetail
+//	@Failure	401	{object}	Problem
+//	@Failure	404	{object}	Problem
+//	@Failure	503	{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/calls/{id} [get]
+func (s *API) getCall(c echo.Context) error {
+	return answer(c)(s.Calls.Get(c.Request().Context(), c.Param("id")))
+}
+
+// csvColumns are the columns of the export, in their order.
+var csvColumns = []string{
+	"id", "contactCenter", "tracker", "callID", "direction", "did", "rawDid", "caller", "rawCaller", "callerName",
+	"startedAt", "answeredAt", "endedAt", "duration", "ringTime", "talkTime", "holdTime", "result", "hangupCause", "hangupBy",
+	"agent", "position", "recordingFile", "campaign", "route", "decision",
+}
+
+// csvPatience is how long a client may take over each part of an export.
+const csvPatience = 30 * time.Second
+
+// exportCalls streams: memory does not grow with the number of calls.
+//
+//	@Summary	Export calls as CSV
+//	@Description	Returns all stored calls that match the filters, newest first, as CSV.
+//	@ID		exportCalls
+//	@Tags		calls
+//	@Produce	text/csv
+//	@Param		from		query		string	false	"Started at or after (RFC 3339)"
+//	@Param		to			query		string	false	"Started before (RFC 3339)"
+//	@Param		tracker		query		string	false	"Tracker ID"
+//	@Param		did			query		string	false	"Dialed number, in any format"
+//	@Param		caller		query		string	false	"Caller number, in any format"
+//	@Param		result		query		string	false	"Call result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
+//	@Param		campaign	query		string	false	"Campaign of the dialed number"
+//	@Param		customer	query		string	false	"Customer ID"
+//	@Success	200			{string}	string	"CSV with a header row"
+//	@Failure	401			{object}	Problem
+//	@Failure	422			{object}	Problem
+//	@Failure	503			{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/calls.csv [get]
+func (s *API) exportCalls(c echo.Context) error {
+	q := queryOf(c)
+	filter := callQuery(q)
+	if err := q.err(); err != nil {
+		return err
+	}
+	header := c.Response().Header()
+	control := http.NewResponseController(c.Response())
+	var out *csv.Writer
+	begin := func() error {
+		header.Set(echo.HeaderContentType, "text/csv; charset=utf-8")
+		header.Set(echo.HeaderContentDisposition, `attachment; filename="calls.csv"`)
+		out = csv.NewWriter(c.Response())
+		return out.Write(csvColumns)
+	}
+	// Reading the request is over; its deadline would end the export as well.
+	if err := control.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	rows := 0
+	err := s.Calls.Each(c.Request().Context(), filter, func(call calls.CallView) error {
+		if out == nil {
+			if err := begin(); err != nil {
+				return err
+			}
+		}
+		if rows%500 == 0 { // a long export is fine, a client that stopped reading is not
+			if err := control.SetWriteDeadline(time.Now().Add(csvPatience)); err != nil {
+				return err
+			}
+		}
+		rows++
+		return out.Write(csvRow(call))
+	})
+	if err == nil && out == nil {
+		err = begin()
+	}
+	if err != nil && c.Response().Committed {
+		// The status is gone: a connection that breaks tells the client that the export is not whole.
+		s.Logger.Warn("export broken off", slog.Any("error", err))
+		panic(http.ErrAbortHandler)
+	}
+	if err != nil {
+		return err
+	}
+	out.Flush()
+	return out.Error()
+}
+
+func csvRow(c calls.CallView) []string {
+	row := []string{
+		c.ID, c.ContactCenter, c.Tracker, c.CallID, c.Direction, c.DID, c.RawDID, c.Caller, c.RawCaller, c.CallerName,
+		csvTime(c.StartedAt), csvTime(c.AnsweredAt), csvTime(c.EndedAt),
+		strconv.Itoa(c.Duration), strconv.Itoa(c.RingTime), strconv.Itoa(c.TalkTime), strconv.Itoa(c.HoldTime),
+		c.Result, c.HangupCause, c.HangupBy, c.Agent, c.Position, c.RecordingFile, c.Campaign, c.Route, c.Decision,
+	}
+	for i, cell := range row {
+		row[i] = inert(cell)
+	}
+	return row
+}
+
+func csvTime(at *time.Time) string {
+	if at == nil {
+		return ""
+	}
+	return at.Format(time.RFC3339Nano)
+}
+
+var numberLike = regexp.MustCompile(`^[+-]?[0-9 ().-]*$`)
+
+// inert keeps a spreadsheet from running a cell that came from outside as a
+// formula (https://owasp.org/www-community/attacks/CSV_Injection); numbers stay
+// as they are.
+func inert(cell string) string {
+	if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) && !numberLike.MatchString(cell) {
+		return "'" + cell
+	}
+	return cell
+}

@@ -1,0 +1,215 @@
+package httpapi
+
+import (
+	"fmt"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"calltracker/config"
+)
+
+// getConfig handles the operation getConfig.
+//
+//	@Summary	Get the active configuration
+//	@Description	Returns the active document as it was written, including comments. The ETag is its version.
+//	@ID		getConfig
+//	@Tags		configuration
+//	@Produce	application/yaml,json
+//	@Success	200	{object}	object	"The document, in the format in which it was applied"
+//	@Header		200	{string}	ETag	"Active version"
+//	@Success	304
+//	@Failure	401	{object}	Problem
+//	@Failure	404	{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/config [get]
+func (s *API) getConfig(c echo.Context) error {
+	version, err := s.Config.Document()
+	if err != nil {
+		return err
+	}
+	header := c.Response().Header()
+	tag := etag(version.Version)
+	header.Set("ETag", tag)
+	header.Set(echo.HeaderVary, echo.HeaderAccept)
+	if c.Request().Header.Get("If-None-Match") == tag {
+		return c.NoContent(http.StatusNotModified)
+	}
+	wanted := config.YAML
+	if accept := c.Request().Header.Get(echo.HeaderAccept); strings.Contains(accept, "json") && !strings.Contains(accept, "yaml") {
+		wanted = config.JSON
+	}
+	text, err := config.Convert([]byte(version.Document), config.Format(version.Format), wanted)
+	if err != nil {
+		return err
+	}
+	return c.Blob(http.StatusOK, "application/"+string(wanted), text)
+}
+
+func etag(version int64) string { return strconv.Quote(strconv.FormatInt(version, 10)) }
+
+// putConfig handles the operation putConfig.
+//
+//	@Summary		Apply a configuration
+//	@Description	Validates the document, runs its tests, and activates it as a new version. An invalid document changes nothing, and the response lists every problem.
+//	@ID		putConfig
+//	@Tags			configuration
+//	@Accept			application/yaml,json
+//	@Produce		json
+//	@Param			If-Match	header		string	false	"Version that must be active, or *; optional for a dry run"
+//	@Param			dry_run		query		boolean	false	"Validate only; change nothing"
+//	@Param			comment		query		string	false	"Comment for the version history"
+//	@Param			author		query		string	false	"Author for the version history"
+//	@Param			body		body		string	true	"Configuration document"
+//	@Success		200			{object}	config.ApplyResult
+//	@Header			200			{string}	ETag	"Active version"
+//	@Failure		400			{object}	Problem
+//	@Failure		401			{object}	Problem
+//	@Failure		412			{object}	Problem
+//	@Failure		413			{object}	Problem
+//	@Failure		415			{object}	Problem
+//	@Failure		422			{object}	Problem
+//	@Failure		428			{object}	Problem
+//	@Failure		503			{object}	Problem
+//	@Security		Bearer
+//	@x-any-body	true
+//	@Router			/api/v1/config [put]
+func (s *API) putConfig(c echo.Context) error {
+	q := queryOf(c)
+	in := config.Input{
+		DryRun: q.flag("dry_run"), Comment: Clipped(q.text("comment")), Author: Clipped(q.text("author")),
+		IfMatch: c.Request().Header.Get("If-Match"),
+	}
+	if err := q.err(); err != nil {
+		return err
+	}
+	if in.IfMatch == "" && !in.DryRun {
+		return errPrecondition
+	}
+	var err error
+	if in.Format, err = documentFormat(c.Request().Header.Get(echo.HeaderContentType)); err != nil {
+		return err
+	}
+	body, err := readBody(nil, c.Request(), config.MaxDocumentBytes)
+	if err != nil {
+		return err
+	}
+	in.Document = string(body)
+	applied, err := s.Config.Apply(detached(c), in)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("ETag", etag(applied.Version))
+	return c.JSON(http.StatusOK, applied)
+}
+
+// documentFormat tells the notation from the content type. What curl sends by
+// default counts as YAML.
+func documentFormat(contentType string) (config.Format, error) {
+	if contentType == "" {
+		return config.YAML, nil
+	}
+	mediaType, _, err := mime.ParseMediaType(contentType)
+	switch {
+	case err == nil && mediaType == echo.MIMEApplicationJSON:
+		return config.JSON, nil
+	case err == nil && (strings.Contains(mediaType, "yaml") || mediaType == echo.MIMETextPlain ||
+		mediaType == echo.MIMEApplicationForm || mediaType == echo.MIMEOctetStream):
+		return config.YAML, nil
+	default:
+		return "", fmt.Errorf("%w: send application/yaml or application/json, not %s", errMediaType, Clipped(contentType))
+	}
+}
+
+// listVersions handles the operation listConfigVersions.
+//
+//	@Summary	List the configuration versions
+//	@Description	Returns the version history, newest first, with the time, author, and comment of each version.
+//	@ID		listConfigVersions
+//	@Tags		configuration
+//	@Produce	json
+//	@Param		cursor	query		string	false	"Value of next from the previous page"
+//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
+//	@Success	200		{object}	config.VersionList
+//	@Failure	401		{object}	Problem
+//	@Failure	422		{object}	Problem
+//	@Failure	503		{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/config/versions [get]
+func (s *API) listVersions(c echo.Context) error {
+	q := queryOf(c)
+	page := q.page()
+	if err := q.err(); err != nil {
+		return err
+	}
+	return answer(c)(s.Config.Versions(c.Request().Context(), page))
+}
+
+// getVersion handles the operation getConfigVersion.
+//
+//	@Summary	Get a configuration version
+//	@Description	Returns one version of the configuration with its document.
+//	@ID		getConfigVersion
+//	@Tags		configuration
+//	@Produce	json
+//	@Param		n	path		int	true	"Version number"
+//	@Success	200	{object}	config.VersionView
+//	@Failure	401	{object}	Problem
+//	@Failure	404	{object}	Problem
+//	@Failure	422	{object}	Problem
+//	@Failure	503	{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/config/versions/{n} [get]
+func (s *API) getVersion(c echo.Context) error {
+	n, err := versionNumber(c)
+	if err != nil {
+		return err
+	}
+	return answer(c)(s.Config.Version(c.Request().Context(), n))
+}
+
+// restoreVersion handles the operation restoreConfigVersion.
+//
+//	@Summary	Restore a configuration version
+//	@Description	Applies the document of an older version as a new version. The document is validated again, and its tests must pass.
+//	@ID		restoreConfigVersion
+//	@Tags		configuration
+//	@Produce	json
+//	@Param		n		path		int		true	"Version number"
+//	@Param		author	query		string	false	"Author for the version history"
+//	@Success	200		{object}	config.ApplyResult
+//	@Header		200		{string}	ETag	"Active version"
+//	@Failure	401		{object}	Problem
+//	@Failure	404		{object}	Problem
+//	@Failure	422		{object}	Problem
+//	@Failure	503		{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/config/versions/{n}/restore [post]
+func (s *API) restoreVersion(c echo.Context) error {
+	q := queryOf(c)
+	author := Clipped(q.text("author"))
+	if err := q.err(); err != nil {
+		return err
+	}
+	n, err := versionNumber(c)
+	if err != nil {
+		return err
+	}
+	applied, err := s.Config.Restore(detached(c), n, author)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("ETag", etag(applied.Version))
+	return c.JSON(http.StatusOK, applied)
+}
+
+func versionNumber(c echo.Context) (int64, error) {
+	n, err := strconv.ParseInt(c.Param("n"), 10, 64)
+	if err != nil || n < 1 {
+		return 0, fieldError("n", "must be the number of a version")
+	}
+	return n, nil
+}

@@ -1,0 +1,285 @@
+package httpapi
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"calltracker/handlers/embeds"
+	"calltracker/web"
+)
+
+// How long browsers and proxies may keep what they got. A changed configuration
+// is seen within the first; the second is for addresses whose content never
+// changes.
+const (
+	cacheShortly = "public, max-age=60"
+	cacheForever = "public, max-age=31536000, immutable"
+)
+
+const (
+	typeScript = "text/javascript; charset=utf-8"
+	typeJSON   = "application/json; charset=utf-8"
+)
+
+// webCallback serves Ziwo's call-me-back button for a site.
+//
+//	@Summary		The WebCallback button of a site: SITE.js is the script, SITE.json its configuration
+//	@Description	The configuration has Ziwo's own keys, and under "calltracker" the texts by language and the next changes of the hours.
+//	@ID		webCallback
+//	@Tags			browsers
+//	@Produce		text/javascript,json
+//	@Param			file			path		string	true	"SITE.js or SITE.json"
+//	@Param			If-None-Match	header		string	false	"The ETag of an earlier answer"
+//	@Success		200				{string}	string
+//	@Header			200				{string}	ETag	"Of the content in this encoding"
+//	@Success		304
+//	@Failure		404				{string}	string	"A script that tells in the console what is wrong, or a problem"
+//	@x-script		true
+//	@Router			/webcallback/{file} [get]
+func (s *API) webCallback(c echo.Context) error { return s.embed(c, web.WebCallback) }
+
+// jorel serves Ziwo's web phone for a site.
+//
+//	@Summary	The Jorel web phone of a site, with click-to-call and the pop-up where configured: SITE.js or SITE.json
+//	@ID		jorel
+//	@Tags		browsers
+//	@Produce	text/javascript,json
+//	@Param		file			path		string	true	"SITE.js or SITE.json"
+//	@Param		If-None-Match	header		string	false	"The ETag of an earlier answer"
+//	@Success	200				{string}	string
+//	@Header		200				{string}	ETag	"Of the content in this encoding"
+//	@Success	304
+//	@Failure	404				{string}	string	"A script that tells in the console what is wrong, or a problem"
+//	@x-script	true
+//	@Router		/jorel/{file} [get]
+func (s *API) jorel(c echo.Context) error { return s.embed(c, web.Jorel) }
+
+// popup serves the script that opens the caller's CRM page.
+//
+//	@Summary	The script that opens the caller's page in the CRM, without the web phone: SITE.js or SITE.json
+//	@ID		popup
+//	@Tags		browsers
+//	@Produce	text/javascript,json
+//	@Param		file			path		string	true	"SITE.js or SITE.json"
+//	@Param		If-None-Match	header		string	false	"The ETag of an earlier answer"
+//	@Success	200				{string}	string
+//	@Header		200				{string}	ETag	"Of the content in this encoding"
+//	@Success	304
+//	@Failure	404				{string}	string	"A script that tells in the console what is wrong, or a problem"
+//	@x-script	true
+//	@Router		/popup/{file} [get]
+func (s *API) popup(c echo.Context) error { return s.embed(c, web.Popup) }
+
+// embed serves a script or configuration. The name of the site may itself have
+// dots, so that the last one tells.
+func (s *API) embed(c echo.Context, kind web.Kind) error {
+	site, json := strings.CutSuffix(c.Param("file"), ".json")
+	if json {
+		asset, err := s.Embeds.Configuration(kind, site)
+		if err != nil {
+			return err
+		}
+		return serveAsset(c, asset, typeJSON, cacheShortly)
+	}
+	site, script := strings.CutSuffix(c.Param("file"), ".js")
+	if !script {
+		return echo.ErrNotFound
+	}
+	asset, err := s.Embeds.Script(kind, site)
+	if err != nil {
+		return s.complain(c, err)
+	}
+	return serveAsset(c, asset, typeScript, cacheShortly)
+}
+
+// webCallbackRelease serves the button as a script that pages can pin.
+//
+//	@Summary	The WebCallback script as a page can pin it with integrity: VERSION.js fetches SITE.json
+//	@ID		webCallbackRelease
+//	@Tags		browsers
+//	@Produce	text/javascript
+//	@Param		site			path		string	true	"Site"
+//	@Param		file			path		string	true	"VERSION.js, as /sites/SITE tells"
+//	@Param		If-None-Match	header		string	false	"The ETag of an earlier answer"
+//	@Success	200				{string}	string
+//	@Success	304
+//	@Failure	404				{string}	string	"A script that tells in the console what is wrong"
+//	@x-script	true
+//	@Router		/webcallback/{site}/{file} [get]
+func (s *API) webCallbackRelease(c echo.Context) error { return s.release(c, web.WebCallback) }
+
+// jorelRelease serves the web phone as a script that pages can pin.
+//
+//	@Summary	The Jorel script as a page can pin it with integrity: VERSION.js fetches SITE.json
+//	@ID		jorelRelease
+//	@Tags		browsers
+//	@Produce	text/javascript
+//	@Param		site			path		string	true	"Site"
+//	@Param		file			path		string	true	"VERSION.js, as /sites/SITE tells"
+//	@Param		If-None-Match	header		string	false	"The ETag of an earlier answer"
+//	@Success	200				{string}	string
+//	@Success	304
+//	@Failure	404				{string}	string	"A script that tells in the console what is wrong"
+//	@x-script	true
+//	@Router		/jorel/{site}/{file} [get]
+func (s *API) jorelRelease(c echo.Context) error { return s.release(c, web.Jorel) }
+
+// popupRelease serves the pop-up as a script that pages can pin.
+//
+//	@Summary	The pop-up script as a page can pin it with integrity: VERSION.js fetches SITE.json
+//	@ID		popupRelease
+//	@Tags		browsers
+//	@Produce	text/javascript
+//	@Param		site			path		string	true	"Site"
+//	@Param		file			path		string	true	"VERSION.js, as /sites/SITE tells"
+//	@Param		If-None-Match	header		string	false	"The ETag of an earlier answer"
+//	@Success	200				{string}	string
+//	@Success	304
+//	@Failure	404				{string}	string	"A script that tells in the console what is wrong"
+//	@x-script	true
+//	@Router		/popup/{site}/{file} [get]
+func (s *API) popupRelease(c echo.Context) error { return s.release(c, web.Popup) }
+
+func (s *API) release(c echo.Context, kind web.Kind) error {
+	version, script := strings.CutSuffix(c.Param("file"), ".js")
+	if !script {
+		return echo.ErrNotFound
+	}
+	asset, err := s.Embeds.Release(kind, c.Param("site"), version)
+	if err != nil {
+		return s.complain(c, err)
+	}
+	return serveAsset(c, asset, typeScript, cacheForever)
+}
+
+// sitePage serves the page for a site's owner.
+//
+//	@Summary	A page for the owner of a site: the lines to paste, the button as it is now, what is missing
+//	@ID		sitePage
+//	@Tags		browsers
+//	@Produce	html
+//	@Param		site	path		string	true	"Site"
+//	@Success	200		{string}	string
+//	@Failure	404		{object}	Problem
+//	@Failure	500		{object}	Problem
+//	@Router		/sites/{site} [get]
+func (s *API) sitePage(c echo.Context) error {
+	shown, err := s.Embeds.Page(c.Param("site"))
+	if err != nil {
+		return err
+	}
+	var body bytes.Buffer
+	if err := shown.Write(&body); err != nil {
+		return fmt.Errorf("page of site %s: %w", shown.Site, err)
+	}
+	header := c.Response().Header()
+	header.Set(echo.HeaderContentSecurityPolicy, "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	header.Set(echo.HeaderXContentTypeOptions, "nosniff")
+	header.Set(echo.HeaderCacheControl, "no-store") // it says what is now
+	return c.HTMLBlob(http.StatusOK, body.Bytes())
+}
+
+// pageAsset serves the styles and scripts of our own pages.
+func pageAsset(c echo.Context) error {
+	name := c.Param("file")
+	body, ok := web.Asset(name)
+	if !ok {
+		return echo.ErrNotFound
+	}
+	contentType := typeScript
+	if strings.HasSuffix(name, ".css") {
+		contentType = "text/css; charset=utf-8"
+	}
+	header := c.Response().Header()
+	header.Set(echo.HeaderCacheControl, cacheForever)
+	header.Set(echo.HeaderXContentTypeOptions, "nosniff")
+	return c.Blob(http.StatusOK, contentType, body)
+}
+
+// complain answers a script that is not there with one that says so.
+func (s *API) complain(c echo.Context, err error) error {
+	var unknown *embeds.UnknownEmbed
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	code, _ := status(err)
+	s.Logger.LogAttrs(c.Request().Context(), slog.LevelInfo, "request refused", slog.Int("status", code),
+		slog.String("method", c.Request().Method), slog.String("route", c.Path()), slog.String("address", c.RealIP()), slog.Any("error", err))
+	body, err := web.ErrorScript(unknown.Error())
+	if err != nil {
+		return err
+	}
+	header := c.Response().Header()
+	header.Set(echo.HeaderCacheControl, "no-store") // it may be there in a minute
+	header.Set(echo.HeaderXContentTypeOptions, "nosniff")
+	return c.Blob(code, typeScript, body)
+}
+
+// Headers that all scripts share. Nobody adds to them.
+var (
+	varyByOrigin = []string{"Accept-Encoding, Origin"}
+	noSniff      = []string{"nosniff"}
+	crossOrigin  = []string{"cross-origin"}
+)
+
+// serveAsset answers with a file from memory, in the smallest encoding that the
+// client takes, or with 304 when it has it.
+func serveAsset(c echo.Context, a *embeds.Asset, contentType, cache string) error {
+	body, suffix, encoding := a.Plain, "", ""
+	switch accepted := c.Request().Header.Get(echo.HeaderAcceptEncoding); {
+	case accepts(accepted, "br"):
+		body, suffix, encoding = a.Brotli, "-br", "br"
+	case accepts(accepted, "gzip"):
+		body, suffix, encoding = a.Gzip, "-gzip", "gzip"
+	}
+	header := c.Response().Header()
+	header[echo.HeaderCacheControl] = []string{cache}
+	header["Etag"] = []string{`"` + a.Tag + suffix + `"`}
+	header[echo.HeaderVary] = varyByOrigin
+	header[echo.HeaderXContentTypeOptions] = noSniff
+	header["Cross-Origin-Resource-Policy"] = crossOrigin
+	if origin := c.Request().Header.Get(echo.HeaderOrigin); origin != "" && slices.Contains(a.Origins, origin) {
+		header[echo.HeaderAccessControlAllowOrigin] = []string{origin}
+	}
+	if unchanged(c.Request().Header.Get("If-None-Match"), a.Tag) {
+		return c.NoContent(http.StatusNotModified)
+	}
+	if encoding != "" {
+		header[echo.HeaderContentEncoding] = []string{encoding}
+	}
+	header[echo.HeaderContentLength] = []string{strconv.Itoa(len(body))} // or net/http would send it in chunks
+	return c.Blob(http.StatusOK, contentType, body)
+}
+
+// accepts tells whether an Accept-Encoding header takes an encoding: it is
+// there, and not with the weight 0.
+func accepts(header, encoding string) bool {
+	for item := range strings.SplitSeq(header, ",") {
+		name, weight, weighted := strings.Cut(item, ";")
+		if strings.EqualFold(strings.TrimSpace(name), encoding) {
+			q, _ := strings.CutPrefix(strings.ReplaceAll(strings.ToLower(weight), " ", ""), "q=")
+			return !weighted || strings.Trim(q, "0.") != ""
+		}
+	}
+	return false
+}
+
+// unchanged tells whether an If-None-Match header has the content, in whatever
+// encoding it was got.
+func unchanged(header, tag string) bool {
+	for item := range strings.SplitSeq(header, ",") {
+		got := strings.Trim(strings.TrimPrefix(strings.TrimSpace(item), "W/"), `"`)
+		if got == "*" || strings.TrimSuffix(strings.TrimSuffix(got, "-br"), "-gzip") == tag {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,154 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"calltracker/handlers/recordings"
+)
+
+// How long a recording may take on its way to a client.
+const (
+	streamPatience = 20 * time.Second // for each part of it
+	streamLongest  = 2 * time.Hour    // in all
+	streamPart     = 32 << 10
+)
+
+// getRecording streams the recording of a call. Of where it comes from nothing
+// is passed on but the fields that are named here.
+//
+//	@Summary		Download the recording or voicemail of a call
+//	@Description	Returns the stored copy, or streams the recording from Ziwo if there is none. Range requests are supported. Two problems have status 404: recording_not_yet includes Retry-After, and no_recording is permanent.
+//	@ID				getRecording
+//	@Tags			calls
+//	@Produce		audio/mpeg,audio/*
+//	@Param			id			path		string	true	"Call ID"
+//	@Param			Range		header		string	false	"Single byte range, such as bytes=0-1023"
+//	@Param			If-Range	header		string	false	"ETag or date; if it does not match, the whole recording is sent"
+//	@Success		200			{file}		binary
+//	@Success		206			{file}		binary
+//	@Header			200,206		{string}	Accept-Ranges	"bytes"
+//	@Header			206			{string}	Content-Range	"Returned range"
+//	@Failure		401			{object}	Problem
+//	@Failure		404			{object}	Problem
+//	@Header			404			{integer}	Retry-After	"Seconds to wait before retrying, with recording_not_yet"
+//	@Failure		409			{object}	Problem
+//	@Failure		416			{object}	Problem
+//	@Failure		502			{object}	Problem
+//	@Failure		503			{object}	Problem
+//	@Header			503			{integer}	Retry-After	"Seconds to wait before retrying"
+//	@Security		Bearer
+//	@Router			/api/v1/calls/{id}/recording [get]
+func (s *API) getRecording(c echo.Context) error {
+	control := http.NewResponseController(c.Response())
+	// Finding it at Ziwo may take longer than other answers do.
+	if err := errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Now().Add(writeTimeout+streamPatience))); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Request().Context(), streamLongest)
+	defer cancel()
+	go func() {
+		select {
+		case <-s.cutStreams:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	var part recordings.RecordingPart
+	if c.Request().Method == http.MethodGet { // for others a range has no meaning
+		part.Range, part.IfRange = c.Request().Header.Get("Range"), c.Request().Header.Get("If-Range")
+	}
+	recording, err := s.Recordings.Open(ctx, c.Param("id"), part)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = recording.Body.Close() }()
+	header := c.Response().Header()
+	for name, value := range map[string]string{
+		echo.HeaderContentType: recording.ContentType, "Content-Range": recording.ContentRange, "ETag": recording.ETag,
+		echo.HeaderLastModified: recording.LastModified, "Accept-Ranges": "bytes", echo.HeaderCacheControl: "private, no-store",
+		echo.HeaderXContentTypeOptions: "nosniff", echo.HeaderContentDisposition: `inline; filename="` + recording.FileName + `"`,
+	} {
+		if value != "" {
+			header.Set(name, value)
+		}
+	}
+	if recording.Size >= 0 {
+		header.Set(echo.HeaderContentLength, strconv.FormatInt(recording.Size, 10))
+	}
+	code := http.StatusOK
+	if recording.Partial {
+		code = http.StatusPartialContent
+	}
+	c.Response().WriteHeader(code)
+	if c.Request().Method == http.MethodHead {
+		return nil
+	}
+	if err := patiently(c.Response(), control, recording.Body); err != nil {
+		s.Logger.LogAttrs(ctx, slog.LevelInfo, "recording broken off", slog.String("route", c.Path()), slog.Any("error", err))
+		panic(http.ErrAbortHandler) // so that the client knows that it is not whole
+	}
+	return nil
+}
+
+// patiently copies a body to a client that may be slow, but must not stand still.
+func patiently(to io.Writer, control *http.ResponseController, from io.Reader) error {
+	part := make([]byte, streamPart)
+	for {
+		n, err := from.Read(part)
+		if n > 0 {
+			if err := control.SetWriteDeadline(time.Now().Add(streamPatience)); err != nil {
+				return err
+			}
+			if _, err := to.Write(part[:n]); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// headRecording tells of a recording without sending it.
+//
+//	@Summary	Whether a call has a recording, and what it is like
+//	@ID			headRecording
+//	@Tags		calls
+//	@Produce	json
+//	@Param		id	path	string	true	"Call"
+//	@Success	200
+//	@Failure	401	{object}	Problem
+//	@Failure	404	{object}	Problem
+//	@Failure	409	{object}	Problem
+//	@Failure	502	{object}	Problem
+//	@Failure	503	{object}	Problem
+//	@Security	Bearer
+//	@Router		/api/v1/calls/{id}/recording [head]
+func (s *API) headRecording(c echo.Context) error { return s.getRecording(c) }
+
+// recordingStatus is status for recordings.
+func recordingStatus(err *recordings.RecordingError) int {
+	switch err.Code {
+	case recordings.RecordingPending, recordings.NoRecording:
+		return http.StatusNotFound
+	case recordings.RangeNotSatisfiable:
+		return http.StatusRequestedRangeNotSatisfiable
+	case recordings.ContactCenterUnavailable:
+		return http.StatusServiceUnavailable
+	case recordings.ContactCenterUnknown:
+		return http.StatusConflict
+	default:
+		return http.StatusBadGateway
+	}
+}

@@ -1,0 +1,33 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"calltracker/openapi"
+)
+
+// schema serves the JSON Schema of the configuration.
+//
+//	@Summary	JSON Schema of the configuration document
+//	@ID		getConfigSchema
+//	@Tags		configuration
+//	@Produce	application/schema+json
+//	@Success	200	{object}	object
+//	@Router		/schema/config.json [get]
+func (s *API) schema(c echo.Context) error {
+	return c.Blob(http.StatusOK, "application/schema+json", s.Schema)
+}
+
+// specification serves the description of this API.
+//
+//	@Summary	This description
+//	@ID		getOpenAPI
+//	@Tags		operation
+//	@Produce	json
+//	@Success	200	{object}	object
+//	@Router		/openapi.json [get]
+func (s *API) specification(c echo.Context) error {
+	return c.Blob(http.StatusOK, echo.MIMEApplicationJSON, openapi.Document())
+}

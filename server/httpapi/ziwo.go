@@ -1,0 +1,245 @@
+package httpapi
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+
+	"github.com/labstack/echo/v4"
+
+	"calltracker/handlers/access"
+	"calltracker/handlers/endcall"
+	"calltracker/handlers/startcall"
+	"calltracker/rules"
+	"calltracker/storage"
+	"calltracker/ziwo"
+)
+
+// buffers are reused by start calls, whose bodies and answers are short-lived.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// largestPooled keeps one huge request from pinning its memory.
+const largestPooled = 64 << 10
+
+// startCall answers Ziwo while the caller waits. Nothing here does I/O but the
+// request itself.
+//
+//	@Summary		Ziwo asks where a call goes
+//	@Description	Also takes application/json, x-www-form-urlencoded and query parameters. The key goes into X-API-Key or is the password of HTTP Basic.
+//	@ID		startCall
+//	@Tags			Ziwo
+//	@Accept			mpfd,json,x-www-form-urlencoded
+//	@Produce		json
+//	@Param			tracker			path		string	true	"Tracker"
+//	@Param			didCalled		formData	string	true	"The number that was dialled"
+//	@Param			callerIDNumber	formData	string	false	"The caller"
+//	@Param			callID			formData	string	false	"Ziwo's id of the call"
+//	@Success		200				{object}	StartEnvelope
+//	@Failure		400				{object}	ErrorEnvelope
+//	@Failure		401				{object}	ErrorEnvelope
+//	@Failure		403				{object}	ErrorEnvelope
+//	@Failure		404				{object}	ErrorEnvelope
+//	@Failure		408				{object}	ErrorEnvelope
+//	@Failure		413				{object}	ErrorEnvelope
+//	@Failure		429				{object}	ErrorEnvelope
+//	@Failure		500				{object}	ErrorEnvelope
+//	@Header			429				{integer}	Retry-After	"Seconds"
+//	@Security	TrackerKey
+//	@Security	TrackerBasic
+//	@x-any-body	true
+//	@Router			/callTrackers/{tracker}/startCall [post]
+func (s *API) startCall(c echo.Context) error {
+	req := c.Request()
+	tracker, err := s.Keys.Tracker(c.Param("tracker"), access.StartSide, presentedKey(req), address(c))
+	if err == nil && tracker.Blocked {
+		err = access.ErrBlocked
+	}
+	if err != nil {
+		s.answerZiwoError(c, err, 0)
+		return nil
+	}
+	pooled := buffers.Get().(*[]byte)
+	defer func() {
+		if cap(*pooled) <= largestPooled {
+			buffers.Put(pooled)
+		}
+	}()
+	body, err := readBody((*pooled)[:0], req, maxZiwoBody)
+	if err != nil {
+		s.answerZiwoError(c, err, int64(len(body)))
+		return nil
+	}
+	start, err := ziwo.ParseStartRequest(req.Header.Get(echo.HeaderContentType), req.URL.RawQuery, body)
+	if err != nil {
+		s.answerZiwoError(c, err, int64(len(body)))
+		return nil
+	}
+	answer := s.Answerer.Answer(req.Context(), tracker, start)
+	text := startcall.AppendAnswer(body[:0], answer.DIDCalled, answer.Decision, s.VoicemailField)
+	*pooled = text[:0]
+	header := c.Response().Header()
+	header["X-Decision-Id"] = []string{answer.ID}
+	return c.Blob(http.StatusOK, "application/json; charset=utf-8", text)
+}
+
+// endCall keeps the record of a call. The answer comes after the record is on
+// disk.
+//
+//	@Summary		Ziwo reports a finished call
+//	@Description	200 means that the record is safe on disk. A body that is no call record is kept as well, with a warning in info.
+//	@ID		endCall
+//	@Tags			Ziwo
+//	@Accept			json,mpfd,x-www-form-urlencoded
+//	@Produce		json
+//	@Param			tracker		path		string	true	"Tracker"
+//	@Param			body		body		object	true	"Call detail record, bare or under content"
+//	@Success		200			{object}	Envelope
+//	@Failure		400			{object}	ErrorEnvelope
+//	@Failure		401			{object}	ErrorEnvelope
+//	@Failure		403			{object}	ErrorEnvelope
+//	@Failure		404			{object}	ErrorEnvelope
+//	@Failure		408			{object}	ErrorEnvelope
+//	@Failure		413			{object}	ErrorEnvelope
+//	@Failure		429			{object}	ErrorEnvelope
+//	@Failure		500			{object}	ErrorEnvelope
+//	@Failure		503			{object}	ErrorEnvelope
+//	@Header			429			{integer}	Retry-After	"Seconds"
+//	@Header			503			{integer}	Retry-After	"Seconds"
+//	@Security	TrackerKey
+//	@Security	TrackerBasic
+//	@x-any-body	true
+//	@Router			/callTrackers/{tracker}/endCall [post]
+func (s *API) endCall(c echo.Context) error {
+	tracker, err := s.Keys.Tracker(c.Param("tracker"), access.EndSide, presentedKey(c.Request()), address(c))
+	if err != nil {
+		s.answerZiwoError(c, err, 0)
+		return nil
+	}
+	return s.keepRecord(c, tracker.Blocked, func(r endcall.Request) (endcall.Receipt, error) {
+		return s.Recorder.End(detached(c), tracker, r)
+	})
+}
+
+// callHistory keeps a record that comes by Ziwo's webhook.
+//
+//	@Summary		Ziwo's call-history webhook
+//	@Description	For calls that no tracker saw; stored like those of endCall. The key tells the contact center.
+//	@ID		callHistory
+//	@Tags			Ziwo
+//	@Accept			json
+//	@Produce		json
+//	@Param			body		body		object	true	"Action and content"
+//	@Success		200			{object}	Envelope
+//	@Failure		400			{object}	ErrorEnvelope
+//	@Failure		401			{object}	ErrorEnvelope
+//	@Failure		408			{object}	ErrorEnvelope
+//	@Failure		413			{object}	ErrorEnvelope
+//	@Failure		429			{object}	ErrorEnvelope
+//	@Failure		500			{object}	ErrorEnvelope
+//	@Failure		503			{object}	ErrorEnvelope
+//	@Header			429			{integer}	Retry-After	"Seconds"
+//	@Header			503			{integer}	Retry-After	"Seconds"
+//	@Security	TrackerKey
+//	@Security	TrackerBasic
+//	@x-any-body	true
+//	@Router			/webhooks/ziwo/callHistory [post]
+func (s *API) callHistory(c echo.Context) error {
+	origin, err := s.Keys.Webhook(presentedKey(c.Request()), address(c))
+	if err != nil {
+		s.answerZiwoError(c, err, 0)
+		return nil
+	}
+	return s.keepRecord(c, false, func(r endcall.Request) (endcall.Receipt, error) {
+		return s.Recorder.History(detached(c), origin, r)
+	})
+}
+
+// keepRecord reads a record and answers for it. Of a body that breaks off, what
+// came is kept: Ziwo does not promise to send it again. So is the record of a
+// tracker that was blocked during the call, although it is refused.
+func (s *API) keepRecord(c echo.Context, blocked bool, store func(endcall.Request) (endcall.Receipt, error)) error {
+	req := c.Request()
+	body, readErr := readBody(nil, req, maxZiwoBody)
+	if errors.Is(readErr, errTooLarge) || readErr != nil && len(body) == 0 {
+		s.answerZiwoError(c, readErr, int64(len(body)))
+		return nil
+	}
+	receipt, err := store(endcall.Request{ContentType: req.Header.Get(echo.HeaderContentType), Query: req.URL.RawQuery, Body: body})
+	switch {
+	case err != nil:
+	case readErr != nil:
+		err = readErr
+	case blocked:
+		err = access.ErrBlocked
+	}
+	if err != nil {
+		s.answerZiwoError(c, err, int64(len(body)))
+		return nil
+	}
+	for _, warning := range receipt.Warnings {
+		s.Logger.LogAttrs(req.Context(), slog.LevelWarn, "unreadable record kept",
+			slog.String("path", Clipped(req.URL.Path)), slog.String("id", receipt.Saved.ID), slog.String("warning", warning))
+		s.Rejections.Add(storage.Rejection{
+			Method: req.Method, Path: Clipped(req.URL.Path), Tracker: Clipped(c.Param("tracker")), Address: c.RealIP(),
+			Status: http.StatusOK, Reason: "unreadable", Message: warning,
+			ContentType: Clipped(req.Header.Get(echo.HeaderContentType)), UserAgent: Clipped(req.UserAgent()), Bytes: int64(len(body)),
+		})
+	}
+	return c.Blob(http.StatusOK, "application/json; charset=utf-8", ziwo.AppendOK(nil, receipt.Warnings...))
+}
+
+// exampleStart behaves as the demonstration endpoint of Ziwo's developer page
+// (https://www.ziwo.io/api-integration-developers/): made-up rules, no key,
+// nothing stored.
+//
+//	@Summary	Demonstration of startCall, as on Ziwo's developer page; nothing is stored
+//	@ID		exampleStartCall
+//	@Tags		Ziwo
+//	@Accept		mpfd,json,x-www-form-urlencoded
+//	@Produce	json
+//	@Param		didCalled	formData	string	true	"The number that was dialled"
+//	@Success	200			{object}	StartEnvelope
+//	@Failure	400			{object}	ErrorEnvelope
+//	@Failure	413			{object}	ErrorEnvelope
+//	@x-any-body	true
+//	@Router		/callTrackers/example/startCall [post]
+func (s *API) exampleStart(c echo.Context) error {
+	body, err := readBody(nil, c.Request(), maxZiwoBody)
+	if err != nil {
+		return err
+	}
+	start, err := ziwo.ParseStartRequest(c.Request().Header.Get(echo.HeaderContentType), c.Request().URL.RawQuery, body)
+	if err != nil {
+		return err
+	}
+	demonstration := rules.Decision{Voicemail: true, Rules: []rules.Rule{
+		{Action: rules.ActionCall, Number: "0501112233", CallerID: "043334455", Timeout: 10},
+	}}
+	return c.Blob(http.StatusOK, "application/json; charset=utf-8",
+		startcall.AppendAnswer(nil, start.DIDCalled, demonstration, s.VoicemailField))
+}
+
+// exampleEnd takes any record and forgets it.
+//
+//	@Summary	Demonstration of endCall, as on Ziwo's developer page; nothing is stored
+//	@ID		exampleEndCall
+//	@Tags		Ziwo
+//	@Accept		json,mpfd,x-www-form-urlencoded
+//	@Produce	json
+//	@Param		body	body		object	true	"Call detail record"
+//	@Success	200		{object}	Envelope
+//	@Failure	400		{object}	ErrorEnvelope
+//	@Failure	413		{object}	ErrorEnvelope
+//	@x-any-body	true
+//	@Router		/callTrackers/example/endCall [post]
+func (s *API) exampleEnd(c echo.Context) error {
+	body, err := readBody(nil, c.Request(), maxZiwoBody)
+	if err != nil {
+		return err
+	}
+	if len(body) == 0 && c.Request().URL.RawQuery == "" {
+		return endcall.ErrEmptyBody
+	}
+	return c.Blob(http.StatusOK, "application/json; charset=utf-8", ziwo.AppendOK(nil))
+}
