@@ -351,7 +351,7 @@ func TestRunnerSettlesLookupsWithResults(t *testing.T) {
 
 func TestNewRunnerChecksOptions(t *testing.T) {
 	run := func(context.Context, storage.Job) error { return nil }
-	lookup := func(context.Context, storage.Job) (*storage.LookupResult, error) { return nil, nil } //nolint:nilnil // never called
+	lookup := func(context.Context, storage.Job) (*storage.LookupResult, error) { return &storage.LookupResult{}, nil }
 	for name, tt := range map[string]struct {
 		edit func(*RunnerOptions)
 		ok   bool

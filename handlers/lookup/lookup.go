@@ -145,7 +145,7 @@ func (h *Lookups) lookUp(ctx context.Context, j storage.Job) (*storage.LookupRes
 	number, err := h.Store.LookupNumber(ctx, j.Key)
 	switch {
 	case errors.Is(err, storage.ErrNotFound) || err == nil && number == "": // removed by retention
-		return nil, nil
+		return &storage.LookupResult{}, nil
 	case err != nil:
 		return nil, jobs.Delay(time.Minute, err)
 	}

@@ -118,20 +118,13 @@ func startWorker(t *testing.T, calls int, c *fakeCRM) *sqlstore.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leader, err := jobs.NewLeader(jobs.LeaderOptions{Store: store, Now: time.Now, Logger: logger, Tasks: []jobs.Task{{
-		Name: "queue lookups", Interval: time.Second, Run: func(ctx context.Context) error {
-			_, err := lookups.Queue(ctx)
-			return err
-		},
-	}}})
-	if err != nil {
-		t.Fatal(err)
+	if n, err := lookups.Queue(t.Context()); err != nil || n != calls {
+		t.Fatalf("%d lookups queued, want %d: %v", n, calls, err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
 	running.Go(func() { _ = directory.Run(ctx) }) // always returns nil
 	running.Go(func() { _ = runner.Run(ctx) })    // always returns nil
-	running.Go(func() { _ = leader.Run(ctx) })    // always returns nil
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()

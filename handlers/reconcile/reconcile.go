@@ -245,12 +245,15 @@ func (r *Reconciler) run(ctx context.Context, name string, from, to time.Time, t
 		out: storage.Reconciliation{ID: storage.NewID(), ContactCenter: name, Trigger: trigger, From: from, To: to, StartedAt: r.Now().UTC().Truncate(time.Microsecond)},
 	}
 	err := c.compare(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
 	c.out.State, c.out.EndedAt = storage.ReconciliationDone, r.Now().UTC().Truncate(time.Microsecond)
 	if err != nil {
 		c.out.State, c.out.Error = storage.ReconciliationDelayed, ziwoclients.DelayReason(err)
 	}
 	if errors.Is(ctx.Err(), context.Canceled) && trigger == storage.TriggerSchedule { // shutdown, or lease lost; the next run continues
-		return c.out, context.Cause(ctx)
+		return c.out, err
 	}
 	r.count(c.out)
 	level := slog.LevelDebug

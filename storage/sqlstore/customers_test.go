@@ -64,6 +64,7 @@ func TestClaimSkipsLockedJobs(t *testing.T) {
 // TestMigrationOfLookups checks that lookups of the schema before lookups were jobs
 // become jobs or keep their results.
 func TestMigrationOfLookups(t *testing.T) {
+	t.Parallel()
 	const beforeJobs = 9
 	for name, open := range map[string]func(t *testing.T) *Store{
 		"SQLite": func(t *testing.T) *Store { return open(t, t.TempDir()) },

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"gorm.io/gorm"
 
 	"calltracker/storage"
 )
@@ -315,14 +316,7 @@ func (s *Store) Jobs(ctx context.Context, f storage.JobFilter, p storage.Page) (
 			return err
 		}
 		size := pageSize(p.Limit)
-		q := db.readGorm.WithContext(ctx).Table("jobs").Select(jobColumns)
-		if f.State != "" {
-			q = q.Where("state = ?", cleanText(string(f.State)))
-		}
-		if f.Kind != "" {
-			q = q.Where("kind = ?", indexText(f.Kind))
-		}
-		rows, err := newestFirst(q, after, size+1).Rows()
+		rows, err := newestFirst(narrowJobs(db.readGorm.WithContext(ctx), f), after, size+1).Rows()
 		if err != nil {
 			return err
 		}
@@ -333,6 +327,18 @@ func (s *Store) Jobs(ctx context.Context, f storage.JobFilter, p storage.Page) (
 		return nil
 	})
 	return jobs, next, err
+}
+
+// narrowJobs selects the jobs that a filter matches.
+func narrowJobs(q *gorm.DB, f storage.JobFilter) *gorm.DB {
+	q = q.Table("jobs").Select(jobColumns)
+	if f.State != "" {
+		q = q.Where("state = ?", cleanText(string(f.State)))
+	}
+	if f.Kind != "" {
+		q = q.Where("kind = ?", indexText(f.Kind))
+	}
+	return q
 }
 
 // RetryJob makes a job due now, resets its attempts, and keeps it from using cached

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,6 +93,25 @@ func TestPlans(t *testing.T) {
 			statement := newestFirst(db.narrowCalls(q, tt.filter), after, 51).Find(&[]map[string]any{}).Statement
 			plan := explain(t, db, statement.SQL.String(), statement.Vars...)
 			if !strings.Contains(plan, "SEARCH calls USING INDEX "+tt.index) || strings.Contains(plan, "TEMP B-TREE FOR ORDER BY") {
+				t.Errorf("plan:\n%s", plan)
+			}
+		})
+	}
+	for _, tt := range []struct {
+		filter storage.JobFilter
+		index  string
+	}{
+		{storage.JobFilter{}, "jobs_at"},
+		{storage.JobFilter{State: storage.JobDead}, "jobs_dead"},
+		{storage.JobFilter{Kind: "retention"}, "jobs_kind (kind=?"},
+		{storage.JobFilter{Kind: "retention", State: storage.JobDone}, "jobs_kind (kind=?"},
+		{storage.JobFilter{Kind: storage.EnrichmentJob, State: storage.JobWaiting}, "jobs_kind (kind=?"},
+	} {
+		t.Run(fmt.Sprintf("jobs %+v", tt.filter), func(t *testing.T) {
+			q := narrowJobs(db.readGorm.Session(&gorm.Session{DryRun: true}), tt.filter)
+			statement := newestFirst(q, after, 51).Find(&[]map[string]any{}).Statement
+			plan := explain(t, db, statement.SQL.String(), statement.Vars...)
+			if !strings.Contains(plan, "INDEX "+tt.index) || strings.Contains(plan, "TEMP B-TREE FOR ORDER BY") {
 				t.Errorf("plan:\n%s", plan)
 			}
 		})

@@ -47,10 +47,10 @@ func claim(t *testing.T, s Store, now time.Time, limit, want int) []storage.Job 
 	return got
 }
 
-// settle settles a lookup with its result.
-func settle(t *testing.T, s Store, l storage.Job, state storage.JobState, found ...storage.Customer) {
+// settle settles a lookup that is done.
+func settle(t *testing.T, s Store, l storage.Job, found ...storage.Customer) {
 	t.Helper()
-	if lost := settleJobs(t, s, lookedUp(l, state, found...)); len(lost) > 0 {
+	if lost := settleJobs(t, s, lookedUp(l, storage.JobDone, found...)); len(lost) > 0 {
 		t.Fatal("settle: the claim is no longer valid")
 	}
 }
@@ -173,11 +173,11 @@ func customersListed(t *testing.T, s Store) {
 	for _, l := range claim(t, s, noon, 10, 3) {
 		switch l.Key {
 		case first.ID:
-			settle(t, s, l, storage.JobDone, layla)
+			settle(t, s, l, layla)
 		case second.ID:
-			settle(t, s, l, storage.JobDone, other, layla)
+			settle(t, s, l, other, layla)
 		default:
-			settle(t, s, l, storage.JobDone)
+			settle(t, s, l)
 		}
 	}
 	claim(t, s, noon.Add(time.Hour), 10, 0)
@@ -242,7 +242,7 @@ func postponedLookup(t *testing.T, s Store) {
 	if call, _ := load(t, s, saved.ID); call.Enrichment != want {
 		t.Errorf("enrichment %+v of a running lookup, want %+v", call.Enrichment, want)
 	}
-	settle(t, s, again, storage.JobDone)
+	settle(t, s, again)
 	if call, _ := load(t, s, saved.ID); call.Customers != nil {
 		t.Errorf("customers %+v, want none after the second lookup", call.Customers)
 	}
@@ -259,7 +259,7 @@ func expiredClaim(t *testing.T, s Store) {
 	if lost := settleJobs(t, s, lookedUp(slow, storage.JobDone)); !slices.Equal(lost, []string{slow.ID}) {
 		t.Errorf("lost %v, want %s", lost, slow.ID)
 	}
-	settle(t, s, quick, storage.JobDone, layla)
+	settle(t, s, quick, layla)
 	if call, _ := load(t, s, saved.ID); call.Enrichment.State != storage.EnrichmentFound || len(call.Customers) != 1 {
 		t.Errorf("enrichment %+v, want found", call.Enrichment)
 	}
@@ -280,8 +280,8 @@ func lookupRequested(t *testing.T, s Store) {
 	if !first.SkipCache {
 		t.Error("a requested lookup may use the cache")
 	}
-	request(0)                                                // while the lookup is running
-	settle(t, s, first, storage.JobDone, layla, layla, layla) // outdated by the request
+	request(0)                               // while the lookup is running
+	settle(t, s, first, layla, layla, layla) // outdated by the request
 	if call, _ := load(t, s, saved.ID); call.Enrichment.State != storage.EnrichmentPending || len(call.Customers) > 0 {
 		t.Errorf("enrichment %+v and customers %+v after an outdated result", call.Enrichment, call.Customers)
 	}
@@ -289,12 +289,12 @@ func lookupRequested(t *testing.T, s Store) {
 	if !second.SkipCache {
 		t.Error("a lookup requested while it was running may use the cache")
 	}
-	settle(t, s, second, storage.JobDone, layla)
+	settle(t, s, second, layla)
 	request(1) // after the lookup
 	if call, _ := load(t, s, saved.ID); call.Enrichment.State != storage.EnrichmentPending || len(call.Customers) != 1 {
 		t.Errorf("enrichment %+v and customers %+v after another request", call.Enrichment, call.Customers)
 	}
-	settle(t, s, claim(t, s, noon, 1, 1)[0], storage.JobDone, layla)
+	settle(t, s, claim(t, s, noon, 1, 1)[0], layla)
 	if call, _ := load(t, s, saved.ID); call.Enrichment.Attempts != 2 {
 		t.Errorf("%d attempts", call.Enrichment.Attempts)
 	}
@@ -353,8 +353,8 @@ func lookupsAsJobs(t *testing.T, s Store) {
 		t.Errorf("jobs of the kind: %v, calls %v", ids(got), calls)
 	}
 	claimed := claim(t, s, noon, 3, 3)
-	settle(t, s, claimed[0], storage.JobDone, layla)
-	settle(t, s, claimed[1], storage.JobDone)
+	settle(t, s, claimed[0], layla)
+	settle(t, s, claimed[1])
 	rejected := lookedUp(claimed[2], storage.JobDead)
 	rejected.Outcome.Error = "desk: request rejected"
 	settleJobs(t, s, rejected)
