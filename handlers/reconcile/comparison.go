@@ -24,7 +24,6 @@ type comparison struct {
 	from, to      time.Time
 	out           storage.Reconciliation
 	seen          map[string]bool // callIDs already compared
-	renewClaim    func(context.Context) error
 }
 
 // compare compares the span slice by slice, oldest first, so that an error loses only
@@ -129,9 +128,6 @@ type ziwoCall struct {
 
 // comparePage compares a page of Ziwo's records with the stored calls.
 func (c *comparison) comparePage(ctx context.Context, records []ziwo.HistoryRecord) error {
-	if err := c.renewClaim(ctx); err != nil {
-		return err
-	}
 	var (
 		calls []ziwoCall
 		keys  []string
