@@ -18,7 +18,7 @@ var (
 	region = "AE"
 )
 
-// startedCall returns a call that a tracker started some seconds after noon.
+// startedCall returns a call that a tracker started the given number of seconds after noon.
 func startedCall(decision, callID, caller string, seconds int) Call {
 	return Call{
 		CallID: callID, ContactCenter: "a", Tracker: "sales", Direction: "inbound", DID: "+97142345678", Caller: caller, State: CallStarted,

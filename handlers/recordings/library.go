@@ -1,6 +1,6 @@
 // Package recordings provides the recordings and voicemails of calls. It fetches them from
 // Ziwo without exposing Ziwo's URLs or tokens to clients, and copies them to the data
-// directory or a bucket if the configuration says so.
+// directory or a bucket if configured.
 package recordings
 
 import (
