@@ -14,7 +14,6 @@ import (
 	"calltracker/crm/builtin"
 	"calltracker/crm/crmtest"
 	"calltracker/handlers/popup"
-	"calltracker/server/httpapi"
 )
 
 // hostileName is a name as nobody has it.
@@ -193,7 +192,7 @@ func TestATokenIsForOneSiteAndItsTime(t *testing.T) {
 
 	// One that the same server made a while ago.
 	for ago, want := range map[time.Duration]int{30 * time.Second: 200, time.Minute: 401, 24 * time.Hour: 401, -30 * time.Second: 200} {
-		then := popup.New(popup.Options{Config: h.s.config, Key: httpapi.TokenKey(h.s.settings.secretKey), Now: func() time.Time { return time.Now().Add(-ago) }})
+		then := popup.New(popup.Options{Config: h.s.config, Key: siteTokenKey(h.s.settings.secretKey), Now: func() time.Time { return time.Now().Add(-ago) }})
 		made, err := then.Token("crm", time.Minute)
 		if err != nil {
 			t.Fatal(err)

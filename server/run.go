@@ -236,11 +236,11 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		Recordings:  recordingCopies,
 		Embeds:      embeds.New(embeds.Options{Config: controller, PublicURL: set.publicURL, Now: time.Now}),
 		Popup: popup.New(popup.Options{
-			Config: controller, Directory: directory, Keys: keys, Numbers: numbers, Key: httpapi.TokenKey(set.secretKey), Now: time.Now,
+			Config: controller, Directory: directory, Keys: keys, Numbers: numbers, Key: siteTokenKey(set.secretKey), Now: time.Now,
 		}),
 		Connections: connections, Lookups: lookups,
 		Jobs:     &handlers.Jobs{Store: store, Runner: runner, Now: time.Now},
-		Database: store, Spool: spool, Redis: redisStateOf(redis),
+		Database: store, Spool: spool, Redis: optionalRedis(redis),
 	})
 	registerMetrics(registry, metricSources{
 		config: controller, decisions: decisionQueue, rejections: rejectionQueue, wallboard: wallboard,
@@ -400,10 +400,20 @@ func pruneJobs(ctx context.Context, store *sqlstore.Store) error {
 	}
 }
 
-// redisStateOf returns redis, or a nil interface without Redis.
-func redisStateOf(redis *cache.Redis) httpapi.RedisState {
+// optionalRedis returns redis, or a nil interface without Redis.
+func optionalRedis(redis *cache.Redis) httpapi.Redis {
 	if redis == nil {
 		return nil
 	}
 	return redis
+}
+
+// crmTransport returns the HTTP transport of all CRMs. Each request has its own
+// timeout; the transport limits how much of it connecting may take.
+func crmTransport() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConnsPerHost = 16
+	t.TLSHandshakeTimeout = time.Second
+	t.MaxResponseHeaderBytes = 64 << 10
+	return t
 }

@@ -38,15 +38,16 @@ import (
 //	@Security	Bearer
 //	@Router		/api/v1/calls [get]
 func (s *API) listCalls(c echo.Context) error {
-	q := queryOf(c)
+	q := readQuery(c)
 	filter, page := callQuery(q), q.page()
 	if err := q.err(); err != nil {
 		return err
 	}
-	return answer(c)(s.Calls.List(c.Request().Context(), filter, page))
+	return respond(c)(s.Calls.List(c.Request().Context(), filter, page))
 }
 
-func callQuery(q *query) calls.CallQuery {
+// callQuery reads the filters of calls.
+func callQuery(q *queryReader) calls.CallQuery {
 	return calls.CallQuery{
 		From: q.instant("from"), To: q.instant("to"), Tracker: q.text("tracker"), DID: q.text("did"), Caller: q.text("caller"),
 		Result: q.text("result"), Campaign: q.text("campaign"), Customer: q.text("customer"),
@@ -68,18 +69,22 @@ func callQuery(q *query) calls.CallQuery {
 //	@Security	Bearer
 //	@Router		/api/v1/calls/{id} [get]
 func (s *API) getCall(c echo.Context) error {
-	return answer(c)(s.Calls.Get(c.Request().Context(), c.Param("id")))
+	return respond(c)(s.Calls.Get(c.Request().Context(), c.Param("id")))
 }
 
-// csvColumns are the columns of the export, in their order.
+// csvColumns are the columns of the CSV export, in order.
 var csvColumns = []string{
 	"id", "contactCenter", "tracker", "callID", "direction", "did", "rawDid", "caller", "rawCaller", "callerName",
 	"startedAt", "answeredAt", "endedAt", "duration", "ringTime", "talkTime", "holdTime", "result", "hangupCause", "hangupBy",
 	"agent", "position", "recordingFile", "campaign", "route", "decision",
 }
 
-// csvPatience is how long a client may take over each part of an export.
-const csvPatience = 30 * time.Second
+// The write deadline of an export is extended by exportTimeout after every
+// exportBatch rows.
+const (
+	exportTimeout = 30 * time.Second
+	exportBatch   = 500
+)
 
 // exportCalls streams: memory does not grow with the number of calls.
 //
@@ -103,7 +108,7 @@ const csvPatience = 30 * time.Second
 //	@Security	Bearer
 //	@Router		/api/v1/calls.csv [get]
 func (s *API) exportCalls(c echo.Context) error {
-	q := queryOf(c)
+	q := readQuery(c)
 	filter := callQuery(q)
 	if err := q.err(); err != nil {
 		return err
@@ -117,7 +122,7 @@ func (s *API) exportCalls(c echo.Context) error {
 		out = csv.NewWriter(c.Response())
 		return out.Write(csvColumns)
 	}
-	// Reading the request is over; its deadline would end the export as well.
+	// The deadline for reading the request would interrupt the export.
 	if err := control.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
@@ -128,8 +133,8 @@ func (s *API) exportCalls(c echo.Context) error {
 				return err
 			}
 		}
-		if rows%500 == 0 { // a long export is fine, a client that stopped reading is not
-			if err := control.SetWriteDeadline(time.Now().Add(csvPatience)); err != nil {
+		if rows%exportBatch == 0 { // an export may take long, unless the client stops reading
+			if err := control.SetWriteDeadline(time.Now().Add(exportTimeout)); err != nil {
 				return err
 			}
 		}
@@ -140,8 +145,8 @@ func (s *API) exportCalls(c echo.Context) error {
 		err = begin()
 	}
 	if err != nil && c.Response().Committed {
-		// The status is gone: a connection that breaks tells the client that the export is not whole.
-		s.Logger.Warn("export broken off", slog.Any("error", err))
+		// The status has been sent. Closing the connection shows the client that the export is incomplete.
+		s.Logger.Warn("export interrupted", slog.Any("error", err))
 		panic(http.ErrAbortHandler)
 	}
 	if err != nil {
@@ -159,7 +164,7 @@ func csvRow(c calls.CallView) []string {
 		c.Result, c.HangupCause, c.HangupBy, c.Agent, c.Position, c.RecordingFile, c.Campaign, c.Route, c.Decision,
 	}
 	for i, cell := range row {
-		row[i] = inert(cell)
+		row[i] = escapeFormula(cell)
 	}
 	return row
 }
@@ -173,10 +178,9 @@ func csvTime(at *time.Time) string {
 
 var numberLike = regexp.MustCompile(`^[+-]?[0-9 ().-]*$`)
 
-// inert keeps a spreadsheet from running a cell that came from outside as a
-// formula (https://owasp.org/www-community/attacks/CSV_Injection); numbers stay
-// as they are.
-func inert(cell string) string {
+// escapeFormula prefixes a cell that a spreadsheet would run as a formula
+// (https://owasp.org/www-community/attacks/CSV_Injection). Numbers are unchanged.
+func escapeFormula(cell string) string {
 	if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) && !numberLike.MatchString(cell) {
 		return "'" + cell
 	}

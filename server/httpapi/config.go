@@ -78,9 +78,9 @@ func etag(version int64) string { return strconv.Quote(strconv.FormatInt(version
 //	@x-any-body	true
 //	@Router			/api/v1/config [put]
 func (s *API) putConfig(c echo.Context) error {
-	q := queryOf(c)
+	q := readQuery(c)
 	in := config.Input{
-		DryRun: q.flag("dry_run"), Comment: Clipped(q.text("comment")), Author: Clipped(q.text("author")),
+		DryRun: q.flag("dry_run"), Comment: clip(q.text("comment")), Author: clip(q.text("author")),
 		IfMatch: c.Request().Header.Get("If-Match"),
 	}
 	if err := q.err(); err != nil {
@@ -98,7 +98,7 @@ func (s *API) putConfig(c echo.Context) error {
 		return err
 	}
 	in.Document = string(body)
-	applied, err := s.Config.Apply(detached(c), in)
+	applied, err := s.Config.Apply(uncanceled(c), in)
 	if err != nil {
 		return err
 	}
@@ -106,8 +106,8 @@ func (s *API) putConfig(c echo.Context) error {
 	return c.JSON(http.StatusOK, applied)
 }
 
-// documentFormat tells the notation from the content type. What curl sends by
-// default counts as YAML.
+// documentFormat returns the format of a document with this content type. The
+// default content type of curl stands for YAML.
 func documentFormat(contentType string) (config.Format, error) {
 	if contentType == "" {
 		return config.YAML, nil
@@ -120,7 +120,7 @@ func documentFormat(contentType string) (config.Format, error) {
 		mediaType == echo.MIMEApplicationForm || mediaType == echo.MIMEOctetStream):
 		return config.YAML, nil
 	default:
-		return "", fmt.Errorf("%w: send application/yaml or application/json, not %s", errMediaType, Clipped(contentType))
+		return "", fmt.Errorf("%w %s: send application/yaml or application/json", errMediaType, clip(contentType))
 	}
 }
 
@@ -140,12 +140,12 @@ func documentFormat(contentType string) (config.Format, error) {
 //	@Security	Bearer
 //	@Router		/api/v1/config/versions [get]
 func (s *API) listVersions(c echo.Context) error {
-	q := queryOf(c)
+	q := readQuery(c)
 	page := q.page()
 	if err := q.err(); err != nil {
 		return err
 	}
-	return answer(c)(s.Config.Versions(c.Request().Context(), page))
+	return respond(c)(s.Config.Versions(c.Request().Context(), page))
 }
 
 // getVersion handles the operation getConfigVersion.
@@ -168,7 +168,7 @@ func (s *API) getVersion(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return answer(c)(s.Config.Version(c.Request().Context(), n))
+	return respond(c)(s.Config.Version(c.Request().Context(), n))
 }
 
 // restoreVersion handles the operation restoreConfigVersion.
@@ -189,8 +189,8 @@ func (s *API) getVersion(c echo.Context) error {
 //	@Security	Bearer
 //	@Router		/api/v1/config/versions/{n}/restore [post]
 func (s *API) restoreVersion(c echo.Context) error {
-	q := queryOf(c)
-	author := Clipped(q.text("author"))
+	q := readQuery(c)
+	author := clip(q.text("author"))
 	if err := q.err(); err != nil {
 		return err
 	}
@@ -198,7 +198,7 @@ func (s *API) restoreVersion(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	applied, err := s.Config.Restore(detached(c), n, author)
+	applied, err := s.Config.Restore(uncanceled(c), n, author)
 	if err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (s *API) restoreVersion(c echo.Context) error {
 func versionNumber(c echo.Context) (int64, error) {
 	n, err := strconv.ParseInt(c.Param("n"), 10, 64)
 	if err != nil || n < 1 {
-		return 0, fieldError("n", "must be the number of a version")
+		return 0, fieldError("n", "must be a version number")
 	}
 	return n, nil
 }

@@ -20,10 +20,10 @@ import (
 //	@Security		Bearer
 //	@Router			/api/v1/connections [get]
 func (s *API) listConnections(c echo.Context) error {
-	if err := queryOf(c).err(); err != nil {
+	if err := readQuery(c).err(); err != nil {
 		return err
 	}
-	return answer(c)(s.Connections.List(c.Request().Context()))
+	return respond(c)(s.Connections.List(c.Request().Context()))
 }
 
 // testConnection handles the operation testConnection.
@@ -50,7 +50,7 @@ func (s *API) testConnection(c echo.Context) error {
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}
-	return answer(c)(s.Connections.Test(c.Request().Context(), c.Param("name"), in))
+	return respond(c)(s.Connections.Test(c.Request().Context(), c.Param("name"), in))
 }
 
 // enrichCall handles the operation enrichCall.

@@ -28,7 +28,7 @@ import (
 //	@Security	Bearer
 //	@Router		/api/v1/decisions [get]
 func (s *API) listDecisions(c echo.Context) error {
-	q := queryOf(c)
+	q := readQuery(c)
 	filter := decisions.DecisionQuery{
 		From: q.instant("from"), To: q.instant("to"), Tracker: q.text("tracker"), DID: q.text("did"), Caller: q.text("caller"),
 		Route: q.text("route"),
@@ -37,7 +37,7 @@ func (s *API) listDecisions(c echo.Context) error {
 	if err := q.err(); err != nil {
 		return err
 	}
-	return answer(c)(s.Decisions.List(c.Request().Context(), filter, page))
+	return respond(c)(s.Decisions.List(c.Request().Context(), filter, page))
 }
 
 // getDecision handles the operation getDecision.
@@ -55,5 +55,5 @@ func (s *API) listDecisions(c echo.Context) error {
 //	@Security	Bearer
 //	@Router		/api/v1/decisions/{id} [get]
 func (s *API) getDecision(c echo.Context) error {
-	return answer(c)(s.Decisions.Get(c.Request().Context(), c.Param("id")))
+	return respond(c)(s.Decisions.Get(c.Request().Context(), c.Param("id")))
 }

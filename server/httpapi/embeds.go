@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -16,17 +15,10 @@ import (
 	"calltracker/web"
 )
 
-// How long browsers and proxies may keep what they got. A changed configuration
-// is seen within the first; the second is for addresses whose content never
-// changes.
+// Values of Cache-Control.
 const (
-	cacheShortly = "public, max-age=60"
-	cacheForever = "public, max-age=31536000, immutable"
-)
-
-const (
-	typeScript = "text/javascript; charset=utf-8"
-	typeJSON   = "application/json; charset=utf-8"
+	cacheMinute  = "public, max-age=60"                  // content that follows the configuration
+	cacheForever = "public, max-age=31536000, immutable" // content that never changes under its URL
 )
 
 // webCallback serves Ziwo's call-me-back button for a site.
@@ -78,26 +70,26 @@ func (s *API) jorel(c echo.Context) error { return s.embed(c, web.Jorel) }
 //	@Router		/popup/{file} [get]
 func (s *API) popup(c echo.Context) error { return s.embed(c, web.Popup) }
 
-// embed serves a script or configuration. The name of the site may itself have
-// dots, so that the last one tells.
+// embed serves a script (SITE.js) or its configuration (SITE.json). The name of a
+// site may contain dots.
 func (s *API) embed(c echo.Context, kind web.Kind) error {
-	site, json := strings.CutSuffix(c.Param("file"), ".json")
-	if json {
+	site, isJSON := strings.CutSuffix(c.Param("file"), ".json")
+	if isJSON {
 		asset, err := s.Embeds.Configuration(kind, site)
 		if err != nil {
 			return err
 		}
-		return serveAsset(c, asset, typeJSON, cacheShortly)
+		return serveAsset(c, asset, typeJSON, cacheMinute)
 	}
-	site, script := strings.CutSuffix(c.Param("file"), ".js")
-	if !script {
+	site, isScript := strings.CutSuffix(c.Param("file"), ".js")
+	if !isScript {
 		return echo.ErrNotFound
 	}
 	asset, err := s.Embeds.Script(kind, site)
 	if err != nil {
-		return s.complain(c, err)
+		return s.scriptError(c, err)
 	}
-	return serveAsset(c, asset, typeScript, cacheShortly)
+	return serveAsset(c, asset, typeScript, cacheMinute)
 }
 
 // webCallbackRelease serves the button as a script that pages can pin.
@@ -148,14 +140,15 @@ func (s *API) jorelRelease(c echo.Context) error { return s.release(c, web.Jorel
 //	@Router		/popup/{site}/{file} [get]
 func (s *API) popupRelease(c echo.Context) error { return s.release(c, web.Popup) }
 
+// release serves VERSION.js, the pinned version of a script.
 func (s *API) release(c echo.Context, kind web.Kind) error {
-	version, script := strings.CutSuffix(c.Param("file"), ".js")
-	if !script {
+	version, isScript := strings.CutSuffix(c.Param("file"), ".js")
+	if !isScript {
 		return echo.ErrNotFound
 	}
 	asset, err := s.Embeds.Release(kind, c.Param("site"), version)
 	if err != nil {
-		return s.complain(c, err)
+		return s.scriptError(c, err)
 	}
 	return serveAsset(c, asset, typeScript, cacheForever)
 }
@@ -172,22 +165,23 @@ func (s *API) release(c echo.Context, kind web.Kind) error {
 //	@Failure	500		{object}	Problem
 //	@Router		/sites/{site} [get]
 func (s *API) sitePage(c echo.Context) error {
-	shown, err := s.Embeds.Page(c.Param("site"))
+	page, err := s.Embeds.Page(c.Param("site"))
 	if err != nil {
 		return err
 	}
 	var body bytes.Buffer
-	if err := shown.Write(&body); err != nil {
-		return fmt.Errorf("page of site %s: %w", shown.Site, err)
+	if err := page.Write(&body); err != nil {
+		return fmt.Errorf("page of site %s: %w", page.Site, err)
 	}
 	header := c.Response().Header()
 	header.Set(echo.HeaderContentSecurityPolicy, "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	header.Set(echo.HeaderXContentTypeOptions, "nosniff")
-	header.Set(echo.HeaderCacheControl, "no-store") // it says what is now
+	header.Set(echo.HeaderCacheControl, "no-store") // the page shows the current state
 	return c.HTMLBlob(http.StatusOK, body.Bytes())
 }
 
-// pageAsset serves the styles and scripts of our own pages.
+// pageAsset serves the styles and scripts of the pages that this server renders. Any
+// client may call it.
 func pageAsset(c echo.Context) error {
 	name := c.Param("file")
 	body, ok := web.Asset(name)
@@ -196,7 +190,7 @@ func pageAsset(c echo.Context) error {
 	}
 	contentType := typeScript
 	if strings.HasSuffix(name, ".css") {
-		contentType = "text/css; charset=utf-8"
+		contentType = typeStyles
 	}
 	header := c.Response().Header()
 	header.Set(echo.HeaderCacheControl, cacheForever)
@@ -204,34 +198,26 @@ func pageAsset(c echo.Context) error {
 	return c.Blob(http.StatusOK, contentType, body)
 }
 
-// complain answers a script that is not there with one that says so.
-func (s *API) complain(c echo.Context, err error) error {
+// scriptError answers an unknown script with a script that logs the error, and
+// returns all other errors.
+func (s *API) scriptError(c echo.Context, err error) error {
 	var unknown *embeds.UnknownEmbed
 	if !errors.As(err, &unknown) {
 		return err
 	}
-	code, _ := status(err)
-	s.Logger.LogAttrs(c.Request().Context(), slog.LevelInfo, "request refused", slog.Int("status", code),
-		slog.String("method", c.Request().Method), slog.String("route", c.Path()), slog.String("address", c.RealIP()), slog.Any("error", err))
-	body, err := web.ErrorScript(unknown.Error())
-	if err != nil {
-		return err
-	}
-	header := c.Response().Header()
-	header.Set(echo.HeaderCacheControl, "no-store") // it may be there in a minute
-	header.Set(echo.HeaderXContentTypeOptions, "nosniff")
-	return c.Blob(code, typeScript, body)
+	return s.writeScriptError(c, err)
 }
 
-// Headers that all scripts share. Nobody adds to them.
+// Header values of all scripts, shared to save allocations. They must not be
+// modified.
 var (
 	varyByOrigin = []string{"Accept-Encoding, Origin"}
 	noSniff      = []string{"nosniff"}
 	crossOrigin  = []string{"cross-origin"}
 )
 
-// serveAsset answers with a file from memory, in the smallest encoding that the
-// client takes, or with 304 when it has it.
+// serveAsset answers with an asset in the smallest encoding that the client
+// accepts, or with status 304 if the client has it.
 func serveAsset(c echo.Context, a *embeds.Asset, contentType, cache string) error {
 	body, suffix, encoding := a.Plain, "", ""
 	switch accepted := c.Request().Header.Get(echo.HeaderAcceptEncoding); {
@@ -255,12 +241,12 @@ func serveAsset(c echo.Context, a *embeds.Asset, contentType, cache string) erro
 	if encoding != "" {
 		header[echo.HeaderContentEncoding] = []string{encoding}
 	}
-	header[echo.HeaderContentLength] = []string{strconv.Itoa(len(body))} // or net/http would send it in chunks
+	header[echo.HeaderContentLength] = []string{strconv.Itoa(len(body))} // otherwise net/http sends chunks
 	return c.Blob(http.StatusOK, contentType, body)
 }
 
-// accepts tells whether an Accept-Encoding header takes an encoding: it is
-// there, and not with the weight 0.
+// accepts reports whether an Accept-Encoding header lists an encoding with a weight
+// other than 0.
 func accepts(header, encoding string) bool {
 	for item := range strings.SplitSeq(header, ",") {
 		name, weight, weighted := strings.Cut(item, ";")
@@ -272,8 +258,8 @@ func accepts(header, encoding string) bool {
 	return false
 }
 
-// unchanged tells whether an If-None-Match header has the content, in whatever
-// encoding it was got.
+// unchanged reports whether an If-None-Match header has the ETag of the content, in
+// any encoding.
 func unchanged(header, tag string) bool {
 	for item := range strings.SplitSeq(header, ",") {
 		got := strings.Trim(strings.TrimPrefix(strings.TrimSpace(item), "W/"), `"`)

@@ -24,12 +24,12 @@ import (
 //	@Security	Bearer
 //	@Router		/api/v1/jobs [get]
 func (s *API) listJobs(c echo.Context) error {
-	q := queryOf(c)
+	q := readQuery(c)
 	in, page := handlers.JobQuery{State: q.text("state"), Kind: q.text("kind")}, q.page()
 	if err := q.err(); err != nil {
 		return err
 	}
-	return answer(c)(s.Jobs.List(c.Request().Context(), in, page))
+	return respond(c)(s.Jobs.List(c.Request().Context(), in, page))
 }
 
 // retryJob handles the operation retryJob.
@@ -48,5 +48,5 @@ func (s *API) listJobs(c echo.Context) error {
 //	@Security	Bearer
 //	@Router		/api/v1/jobs/{id}/retry [post]
 func (s *API) retryJob(c echo.Context) error {
-	return answer(c)(s.Jobs.Retry(detached(c), c.Param("id")))
+	return respond(c)(s.Jobs.Retry(uncanceled(c), c.Param("id")))
 }

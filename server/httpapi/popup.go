@@ -3,8 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"cmp"
-	"crypto/hmac"
-	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -14,17 +13,10 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"calltracker/crm"
+	"calltracker/handlers/access"
 	"calltracker/handlers/popup"
 	"calltracker/web"
 )
-
-// tokenKey signs tokens of sites. It is derived, so that what one key does tells
-// nothing of the other.
-func TokenKey(secret []byte) []byte {
-	mac := hmac.New(sha256.New, secret)
-	_, _ = mac.Write([]byte("calltracker site tokens")) // never fails
-	return mac.Sum(nil)
-}
 
 // crmURL tells a browser which page to open for a caller.
 //
@@ -45,13 +37,13 @@ func TokenKey(secret []byte) []byte {
 //	@Failure		429			{object}	Problem
 //	@Router			/crm/url [get]
 func (s *API) crmURL(c echo.Context) error {
-	page, _, err := s.caller(c)
+	page, _, err := s.lookUpCaller(c)
 	if err != nil {
 		return err
 	}
 	pooled := buffers.Get().(*[]byte)
 	defer func() {
-		if cap(*pooled) <= largestPooled {
+		if cap(*pooled) <= maxPooledBuffer {
 			buffers.Put(pooled)
 		}
 	}()
@@ -71,11 +63,11 @@ func (s *API) crmURL(c echo.Context) error {
 //	@Failure	404	{object}	Problem
 //	@Router		/crm/url [options]
 func (s *API) crmPreflight(c echo.Context) error {
-	line, err := s.Popup.Site(c.QueryParam("site"))
+	site, err := s.Popup.Site(c.QueryParam("site"))
 	if err != nil {
 		return err
 	}
-	if !allow(c, line) {
+	if !allowOrigin(c, site) {
 		return popup.ErrOriginNotAllowed
 	}
 	header := c.Response().Header()
@@ -85,36 +77,41 @@ func (s *API) crmPreflight(c echo.Context) error {
 	return c.NoContent(http.StatusNoContent)
 }
 
-// allow lets pages of the site's origins read the answer, and tells whether this
-// is one.
-func allow(c echo.Context, line popup.AuthorizedSite) bool {
+// allowOrigin sets the CORS headers for a page of one of the site's origins. It
+// reports whether the origin is allowed.
+func allowOrigin(c echo.Context, site popup.AuthorizedSite) bool {
 	header := c.Response().Header()
 	header.Add(echo.HeaderVary, echo.HeaderOrigin)
 	origin := c.Request().Header.Get(echo.HeaderOrigin)
-	if !line.Allows(origin) {
+	if !site.Allows(origin) {
 		return false
 	}
 	header.Set(echo.HeaderAccessControlAllowOrigin, origin)
 	return true
 }
 
-// caller looks up whose number a browser asks about.
-func (s *API) caller(c echo.Context) (popup.CallerPage, popup.AuthorizedSite, error) {
+// lookUpCaller checks the credentials of a browser and looks up the customer with a
+// phone number.
+func (s *API) lookUpCaller(c echo.Context) (popup.CallerPage, popup.AuthorizedSite, error) {
 	header := c.Response().Header()
-	header[echo.HeaderCacheControl] = []string{"no-store"} // names, and by whose key
+	header[echo.HeaderCacheControl] = []string{"no-store"} // the answer has names of customers
 	header[echo.HeaderReferrerPolicy] = []string{"no-referrer"}
 	header[echo.HeaderXContentTypeOptions] = []string{"nosniff"}
-	line, err := s.Popup.Site(c.QueryParam("site"))
+	site, err := s.Popup.Site(c.QueryParam("site"))
 	if err != nil {
-		return popup.CallerPage{}, line, err
+		return popup.CallerPage{}, site, err
 	}
-	allow(c, line) // an error is for the page to read, too
-	pass := popup.SiteCredentials{Key: cmp.Or(c.Request().Header.Get("X-Embed-Key"), c.QueryParam("key")), Token: c.QueryParam("token")}
-	if err := s.Popup.Authorize(line, pass, address(c)); err != nil {
-		return popup.CallerPage{}, line, err
+	allowOrigin(c, site) // before any error, so that the page can read it
+	credentials := popup.SiteCredentials{Key: cmp.Or(c.Request().Header.Get("X-Embed-Key"), c.QueryParam("key")), Token: c.QueryParam("token")}
+	err = s.Popup.Authorize(site, credentials, clientAddress(c))
+	if errors.Is(err, access.ErrUnauthorized) {
+		err = errNoSiteKey
 	}
-	page, err := s.Popup.Find(c.Request().Context(), line, c.QueryParam("number"))
-	return page, line, err
+	if err != nil {
+		return popup.CallerPage{}, site, err
+	}
+	page, err := s.Popup.Find(c.Request().Context(), site, c.QueryParam("number"))
+	return page, site, err
 }
 
 // crmOpen sends a browser to the caller's page, or shows whom to choose.
@@ -136,7 +133,7 @@ func (s *API) caller(c echo.Context) (popup.CallerPage, popup.AuthorizedSite, er
 //	@Failure	429	{object}	Problem
 //	@Router		/crm/open [get]
 func (s *API) crmOpen(c echo.Context) error {
-	found, line, err := s.caller(c)
+	found, site, err := s.lookUpCaller(c)
 	if err != nil {
 		return err
 	}
@@ -144,30 +141,32 @@ func (s *API) crmOpen(c echo.Context) error {
 		return c.Redirect(http.StatusFound, found.URL)
 	}
 	var body bytes.Buffer
-	if err := callersPage(line.Name(), found).Write(&body); err != nil {
-		return fmt.Errorf("page of callers: %w", err)
+	if err := choicePage(site.Name(), found).Write(&body); err != nil {
+		return fmt.Errorf("page of customers: %w", err)
 	}
 	c.Response().Header().Set(echo.HeaderContentSecurityPolicy, "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	return c.HTMLBlob(http.StatusOK, body.Bytes())
 }
 
-func callersPage(site string, found popup.CallerPage) web.CallersPage {
+// choicePage returns the page on which an agent chooses a customer, or what to do
+// if there is none.
+func choicePage(site string, found popup.CallerPage) web.CallersPage {
 	page := web.CallersPage{Site: site, Number: found.Number}
 	switch found.Status {
 	case crm.Found, crm.Many:
 		page.Title = "Who is calling?"
 	case crm.None:
-		page.Title = "Nobody is known by this number"
+		page.Title = "No customer has this number"
 	case crm.Skipped:
-		page.Title = "This number belongs to nobody"
-		page.Note = "It is withheld, internal or no telephone number, so that nobody was looked up."
+		page.Title = "This number cannot be looked up"
+		page.Note = "It is withheld, internal, or not a phone number."
 	default:
-		page.Title = "The CRM does not answer"
+		page.Title = "The CRM did not answer"
 		page.Note = "Reload this page to try again."
 	}
 	for _, customer := range found.Customers {
 		page.Customers = append(page.Customers, web.CallerLink{
-			Name: cmp.Or(customer.Name, "Without a name"), URL: customer.URL, About: customer.Connection + matched(customer.MatchedBy),
+			Name: cmp.Or(customer.Name, "Unnamed customer"), URL: customer.URL, About: customer.Connection + matchNote(customer.MatchedBy),
 		})
 	}
 	for _, search := range found.Searches() {
@@ -181,15 +180,16 @@ func callersPage(site string, found popup.CallerPage) web.CallersPage {
 	return page
 }
 
-// matched says what of a customer has the number, unless that is as usual.
-func matched(by string) string {
+// matchNote says which field of a customer matched the number. It is empty for the
+// usual field, the phone number.
+func matchNote(by string) string {
 	switch by {
 	case "phone", "":
 		return ""
 	case "shared_phone":
 		return ", shares this number"
 	default:
-		return ", by " + strings.ReplaceAll(by, "_", " ")
+		return ", matched by " + strings.ReplaceAll(by, "_", " ")
 	}
 }
 
@@ -209,20 +209,20 @@ func matched(by string) string {
 //	@Security		Bearer
 //	@Router			/api/v1/sites/{site}/token [post]
 func (s *API) siteToken(c echo.Context) error {
-	q := queryOf(c)
+	q := readQuery(c)
 	text := q.text("ttl")
 	if err := q.err(); err != nil {
 		return err
 	}
-	var life time.Duration
+	var lifetime time.Duration
 	if text != "" {
 		seconds, err := strconv.Atoi(text)
 		if err != nil || seconds < 1 || seconds > int((24*time.Hour).Seconds()) {
 			return fieldError("ttl", "must be a whole number of seconds")
 		}
-		life = time.Duration(seconds) * time.Second
+		lifetime = time.Duration(seconds) * time.Second
 	}
-	token, err := s.Popup.Token(c.Param("site"), life)
+	token, err := s.Popup.Token(c.Param("site"), lifetime)
 	if err != nil {
 		return err
 	}

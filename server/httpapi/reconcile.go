@@ -27,16 +27,16 @@ import (
 //	@Security	Bearer
 //	@Router		/api/v1/reconciliation [get]
 func (s *API) listReconciliations(c echo.Context) error {
-	q := queryOf(c)
+	q := readQuery(c)
 	page := q.page()
 	if err := q.err(); err != nil {
 		return err
 	}
-	return answer(c)(s.Reconciler.List(c.Request().Context(), page))
+	return respond(c)(s.Reconciler.List(c.Request().Context(), page))
 }
 
-// reconcilePatience is how long a comparison that was asked for may take.
-const reconcilePatience = 20 * time.Minute
+// reconcileTimeout is how long a requested reconciliation may take.
+const reconcileTimeout = 20 * time.Minute
 
 // reconcile answers when it is done, which may take longer than other answers.
 //
@@ -62,10 +62,10 @@ func (s *API) reconcile(c echo.Context) error {
 		return err
 	}
 	control := http.NewResponseController(c.Response())
-	if err := errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Now().Add(reconcilePatience+writeTimeout))); err != nil {
+	if err := errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Now().Add(reconcileTimeout+writeTimeout))); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Request().Context(), reconcilePatience)
+	ctx, cancel := context.WithTimeout(c.Request().Context(), reconcileTimeout)
 	defer cancel()
-	return answer(c)(s.Reconciler.Reconcile(ctx, in))
+	return respond(c)(s.Reconciler.Reconcile(ctx, in))
 }

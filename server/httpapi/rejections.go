@@ -20,10 +20,10 @@ import (
 //	@Security	Bearer
 //	@Router		/api/v1/rejections [get]
 func (s *API) listRejections(c echo.Context) error {
-	q := queryOf(c)
+	q := readQuery(c)
 	page := q.page()
 	if err := q.err(); err != nil {
 		return err
 	}
-	return answer(c)(s.Rejections.List(c.Request().Context(), page))
+	return respond(c)(s.Rejections.List(c.Request().Context(), page))
 }

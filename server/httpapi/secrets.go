@@ -21,7 +21,7 @@ import (
 //	@Security	Bearer
 //	@Router		/api/v1/secrets [get]
 func (s *API) listSecrets(c echo.Context) error {
-	return answer(c)(s.Secrets.List(c.Request().Context()))
+	return respond(c)(s.Secrets.List(c.Request().Context()))
 }
 
 // getSecret handles the operation getSecret.
@@ -39,7 +39,7 @@ func (s *API) listSecrets(c echo.Context) error {
 //	@Security	Bearer
 //	@Router		/api/v1/secrets/{name} [get]
 func (s *API) getSecret(c echo.Context) error {
-	return answer(c)(s.Secrets.Get(c.Request().Context(), c.Param("name")))
+	return respond(c)(s.Secrets.Get(c.Request().Context(), c.Param("name")))
 }
 
 // putSecret handles the operation putSecret.
@@ -66,7 +66,7 @@ func (s *API) putSecret(c echo.Context) error {
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}
-	return answer(c)(s.Secrets.Put(detached(c), c.Param("name"), in))
+	return respond(c)(s.Secrets.Put(uncanceled(c), c.Param("name"), in))
 }
 
 // deleteSecret handles the operation deleteSecret.
@@ -84,7 +84,7 @@ func (s *API) putSecret(c echo.Context) error {
 //	@Security	Bearer
 //	@Router		/api/v1/secrets/{name} [delete]
 func (s *API) deleteSecret(c echo.Context) error {
-	if err := s.Secrets.Delete(detached(c), c.Param("name")); err != nil {
+	if err := s.Secrets.Delete(uncanceled(c), c.Param("name")); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)

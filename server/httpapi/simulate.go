@@ -29,5 +29,5 @@ func (s *API) simulate(c echo.Context) error {
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}
-	return answer(c)(s.Simulator.Simulate(in))
+	return respond(c)(s.Simulator.Simulate(in))
 }

@@ -12,15 +12,16 @@ import (
 	"calltracker/handlers/endcall"
 	"calltracker/handlers/startcall"
 	"calltracker/rules"
-	"calltracker/storage"
 	"calltracker/ziwo"
 )
 
-// buffers are reused by start calls, whose bodies and answers are short-lived.
+// buffers are reused for the bodies and answers of start calls, and for answers to
+// browsers.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// largestPooled keeps one huge request from pinning its memory.
-const largestPooled = 64 << 10
+// maxPooledBuffer is the largest buffer that is reused, so that one large request does
+// not keep its memory.
+const maxPooledBuffer = 64 << 10
 
 // startCall answers Ziwo while the caller waits. Nothing here does I/O but the
 // request itself.
@@ -51,28 +52,28 @@ const largestPooled = 64 << 10
 //	@Router			/callTrackers/{tracker}/startCall [post]
 func (s *API) startCall(c echo.Context) error {
 	req := c.Request()
-	tracker, err := s.Keys.Tracker(c.Param("tracker"), access.StartSide, presentedKey(req), address(c))
+	tracker, err := s.Keys.Tracker(c.Param("tracker"), access.StartSide, trackerKey(req), clientAddress(c))
 	if err == nil && tracker.Blocked {
 		err = access.ErrBlocked
 	}
 	if err != nil {
-		s.answerZiwoError(c, err, 0)
+		s.writeEnvelopeError(c, err, 0)
 		return nil
 	}
 	pooled := buffers.Get().(*[]byte)
 	defer func() {
-		if cap(*pooled) <= largestPooled {
+		if cap(*pooled) <= maxPooledBuffer {
 			buffers.Put(pooled)
 		}
 	}()
 	body, err := readBody((*pooled)[:0], req, maxZiwoBody)
 	if err != nil {
-		s.answerZiwoError(c, err, int64(len(body)))
+		s.writeEnvelopeError(c, err, int64(len(body)))
 		return nil
 	}
 	start, err := ziwo.ParseStartRequest(req.Header.Get(echo.HeaderContentType), req.URL.RawQuery, body)
 	if err != nil {
-		s.answerZiwoError(c, err, int64(len(body)))
+		s.writeEnvelopeError(c, err, int64(len(body)))
 		return nil
 	}
 	answer := s.Answerer.Answer(req.Context(), tracker, start)
@@ -80,7 +81,7 @@ func (s *API) startCall(c echo.Context) error {
 	*pooled = text[:0]
 	header := c.Response().Header()
 	header["X-Decision-Id"] = []string{answer.ID}
-	return c.Blob(http.StatusOK, "application/json; charset=utf-8", text)
+	return c.Blob(http.StatusOK, typeJSON, text)
 }
 
 // endCall keeps the record of a call. The answer comes after the record is on
@@ -111,13 +112,13 @@ func (s *API) startCall(c echo.Context) error {
 //	@x-any-body	true
 //	@Router			/callTrackers/{tracker}/endCall [post]
 func (s *API) endCall(c echo.Context) error {
-	tracker, err := s.Keys.Tracker(c.Param("tracker"), access.EndSide, presentedKey(c.Request()), address(c))
+	tracker, err := s.Keys.Tracker(c.Param("tracker"), access.EndSide, trackerKey(c.Request()), clientAddress(c))
 	if err != nil {
-		s.answerZiwoError(c, err, 0)
+		s.writeEnvelopeError(c, err, 0)
 		return nil
 	}
-	return s.keepRecord(c, tracker.Blocked, func(r endcall.Request) (endcall.Receipt, error) {
-		return s.Recorder.End(detached(c), tracker, r)
+	return s.receiveCDR(c, tracker.Blocked, func(r endcall.Request) (endcall.Receipt, error) {
+		return s.Recorder.End(uncanceled(c), tracker, r)
 	})
 }
 
@@ -145,24 +146,24 @@ func (s *API) endCall(c echo.Context) error {
 //	@x-any-body	true
 //	@Router			/webhooks/ziwo/callHistory [post]
 func (s *API) callHistory(c echo.Context) error {
-	origin, err := s.Keys.Webhook(presentedKey(c.Request()), address(c))
+	origin, err := s.Keys.Webhook(trackerKey(c.Request()), clientAddress(c))
 	if err != nil {
-		s.answerZiwoError(c, err, 0)
+		s.writeEnvelopeError(c, err, 0)
 		return nil
 	}
-	return s.keepRecord(c, false, func(r endcall.Request) (endcall.Receipt, error) {
-		return s.Recorder.History(detached(c), origin, r)
+	return s.receiveCDR(c, false, func(r endcall.Request) (endcall.Receipt, error) {
+		return s.Recorder.History(uncanceled(c), origin, r)
 	})
 }
 
-// keepRecord reads a record and answers for it. Of a body that breaks off, what
-// came is kept: Ziwo does not promise to send it again. So is the record of a
-// tracker that was blocked during the call, although it is refused.
-func (s *API) keepRecord(c echo.Context, blocked bool, store func(endcall.Request) (endcall.Receipt, error)) error {
+// receiveCDR reads a CDR, stores it and answers. If the body ends early, the part
+// that arrived is stored, because Ziwo may not send it again. The CDR of a tracker
+// that was blocked during the call is stored too. Both are answered with an error.
+func (s *API) receiveCDR(c echo.Context, blocked bool, store func(endcall.Request) (endcall.Receipt, error)) error {
 	req := c.Request()
 	body, readErr := readBody(nil, req, maxZiwoBody)
 	if errors.Is(readErr, errTooLarge) || readErr != nil && len(body) == 0 {
-		s.answerZiwoError(c, readErr, int64(len(body)))
+		s.writeEnvelopeError(c, readErr, int64(len(body)))
 		return nil
 	}
 	receipt, err := store(endcall.Request{ContentType: req.Header.Get(echo.HeaderContentType), Query: req.URL.RawQuery, Body: body})
@@ -174,19 +175,15 @@ func (s *API) keepRecord(c echo.Context, blocked bool, store func(endcall.Reques
 		err = access.ErrBlocked
 	}
 	if err != nil {
-		s.answerZiwoError(c, err, int64(len(body)))
+		s.writeEnvelopeError(c, err, int64(len(body)))
 		return nil
 	}
 	for _, warning := range receipt.Warnings {
-		s.Logger.LogAttrs(req.Context(), slog.LevelWarn, "unreadable record kept",
-			slog.String("path", Clipped(req.URL.Path)), slog.String("id", receipt.Saved.ID), slog.String("warning", warning))
-		s.Rejections.Add(storage.Rejection{
-			Method: req.Method, Path: Clipped(req.URL.Path), Tracker: Clipped(c.Param("tracker")), Address: c.RealIP(),
-			Status: http.StatusOK, Reason: "unreadable", Message: warning,
-			ContentType: Clipped(req.Header.Get(echo.HeaderContentType)), UserAgent: Clipped(req.UserAgent()), Bytes: int64(len(body)),
-		})
+		s.Logger.LogAttrs(req.Context(), slog.LevelWarn, "unreadable record stored",
+			slog.String("path", clip(req.URL.Path)), slog.String("id", receipt.Saved.ID), slog.String("warning", warning))
+		s.recordRejection(c, http.StatusOK, "unreadable", warning, int64(len(body)))
 	}
-	return c.Blob(http.StatusOK, "application/json; charset=utf-8", ziwo.AppendOK(nil, receipt.Warnings...))
+	return c.Blob(http.StatusOK, typeJSON, ziwo.AppendOK(nil, receipt.Warnings...))
 }
 
 // exampleStart behaves as the demonstration endpoint of Ziwo's developer page
@@ -213,11 +210,11 @@ func (s *API) exampleStart(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	demonstration := rules.Decision{Voicemail: true, Rules: []rules.Rule{
+	example := rules.Decision{Voicemail: true, Rules: []rules.Rule{
 		{Action: rules.ActionCall, Number: "0501112233", CallerID: "043334455", Timeout: 10},
 	}}
-	return c.Blob(http.StatusOK, "application/json; charset=utf-8",
-		startcall.AppendAnswer(nil, start.DIDCalled, demonstration, s.VoicemailField))
+	return c.Blob(http.StatusOK, typeJSON,
+		startcall.AppendAnswer(nil, start.DIDCalled, example, s.VoicemailField))
 }
 
 // exampleEnd takes any record and forgets it.
@@ -241,5 +238,5 @@ func (s *API) exampleEnd(c echo.Context) error {
 	if len(body) == 0 && c.Request().URL.RawQuery == "" {
 		return endcall.ErrEmptyBody
 	}
-	return c.Blob(http.StatusOK, "application/json; charset=utf-8", ziwo.AppendOK(nil))
+	return c.Blob(http.StatusOK, typeJSON, ziwo.AppendOK(nil))
 }
