@@ -80,7 +80,7 @@ type parts struct {
 	settings   settings // with generated secrets
 	store      *sqlstore.Store
 	redis      *cache.Redis // nil without Redis
-	spool      *spoolOpener
+	spool      *localSpool
 	config     *config.Controller
 	clients    *ziwoclients.Clients
 	recorder   *endcall.Recorder
@@ -91,8 +91,8 @@ type parts struct {
 	tasks      *handlers.Tasks
 }
 
-// sharedCache is what replicas share through Redis, or what one process keeps to
-// itself: package storage/cache.
+// sharedCache is a cache of package storage/cache: Redis, which replicas share, or the
+// memory of this process.
 type sharedCache interface {
 	Next(key string) uint64
 	CountInWindow(key string, window time.Duration) (hits int, closes time.Duration)
@@ -143,7 +143,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		redis.Probe(ctx)
 		shared = redis
 	}
-	spool := newSpoolOpener(set.path(datadir.SpoolFolder), logger)
+	spool := newLocalSpool(set.path(datadir.SpoolFolder), logger)
 	defer func() { err = errors.Join(err, spool.Close()) }()
 	local, err := recordingfiles.OpenFolder(set.path(datadir.RecordingsFolder))
 	if err != nil {
@@ -257,10 +257,10 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	if err != nil {
 		return err
 	}
-	defer func() { _ = listener.Close() }() // again after serving: harmless
+	defer func() { _ = listener.Close() }() // serving closes it first, except after an error
 
-	// Start the long-lived parts. Those that finish the work of requests stop
-	// after the HTTP server.
+	// Start the long-lived parts. Those that finish the work of requests stop after the
+	// HTTP server.
 	finishing, finish := context.WithCancel(context.WithoutCancel(ctx))
 	defer finish()
 	var group errgroup.Group

@@ -14,29 +14,29 @@ import (
 	"calltracker/handlers/calls"
 )
 
-// listCalls handles the operation listCalls.
+// listCalls lists stored calls. Administrators may call it.
 //
-//	@Summary	List calls
-//	@Description	Returns stored calls that match the filters, newest first.
-//	@ID		listCalls
-//	@Tags		calls
-//	@Produce	json
-//	@Param		from		query		string	false	"Started at or after (RFC 3339)"
-//	@Param		to			query		string	false	"Started before (RFC 3339)"
-//	@Param		tracker		query		string	false	"Tracker ID"
-//	@Param		did			query		string	false	"Dialed number, in any format"
-//	@Param		caller		query		string	false	"Caller number, in any format"
-//	@Param		result		query		string	false	"Call result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
-//	@Param		campaign	query		string	false	"Campaign of the dialed number"
-//	@Param		customer	query		string	false	"Customer ID"
-//	@Param		cursor		query		string	false	"Value of next from the previous page"
-//	@Param		limit		query		int		false	"Page size, from 1 to 1000 (default 50)"
-//	@Success	200			{object}	calls.CallList
-//	@Failure	401			{object}	Problem
-//	@Failure	422			{object}	Problem
-//	@Failure	503			{object}	Problem
-//	@Security	Bearer
-//	@Router		/api/v1/calls [get]
+//	@Summary		List calls
+//	@Description	Returns one page of stored calls, newest first. Filters combine; pass `next` of a page as `cursor` to get the following one.
+//	@ID				listCalls
+//	@Tags			calls
+//	@Produce		json
+//	@Param			from		query		string	false	"Earliest start of the call, inclusive (RFC 3339)"
+//	@Param			to			query		string	false	"Latest start of the call, exclusive (RFC 3339)"
+//	@Param			tracker		query		string	false	"Name of the tracker"
+//	@Param			did			query		string	false	"Number that the caller dialed (DID), in any format"
+//	@Param			caller		query		string	false	"Number of the caller, in any format"
+//	@Param			result		query		string	false	"Result of the call"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
+//	@Param			campaign	query		string	false	"Campaign of the DID"
+//	@Param			customer	query		string	false	"ID of a customer"
+//	@Param			cursor		query		string	false	"Value of `next` of the previous page"
+//	@Param			limit		query		int		false	"Page size, from 1 to 1000 (default 50)"
+//	@Success		200			{object}	calls.CallList
+//	@Failure		401			{object}	Problem
+//	@Failure		422			{object}	Problem
+//	@Failure		503			{object}	Problem
+//	@Security		Bearer
+//	@Router			/api/v1/calls [get]
 func (s *API) listCalls(c echo.Context) error {
 	q := readQuery(c)
 	filter, page := callQuery(q), q.page()
@@ -54,20 +54,20 @@ func callQuery(q *queryReader) calls.CallQuery {
 	}
 }
 
-// getCall handles the operation getCall.
+// getCall returns a stored call with the reports of it. Administrators may call it.
 //
-//	@Summary	Get a call
-//	@Description	Returns a call with every body that reported it. Secrets in the bodies are masked.
-//	@ID		getCall
-//	@Tags		calls
-//	@Produce	json
-//	@Param		id	path		string	true	"Call ID"
-//	@Success	200	{object}	calls.CallDetail
-//	@Failure	401	{object}	Problem
-//	@Failure	404	{object}	Problem
-//	@Failure	503	{object}	Problem
-//	@Security	Bearer
-//	@Router		/api/v1/calls/{id} [get]
+//	@Summary		Get a call
+//	@Description	Returns one call with every request body that reported it. Passwords and tokens in the bodies are masked.
+//	@ID				getCall
+//	@Tags			calls
+//	@Produce		json
+//	@Param			id	path		string	true	"ID of the call"
+//	@Success		200	{object}	calls.CallDetail
+//	@Failure		401	{object}	Problem
+//	@Failure		404	{object}	Problem
+//	@Failure		503	{object}	Problem
+//	@Security		Bearer
+//	@Router			/api/v1/calls/{id} [get]
 func (s *API) getCall(c echo.Context) error {
 	return respond(c)(s.Calls.Get(c.Request().Context(), c.Param("id")))
 }
@@ -86,27 +86,28 @@ const (
 	exportBatch   = 500
 )
 
-// exportCalls streams: memory does not grow with the number of calls.
+// exportCalls exports stored calls as CSV. It streams them, so memory does not grow
+// with the number of calls. Administrators may call it.
 //
-//	@Summary	Export calls as CSV
-//	@Description	Returns all stored calls that match the filters, newest first, as CSV.
-//	@ID		exportCalls
-//	@Tags		calls
-//	@Produce	text/csv
-//	@Param		from		query		string	false	"Started at or after (RFC 3339)"
-//	@Param		to			query		string	false	"Started before (RFC 3339)"
-//	@Param		tracker		query		string	false	"Tracker ID"
-//	@Param		did			query		string	false	"Dialed number, in any format"
-//	@Param		caller		query		string	false	"Caller number, in any format"
-//	@Param		result		query		string	false	"Call result"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
-//	@Param		campaign	query		string	false	"Campaign of the dialed number"
-//	@Param		customer	query		string	false	"Customer ID"
-//	@Success	200			{string}	string	"CSV with a header row"
-//	@Failure	401			{object}	Problem
-//	@Failure	422			{object}	Problem
-//	@Failure	503			{object}	Problem
-//	@Security	Bearer
-//	@Router		/api/v1/calls.csv [get]
+//	@Summary		Export calls as CSV
+//	@Description	Returns all stored calls that match the filters as CSV, newest first, without paging.
+//	@ID				exportCalls
+//	@Tags			calls
+//	@Produce		text/csv
+//	@Param			from		query		string	false	"Earliest start of the call, inclusive (RFC 3339)"
+//	@Param			to			query		string	false	"Latest start of the call, exclusive (RFC 3339)"
+//	@Param			tracker		query		string	false	"Name of the tracker"
+//	@Param			did			query		string	false	"Number that the caller dialed (DID), in any format"
+//	@Param			caller		query		string	false	"Number of the caller, in any format"
+//	@Param			result		query		string	false	"Result of the call"	Enums(answered,missed,voicemail,busy,failed,cancelled,unreadable)
+//	@Param			campaign	query		string	false	"Campaign of the DID"
+//	@Param			customer	query		string	false	"ID of a customer"
+//	@Success		200			{string}	string	"CSV with a header row"
+//	@Failure		401			{object}	Problem
+//	@Failure		422			{object}	Problem
+//	@Failure		503			{object}	Problem
+//	@Security		Bearer
+//	@Router			/api/v1/calls.csv [get]
 func (s *API) exportCalls(c echo.Context) error {
 	q := readQuery(c)
 	filter := callQuery(q)

@@ -21,53 +21,55 @@ const (
 	cacheForever = "public, max-age=31536000, immutable" // content that never changes under its URL
 )
 
-// webCallback serves Ziwo's call-me-back button for a site.
+// webCallback serves the callback button of a site. Any client may call it.
 //
-//	@Summary		The WebCallback button of a site: SITE.js is the script, SITE.json its configuration
-//	@Description	The configuration has Ziwo's own keys, and under "calltracker" the texts by language and the next changes of the hours.
-//	@ID		webCallback
+//	@Summary		Get the WebCallback button of a site
+//	@Description	Serves `SITE.js`, a script with the WebCallback button of a site, or `SITE.json`, its configuration. The configuration has Ziwo's keys, and under `calltracker` the texts by language and the next changes of the opening hours.
+//	@ID				webCallback
 //	@Tags			browsers
 //	@Produce		text/javascript,json
 //	@Param			file			path		string	true	"SITE.js or SITE.json"
-//	@Param			If-None-Match	header		string	false	"The ETag of an earlier answer"
+//	@Param			If-None-Match	header		string	false	"ETag of an earlier response"
 //	@Success		200				{string}	string
-//	@Header			200				{string}	ETag	"Of the content in this encoding"
+//	@Header			200				{string}	ETag	"ETag of the content in this encoding"
 //	@Success		304
-//	@Failure		404				{string}	string	"A script that tells in the console what is wrong, or a problem"
+//	@Failure		404	{string}	string	"Script that logs the error to the browser console, or a problem"
 //	@x-script		true
 //	@Router			/webcallback/{file} [get]
 func (s *API) webCallback(c echo.Context) error { return s.embed(c, web.WebCallback) }
 
-// jorel serves Ziwo's web phone for a site.
+// jorel serves the web phone of a site. Any client may call it.
 //
-//	@Summary	The Jorel web phone of a site, with click-to-call and the pop-up where configured: SITE.js or SITE.json
-//	@ID		jorel
-//	@Tags		browsers
-//	@Produce	text/javascript,json
-//	@Param		file			path		string	true	"SITE.js or SITE.json"
-//	@Param		If-None-Match	header		string	false	"The ETag of an earlier answer"
-//	@Success	200				{string}	string
-//	@Header		200				{string}	ETag	"Of the content in this encoding"
-//	@Success	304
-//	@Failure	404				{string}	string	"A script that tells in the console what is wrong, or a problem"
-//	@x-script	true
-//	@Router		/jorel/{file} [get]
+//	@Summary		Get the Jorel web phone of a site
+//	@Description	Serves `SITE.js`, a script with the Jorel web phone, click to call and the screen pop of a site, or `SITE.json`, its configuration.
+//	@ID				jorel
+//	@Tags			browsers
+//	@Produce		text/javascript,json
+//	@Param			file			path		string	true	"SITE.js or SITE.json"
+//	@Param			If-None-Match	header		string	false	"ETag of an earlier response"
+//	@Success		200				{string}	string
+//	@Header			200				{string}	ETag	"ETag of the content in this encoding"
+//	@Success		304
+//	@Failure		404	{string}	string	"Script that logs the error to the browser console, or a problem"
+//	@x-script		true
+//	@Router			/jorel/{file} [get]
 func (s *API) jorel(c echo.Context) error { return s.embed(c, web.Jorel) }
 
-// popup serves the script that opens the caller's CRM page.
+// popup serves the screen pop script of a site. Any client may call it.
 //
-//	@Summary	The script that opens the caller's page in the CRM, without the web phone: SITE.js or SITE.json
-//	@ID		popup
-//	@Tags		browsers
-//	@Produce	text/javascript,json
-//	@Param		file			path		string	true	"SITE.js or SITE.json"
-//	@Param		If-None-Match	header		string	false	"The ETag of an earlier answer"
-//	@Success	200				{string}	string
-//	@Header		200				{string}	ETag	"Of the content in this encoding"
-//	@Success	304
-//	@Failure	404				{string}	string	"A script that tells in the console what is wrong, or a problem"
-//	@x-script	true
-//	@Router		/popup/{file} [get]
+//	@Summary		Get the screen pop script of a site
+//	@Description	Serves `SITE.js`, a script that opens the customer's CRM page when a call arrives, without the web phone, or `SITE.json`, its configuration.
+//	@ID				popup
+//	@Tags			browsers
+//	@Produce		text/javascript,json
+//	@Param			file			path		string	true	"SITE.js or SITE.json"
+//	@Param			If-None-Match	header		string	false	"ETag of an earlier response"
+//	@Success		200				{string}	string
+//	@Header			200				{string}	ETag	"ETag of the content in this encoding"
+//	@Success		304
+//	@Failure		404	{string}	string	"Script that logs the error to the browser console, or a problem"
+//	@x-script		true
+//	@Router			/popup/{file} [get]
 func (s *API) popup(c echo.Context) error { return s.embed(c, web.Popup) }
 
 // embed serves a script (SITE.js) or its configuration (SITE.json). The name of a
@@ -92,52 +94,57 @@ func (s *API) embed(c echo.Context, kind web.Kind) error {
 	return serveAsset(c, asset, typeScript, cacheMinute)
 }
 
-// webCallbackRelease serves the button as a script that pages can pin.
+// webCallbackRelease serves a pinned version of the callback button. Any client may
+// call it.
 //
-//	@Summary	The WebCallback script as a page can pin it with integrity: VERSION.js fetches SITE.json
-//	@ID		webCallbackRelease
-//	@Tags		browsers
-//	@Produce	text/javascript
-//	@Param		site			path		string	true	"Site"
-//	@Param		file			path		string	true	"VERSION.js, as /sites/SITE tells"
-//	@Param		If-None-Match	header		string	false	"The ETag of an earlier answer"
-//	@Success	200				{string}	string
-//	@Success	304
-//	@Failure	404				{string}	string	"A script that tells in the console what is wrong"
-//	@x-script	true
-//	@Router		/webcallback/{site}/{file} [get]
+//	@Summary		Get a pinned version of the WebCallback script
+//	@Description	Serves `VERSION.js`, a script whose content never changes, so that a page can pin it with an `integrity` attribute. The script loads the configuration of the site from `SITE.json`.
+//	@ID				webCallbackRelease
+//	@Tags			browsers
+//	@Produce		text/javascript
+//	@Param			site			path		string	true	"Name of the site"
+//	@Param			file			path		string	true	"VERSION.js, with the version shown at /sites/SITE"
+//	@Param			If-None-Match	header		string	false	"ETag of an earlier response"
+//	@Success		200				{string}	string
+//	@Success		304
+//	@Failure		404	{string}	string	"Script that logs the error to the browser console"
+//	@x-script		true
+//	@Router			/webcallback/{site}/{file} [get]
 func (s *API) webCallbackRelease(c echo.Context) error { return s.release(c, web.WebCallback) }
 
-// jorelRelease serves the web phone as a script that pages can pin.
+// jorelRelease serves a pinned version of the web phone. Any client may call it.
 //
-//	@Summary	The Jorel script as a page can pin it with integrity: VERSION.js fetches SITE.json
-//	@ID		jorelRelease
-//	@Tags		browsers
-//	@Produce	text/javascript
-//	@Param		site			path		string	true	"Site"
-//	@Param		file			path		string	true	"VERSION.js, as /sites/SITE tells"
-//	@Param		If-None-Match	header		string	false	"The ETag of an earlier answer"
-//	@Success	200				{string}	string
-//	@Success	304
-//	@Failure	404				{string}	string	"A script that tells in the console what is wrong"
-//	@x-script	true
-//	@Router		/jorel/{site}/{file} [get]
+//	@Summary		Get a pinned version of the Jorel script
+//	@Description	Serves `VERSION.js`, a script whose content never changes, so that a page can pin it with an `integrity` attribute. The script loads the configuration of the site from `SITE.json`.
+//	@ID				jorelRelease
+//	@Tags			browsers
+//	@Produce		text/javascript
+//	@Param			site			path		string	true	"Name of the site"
+//	@Param			file			path		string	true	"VERSION.js, with the version shown at /sites/SITE"
+//	@Param			If-None-Match	header		string	false	"ETag of an earlier response"
+//	@Success		200				{string}	string
+//	@Success		304
+//	@Failure		404	{string}	string	"Script that logs the error to the browser console"
+//	@x-script		true
+//	@Router			/jorel/{site}/{file} [get]
 func (s *API) jorelRelease(c echo.Context) error { return s.release(c, web.Jorel) }
 
-// popupRelease serves the pop-up as a script that pages can pin.
+// popupRelease serves a pinned version of the screen pop script. Any client may call
+// it.
 //
-//	@Summary	The pop-up script as a page can pin it with integrity: VERSION.js fetches SITE.json
-//	@ID		popupRelease
-//	@Tags		browsers
-//	@Produce	text/javascript
-//	@Param		site			path		string	true	"Site"
-//	@Param		file			path		string	true	"VERSION.js, as /sites/SITE tells"
-//	@Param		If-None-Match	header		string	false	"The ETag of an earlier answer"
-//	@Success	200				{string}	string
-//	@Success	304
-//	@Failure	404				{string}	string	"A script that tells in the console what is wrong"
-//	@x-script	true
-//	@Router		/popup/{site}/{file} [get]
+//	@Summary		Get a pinned version of the screen pop script
+//	@Description	Serves `VERSION.js`, a script whose content never changes, so that a page can pin it with an `integrity` attribute. The script loads the configuration of the site from `SITE.json`.
+//	@ID				popupRelease
+//	@Tags			browsers
+//	@Produce		text/javascript
+//	@Param			site			path		string	true	"Name of the site"
+//	@Param			file			path		string	true	"VERSION.js, with the version shown at /sites/SITE"
+//	@Param			If-None-Match	header		string	false	"ETag of an earlier response"
+//	@Success		200				{string}	string
+//	@Success		304
+//	@Failure		404	{string}	string	"Script that logs the error to the browser console"
+//	@x-script		true
+//	@Router			/popup/{site}/{file} [get]
 func (s *API) popupRelease(c echo.Context) error { return s.release(c, web.Popup) }
 
 // release serves VERSION.js, the pinned version of a script.
@@ -153,17 +160,18 @@ func (s *API) release(c echo.Context, kind web.Kind) error {
 	return serveAsset(c, asset, typeScript, cacheForever)
 }
 
-// sitePage serves the page for a site's owner.
+// sitePage serves the setup page of a site, for its owner. Any client may call it.
 //
-//	@Summary	A page for the owner of a site: the lines to paste, the button as it is now, what is missing
-//	@ID		sitePage
-//	@Tags		browsers
-//	@Produce	html
-//	@Param		site	path		string	true	"Site"
-//	@Success	200		{string}	string
-//	@Failure	404		{object}	Problem
-//	@Failure	500		{object}	Problem
-//	@Router		/sites/{site} [get]
+//	@Summary		Get the setup page of a site
+//	@Description	Returns a page for the owner of a site: the lines to add to web pages, a preview of the button, and what is missing in the configuration.
+//	@ID				sitePage
+//	@Tags			browsers
+//	@Produce		html
+//	@Param			site	path		string	true	"Name of the site"
+//	@Success		200		{string}	string
+//	@Failure		404		{object}	Problem
+//	@Failure		500		{object}	Problem
+//	@Router			/sites/{site} [get]
 func (s *API) sitePage(c echo.Context) error {
 	page, err := s.Embeds.Page(c.Param("site"))
 	if err != nil {

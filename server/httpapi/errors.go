@@ -29,12 +29,12 @@ import (
 
 // Errors of requests that no handler sees.
 var (
-	errTooLarge = errors.New("the body is too large")
-	errBodyCut = errors.New("the body ended before its announced length; send it again")
-	errMediaType = errors.New("unsupported content type")
+	errTooLarge     = errors.New("the body is too large")
+	errBodyCut      = errors.New("the body ended before its announced length; send it again")
+	errMediaType    = errors.New("unsupported content type")
 	errPrecondition = errors.New("missing If-Match: send the ETag of GET /api/v1/config, or * to replace any version")
 	errNoAdminToken = errors.New("send the admin token: Authorization: Bearer …; without CALLTRACKER_ADMIN_TOKEN it is in the file admin-token of the data directory")
-	errNoSiteKey = errors.New("send a key of the site as X-Embed-Key or key=, or a token of POST /api/v1/sites/{site}/token as token=")
+	errNoSiteKey    = errors.New("send a key of the site as X-Embed-Key or key=, or a token of POST /api/v1/sites/{site}/token as token=")
 )
 
 // Details of errors whose causes are only for the log.

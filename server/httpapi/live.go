@@ -15,15 +15,17 @@ import (
 	"calltracker/handlers/live"
 )
 
-// clickToCall goes on when the client hangs up: the phone rings by then.
+// clickToCall makes Ziwo ring an agent and then call a customer. It continues if the
+// client disconnects, because the phone may already ring. Administrators may call
+// it.
 //
-//	@Summary		Start a call from an agent to a customer
-//	@Description	Rings the agent first and calls the customer when the agent answers. Status 202 means that Ziwo rings the agent. 409 means that Ziwo refused, for example because the agent is logged out or in a call. 504 means that the outcome is unknown.
-//	@ID			clickToCall
+//	@Summary		Click to call: ring an agent, then call a customer
+//	@Description	Asks Ziwo to ring an agent; when the agent answers, Ziwo calls the customer's number. Status 202 means that Ziwo rings the agent, 409 that Ziwo refused (for example because the agent is not logged in or is in a call), and 504 that it is unknown whether the phone rings, so check `/api/v1/live` before retrying.
+//	@ID				clickToCall
 //	@Tags			live
 //	@Accept			json
 //	@Produce		json
-//	@Param			body	body		clicktocall.Input	true	"Agent and number"
+//	@Param			body	body		clicktocall.Input	true	"Agent and number to call"
 //	@Success		202		{object}	clicktocall.View
 //	@Failure		400		{object}	Problem
 //	@Failure		401		{object}	Problem
@@ -36,7 +38,7 @@ import (
 //	@Failure		503		{object}	Problem
 //	@Failure		504		{object}	Problem
 //	@Header			503		{integer}	Retry-After	"Seconds to wait before retrying"
-//	@Security	Bearer
+//	@Security		Bearer
 //	@Router			/api/v1/calls [post]
 func (s *API) clickToCall(c echo.Context) error {
 	var in clicktocall.Input
@@ -60,11 +62,12 @@ const (
 	reconnectDelay    = 3 * time.Second  // before a browser reconnects
 )
 
-// live answers once, or goes on with what changes.
+// live returns the state of agents and calls, once or as a stream of events.
+// Administrators may call it.
 //
-//	@Summary		Get the live view of agents and calls
-//	@Description	Returns one JSON document, or with `Accept: text/event-stream` a stream of server-sent events. A stream starts with a `snapshot` event and continues with `call`, `call-ended`, `agent`, `agent-gone`, `contact-center`, and `decisions` events; after many changes at once it sends another `snapshot`. Comments keep the connection open. Reconnect when a stream ends; the new stream starts with a snapshot regardless of Last-Event-ID.
-//	@ID			live
+//	@Summary		Get or stream live calls and agents
+//	@Description	Returns the state of agents and calls as JSON, or with `Accept: text/event-stream` as server-sent events: first a `snapshot`, then `call`, `call-ended`, `agent`, `agent-gone`, `contact-center` and `decisions` for each change, and another `snapshot` after many changes at once. Comments keep the connection open; every new stream starts with a snapshot, whatever `Last-Event-ID` is.
+//	@ID				live
 //	@Tags			live
 //	@Produce		json,text/event-stream
 //	@Param			Last-Event-ID	header		string	false	"Sent by browsers when they reconnect; ignored"
@@ -73,7 +76,7 @@ const (
 //	@Failure		422				{object}	Problem
 //	@Failure		503				{object}	Problem
 //	@Header			503				{integer}	Retry-After	"Seconds to wait before retrying"
-//	@Security	Bearer
+//	@Security		Bearer
 //	@Router			/api/v1/live [get]
 func (s *API) live(c echo.Context) error {
 	if err := readQuery(c).err(); err != nil {

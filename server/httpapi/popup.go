@@ -18,18 +18,19 @@ import (
 	"calltracker/web"
 )
 
-// crmURL tells a browser which page to open for a caller.
+// crmURL returns the CRM page to open for a caller. Browsers call it with a key or
+// token of the site.
 //
-//	@Summary		Look up a caller for the screen pop
-//	@Description	Returns the customers with this number and the CRM page to open. Requires a key of the site (X-Embed-Key header or key parameter) or a token (token parameter). CORS allows only the origins of the site.
-//	@ID		crmURL
+//	@Summary		Find the customer's page in the CRM
+//	@Description	Looks up the customer with a phone number and returns the CRM page to open. Requires a key of the site (`X-Embed-Key` or `key`) or a site token (`token`); CORS allows only the site's origins.
+//	@ID				crmURL
 //	@Tags			browsers
 //	@Produce		json
-//	@Param			site		query		string	true	"Site name"
-//	@Param			number		query		string	true	"Caller number, in any format"
-//	@Param			token		query		string	false	"Site token"
-//	@Param			key			query		string	false	"Site key"
-//	@Param			X-Embed-Key	header		string	false	"Site key"
+//	@Param			site		query		string	true	"Name of the site"
+//	@Param			number		query		string	true	"Number of the caller, in any format"
+//	@Param			token		query		string	false	"Signed site token"
+//	@Param			key			query		string	false	"Key of the site"
+//	@Param			X-Embed-Key	header		string	false	"Key of the site"
 //	@Success		200			{object}	popup.CallerPage
 //	@Failure		401			{object}	Problem
 //	@Failure		404			{object}	Problem
@@ -52,16 +53,18 @@ func (s *API) crmURL(c echo.Context) error {
 	return c.Blob(http.StatusOK, echo.MIMEApplicationJSON, text)
 }
 
-// crmPreflight answers a browser that asks whether a page may ask.
+// crmPreflight answers the CORS preflight request of crmURL. Browsers call it
+// without a key.
 //
-//	@Summary	May a page ask /crm/url? CORS, for the site's origins only
-//	@ID		crmPreflight
-//	@Tags		browsers
-//	@Param		site	query	string	true	"Site"
-//	@Success	204
-//	@Failure	403	{object}	Problem
-//	@Failure	404	{object}	Problem
-//	@Router		/crm/url [options]
+//	@Summary		CORS preflight for /crm/url
+//	@Description	Answers the CORS preflight request for `/crm/url`. Only the site's origins are allowed.
+//	@ID				crmPreflight
+//	@Tags			browsers
+//	@Param			site	query	string	true	"Name of the site"
+//	@Success		204
+//	@Failure		403	{object}	Problem
+//	@Failure		404	{object}	Problem
+//	@Router			/crm/url [options]
 func (s *API) crmPreflight(c echo.Context) error {
 	site, err := s.Popup.Site(c.QueryParam("site"))
 	if err != nil {
@@ -114,24 +117,26 @@ func (s *API) lookUpCaller(c echo.Context) (popup.CallerPage, popup.AuthorizedSi
 	return page, site, err
 }
 
-// crmOpen sends a browser to the caller's page, or shows whom to choose.
+// crmOpen redirects a browser to the customer's page in the CRM, or shows a page to
+// choose from. Browsers call it with a key or token of the site.
 //
-//	@Summary	Opens the caller's page in the CRM: a redirect for one customer, a page to choose for several, search and create links for none
-//	@ID		crmOpen
-//	@Tags		browsers
-//	@Produce	html
-//	@Param		site	query	string	true	"Site"
-//	@Param		number	query	string	true	"The caller, in any form"
-//	@Param		token	query	string	false	"A signed token"
-//	@Param		key		query	string	false	"A key of the site"
-//	@Success	200		{string}	string
-//	@Success	302
-//	@Header		302	{string}	Location	"The customer's page"
-//	@Failure	401	{object}	Problem
-//	@Failure	404	{object}	Problem
-//	@Failure	422	{object}	Problem
-//	@Failure	429	{object}	Problem
-//	@Router		/crm/open [get]
+//	@Summary		Open the customer's page in the CRM
+//	@Description	Looks up the customer with a phone number. One match redirects to the customer's page in the CRM, several show a page to choose from, and none shows links to search for or create the customer.
+//	@ID				crmOpen
+//	@Tags			browsers
+//	@Produce		html
+//	@Param			site	query		string	true	"Name of the site"
+//	@Param			number	query		string	true	"Number of the caller, in any format"
+//	@Param			token	query		string	false	"Signed site token"
+//	@Param			key		query		string	false	"Key of the site"
+//	@Success		200		{string}	string
+//	@Success		302
+//	@Header			302	{string}	Location	"URL of the customer's page"
+//	@Failure		401	{object}	Problem
+//	@Failure		404	{object}	Problem
+//	@Failure		422	{object}	Problem
+//	@Failure		429	{object}	Problem
+//	@Router			/crm/open [get]
 func (s *API) crmOpen(c echo.Context) error {
 	found, site, err := s.lookUpCaller(c)
 	if err != nil {
@@ -193,14 +198,15 @@ func matchNote(by string) string {
 	}
 }
 
-// siteToken makes a token for a site.
+// siteToken creates a token that allows the CRM lookups of a site. Administrators
+// may call it.
 //
 //	@Summary		Create a site token
-//	@Description	Returns a signed token for the data-token attribute of the site's scripts, so that pages need no key. The token permits only caller lookups for this site.
-//	@ID		createSiteToken
+//	@Description	Creates a signed, short-lived token that allows CRM lookups of one site. Put it into the `data-token` attribute of the site's script, so that the page does not contain a key.
+//	@ID				createSiteToken
 //	@Tags			sites
 //	@Produce		json
-//	@Param			site	path		string	true	"Site name"
+//	@Param			site	path		string	true	"Name of the site"
 //	@Param			ttl		query		integer	false	"Lifetime in seconds, from 60 to 43200 (default 3600)"
 //	@Success		200		{object}	popup.SiteToken
 //	@Failure		401		{object}	Problem

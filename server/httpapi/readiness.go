@@ -39,14 +39,15 @@ type spoolPart struct {
 	Oldest  *time.Time `json:"oldest,omitempty" format:"date-time"` // when the oldest record was spooled
 }
 
-// healthz tells that the process is alive.
+// healthz reports that the process is running. Any client may call it.
 //
-//	@Summary	Alive
-//	@ID		healthz
-//	@Tags		operation
-//	@Produce	json
-//	@Success	200	{object}	aliveness
-//	@Router		/healthz [get]
+//	@Summary		Check that the server is alive
+//	@Description	Answers 200 while the process is running. It checks nothing else.
+//	@ID				healthz
+//	@Tags			operation
+//	@Produce		json
+//	@Success		200	{object}	aliveness
+//	@Router			/healthz [get]
 func (s *API) healthz(c echo.Context) error {
 	return c.JSON(http.StatusOK, aliveness{Status: "ok"})
 }
@@ -59,15 +60,17 @@ type aliveness struct {
 // pingTimeout bounds how long a readiness probe waits for the database.
 const pingTimeout = 2 * time.Second
 
-// readyz tells whether start calls can be answered and end calls kept.
+// readyz reports whether start calls can be answered and end calls stored. Any
+// client may call it.
 //
-//	@Summary	Ready to answer start calls and to keep end calls, part by part
-//	@ID		readyz
-//	@Tags		operation
-//	@Produce	json
-//	@Success	200	{object}	Readiness
-//	@Failure	503	{object}	Readiness
-//	@Router		/readyz [get]
+//	@Summary		Check that the server is ready
+//	@Description	Returns the state of each part of the server. The status is 200 while start calls can be answered and end calls can be stored, otherwise 503.
+//	@ID				readyz
+//	@Tags			operation
+//	@Produce		json
+//	@Success		200	{object}	Readiness
+//	@Failure		503	{object}	Readiness
+//	@Router			/readyz [get]
 func (s *API) readyz(c echo.Context) error {
 	state := s.readiness(c)
 	code := http.StatusOK

@@ -21,16 +21,16 @@ const (
 	recordingChunk        = 32 << 10
 )
 
-// getRecording streams the recording of a call. Of where it comes from nothing
-// is passed on but the fields that are named here.
+// getRecording streams the recording or voicemail of a call. Of the headers of its
+// source, it passes on only those named here. Administrators may call it.
 //
-//	@Summary		Download the recording or voicemail of a call
-//	@Description	Returns the stored copy, or streams the recording from Ziwo if there is none. Range requests are supported. Two problems have status 404: recording_not_yet includes Retry-After, and no_recording is permanent.
+//	@Summary		Get the recording or voicemail of a call
+//	@Description	Returns the stored copy of the recording or voicemail, or streams it from Ziwo, with support for range requests. A 404 has the code `recording_not_yet` and a `Retry-After` header if the recording may still arrive, or `no_recording` if it will not.
 //	@ID				getRecording
 //	@Tags			calls
 //	@Produce		audio/mpeg,audio/*
-//	@Param			id			path		string	true	"Call ID"
-//	@Param			Range		header		string	false	"Single byte range, such as bytes=0-1023"
+//	@Param			id			path		string	true	"ID of the call"
+//	@Param			Range		header		string	false	"One byte range, such as bytes=0-1023"
 //	@Param			If-Range	header		string	false	"ETag or date; if it does not match, the whole recording is sent"
 //	@Success		200			{file}		binary
 //	@Success		206			{file}		binary
@@ -121,19 +121,20 @@ func copyChunks(dst io.Writer, control *http.ResponseController, src io.Reader) 
 	}
 }
 
-// headRecording tells of a recording without sending it.
+// headRecording returns the headers of a recording. Administrators may call it.
 //
-//	@Summary	Whether a call has a recording, and what it is like
-//	@ID			headRecording
-//	@Tags		calls
-//	@Produce	json
-//	@Param		id	path	string	true	"Call"
-//	@Success	200
-//	@Failure	401	{object}	Problem
-//	@Failure	404	{object}	Problem
-//	@Failure	409	{object}	Problem
-//	@Failure	502	{object}	Problem
-//	@Failure	503	{object}	Problem
-//	@Security	Bearer
-//	@Router		/api/v1/calls/{id}/recording [head]
+//	@Summary		Get the headers of a recording
+//	@Description	Returns the headers of the recording or voicemail without its content, to check whether there is one and how large it is.
+//	@ID				headRecording
+//	@Tags			calls
+//	@Produce		json
+//	@Param			id	path	string	true	"ID of the call"
+//	@Success		200
+//	@Failure		401	{object}	Problem
+//	@Failure		404	{object}	Problem
+//	@Failure		409	{object}	Problem
+//	@Failure		502	{object}	Problem
+//	@Failure		503	{object}	Problem
+//	@Security		Bearer
+//	@Router			/api/v1/calls/{id}/recording [head]
 func (s *API) headRecording(c echo.Context) error { return s.getRecording(c) }

@@ -80,14 +80,15 @@ func (s *API) routes(e *echo.Echo) {
 	public(http.MethodGet, "/docs/*", docs())
 }
 
-// metrics serves the counters.
+// metrics serves the metrics to Prometheus. Any client may call it.
 //
-//	@Summary	Metrics for Prometheus
-//	@ID		metrics
-//	@Tags		operation
-//	@Produce	plain
-//	@Success	200	{string}	string
-//	@Router		/metrics [get]
+//	@Summary		Get Prometheus metrics
+//	@Description	Returns metrics in the Prometheus text format.
+//	@ID				metrics
+//	@Tags			operation
+//	@Produce		plain
+//	@Success		200	{string}	string
+//	@Router			/metrics [get]
 func (s *API) metrics(c echo.Context) error {
 	promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}).ServeHTTP(c.Response(), c.Request())
 	return nil

@@ -8,26 +8,28 @@ import (
 	"calltracker/openapi"
 )
 
-// schema serves the JSON Schema of the configuration.
+// schema serves the JSON Schema of the configuration. Any client may call it.
 //
-//	@Summary	JSON Schema of the configuration document
-//	@ID		getConfigSchema
-//	@Tags		configuration
-//	@Produce	application/schema+json
-//	@Success	200	{object}	object
-//	@Router		/schema/config.json [get]
+//	@Summary		Get the JSON Schema of the configuration
+//	@Description	Returns the JSON Schema of the configuration document. Editors use it for completion and validation.
+//	@ID				getConfigSchema
+//	@Tags			configuration
+//	@Produce		application/schema+json
+//	@Success		200	{object}	object
+//	@Router			/schema/config.json [get]
 func (s *API) schema(c echo.Context) error {
 	return c.Blob(http.StatusOK, "application/schema+json", s.Schema)
 }
 
-// specification serves the description of this API.
+// specification serves the OpenAPI description. Any client may call it.
 //
-//	@Summary	This description
-//	@ID		getOpenAPI
-//	@Tags		operation
-//	@Produce	json
-//	@Success	200	{object}	object
-//	@Router		/openapi.json [get]
+//	@Summary		Get the OpenAPI description
+//	@Description	Returns this OpenAPI description as JSON.
+//	@ID				getOpenAPI
+//	@Tags			operation
+//	@Produce		json
+//	@Success		200	{object}	object
+//	@Router			/openapi.json [get]
 func (s *API) specification(c echo.Context) error {
 	return c.Blob(http.StatusOK, echo.MIMEApplicationJSON, openapi.Document())
 }

@@ -23,19 +23,19 @@ var buffers = sync.Pool{New: func() any { return new([]byte) }}
 // not keep its memory.
 const maxPooledBuffer = 64 << 10
 
-// startCall answers Ziwo while the caller waits. Nothing here does I/O but the
-// request itself.
+// startCall answers Ziwo while the caller waits. It does no I/O besides reading the
+// request. Ziwo calls it with the start key of the tracker.
 //
-//	@Summary		Ziwo asks where a call goes
-//	@Description	Also takes application/json, x-www-form-urlencoded and query parameters. The key goes into X-API-Key or is the password of HTTP Basic.
-//	@ID		startCall
+//	@Summary		Answer where a call goes
+//	@Description	Ziwo asks for the rules of an incoming call and waits for the answer. Fields may be sent as a form, as JSON or as query parameters; the key is sent in `X-API-Key` or as the password of HTTP Basic.
+//	@ID				startCall
 //	@Tags			Ziwo
 //	@Accept			mpfd,json,x-www-form-urlencoded
 //	@Produce		json
-//	@Param			tracker			path		string	true	"Tracker"
-//	@Param			didCalled		formData	string	true	"The number that was dialled"
-//	@Param			callerIDNumber	formData	string	false	"The caller"
-//	@Param			callID			formData	string	false	"Ziwo's id of the call"
+//	@Param			tracker			path		string	true	"Name of the tracker"
+//	@Param			didCalled		formData	string	true	"Number that the caller dialed (DID), in any format"
+//	@Param			callerIDNumber	formData	string	false	"Number of the caller, in any format"
+//	@Param			callID			formData	string	false	"ID of the call in Ziwo"
 //	@Success		200				{object}	StartEnvelope
 //	@Failure		400				{object}	ErrorEnvelope
 //	@Failure		401				{object}	ErrorEnvelope
@@ -45,10 +45,10 @@ const maxPooledBuffer = 64 << 10
 //	@Failure		413				{object}	ErrorEnvelope
 //	@Failure		429				{object}	ErrorEnvelope
 //	@Failure		500				{object}	ErrorEnvelope
-//	@Header			429				{integer}	Retry-After	"Seconds"
-//	@Security	TrackerKey
-//	@Security	TrackerBasic
-//	@x-any-body	true
+//	@Header			429				{integer}	Retry-After	"Seconds to wait before retrying"
+//	@Security		TrackerKey
+//	@Security		TrackerBasic
+//	@x-any-body		true
 //	@Router			/callTrackers/{tracker}/startCall [post]
 func (s *API) startCall(c echo.Context) error {
 	req := c.Request()
@@ -84,32 +84,32 @@ func (s *API) startCall(c echo.Context) error {
 	return c.Blob(http.StatusOK, typeJSON, text)
 }
 
-// endCall keeps the record of a call. The answer comes after the record is on
-// disk.
+// endCall stores the CDR of a call, and answers when it is on disk. Ziwo calls it
+// with the end key of the tracker.
 //
-//	@Summary		Ziwo reports a finished call
-//	@Description	200 means that the record is safe on disk. A body that is no call record is kept as well, with a warning in info.
-//	@ID		endCall
+//	@Summary		Receive the CDR of a finished call
+//	@Description	Ziwo sends the CDR of a finished call. Status 200 means that the record is safe on disk; a body that is not a CDR is stored too, with a warning in `info`.
+//	@ID				endCall
 //	@Tags			Ziwo
 //	@Accept			json,mpfd,x-www-form-urlencoded
 //	@Produce		json
-//	@Param			tracker		path		string	true	"Tracker"
-//	@Param			body		body		object	true	"Call detail record, bare or under content"
-//	@Success		200			{object}	Envelope
-//	@Failure		400			{object}	ErrorEnvelope
-//	@Failure		401			{object}	ErrorEnvelope
-//	@Failure		403			{object}	ErrorEnvelope
-//	@Failure		404			{object}	ErrorEnvelope
-//	@Failure		408			{object}	ErrorEnvelope
-//	@Failure		413			{object}	ErrorEnvelope
-//	@Failure		429			{object}	ErrorEnvelope
-//	@Failure		500			{object}	ErrorEnvelope
-//	@Failure		503			{object}	ErrorEnvelope
-//	@Header			429			{integer}	Retry-After	"Seconds"
-//	@Header			503			{integer}	Retry-After	"Seconds"
-//	@Security	TrackerKey
-//	@Security	TrackerBasic
-//	@x-any-body	true
+//	@Param			tracker	path		string	true	"Name of the tracker"
+//	@Param			body	body		object	true	"CDR, either bare or in `content`"
+//	@Success		200		{object}	Envelope
+//	@Failure		400		{object}	ErrorEnvelope
+//	@Failure		401		{object}	ErrorEnvelope
+//	@Failure		403		{object}	ErrorEnvelope
+//	@Failure		404		{object}	ErrorEnvelope
+//	@Failure		408		{object}	ErrorEnvelope
+//	@Failure		413		{object}	ErrorEnvelope
+//	@Failure		429		{object}	ErrorEnvelope
+//	@Failure		500		{object}	ErrorEnvelope
+//	@Failure		503		{object}	ErrorEnvelope
+//	@Header			429		{integer}	Retry-After	"Seconds to wait before retrying"
+//	@Header			503		{integer}	Retry-After	"Seconds to wait before retrying"
+//	@Security		TrackerKey
+//	@Security		TrackerBasic
+//	@x-any-body		true
 //	@Router			/callTrackers/{tracker}/endCall [post]
 func (s *API) endCall(c echo.Context) error {
 	tracker, err := s.Keys.Tracker(c.Param("tracker"), access.EndSide, trackerKey(c.Request()), clientAddress(c))
@@ -122,28 +122,29 @@ func (s *API) endCall(c echo.Context) error {
 	})
 }
 
-// callHistory keeps a record that comes by Ziwo's webhook.
+// callHistory stores CDRs of calls that no tracker handled. Ziwo's webhook calls it
+// with a webhook key of the contact center.
 //
-//	@Summary		Ziwo's call-history webhook
-//	@Description	For calls that no tracker saw; stored like those of endCall. The key tells the contact center.
-//	@ID		callHistory
+//	@Summary		Receive Ziwo's call-history webhook
+//	@Description	Receives Ziwo's call-history webhook for calls that no tracker handled, and stores them like those of endCall. The key in `X-API-Key` identifies the contact center.
+//	@ID				callHistory
 //	@Tags			Ziwo
 //	@Accept			json
 //	@Produce		json
-//	@Param			body		body		object	true	"Action and content"
-//	@Success		200			{object}	Envelope
-//	@Failure		400			{object}	ErrorEnvelope
-//	@Failure		401			{object}	ErrorEnvelope
-//	@Failure		408			{object}	ErrorEnvelope
-//	@Failure		413			{object}	ErrorEnvelope
-//	@Failure		429			{object}	ErrorEnvelope
-//	@Failure		500			{object}	ErrorEnvelope
-//	@Failure		503			{object}	ErrorEnvelope
-//	@Header			429			{integer}	Retry-After	"Seconds"
-//	@Header			503			{integer}	Retry-After	"Seconds"
-//	@Security	TrackerKey
-//	@Security	TrackerBasic
-//	@x-any-body	true
+//	@Param			body	body		object	true	"Action and CDR"
+//	@Success		200		{object}	Envelope
+//	@Failure		400		{object}	ErrorEnvelope
+//	@Failure		401		{object}	ErrorEnvelope
+//	@Failure		408		{object}	ErrorEnvelope
+//	@Failure		413		{object}	ErrorEnvelope
+//	@Failure		429		{object}	ErrorEnvelope
+//	@Failure		500		{object}	ErrorEnvelope
+//	@Failure		503		{object}	ErrorEnvelope
+//	@Header			429		{integer}	Retry-After	"Seconds to wait before retrying"
+//	@Header			503		{integer}	Retry-After	"Seconds to wait before retrying"
+//	@Security		TrackerKey
+//	@Security		TrackerBasic
+//	@x-any-body		true
 //	@Router			/webhooks/ziwo/callHistory [post]
 func (s *API) callHistory(c echo.Context) error {
 	origin, err := s.Keys.Webhook(trackerKey(c.Request()), clientAddress(c))
@@ -186,21 +187,22 @@ func (s *API) receiveCDR(c echo.Context, blocked bool, store func(endcall.Reques
 	return c.Blob(http.StatusOK, typeJSON, ziwo.AppendOK(nil, receipt.Warnings...))
 }
 
-// exampleStart behaves as the demonstration endpoint of Ziwo's developer page
-// (https://www.ziwo.io/api-integration-developers/): made-up rules, no key,
-// nothing stored.
+// exampleStart answers like the example on Ziwo's developer page
+// (https://www.ziwo.io/api-integration-developers/), with dummy rules. Any client
+// may call it.
 //
-//	@Summary	Demonstration of startCall, as on Ziwo's developer page; nothing is stored
-//	@ID		exampleStartCall
-//	@Tags		Ziwo
-//	@Accept		mpfd,json,x-www-form-urlencoded
-//	@Produce	json
-//	@Param		didCalled	formData	string	true	"The number that was dialled"
-//	@Success	200			{object}	StartEnvelope
-//	@Failure	400			{object}	ErrorEnvelope
-//	@Failure	413			{object}	ErrorEnvelope
-//	@x-any-body	true
-//	@Router		/callTrackers/example/startCall [post]
+//	@Summary		Try startCall with dummy values
+//	@Description	Answers with dummy values like the example on Ziwo's developer page. Nothing is stored.
+//	@ID				exampleStartCall
+//	@Tags			Ziwo
+//	@Accept			mpfd,json,x-www-form-urlencoded
+//	@Produce		json
+//	@Param			didCalled	formData	string	true	"Number that the caller dialed (DID), in any format"
+//	@Success		200			{object}	StartEnvelope
+//	@Failure		400			{object}	ErrorEnvelope
+//	@Failure		413			{object}	ErrorEnvelope
+//	@x-any-body		true
+//	@Router			/callTrackers/example/startCall [post]
 func (s *API) exampleStart(c echo.Context) error {
 	body, err := readBody(nil, c.Request(), maxZiwoBody)
 	if err != nil {
@@ -217,19 +219,20 @@ func (s *API) exampleStart(c echo.Context) error {
 		startcall.AppendAnswer(nil, start.DIDCalled, example, s.VoicemailField))
 }
 
-// exampleEnd takes any record and forgets it.
+// exampleEnd accepts any record and does not store it. Any client may call it.
 //
-//	@Summary	Demonstration of endCall, as on Ziwo's developer page; nothing is stored
-//	@ID		exampleEndCall
-//	@Tags		Ziwo
-//	@Accept		json,mpfd,x-www-form-urlencoded
-//	@Produce	json
-//	@Param		body	body		object	true	"Call detail record"
-//	@Success	200		{object}	Envelope
-//	@Failure	400		{object}	ErrorEnvelope
-//	@Failure	413		{object}	ErrorEnvelope
-//	@x-any-body	true
-//	@Router		/callTrackers/example/endCall [post]
+//	@Summary		Try endCall with dummy values
+//	@Description	Answers like the example on Ziwo's developer page. Nothing is stored.
+//	@ID				exampleEndCall
+//	@Tags			Ziwo
+//	@Accept			json,mpfd,x-www-form-urlencoded
+//	@Produce		json
+//	@Param			body	body		object	true	"CDR"
+//	@Success		200		{object}	Envelope
+//	@Failure		400		{object}	ErrorEnvelope
+//	@Failure		413		{object}	ErrorEnvelope
+//	@x-any-body		true
+//	@Router			/callTrackers/example/endCall [post]
 func (s *API) exampleEnd(c echo.Context) error {
 	body, err := readBody(nil, c.Request(), maxZiwoBody)
 	if err != nil {
