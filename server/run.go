@@ -158,10 +158,10 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	directory := crm.NewDirectory(crm.Options{
 		Cache: shared, Key: cacheKey(set.secretKey), Logger: logger, Observe: newCRMMetrics(registry).observe,
 	})
-	connections := connections.New(connections.Options{CRMs: set.drivers, Directory: directory, Transport: transport, Now: time.Now})
+	crmConnections := connections.New(connections.Options{CRMs: set.drivers, Directory: directory, Transport: transport, Now: time.Now})
 	controller := config.NewController(config.ControllerOptions{
 		Store: store, Vault: vault, LastGood: datadir.LastGood{Path: set.path(datadir.LastGoodFile)}, Env: os.LookupEnv, Now: time.Now,
-		Logger: logger, PollInterval: set.pollInterval, Connections: connections, Test: simulate.FailedTests,
+		Logger: logger, PollInterval: set.pollInterval, Connections: crmConnections, Test: simulate.FailedTests,
 	})
 	clients := ziwoclients.New(controller)
 	defer clients.Close()
@@ -170,7 +170,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	// What Ziwo calls.
 	decisionQueue := writebehind.New("decisions", decisionQueueSize, logger, startcall.NewDecisionWriter(store, numbers).Write)
 	rejectionQueue := writebehind.New("rejections", rejectionQueueSize, logger, store.RecordRejections)
-	rejections := rejections.New(store, rejectionQueue, time.Now, registry)
+	rejectionLog := rejections.New(store, rejectionQueue, time.Now, registry)
 	keys := access.New(controller, shared)
 	answerer := startcall.New(startcall.Options{
 		Customers: directory, Rotations: shared, Numbers: numbers, Decisions: decisionQueue, Now: set.now, Registry: registry,
@@ -225,7 +225,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		AdminToken: set.adminToken, VoicemailField: set.voicemailField, TrustedProxies: set.trustedProxies, SQLite: set.databaseURL == "",
 		Logger: logger, Registry: registry, Schema: schema, Keys: keys,
 		Config:   controller,
-		Answerer: answerer, Recorder: recorder, Intake: intake, Rejections: rejections,
+		Answerer: answerer, Recorder: recorder, Intake: intake, Rejections: rejectionLog,
 		Secrets:     secrets.New(secrets.Options{Store: store, Vault: vault, Config: controller, Now: time.Now}),
 		Calls:       calls.New(calls.Options{Store: store, Config: controller, LookupExpected: lookups.LookupExpected}),
 		Decisions:   decisions.New(decisions.Options{Store: store, Config: controller}),
@@ -238,7 +238,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		Popup: popup.New(popup.Options{
 			Config: controller, Directory: directory, Keys: keys, Numbers: numbers, Key: siteTokenKey(set.secretKey), Now: time.Now,
 		}),
-		Connections: connections, Lookups: lookups,
+		Connections: crmConnections, Lookups: lookups,
 		Jobs:     &handlers.Jobs{Store: store, Runner: runner, Now: time.Now},
 		Database: store, Spool: spool, Redis: optionalRedis(redis),
 	})

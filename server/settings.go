@@ -49,9 +49,9 @@ type settings struct {
 	publicURL      string        // without a trailing slash
 	voicemailField string
 	reconcileEvery time.Duration    // 0: never
-	pollInterval   time.Duration    // how often new configuration versions are looked for; 0, the default, except in tests
+	pollInterval   time.Duration    // interval of polling for configuration versions; 0, the default, except in tests
 	now            func() time.Time // clock for routing and storing calls; time.Now, except in tests and the demo
-	liveInterval   time.Duration    // how often contact centers are polled for the live view; 0, the default, except in tests
+	liveInterval   time.Duration    // interval of polling contact centers for the live view; 0, the default, except in tests
 	trustedProxies []netip.Prefix
 	drivers        []crm.Driver // CRMs that connections can use
 	logFormat      string       // text or json

@@ -1,5 +1,5 @@
 // Package cli has the commands of calltracker that are not the server: check,
-// simulate, apply, ziwo and healthcheck. They print for people, or JSON for scripts.
+// simulate, apply, ziwo and healthcheck. They print text, or JSON for scripts.
 package cli
 
 import (

@@ -53,7 +53,7 @@ type failure struct {
 	status     int           // HTTP status
 	reason     string        // fixed word for logs and the list of rejections
 	code       string        // problem code; empty if the status says enough
-	detail     string        // text for people, without internal causes
+	detail     string        // human-readable text, without internal causes
 	fields     problem.List  // invalid fields of the request; usually empty
 	retryAfter time.Duration // 0 if a retry does not help, or it is unknown when it does
 	challenge  string        // WWW-Authenticate; empty for none

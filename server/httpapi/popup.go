@@ -185,7 +185,7 @@ func choicePage(site string, found popup.CallerPage) web.CallersPage {
 	return page
 }
 
-// matchNote says which field of a customer matched the number. It is empty for the
+// matchNote names the field of a customer that matched the number. It is empty for the
 // usual field, the phone number.
 func matchNote(by string) string {
 	switch by {
@@ -224,7 +224,7 @@ func (s *API) siteToken(c echo.Context) error {
 	if text != "" {
 		seconds, err := strconv.Atoi(text)
 		if err != nil || seconds < 1 || seconds > int((24*time.Hour).Seconds()) {
-			return fieldError("ttl", "must be a whole number of seconds")
+			return fieldError("ttl", "must be a whole number of seconds, such as 3600")
 		}
 		lifetime = time.Duration(seconds) * time.Second
 	}

@@ -43,7 +43,7 @@ const reconcileTimeout = 20 * time.Minute
 // That may take longer than other requests may last. Administrators may call it.
 //
 //	@Summary		Reconcile a period with Ziwo now
-//	@Description	Compares a period with Ziwo's call history, stores missing calls, and returns the result of each contact center. The response arrives when the run is done, after some seconds for a day of 50,000 calls; if Ziwo cannot be reached, the state of the contact center is `delayed`.
+//	@Description	Compares a period with Ziwo's call history, stores missing calls, and returns the result of each contact center. The response arrives when the run is done, after a few seconds for a day of 50,000 calls; if Ziwo cannot be reached, the state of the contact center is `delayed`.
 //	@ID				reconcile
 //	@Tags			calls
 //	@Accept			json

@@ -61,11 +61,11 @@ func (s *API) getRecording(c echo.Context) error {
 		case <-ctx.Done():
 		}
 	}()
-	var part recordings.RecordingPart
+	var requested recordings.RecordingPart
 	if c.Request().Method == http.MethodGet { // RFC 9110 defines ranges only for GET
-		part.Range, part.IfRange = c.Request().Header.Get("Range"), c.Request().Header.Get("If-Range")
+		requested.Range, requested.IfRange = c.Request().Header.Get("Range"), c.Request().Header.Get("If-Range")
 	}
-	recording, err := s.Recordings.Open(ctx, c.Param("id"), part)
+	recording, err := s.Recordings.Open(ctx, c.Param("id"), requested)
 	if err != nil {
 		return err
 	}
