@@ -109,7 +109,7 @@ func (o options) check(terminal bool) (settings, error) {
 		invalid("CALLTRACKER_PUBLIC_URL", "invalid URL %q: use one such as https://calls.example.com", o.PublicURL)
 	}
 	if o.VoicemailField == "didCalled" || o.VoicemailField == "rules" {
-		invalid("CALLTRACKER_VOICEMAIL_FIELD", "%q is taken by another part of the answer", o.VoicemailField)
+		invalid("CALLTRACKER_VOICEMAIL_FIELD", "invalid name %q: the answer has another field with this name", o.VoicemailField)
 	}
 	if o.ReconcileEvery != "" {
 		every, err := time.ParseDuration(o.ReconcileEvery)

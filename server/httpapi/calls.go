@@ -72,6 +72,29 @@ func (s *API) getCall(c echo.Context) error {
 	return respond(c)(s.Calls.Get(c.Request().Context(), c.Param("id")))
 }
 
+// enrichCall queues a new CRM lookup of a call. Administrators may call it.
+//
+//	@Summary		Look up the customers of a call again
+//	@Description	Queues a new CRM lookup of the call's customers, which bypasses the cache. The state is `none` if the caller's number is withheld, internal or unreadable.
+//	@ID				enrichCall
+//	@Tags			calls
+//	@Produce		json
+//	@Param			id	path		string	true	"ID of the call"
+//	@Success		202	{object}	storage.Enrichment
+//	@Failure		401	{object}	Problem
+//	@Failure		404	{object}	Problem
+//	@Failure		422	{object}	Problem
+//	@Failure		503	{object}	Problem
+//	@Security		Bearer
+//	@Router			/api/v1/calls/{id}/enrich [post]
+func (s *API) enrichCall(c echo.Context) error {
+	state, err := s.Lookups.Enrich(c.Request().Context(), c.Param("id"))
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusAccepted, state)
+}
+
 // csvColumns are the columns of the CSV export, in order.
 var csvColumns = []string{
 	"id", "contactCenter", "tracker", "callID", "direction", "did", "rawDid", "caller", "rawCaller", "callerName",

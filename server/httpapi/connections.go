@@ -1,8 +1,6 @@
 package httpapi
 
 import (
-	"net/http"
-
 	"github.com/labstack/echo/v4"
 
 	"calltracker/handlers/connections"
@@ -53,27 +51,4 @@ func (s *API) testConnection(c echo.Context) error {
 		return err
 	}
 	return respond(c)(s.Connections.Test(c.Request().Context(), c.Param("name"), in))
-}
-
-// enrichCall queues a new CRM lookup of a call. Administrators may call it.
-//
-//	@Summary		Look up the customers of a call again
-//	@Description	Queues a new CRM lookup of the call's customers, which bypasses the cache. The state is `none` if the caller's number is withheld, internal or unreadable.
-//	@ID				enrichCall
-//	@Tags			calls
-//	@Produce		json
-//	@Param			id	path		string	true	"ID of the call"
-//	@Success		202	{object}	storage.Enrichment
-//	@Failure		401	{object}	Problem
-//	@Failure		404	{object}	Problem
-//	@Failure		422	{object}	Problem
-//	@Failure		503	{object}	Problem
-//	@Security		Bearer
-//	@Router			/api/v1/calls/{id}/enrich [post]
-func (s *API) enrichCall(c echo.Context) error {
-	state, err := s.Lookups.Enrich(c.Request().Context(), c.Param("id"))
-	if err != nil {
-		return err
-	}
-	return c.JSON(http.StatusAccepted, state)
 }

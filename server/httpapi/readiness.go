@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"calltracker/storage/spool"
 )
@@ -79,6 +80,20 @@ func (s *API) readyz(c echo.Context) error {
 	}
 	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
 	return c.JSON(code, state)
+}
+
+// metrics serves the metrics to Prometheus. Any client may call it.
+//
+//	@Summary		Get Prometheus metrics
+//	@Description	Returns metrics in the Prometheus text format.
+//	@ID				metrics
+//	@Tags			operation
+//	@Produce		plain
+//	@Success		200	{string}	string
+//	@Router			/metrics [get]
+func (s *API) metrics(c echo.Context) error {
+	promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}).ServeHTTP(c.Response(), c.Request())
+	return nil
 }
 
 // States and errors of parts. Any client may read them, so causes are only logged.

@@ -4,9 +4,6 @@ import (
 	"net/http"
 
 	"github.com/labstack/echo/v4"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"calltracker/openapi"
 )
 
 // routes registers every HTTP route of the server.
@@ -38,35 +35,47 @@ func (s *API) routes(e *echo.Echo) {
 	public(http.MethodGet, "/sites/:site", s.sitePage)
 	public(http.MethodGet, "/assets/:file", pageAsset)
 
-	// Administrators and their programs call these with the admin token.
+	// Administrators and their programs call the rest of /api/v1 with the admin token.
+	//
+	// Configuration, and what it would do with a call.
 	admin(http.MethodGet, "/api/v1/config", s.getConfig)
 	admin(http.MethodPut, "/api/v1/config", s.putConfig)
 	admin(http.MethodGet, "/api/v1/config/versions", s.listVersions)
 	admin(http.MethodGet, "/api/v1/config/versions/:n", s.getVersion)
 	admin(http.MethodPost, "/api/v1/config/versions/:n/restore", s.restoreVersion)
 	admin(http.MethodPost, "/api/v1/simulate", s.simulate)
+
+	// Calls, and why each was routed where it went.
 	admin(http.MethodGet, "/api/v1/calls", s.listCalls)
-	admin(http.MethodPost, "/api/v1/calls", s.clickToCall)
 	admin(http.MethodGet, "/api/v1/calls.csv", s.exportCalls)
 	admin(http.MethodGet, "/api/v1/calls/:id", s.getCall)
 	admin(http.MethodGet, "/api/v1/calls/:id/recording", s.getRecording)
 	admin(http.MethodHead, "/api/v1/calls/:id/recording", s.headRecording)
 	admin(http.MethodPost, "/api/v1/calls/:id/enrich", s.enrichCall)
-	admin(http.MethodGet, "/api/v1/live", s.live)
 	admin(http.MethodGet, "/api/v1/decisions", s.listDecisions)
 	admin(http.MethodGet, "/api/v1/decisions/:id", s.getDecision)
+
+	// Calls that are in progress or about to start.
+	admin(http.MethodGet, "/api/v1/live", s.live)
+	admin(http.MethodPost, "/api/v1/calls", s.clickToCall)
+
+	// Differences between Ziwo and this server.
 	admin(http.MethodGet, "/api/v1/rejections", s.listRejections)
+	admin(http.MethodGet, "/api/v1/reconciliation", s.listReconciliations)
+	admin(http.MethodPost, "/api/v1/reconciliation", s.reconcile)
+
+	// Access to other systems: tokens for sites, CRM accounts, and secrets for the configuration.
 	admin(http.MethodPost, "/api/v1/sites/:site/token", s.siteToken)
 	admin(http.MethodGet, "/api/v1/connections", s.listConnections)
 	admin(http.MethodPost, "/api/v1/connections/:name/test", s.testConnection)
-	admin(http.MethodGet, "/api/v1/reconciliation", s.listReconciliations)
-	admin(http.MethodPost, "/api/v1/reconciliation", s.reconcile)
-	admin(http.MethodGet, "/api/v1/jobs", s.listJobs)
-	admin(http.MethodPost, "/api/v1/jobs/:id/retry", s.retryJob)
 	admin(http.MethodGet, "/api/v1/secrets", s.listSecrets)
 	admin(http.MethodGet, "/api/v1/secrets/:name", s.getSecret)
 	admin(http.MethodPut, "/api/v1/secrets/:name", s.putSecret)
 	admin(http.MethodDelete, "/api/v1/secrets/:name", s.deleteSecret)
+
+	// Work in the background.
+	admin(http.MethodGet, "/api/v1/jobs", s.listJobs)
+	admin(http.MethodPost, "/api/v1/jobs/:id/retry", s.retryJob)
 
 	// Load balancers, monitoring and people read these without a key; none of them shows
 	// stored data.
@@ -78,34 +87,4 @@ func (s *API) routes(e *echo.Echo) {
 	public(http.MethodGet, "/", toDocs)
 	public(http.MethodGet, "/docs", toDocs)
 	public(http.MethodGet, "/docs/*", docs())
-}
-
-// metrics serves the metrics to Prometheus. Any client may call it.
-//
-//	@Summary		Get Prometheus metrics
-//	@Description	Returns metrics in the Prometheus text format.
-//	@ID				metrics
-//	@Tags			operation
-//	@Produce		plain
-//	@Success		200	{string}	string
-//	@Router			/metrics [get]
-func (s *API) metrics(c echo.Context) error {
-	promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}).ServeHTTP(c.Response(), c.Request())
-	return nil
-}
-
-// toDocs redirects to the API browser.
-func toDocs(c echo.Context) error { return c.Redirect(http.StatusFound, "/docs/") }
-
-// docs serves the API browser. Its Content-Security-Policy forbids loading anything
-// from other hosts.
-func docs() echo.HandlerFunc {
-	files := http.StripPrefix("/docs/", http.FileServerFS(openapi.Browser()))
-	return func(c echo.Context) error {
-		header := c.Response().Header()
-		header.Set(echo.HeaderContentSecurityPolicy, "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'")
-		header.Set(echo.HeaderXContentTypeOptions, "nosniff")
-		files.ServeHTTP(c.Response(), c.Request())
-		return nil
-	}
 }

@@ -33,3 +33,19 @@ func (s *API) schema(c echo.Context) error {
 func (s *API) specification(c echo.Context) error {
 	return c.Blob(http.StatusOK, echo.MIMEApplicationJSON, openapi.Document())
 }
+
+// toDocs redirects to the API browser.
+func toDocs(c echo.Context) error { return c.Redirect(http.StatusFound, "/docs/") }
+
+// docs serves the API browser. Its Content-Security-Policy forbids loading anything
+// from other hosts.
+func docs() echo.HandlerFunc {
+	files := http.StripPrefix("/docs/", http.FileServerFS(openapi.Browser()))
+	return func(c echo.Context) error {
+		header := c.Response().Header()
+		header.Set(echo.HeaderContentSecurityPolicy, "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'")
+		header.Set(echo.HeaderXContentTypeOptions, "nosniff")
+		files.ServeHTTP(c.Response(), c.Request())
+		return nil
+	}
+}
