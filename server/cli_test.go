@@ -65,7 +65,7 @@ func TestCheck(t *testing.T) {
 	want := file + `:7:20: warning: trackers.sales.keys.start[0]: ${env:CLI_TEST_UNSET_KEY}: not set here; the server that uses this needs the variable
 ok    Monday
 ok    Tuesday
-` + file + `: fine, 1 tracker, 2 tests passed, 1 warning
+` + file + `: valid, 1 tracker, 2 tests passed, 1 warning
 `
 	if code != 0 || out != want {
 		t.Errorf("code %d:\n%s\nwant:\n%s", code, out, want)
@@ -93,7 +93,7 @@ ok    Tuesday
 	for _, line := range []string{
 		file + `:8:5: trackers.sales.regon: unknown key "regon"; did you mean "region"?` + "\n",
 		file + `:12:18: trackers.sales.routes[0].during[0]: unknown schedule "ofice"; did you mean "office"?` + "\n",
-		"; nothing was tested\n",
+		"; no tests were run\n",
 	} {
 		if !strings.Contains(out, line) {
 			t.Errorf("no %q in:\n%s", line, out)
@@ -176,11 +176,11 @@ func TestApplyCommand(t *testing.T) {
 		return append([]string{"apply", file, "--server", h.base, "--data-dir", h.dir}, more...)
 	}
 	code, out, _ := runCLI(t, "", args(good, "--dry-run")...)
-	if code != 0 || !strings.Contains(out, "can be applied; version 0 is still in force") {
+	if code != 0 || !strings.Contains(out, "is valid; version 0 is still active") {
 		t.Errorf("dry run: code %d %s", code, out)
 	}
 	code, out, errOut := runCLI(t, "", args(good, "--token", h.token, "--comment", "by hand")...)
-	if code != 0 || !strings.Contains(out, good+" is in force as version 1\n") || !strings.Contains(out, "warning: trackers.locked.keys.start: no start key is set") {
+	if code != 0 || !strings.Contains(out, good+" is now active as version 1\n") || !strings.Contains(out, "warning: trackers.locked.keys.start: no start key is set") {
 		t.Errorf("code %d\n%s%s", code, out, errOut)
 	}
 	h.startCall("sales", "start-key-cli", "didCalled", "061234567").want(t, 200)

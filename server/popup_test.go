@@ -14,7 +14,6 @@ import (
 	"calltracker/crm/builtin"
 	"calltracker/crm/crmtest"
 	"calltracker/handlers/popup"
-	"calltracker/server/httpapi"
 )
 
 // hostileName is a name as nobody has it.
@@ -161,8 +160,8 @@ func TestOpenRedirectsOrShowsAPage(t *testing.T) {
 	}
 	for number, want := range map[string][]string{
 		"0502220002": {"Who is calling?", "Both places, too", "https://acme.zendesk.com/agent/users/901"},
-		"0502229999": {"Nobody is known", "Search in zendesk", "Add to kustomer"},
-		"0029":       {"belongs to nobody"},
+		"0502229999": {"No customer has this number", "Search in zendesk", "Add to kustomer"},
+		"0029":       {"cannot be looked up"},
 	} {
 		r := open(number).want(t, 200)
 		for _, text := range want {
@@ -193,7 +192,7 @@ func TestATokenIsForOneSiteAndItsTime(t *testing.T) {
 
 	// One that the same server made a while ago.
 	for ago, want := range map[time.Duration]int{30 * time.Second: 200, time.Minute: 401, 24 * time.Hour: 401, -30 * time.Second: 200} {
-		then := popup.New(popup.Options{Config: h.s.config, Key: httpapi.TokenKey(h.s.settings.secretKey), Now: func() time.Time { return time.Now().Add(-ago) }})
+		then := popup.New(popup.Options{Config: h.s.config, Key: siteTokenKey(h.s.settings.secretKey), Now: func() time.Time { return time.Now().Add(-ago) }})
 		made, err := then.Token("crm", time.Minute)
 		if err != nil {
 			t.Fatal(err)
@@ -330,7 +329,7 @@ func TestCallersPageInABrowser(t *testing.T) {
 	leave(&kustomer.Upstream)
 	leave(&zendesk.Upstream)
 	away := open("0502228888", "callers-away")
-	if got := eval[string](away, `document.querySelector("h1").textContent`); got != "The CRM does not answer" {
+	if got := eval[string](away, `document.querySelector("h1").textContent`); got != "The CRM did not answer" {
 		t.Errorf("away: %q", got)
 	}
 	for _, tab := range []*tab{many, none, hostile, away} {

@@ -181,9 +181,9 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	}
 	code, out := doctor()
 	for _, want := range []string{
-		"ok    " + r.base + " can be reached", "warn  " + r.base + " is not https", "ok    trackers.sales.keys.start: the server takes it",
-		"ok    trackers.sales.keys.end: the server takes it", "lets us in as admin@example.com", "our clock agrees", "CTI takes the api_key",
-		"FAIL  trackers.sales: Ziwo does not have it", "warn  trackers.sales lists 042345678, which does not lead there",
+		"ok    " + r.base + " can be reached", "warn  " + r.base + " does not use https", "ok    trackers.sales.keys.start: the server accepts it",
+		"ok    trackers.sales.keys.end: the server accepts it", " as admin@example.com", "the clocks of this machine and Ziwo agree", "CTI accepts the api_key",
+		"FAIL  trackers.sales: not in Ziwo", "warn  trackers.sales lists 042345678, which Ziwo does not route to it",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in\n%s", want, out)
@@ -197,19 +197,19 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	}
 	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345678", DIDCalled: "042345678", Tracker: "sales"})
 	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345679", DIDCalled: "0097142345679", Tracker: "sales"}) // written another way
-	if code, out = doctor(); code != 0 || !strings.Contains(out, "Ziwo has it as it should be") || !strings.Contains(out, "its numbers lead there") {
+	if code, out = doctor(); code != 0 || !strings.Contains(out, "Ziwo matches the configuration") || !strings.Contains(out, "Ziwo routes all its numbers to it") {
 		t.Errorf("%d\n%s", code, out)
 	}
 	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345670", DIDCalled: "042345670", Tracker: "sales"})
 	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345671", DIDCalled: "042345671", Tracker: "gone"})
 	_, out = doctor()
-	for _, want := range []string{"number 042345670 leads to trackers.sales, which does not list it", "number 042345671 leads to Ziwo's tracker gone"} {
+	for _, want := range []string{"number 042345670 is routed to trackers.sales, which does not list it", "number 042345671 is routed to Ziwo's call tracker gone"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
 	}
 	r.stop()
-	if code, out = doctor(); code != 1 || !strings.Contains(out, "cannot be reached from here") {
+	if code, out = doctor(); code != 1 || !strings.Contains(out, "cannot be reached from this machine") {
 		t.Errorf("with the server away: %d\n%s", code, out)
 	}
 }
@@ -220,7 +220,7 @@ func TestReconcileFromTheCommandLine(t *testing.T) {
 	at := func(d time.Duration) string { return time.Now().Add(d).Format(time.RFC3339) }
 	args := []string{"ziwo", "reconcile", "--from", at(-10 * time.Hour), "--to", at(0), "--server", r.base, "--data-dir", r.dir}
 	code, out, errOut := runCLI(t, "", args...)
-	if code != 0 || !strings.Contains(out, "aldebaran: done, 25 calls at Ziwo, 0 were here, 25 stored") {
+	if code != 0 || !strings.Contains(out, "aldebaran: done, 25 calls in Ziwo, 0 already stored, 25 backfilled") {
 		t.Errorf("%d\n%s%s", code, out, errOut)
 	}
 	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.FaultHTML, Path: "/callHistory"})

@@ -21,9 +21,9 @@ import (
 const (
 	adminPrefix = "/api/v1/"
 
-	// anyBody is the extension of an operation that also accepts bodies of types
+	// openBody is the extension of an operation that also accepts bodies of types
 	// that are not described.
-	anyBody = "x-any-body"
+	openBody = "x-any-body"
 
 	// script is the extension of an operation that serves a script under one name
 	// and its configuration as JSON under another.
@@ -190,7 +190,7 @@ func objectSchema(response *openapi3.Response) *openapi3.SchemaRef {
 }
 
 // completeBody removes the extensions that openapi2conv adds for its reverse
-// conversion, and lets an operation with the anyBody extension accept any type.
+// conversion, and lets an operation with the openBody extension accept any type.
 func completeBody(operation *openapi3.Operation) {
 	if operation.RequestBody != nil {
 		delete(operation.RequestBody.Value.Extensions, "x-originalParamName")
@@ -200,10 +200,10 @@ func completeBody(operation *openapi3.Operation) {
 			}
 		}
 	}
-	if operation.Extensions[anyBody] != true {
+	if operation.Extensions[openBody] != true {
 		return
 	}
-	delete(operation.Extensions, anyBody)
+	delete(operation.Extensions, openBody)
 	if operation.RequestBody == nil {
 		operation.RequestBody = &openapi3.RequestBodyRef{Value: openapi3.NewRequestBody()}
 	}
