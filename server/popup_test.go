@@ -257,8 +257,8 @@ func TestPreflightIsForTheSitesOrigins(t *testing.T) {
 
 // A CRM, or who else writes what it says, sends no agent to another host.
 func TestNoPageLeadsAwayFromTheCRM(t *testing.T) {
-	b := newBooks(t)
-	h := serveBooks(t, withBooks(b)+`
+	b := newAddressBook(t)
+	h := serveWithAddressBook(t, addressBookDocument(b)+`
 sites:
   crm: {origins: ["https://crm.example.com"], keys: ["embed-key-of-the-site"], jorel: {contactCenterName: aldebaran, defaultRegionCode: AE}, popup: {connections: [a]}}
 `)
@@ -267,7 +267,7 @@ sites:
 		"https://books.example:8443/c-1", "javascript:alert(1)", "https:books.example", "https://books.example\\@evil.example/", "https://evil.example#https://books.example", "",
 	} {
 		number := fmt.Sprintf("050333%04d", i)
-		b.becomes(func(w http.ResponseWriter, _ *http.Request) {
+		b.respondWith(func(w http.ResponseWriter, _ *http.Request) {
 			_ = json.NewEncoder(w).Encode([]map[string]any{{"id": "c-1", "name": "Mallory", "url": address, "matchedBy": "phone"}})
 		})
 		if got := h.caller(number); got.Status != crm.Found || got.URL != "" || got.Customers[0].URL != "" {
@@ -277,7 +277,7 @@ sites:
 			t.Errorf("%q: the page leads there: %s", address, r.body)
 		}
 	}
-	b.becomes(func(w http.ResponseWriter, _ *http.Request) {
+	b.respondWith(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`[{"id":"c-1","name":"Layla","url":"https://BOOKS.example/c-1","matchedBy":"phone"}]`))
 	})
 	if got := h.caller("0503330099"); got.URL != "https://BOOKS.example/c-1" {
