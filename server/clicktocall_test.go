@@ -138,7 +138,7 @@ func TestClickToCallReportsZiwoErrors(t *testing.T) {
 
 func TestClickToCallRequiresContactCenterIfSeveralHaveKeys(t *testing.T) {
 	r := withZiwo(t, ziwotest.Options{})
-	api := r.s.config.Current().Document.ContactCenters["aldebaran"].API
+	api := r.parts.config.Current().Document.ContactCenters["aldebaran"].API
 	_, _, key := r.ziwo.Credentials()
 	h := serve(t, `
 contact_centers:

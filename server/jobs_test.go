@@ -13,7 +13,7 @@ import (
 func TestJobsAreListedAndRetried(t *testing.T) {
 	h := serve(t, document)
 	now := time.Now().UTC()
-	store := h.s.store
+	store := h.parts.store
 	if err := store.AddJobs(t.Context(), now, []storage.NewJob{{Kind: "odd", Key: "a"}, {Kind: "odd", Key: "b"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestMetricsCountJobs(t *testing.T) {
 	now := time.Now().UTC()
 	add := func(key string, due time.Time) {
 		t.Helper()
-		if err := h.s.store.AddJobs(t.Context(), now, []storage.NewJob{{Kind: "odd", Key: key, RunAt: due}}); err != nil {
+		if err := h.parts.store.AddJobs(t.Context(), now, []storage.NewJob{{Kind: "odd", Key: key, RunAt: due}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -72,7 +72,7 @@ func TestMetricsCountJobs(t *testing.T) {
 	if got, err := strconv.ParseFloat(metric(`calltracker_job_oldest_seconds{kind="odd"}`), 64); err != nil || got < 3600 || got > 4000 {
 		t.Errorf("oldest job has been due for %v s (error %v), want about 3600", got, err)
 	}
-	claimed, err := h.s.store.ClaimJobs(t.Context(), storage.JobClaim{Kinds: []string{"odd"}, Now: now, Until: now.Add(time.Hour), Limit: 2})
+	claimed, err := h.parts.store.ClaimJobs(t.Context(), storage.JobClaim{Kinds: []string{"odd"}, Now: now, Until: now.Add(time.Hour), Limit: 2})
 	if err != nil || len(claimed) != 2 {
 		t.Fatalf("claimed %v with error %v, want 2 jobs", claimed, err)
 	}
@@ -80,7 +80,7 @@ func TestMetricsCountJobs(t *testing.T) {
 		if got := metric(`calltracker_jobs{kind="odd",state="running"}`); got != strconv.Itoa(2-i) {
 			t.Errorf("%q running jobs, want %d", got, 2-i)
 		}
-		if err := h.s.store.SettleJob(t.Context(), claimed[i], storage.JobOutcome{State: state, Now: now}); err != nil {
+		if err := h.parts.store.SettleJob(t.Context(), claimed[i], storage.JobOutcome{State: state, Now: now}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -94,9 +94,9 @@ func TestMetricsCountJobs(t *testing.T) {
 		}
 	}
 	// A job that a worker runs counts as a try.
-	if err := h.s.store.AddJobs(t.Context(), now, []storage.NewJob{{Kind: "retention", Key: "now"}}); err != nil {
+	if err := h.parts.store.AddJobs(t.Context(), now, []storage.NewJob{{Kind: "retention", Key: "now"}}); err != nil {
 		t.Fatal(err)
 	}
-	h.s.runner.Wake()
+	h.parts.runner.Wake()
 	eventually(t, "a counted try", func() bool { return metric(`calltracker_job_tries_total{kind="retention",outcome="done"}`) != "" })
 }

@@ -300,7 +300,7 @@ func TestLiveContinuesWithoutZiwo(t *testing.T) {
 func TestLiveContinuesWithoutDatabase(t *testing.T) {
 	r := serveLive(t)
 	s, _ := r.watch()
-	if err := r.s.store.Close(); err != nil {
+	if err := r.parts.store.Close(); err != nil {
 		t.Fatal(err)
 	}
 	source := decodeStrict[live.LiveSource](t, s.next("decisions").data)
@@ -316,8 +316,8 @@ func TestLiveContinuesWithoutDatabase(t *testing.T) {
 func TestLiveFollowsConfigurationChanges(t *testing.T) {
 	r := serveLive(t)
 	s, _ := r.watch()
-	document := r.s.config.Current().Version.Document
-	api := r.s.config.Current().Document.ContactCenters["aldebaran"].API
+	document := r.parts.config.Current().Version.Document
+	api := r.parts.config.Current().Document.ContactCenters["aldebaran"].API
 	put := func(document string) {
 		t.Helper()
 		r.putConfig("", "*", "application/yaml", document).want(t, 200)
@@ -397,7 +397,7 @@ func TestListenersShareOnePollOfZiwo(t *testing.T) {
 	for _, s := range streams {
 		nextMatching(s, "call", anyCall)
 	}
-	if n, watching := h.s.wallboard.Listeners(); n != len(streams) || !watching {
+	if n, watching := h.parts.wallboard.Listeners(); n != len(streams) || !watching {
 		t.Errorf("%d listeners (watching %v), want %d", n, watching, len(streams))
 	}
 	if !strings.Contains(h.do(request{method: "GET", path: "/metrics"}).body, "calltracker_live_listeners 5\n") {
@@ -407,7 +407,7 @@ func TestListenersShareOnePollOfZiwo(t *testing.T) {
 		s.close()
 	}
 	eventually(t, "the end of polling", func() bool {
-		_, watching := h.s.wallboard.Listeners()
+		_, watching := h.parts.wallboard.Listeners()
 		inFlight, _ := z.counts()
 		return !watching && inFlight == 0
 	})
@@ -418,7 +418,7 @@ func TestListenersShareOnePollOfZiwo(t *testing.T) {
 
 func TestSlowListenerIsDroppedWithoutDelayingOthers(t *testing.T) {
 	r := serveLive(t)
-	slow, err := r.s.wallboard.Listen()
+	slow, err := r.parts.wallboard.Listen()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -436,7 +436,7 @@ func TestSlowListenerIsDroppedWithoutDelayingOthers(t *testing.T) {
 		t.Errorf("slow listener received %d updates, want at least 1 and fewer than 40", received)
 	}
 	slow.Close() // closing a dropped listener does nothing
-	if n, _ := r.s.wallboard.Listeners(); n != 1 {
+	if n, _ := r.parts.wallboard.Listeners(); n != 1 {
 		t.Errorf("%d listeners, want 1", n)
 	}
 }
@@ -450,7 +450,7 @@ func TestListenersAreLimited(t *testing.T) {
 		}
 	}()
 	for {
-		l, err := r.s.wallboard.Listen()
+		l, err := r.parts.wallboard.Listen()
 		if err != nil {
 			break
 		}

@@ -193,7 +193,7 @@ func TestATokenIsForOneSiteAndItsTime(t *testing.T) {
 
 	// One that the same server made a while ago.
 	for ago, want := range map[time.Duration]int{30 * time.Second: 200, time.Minute: 401, 24 * time.Hour: 401, -30 * time.Second: 200} {
-		then := popup.New(popup.Options{Config: h.s.config, Key: httpapi.TokenKey(h.s.settings.secretKey), Now: func() time.Time { return time.Now().Add(-ago) }})
+		then := popup.New(popup.Options{Config: h.parts.config, Key: httpapi.TokenKey(h.parts.settings.secretKey), Now: func() time.Time { return time.Now().Add(-ago) }})
 		made, err := then.Token("crm", time.Minute)
 		if err != nil {
 			t.Fatal(err)
@@ -299,11 +299,11 @@ func TestAPageThatAddsCustomersIsOnTheCRMsHost(t *testing.T) {
 
 func TestCallersPageInABrowser(t *testing.T) {
 	h, kustomer, zendesk := desk(t, popupWithAll)
-	w := newWorldOf(t, h)
+	w := newTestBrowserFor(t, h)
 	open := func(number, picture string) *tab {
 		tab := w.tab(t)
 		tab.navigate("https://calls.example.com/crm/open?site=crm&key=embed-key-of-the-site&number=" + number)
-		tab.shoot(picture)
+		tab.screenshot(picture)
 		return tab
 	}
 	links := func(tab *tab) string {
@@ -334,6 +334,6 @@ func TestCallersPageInABrowser(t *testing.T) {
 		t.Errorf("away: %q", got)
 	}
 	for _, tab := range []*tab{many, none, hostile, away} {
-		tab.fine()
+		tab.wantNoErrors()
 	}
 }

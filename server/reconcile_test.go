@@ -282,7 +282,7 @@ func TestDecisionsWithoutACallAreTold(t *testing.T) {
 	r.startCall("sales", "start-key-1", "didCalled", "042345678", "callID", "never-ended").want(t, 200)
 	r.decisions(1) // it is recorded in the background
 	reconciler := reconcile.New(reconcile.Options{
-		Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: r.s.store, Registry: newRegistry(),
+		Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: r.parts.store, Registry: newRegistry(),
 		Now: func() time.Time { return time.Now().Add(2 * time.Hour) }, Logger: slog.New(slog.DiscardHandler), Interval: time.Minute,
 	})
 	list, err := reconciler.Reconcile(t.Context(), reconcile.ReconciliationInput{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)})
@@ -320,7 +320,7 @@ func TestAnOutageOfHoursIsClosedByItself(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithCancel(t.Context())
 		reconciler := reconcile.New(reconcile.Options{
-			Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: signalling{r.s.store, recorded},
+			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: signalling{r.parts.store, recorded},
 			Registry: newRegistry(), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		ended := make(chan error, 1)
@@ -445,7 +445,7 @@ func TestOneReplicaReconciles(t *testing.T) {
 	now := time.Now()
 	replica := func() chan error {
 		reconciler := reconcile.New(reconcile.Options{
-			Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: claims{signalling{r.s.store, recorded}, given},
+			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: claims{signalling{r.parts.store, recorded}, given},
 			Registry: newRegistry(), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		ended := make(chan error, 1)

@@ -112,7 +112,7 @@ type harness struct {
 	dir   string
 	log   *syncBuffer
 	stop  func() // stops the server and waits for it; safe to call more than once
-	s     parts
+	parts parts
 }
 
 type syncBuffer struct {
@@ -169,12 +169,12 @@ func serveWith(t *testing.T, dir, document string, edit func(*settings)) *harnes
 		ended <- runServer(ctx, set, logger, startOptions{apply: apply, ready: func(p parts) { ready <- p }})
 	}()
 	select {
-	case h.s = <-ready:
+	case h.parts = <-ready:
 	case err := <-ended:
 		cancel()
 		t.Fatal(err)
 	}
-	h.base = "http://" + h.s.address.String()
+	h.base = "http://" + h.parts.address.String()
 	token, err := os.ReadFile(filepath.Join(dir, datadir.AdminTokenFile))
 	if err != nil {
 		t.Fatal(err)
@@ -337,7 +337,7 @@ func (h *harness) calls(query string) []calls.CallView {
 }
 
 // rejections waits until n rejections are recorded and returns them, newest first.
-func (h *harness) refusals(n int) []rejections.RejectionView {
+func (h *harness) rejections(n int) []rejections.RejectionView {
 	h.t.Helper()
 	var list rejections.RejectionList
 	eventually(h.t, fmt.Sprintf("%d recorded rejections", n), func() bool {

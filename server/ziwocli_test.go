@@ -91,7 +91,7 @@ func TestRegisterMakesZiwoAsTheDocumentSays(t *testing.T) {
 func TestRegisterSaysWhatIsMissing(t *testing.T) {
 	r, _ := ziwoAlone(t)
 	username, _, _ := r.ziwo.Credentials()
-	api := r.s.config.Current().Document.ContactCenters["aldebaran"].API
+	api := r.parts.config.Current().Document.ContactCenters["aldebaran"].API
 	document := func(center, keys string) string {
 		return "contact_centers:\n  aldebaran: {api: \"" + api + "\", " + center + "}\ntrackers:\n  sales:\n    keys: " + keys +
 			"\n    routes: [{id: all, voicemail: true}]\n"
@@ -133,7 +133,7 @@ func TestRegisterSaysWhatIsMissing(t *testing.T) {
 
 func TestRegisterOpensTheServersSecrets(t *testing.T) {
 	r, _ := ziwoAlone(t)
-	text := strings.NewReplacer("[start-key-1]", `["${secret:start}"]`).Replace(documentFor(r.ziwo, r.s.config.Current().Document.ContactCenters["aldebaran"].API))
+	text := strings.NewReplacer("[start-key-1]", `["${secret:start}"]`).Replace(documentFor(r.ziwo, r.parts.config.Current().Document.ContactCenters["aldebaran"].API))
 	put := func(path, contentType, body string) {
 		t.Helper()
 		r.do(request{method: "PUT", path: path, body: body, admin: true, header: map[string]string{"Content-Type": contentType, "If-Match": "*"}}).want(t, 200)
