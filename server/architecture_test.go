@@ -9,7 +9,7 @@ import (
 )
 
 // TestPackagesImportOnlyAllowedPackages checks that packages import only the
-// packages below them, and that some libraries are imported by one package only.
+// packages that allowedImports lists, and that only libraryUsers import a library.
 func TestPackagesImportOnlyAllowedPackages(t *testing.T) {
 	feature := []string{"config", "crm", "jobs", "phone", "problem", "rules", "storage", "web", "ziwo"}
 	allowedImports := map[string][]string{

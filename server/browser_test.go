@@ -31,8 +31,8 @@ const (
 	browserStep  = 30 * time.Second
 )
 
-// testBrowser is a browser and a simulated Internet. The browser resolves every host name
-// to one test server, which serves websites, Ziwo's scripts, and CRM pages, and
+// testBrowser is a browser and a simulated Internet. The browser resolves every host
+// name to one test server, which serves websites, Ziwo's scripts, and CRM pages, and
 // forwards calls.example.com to a calltracker server.
 type testBrowser struct {
 	h       *harness
@@ -57,7 +57,7 @@ func newTestBrowser(t *testing.T, document string) *testBrowser {
 	return newTestBrowserFor(t, serve(t, document))
 }
 
-// newTestBrowserFor is newTestBrowser with a running server.
+// newTestBrowserFor starts a browser for a running server.
 func newTestBrowserFor(t *testing.T, h *harness) *testBrowser {
 	t.Helper()
 	chromium := ""
@@ -72,7 +72,7 @@ func newTestBrowserFor(t *testing.T, h *harness) *testBrowser {
 	}
 	w := &testBrowser{h: h, pages: map[string]sitePage{}, hosts: map[string]http.HandlerFunc{}, served: map[string]int{}}
 	w.web = httptest.NewUnstartedServer(http.HandlerFunc(w.serve))
-	w.web.Config.ErrorLog = log.New(io.Discard, "", 0) // Chromium's background requests cause TLS errors
+	w.web.Config.ErrorLog = log.New(io.Discard, "", 0) // discards errors of Chromium's requests to Google
 	w.web.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	w.web.StartTLS()
 	t.Cleanup(w.web.Close)

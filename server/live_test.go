@@ -388,7 +388,7 @@ func TestListenersShareOnePollOfZiwo(t *testing.T) {
 	for range 5 {
 		s, view := h.watch()
 		if view.ContactCenters[0].State == live.LiveOK || view.Decisions.State != live.LiveOK {
-			t.Errorf("snapshot %+v, want Ziwo pending and decisions ok", view)
+			t.Errorf("snapshot %+v, want Ziwo not ok and decisions ok", view)
 		}
 		streams = append(streams, s)
 	}
