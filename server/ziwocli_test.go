@@ -24,7 +24,7 @@ func ziwoAlone(t *testing.T) (r *reconciled, file string) {
 	t.Cleanup(api.Close)
 	document := documentFor(z, api.URL)
 	r = &reconciled{harness: serve(t, document), ziwo: z}
-	return r, write(t, "config.yaml", document)
+	return r, writeFile(t, "config.yaml", document)
 }
 
 func TestRegisterMakesZiwoAsTheDocumentSays(t *testing.T) {
@@ -91,7 +91,7 @@ func TestRegisterMakesZiwoAsTheDocumentSays(t *testing.T) {
 func TestRegisterSaysWhatIsMissing(t *testing.T) {
 	r, _ := ziwoAlone(t)
 	username, _, _ := r.ziwo.Credentials()
-	api := r.s.config.Current().Document.ContactCenters["aldebaran"].API
+	api := r.parts.config.Current().Document.ContactCenters["aldebaran"].API
 	document := func(center, keys string) string {
 		return "contact_centers:\n  aldebaran: {api: \"" + api + "\", " + center + "}\ntrackers:\n  sales:\n    keys: " + keys +
 			"\n    routes: [{id: all, voicemail: true}]\n"
@@ -112,7 +112,7 @@ func TestRegisterSaysWhatIsMissing(t *testing.T) {
 		{"an address that is none", document(password, keys), "calls.example.com", []string{"CALLTRACKER_PUBLIC_URL"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			code, out, errOut := runCLI(t, "", "ziwo", "register", write(t, "config.yaml", c.document), "--public-url", c.public, "--yes", "--data-dir", r.dir)
+			code, out, errOut := runCLI(t, "", "ziwo", "register", writeFile(t, "config.yaml", c.document), "--public-url", c.public, "--yes", "--data-dir", r.dir)
 			if code != 1 {
 				t.Errorf("it ended with %d", code)
 			}
@@ -124,7 +124,7 @@ func TestRegisterSaysWhatIsMissing(t *testing.T) {
 		})
 	}
 	t.Run("an address that Ziwo cannot know", func(t *testing.T) {
-		file := write(t, "config.yaml", strings.Replace(document(password, keys), api, "https://ziwo.invalid", 1))
+		file := writeFile(t, "config.yaml", strings.Replace(document(password, keys), api, "https://ziwo.invalid", 1))
 		if code, _, errOut := runCLI(t, "", "ziwo", "register", file, "--yes"); code != 1 || !strings.Contains(errOut, "cannot reach http://localhost:8080") {
 			t.Errorf("%d %s", code, errOut)
 		}
@@ -133,14 +133,14 @@ func TestRegisterSaysWhatIsMissing(t *testing.T) {
 
 func TestRegisterOpensTheServersSecrets(t *testing.T) {
 	r, _ := ziwoAlone(t)
-	text := strings.NewReplacer("[start-key-1]", `["${secret:start}"]`).Replace(documentFor(r.ziwo, r.s.config.Current().Document.ContactCenters["aldebaran"].API))
+	text := strings.NewReplacer("[start-key-1]", `["${secret:start}"]`).Replace(documentFor(r.ziwo, r.parts.config.Current().Document.ContactCenters["aldebaran"].API))
 	put := func(path, contentType, body string) {
 		t.Helper()
 		r.do(request{method: "PUT", path: path, body: body, admin: true, header: map[string]string{"Content-Type": contentType, "If-Match": "*"}}).want(t, 200)
 	}
 	put("/api/v1/secrets/start", "application/json", `{"value":"from-the-vault"}`)
 	put("/api/v1/config", "application/yaml", text)
-	file := write(t, "config.yaml", text)
+	file := writeFile(t, "config.yaml", text)
 	code, out, errOut := runCLI(t, "", "ziwo", "register", file, "--public-url", r.base, "--yes", "--data-dir", r.dir)
 	if code != 0 || r.ziwo.Trackers()[0].StartRequestKey != "from-the-vault" || strings.Contains(out+errOut, "from-the-vault") {
 		t.Fatalf("%d\n%s%s\n%+v", code, out, errOut, r.ziwo.Trackers())
