@@ -22,13 +22,13 @@ import (
 const liveInterval = 20 * time.Millisecond
 
 // watched is a server and a Ziwo that it looks at often.
-func watched(t *testing.T) *reconciled {
+func watched(t *testing.T) *ziwoHarness {
 	t.Helper()
 	z := ziwotest.New(ziwotest.Options{})
 	t.Cleanup(z.Close)
 	api := httptest.NewServer(z)
 	t.Cleanup(api.Close)
-	r := &reconciled{harness: serveWith(t, t.TempDir(), documentFor(z, api.URL), func(s *settings) { s.liveInterval = liveInterval }), ziwo: z}
+	r := &ziwoHarness{harness: serveWith(t, t.TempDir(), documentFor(z, api.URL), func(s *settings) { s.liveInterval = liveInterval }), ziwo: z}
 	return r
 }
 
