@@ -44,7 +44,7 @@ func TestEmbedsInBrowser(t *testing.T) {
 		"popup strict policy":                     popupStrictPolicy,
 		"popup with hostile responses and events": popupHostile,
 		"popup with custom texts":                 popupTexts,
-		"popup with a real CRM":                   popupWithARealCRM,
+		"popup with Kustomer":                     popupWithKustomer,
 	} {
 		t.Run(name, func(t *testing.T) { run(t, w) })
 	}
@@ -463,7 +463,7 @@ func sitePageInBrowser(t *testing.T, w *world) {
 	hours.before(fmt.Sprintf(`Date.now = () => Date.parse(%q) - 500;`, next))
 	hours.navigate("https://calls.example.com/sites/half-days")
 	loads := w.count("calls.example.com/sites/half-days")
-	hours.until("reloading the page", func() bool { return w.count("calls.example.com/sites/half-days") > loads })
+	hours.until("the page to reload", func() bool { return w.count("calls.example.com/sites/half-days") > loads })
 	crm := w.tab(t)
 	crm.navigate("https://calls.example.com/sites/crm")
 	crm.shoot("site-crm")

@@ -174,7 +174,7 @@ func popupChooser(t *testing.T, w *world) {
 		t.Errorf("chooser text %q", got)
 	}
 	// The window that was opened before the lookup is closed.
-	tab.until("closing the blank window", func() bool { return len(tab.windows()) == 1 })
+	tab.until("the blank window to close", func() bool { return len(tab.windows()) == 1 })
 	tab.shoot("chooser")
 	tab.run(`document.querySelector("calltracker-card").shadowRoot.querySelectorAll("a")[1].click()`, asClick)
 	tab.shows("https://acme-crm.example.com/users/8")
@@ -222,7 +222,7 @@ func popupWithoutCustomer(t *testing.T, w *world) {
 				if got := eval[string](tab, cardText); got != c.card {
 					t.Errorf("card text %q, want %q", got, c.card)
 				}
-				tab.until("closing the blank window", func() bool { return len(tab.windows()) == 1 })
+				tab.until("the blank window to close", func() bool { return len(tab.windows()) == 1 })
 			}
 			tab.fine()
 			// Site pop-only is configured to show nothing in these cases.
@@ -303,7 +303,7 @@ func popupOwnFunction(t *testing.T, w *world) {
 				tab.shows(c.opens)
 			} else {
 				tab.wait(`document.querySelector("calltracker-card")`)
-				tab.until("closing the blank window", func() bool { return len(tab.windows()) == 1 })
+				tab.until("the blank window to close", func() bool { return len(tab.windows()) == 1 })
 			}
 			tab.fine()
 		})
@@ -318,7 +318,7 @@ func popupCanceledByPage(t *testing.T, w *world) {
 	tab := openAgentPage(t, w, "crm", `<script>addEventListener("calltracker-popup", (event) => event.preventDefault())</script>`)
 	tab.run(`ring("_jorel-dialog-state-ringing", { callID: "1", customerNumber: "+971501112233", direction: "inbound" })`, asClick)
 	tab.wait("popups.length")
-	tab.until("closing the blank window", func() bool { return len(tab.windows()) == 1 })
+	tab.until("the blank window to close", func() bool { return len(tab.windows()) == 1 })
 	if eval[bool](tab, `Boolean(document.querySelector("calltracker-card"))`) {
 		t.Error("a card appeared although the page canceled the event")
 	}
@@ -385,9 +385,9 @@ sites:
     popup: {connections: [kustomer]}
 `
 
-// popupWithARealCRM tests the whole path: a ringing phone, a page with a site
-// token, a server, a Kustomer API, and the customer's page in the agent's window.
-func popupWithARealCRM(t *testing.T, w *world) {
+// popupWithKustomer tests the whole path: a ringing phone, a page with a site token,
+// a server, a fake Kustomer, and the customer's page in the agent's window.
+func popupWithKustomer(t *testing.T, w *world) {
 	kustomer := &crmtest.Kustomer{Key: "kustomer-key"}
 	kustomer.Add(
 		crmtest.Person{ID: "501", Name: "Noor Haddad", Phones: []string{"+971502220001"}},
@@ -400,7 +400,7 @@ func popupWithARealCRM(t *testing.T, w *world) {
 	token := into[popup.SiteToken](t, desk.do(request{method: "POST", path: "/api/v1/sites/desk/token", admin: true}).want(t, 200)).Token
 	open := func(name, token string) *tab {
 		page := pageHTML(fmt.Sprintf(`<script src="https://desk.example.com/jorel/desk.js" data-token="%s"></script>`, token), "")
-		tab := w.open(t, "https://agents.example.com/real-"+name, page)
+		tab := w.open(t, "https://agents.example.com/kustomer-"+name, page)
 		tab.wait("window.jorelSettings")
 		return tab
 	}
@@ -437,7 +437,7 @@ func popupWithARealCRM(t *testing.T, w *world) {
 	rejected.run(fmt.Sprintf(`document.querySelector("script[data-token]").setAttribute("data-token", %q); ring("_jorel-dialog-state-ringing", { callID: "2", customerNumber: "+971502220001", direction: "inbound" })`, token), asClick)
 	rejected.shows("https://acme.kustomerapp.com/app/customers/501")
 	// CORS prevents a page on another origin from reading the response.
-	otherOrigin := w.open(t, "https://www.example.com/real", pageHTML(fmt.Sprintf(`<script src="https://desk.example.com/popup/desk.js" data-token="%s"></script>`, token), ""))
+	otherOrigin := w.open(t, "https://www.example.com/kustomer", pageHTML(fmt.Sprintf(`<script src="https://desk.example.com/popup/desk.js" data-token="%s"></script>`, token), ""))
 	otherOrigin.run(`ring("_jorel-dialog-state-ringing", { callID: "1", customerNumber: "+971502220001", direction: "inbound" })`, asClick)
 	otherOrigin.said("check that the origins of desk include it")
 	otherOrigin.fine()

@@ -292,9 +292,9 @@ func TestKilledLeaderIsReplaced(t *testing.T) {
 	for at := range first.runs { // until the process ends
 		last = at
 	}
-	took := nextRun(second)
-	if !took.After(last) {
-		t.Errorf("the second process ran the task at %v, before the first process's last run at %v", took, last)
+	takeover := nextRun(second)
+	if !takeover.After(last) {
+		t.Errorf("the second process ran the task at %v, before the first process's last run at %v", takeover, last)
 	}
 	var holder string
 	postgrestest.QueryRow(t, database, `SELECT holder FROM leases WHERE name = 'tasks'`, &holder)
@@ -386,7 +386,7 @@ func TestRetentionRemovesPersonalDataOfOldCalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.s.runner.Wake()
-	eventually(t, "retention", func() bool {
+	eventually(t, "the retention job", func() bool {
 		jobs := into[handlers.JobList](t, h.get("/api/v1/jobs?kind=retention").want(t, 200)).Jobs
 		return len(jobs) == 1 && jobs[0].State == "done"
 	})
