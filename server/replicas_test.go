@@ -360,8 +360,8 @@ func TestHungDatabaseDoesNotDelayCalls(t *testing.T) {
 	h := serveWith(t, dir, "", func(set *settings) {
 		set.databaseURL = "postgres://calltracker@" + hung.Addr().String() + "/calltracker"
 	})
-	// The server tries to connect with TLS and without, for 3 s each. A server that
-	// has a configuration file does not wait even for the first attempt.
+	// The server tries to connect with TLS and without, for 3 s each. A server with a
+	// saved configuration does not wait even for the first attempt.
 	if n := attempts.Load(); n != 1 {
 		t.Errorf("%d connection attempts before the server answered calls, want 1", n)
 	}
