@@ -57,5 +57,5 @@ type Lookup struct {
 	Number     string // E.164
 	Enrichment Enrichment
 	SkipCache  bool      // the lookup must not be answered from the cache
-	Until      time.Time // end of the claim; afterwards another worker may claim the lookup
+	Until      time.Time // end of the claim; then another worker may claim the lookup
 }
