@@ -39,7 +39,7 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"storage/storetest/daemon":       {},
 		"storage/storetest/redistest":    {"storage/storetest/daemon"},
 		"storage/storetest/postgrestest": {"storage/storetest/daemon"},
-		"config":                         {"crm", "integration", "phone", "problem", "rules", "storage"},
+		"config":                         {"crm", "integration", "jobs", "phone", "problem", "rules", "storage"},
 		"jobs":                           {"storage", "problem"},
 
 		"handlers/access":      feature,

@@ -5,10 +5,10 @@ import (
 	"strings"
 	"testing"
 
-	"calltracker/handlers"
 	"calltracker/handlers/calls"
 	"calltracker/handlers/decisions"
 	"calltracker/handlers/simulate"
+	"calltracker/jobs"
 	"calltracker/storage"
 )
 
@@ -197,12 +197,12 @@ func TestStoredCallsGetTheirCustomers(t *testing.T) {
 	enrich("0190aaaa-0000-7000-8000-000000000000", 404)
 
 	// The same as jobs.
-	list := into[handlers.JobList](t, h.get("/api/v1/jobs?kind=enrichment&state=done").want(t, 200))
+	list := into[jobs.Page](t, h.get("/api/v1/jobs?kind=enrichment&state=done").want(t, 200))
 	if len(list.Jobs) != 2 || list.Jobs[0].Key != stored["stranger"].ID || list.Jobs[1].Key != stored["known"].ID || list.Jobs[1].Attempts != 2 {
 		t.Errorf("as jobs: %+v", list.Jobs)
 	}
 	before := a.requests.Load()
-	retried := into[handlers.JobView](t, h.do(request{method: "POST", path: "/api/v1/jobs/" + stored["known"].ID + "/retry", admin: true}).want(t, 200))
+	retried := into[jobs.View](t, h.do(request{method: "POST", path: "/api/v1/jobs/" + stored["known"].ID + "/retry", admin: true}).want(t, 200))
 	if retried.State != "waiting" || retried.Kind != "enrichment" {
 		t.Errorf("retried: %+v", retried)
 	}

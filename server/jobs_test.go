@@ -6,8 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"calltracker/handlers"
+	"calltracker/jobs"
 	"calltracker/storage"
+	"calltracker/storage/sqlstore"
 )
 
 func TestJobsAreListedAndRetried(t *testing.T) {
@@ -23,19 +24,17 @@ func TestJobsAreListedAndRetried(t *testing.T) {
 	}
 	id := claimed[0].ID
 	h.do(request{method: "POST", path: "/api/v1/jobs/" + id + "/retry", admin: true}).want(t, 409)
-	if err := store.SettleJob(t.Context(), claimed[0], storage.JobOutcome{State: storage.JobDead, Error: "broken", Now: now}); err != nil {
-		t.Fatal(err)
-	}
-	list := into[handlers.JobList](t, h.get("/api/v1/jobs?state=dead&kind=odd").want(t, 200))
+	settleJob(t, store, claimed[0], storage.JobOutcome{State: storage.JobDead, Error: "broken", Now: now})
+	list := into[jobs.Page](t, h.get("/api/v1/jobs?state=dead&kind=odd").want(t, 200))
 	if len(list.Jobs) != 1 || list.Jobs[0].ID != id || list.Jobs[0].Error != "broken" || list.Jobs[0].State != "dead" {
 		t.Errorf("dead jobs %+v", list)
 	}
-	page := into[handlers.JobList](t, h.get("/api/v1/jobs?kind=odd&limit=1").want(t, 200))
-	rest := into[handlers.JobList](t, h.get("/api/v1/jobs?kind=odd&limit=1&cursor="+page.Next).want(t, 200))
+	page := into[jobs.Page](t, h.get("/api/v1/jobs?kind=odd&limit=1").want(t, 200))
+	rest := into[jobs.Page](t, h.get("/api/v1/jobs?kind=odd&limit=1&cursor="+page.Next).want(t, 200))
 	if len(page.Jobs) != 1 || len(rest.Jobs) != 1 || page.Jobs[0].ID == rest.Jobs[0].ID || rest.Next != "" {
 		t.Errorf("pages %+v, %+v", page, rest)
 	}
-	retried := into[handlers.JobView](t, h.do(request{method: "POST", path: "/api/v1/jobs/" + id + "/retry", admin: true}).want(t, 200))
+	retried := into[jobs.View](t, h.do(request{method: "POST", path: "/api/v1/jobs/" + id + "/retry", admin: true}).want(t, 200))
 	if retried.State != "waiting" || retried.Attempts != 0 {
 		t.Errorf("retried %+v", retried)
 	}
@@ -80,9 +79,7 @@ func TestJobMetrics(t *testing.T) {
 		if got := metric(`calltracker_jobs{kind="odd",state="running"}`); got != strconv.Itoa(2-i) {
 			t.Errorf("%q run, want %d", got, 2-i)
 		}
-		if err := h.s.store.SettleJob(t.Context(), claimed[i], storage.JobOutcome{State: state, Now: now}); err != nil {
-			t.Fatal(err)
-		}
+		settleJob(t, h.s.store, claimed[i], storage.JobOutcome{State: state, Now: now})
 	}
 	for name, want := range map[string]string{
 		`calltracker_jobs{kind="odd",state="waiting"}`: "1", `calltracker_jobs{kind="odd",state="dead"}`: "1",
@@ -99,4 +96,11 @@ func TestJobMetrics(t *testing.T) {
 	}
 	h.s.runner.Wake()
 	eventually(t, "a try", func() bool { return metric(`calltracker_job_tries_total{kind="retention",outcome="done"}`) != "" })
+}
+
+func settleJob(t *testing.T, store *sqlstore.Store, j storage.Job, outcome storage.JobOutcome) {
+	t.Helper()
+	if lost, err := store.SettleJobs(t.Context(), []storage.JobSettlement{{Job: j, Outcome: outcome}}); err != nil || len(lost) > 0 {
+		t.Fatalf("settle: %v, %v", lost, err)
+	}
 }

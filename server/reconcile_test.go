@@ -20,6 +20,7 @@ import (
 
 	"calltracker/handlers/calls"
 	"calltracker/handlers/reconcile"
+	"calltracker/jobs"
 	"calltracker/storage"
 	"calltracker/ziwo/ziwotest"
 )
@@ -303,7 +304,8 @@ type reconciliationStore interface {
 	RecordReconciliation(ctx context.Context, r storage.Reconciliation) error
 	Reconciliations(ctx context.Context, p storage.Page) ([]storage.Reconciliation, string, error)
 	LastReconciliation(ctx context.Context, contactCenter string) (reached, done time.Time, err error)
-	ClaimReconciliation(ctx context.Context, contactCenter, holder string, now, until time.Time) (bool, error)
+	Lease(ctx context.Context, name, holder string, now, until time.Time) (bool, error)
+	Release(ctx context.Context, name, holder string) error
 }
 
 func (s signalling) RecordReconciliation(ctx context.Context, r storage.Reconciliation) error {
@@ -318,17 +320,14 @@ func TestAnOutageOfHoursIsClosedByItself(t *testing.T) {
 	now := time.Now()
 	scheduled := func(at time.Time) storage.Reconciliation {
 		t.Helper()
-		ctx, cancel := context.WithCancel(t.Context())
 		reconciler := reconcile.New(reconcile.Options{
 			Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: signalling{r.s.store, recorded},
 			Registry: newRegistry(), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
-		ended := make(chan error, 1)
-		go func() { ended <- reconciler.Run(ctx) }()
+		err := reconciler.Scheduled(t.Context())
 		run := <-recorded
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
+		if (err != nil) != (run.State == storage.ReconciliationDelayed) {
+			t.Errorf("%s: error %v", run.State, err)
 		}
 		return run
 	}
@@ -422,47 +421,68 @@ func TestTwoStoriesOfOneCall(t *testing.T) {
 	}
 }
 
-// claims tells of every claim that is given back.
-type claims struct {
+// onRelease is a store that reports every lease that is released.
+type onRelease struct {
 	signalling
-	given chan string
+	released chan string
 }
 
-func (c claims) ClaimReconciliation(ctx context.Context, contactCenter, holder string, now, until time.Time) (bool, error) {
-	claimed, err := c.signalling.ClaimReconciliation(ctx, contactCenter, holder, now, until)
-	if !until.After(now) {
-		c.given <- holder
-	}
-	return claimed, err
+func (s onRelease) Release(ctx context.Context, name, holder string) error {
+	err := s.signalling.Release(ctx, name, holder)
+	s.released <- name
+	return err
 }
 
 func TestOneReplicaReconciles(t *testing.T) {
 	r := withZiwo(t, ziwotest.Options{})
 	r.ziwo.SetNow(time.Now())
-	recorded, given := make(chan storage.Reconciliation, 10), make(chan string, 10)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
+	recorded, released := make(chan storage.Reconciliation, 10), make(chan string, 10)
 	now := time.Now()
-	replica := func() chan error {
+	for range 2 { // replicas
 		reconciler := reconcile.New(reconcile.Options{
-			Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: claims{signalling{r.s.store, recorded}, given},
+			Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: onRelease{signalling{r.s.store, recorded}, released},
 			Registry: newRegistry(), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
-		ended := make(chan error, 1)
-		go func() { ended <- reconciler.Run(ctx) }()
-		return ended
-	}
-	first := replica()
-	<-given
-	second := replica()
-	<-given
-	cancel()
-	for _, ended := range []chan error{first, second} {
-		if err := <-ended; err != nil {
+		if err := reconciler.Scheduled(t.Context()); err != nil {
 			t.Error(err)
 		}
+		<-released
 	}
 	if len(recorded) != 1 {
 		t.Errorf("two replicas reconciled %d times", len(recorded))
+	}
+}
+
+// TestReconciliationsOfAContactCenterExcludeEachOther requests a reconciliation while
+// another process reconciles the contact center.
+func TestReconciliationsOfAContactCenterExcludeEachOther(t *testing.T) {
+	r := withZiwo(t, ziwotest.Options{})
+	r.ziwo.SetNow(time.Now())
+	lease := jobs.NewLease(r.s.store, "reconciliation of aldebaran", time.Hour, time.Now)
+	if held, err := lease.Acquire(t.Context()); err != nil || !held {
+		t.Fatalf("lease: %t, %v", held, err)
+	}
+	_, release := lease.Hold(t.Context())
+	recorded := make(chan storage.Reconciliation, 10)
+	reconciler := reconcile.New(reconcile.Options{
+		Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: signalling{r.s.store, recorded},
+		Registry: newRegistry(), Now: time.Now, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
+	})
+	if err := reconciler.Scheduled(t.Context()); err != nil {
+		t.Error(err)
+	}
+	requested := make(chan error, 1)
+	go func() {
+		_, err := reconciler.Reconcile(t.Context(), reconcile.ReconciliationInput{From: time.Now().Add(-time.Hour), To: time.Now()})
+		requested <- err
+	}()
+	if len(recorded) != 0 {
+		t.Errorf("%d reconciliations ran during another", len(recorded))
+	}
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-requested; err != nil || len(recorded) != 1 {
+		t.Errorf("%d reconciliations after the other, %v; want 1", len(recorded), err)
 	}
 }

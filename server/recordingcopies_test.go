@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"calltracker/config"
-	"calltracker/handlers"
+	"calltracker/jobs"
 	"calltracker/server/datadir"
 	"calltracker/storage/recordings/s3test"
 	"calltracker/ziwo"
@@ -21,11 +21,11 @@ import (
 
 // jobOf waits until the job of a kind and key is in a state, with an error that
 // holds some words.
-func (h *harness) jobOf(kind, key, state, words string) handlers.JobView {
+func (h *harness) jobOf(kind, key, state, words string) jobs.View {
 	h.t.Helper()
-	var found handlers.JobView
+	var found jobs.View
 	eventually(h.t, fmt.Sprintf("a job %s of %s that is %s (%s)", kind, key, state, words), func() bool {
-		for _, j := range into[handlers.JobList](h.t, h.get("/api/v1/jobs?limit=1000&kind="+kind).want(h.t, 200)).Jobs {
+		for _, j := range into[jobs.Page](h.t, h.get("/api/v1/jobs?limit=1000&kind="+kind).want(h.t, 200)).Jobs {
 			if j.Key == key {
 				found = j
 			}
@@ -158,7 +158,7 @@ func TestKeepingWaitsForLateRecordings(t *testing.T) {
 	r.servesCopy(id, call)
 	r.retry(dead.ID)
 	r.jobOf("recording", never, "done", "")
-	for _, j := range into[handlers.JobList](t, r.get("/api/v1/jobs?kind=recording").want(t, 200)).Jobs {
+	for _, j := range into[jobs.Page](t, r.get("/api/v1/jobs?kind=recording").want(t, 200)).Jobs {
 		if j.Key == unanswered {
 			t.Errorf("a call without a recording has the job %+v", j)
 		}

@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"calltracker/config"
-	"calltracker/handlers"
 	"calltracker/handlers/access"
 	"calltracker/handlers/calls"
 	"calltracker/handlers/clicktocall"
@@ -20,6 +19,7 @@ import (
 	"calltracker/handlers/embeds"
 	"calltracker/handlers/endcall"
 	"calltracker/handlers/live"
+	"calltracker/handlers/lookup"
 	"calltracker/handlers/popup"
 	"calltracker/handlers/reconcile"
 	"calltracker/handlers/recordings"
@@ -27,6 +27,7 @@ import (
 	"calltracker/handlers/secrets"
 	"calltracker/handlers/simulate"
 	"calltracker/handlers/startcall"
+	"calltracker/jobs"
 	"calltracker/storage/spool"
 )
 
@@ -58,8 +59,8 @@ type Options struct {
 	Embeds      *embeds.Embeds
 	Popup       *popup.Popup
 	Connections *connections.Connections
-	Lookups     *handlers.LookupWorker
-	Jobs        *handlers.Jobs
+	Lookups     *lookup.Lookups
+	Jobs        *jobs.List
 
 	Database pinger
 	Spool    spoolState
