@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"calltracker/handlers/calls"
 	"calltracker/handlers/reconcile"
@@ -287,7 +286,7 @@ func TestReconciliationReportsDecisionsWithoutCall(t *testing.T) {
 	r.startCall("sales", "start-key-1", "didCalled", "042345678", "callID", "never-ended").want(t, 200)
 	r.decisions(1) // decisions are recorded in the background
 	reconciler := reconcile.New(reconcile.Options{
-		Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: r.parts.store, Registry: prometheus.NewRegistry(),
+		Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: r.parts.store, Registry: newRegistry(),
 		Now: func() time.Time { return time.Now().Add(2 * time.Hour) }, Logger: slog.New(slog.DiscardHandler), Interval: time.Minute,
 	})
 	list, err := reconciler.Reconcile(t.Context(), reconcile.ReconciliationInput{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)})
@@ -325,8 +324,8 @@ func TestScheduledReconciliationBackfillsLongOutage(t *testing.T) {
 	runAt := func(at time.Time) storage.Reconciliation {
 		t.Helper()
 		reconciler := reconcile.New(reconcile.Options{
-			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: recordingStore{r.parts.store, recorded},
-			Registry: prometheus.NewRegistry(), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
+			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: signalling{r.parts.store, recorded},
+			Registry: newRegistry(), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		err := reconciler.Scheduled(t.Context())
 		run := <-recorded
@@ -423,44 +422,29 @@ func TestReconciliationMergesDifferingRecords(t *testing.T) {
 	}
 }
 
-// claimStore is a recordingStore that also sends the holder of each released claim
-// to a channel.
-type claimStore struct {
-	recordingStore
+// onRelease is a store that reports every lease that is released.
+type onRelease struct {
+	signalling
 	released chan string
 }
 
-func (c claimStore) ClaimReconciliation(ctx context.Context, contactCenter, holder string, now, until time.Time) (bool, error) {
-	claimed, err := c.recordingStore.ClaimReconciliation(ctx, contactCenter, holder, now, until)
-	if !until.After(now) {
-		c.released <- holder
-	}
-	return claimed, err
+func (s onRelease) Release(ctx context.Context, name, holder string) error {
+	err := s.signalling.Release(ctx, name, holder)
+	s.released <- name
+	return err
 }
 
 func TestOnlyOneReplicaReconciles(t *testing.T) {
 	r := serveWithZiwo(t, ziwotest.Options{})
 	r.ziwo.SetNow(time.Now())
 	recorded, released := make(chan storage.Reconciliation, 10), make(chan string, 10)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
 	now := time.Now()
 	for range 2 { // replicas
 		reconciler := reconcile.New(reconcile.Options{
-			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: claimStore{recordingStore{r.parts.store, recorded}, released},
-			Registry: prometheus.NewRegistry(), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
+			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: onRelease{signalling{r.parts.store, recorded}, released},
+			Registry: newRegistry(), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
-		ended := make(chan error, 1)
-		go func() { ended <- reconciler.Run(ctx) }()
-		return ended
-	}
-	first := replica()
-	<-released
-	second := replica()
-	<-released
-	cancel()
-	for _, ended := range []chan error{first, second} {
-		if err := <-ended; err != nil {
+		if err := reconciler.Scheduled(t.Context()); err != nil {
 			t.Error(err)
 		}
 		<-released
