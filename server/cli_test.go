@@ -62,7 +62,7 @@ tests:
 func TestCheck(t *testing.T) {
 	file := write(t, "config.yaml", checked)
 	code, out, _ := runCLI(t, "", "check", file)
-	want := file + `:7:20: warning: trackers.sales.keys.start[0]: ${env:CLI_TEST_UNSET_KEY}: not set here; the server that uses this needs the variable
+	want := file + `:7:20: warning: trackers.sales.keys.start[0]: ${env:CLI_TEST_UNSET_KEY}: not set here; set the variable on the server
 ok    Monday
 ok    Tuesday
 ` + file + `: valid, 1 tracker, 2 tests passed, 1 warning
@@ -137,7 +137,7 @@ func TestSimulateCommand(t *testing.T) {
   otherwise  matched  
 
 route otherwise
-  straight to voicemail
+  directly to voicemail
 
 answer to Ziwo
   {"result":true,"content":{"didCalled":"061234567","rules":[],"voicemail":true},"info":{}}
@@ -204,7 +204,7 @@ func TestApplyCommand(t *testing.T) {
 func TestMigrateAndVersionCommands(t *testing.T) {
 	dir := t.TempDir()
 	for range 2 {
-		if code, out, errOut := runCLI(t, "", "migrate", "--data-dir", dir); code != 0 || !strings.Contains(out, "the database schema is at version ") {
+		if code, out, errOut := runCLI(t, "", "migrate", "--data-dir", dir); code != 0 || !strings.Contains(out, "database schema version ") {
 			t.Errorf("code %d %s%s", code, out, errOut)
 		}
 	}
@@ -256,7 +256,7 @@ func TestSettingsFromTheEnvironment(t *testing.T) {
 		t.Errorf("code %d %s", code, errOut)
 	}
 	if !strings.Contains(errOut, "CALLTRACKER_DATABSE_URL") || strings.Contains(errOut, "slip/of") {
-		t.Errorf("the misspelt variable is not told of:\n%s", errOut)
+		t.Errorf("the misspelled variable is not reported:\n%s", errOut)
 	}
 }
 
