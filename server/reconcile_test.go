@@ -324,7 +324,7 @@ func TestScheduledReconciliationBackfillsLongOutage(t *testing.T) {
 	runAt := func(at time.Time) storage.Reconciliation {
 		t.Helper()
 		reconciler := reconcile.New(reconcile.Options{
-			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: signalling{r.parts.store, recorded},
+			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: recordingStore{r.parts.store, recorded},
 			Registry: newRegistry(), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		err := reconciler.Scheduled(t.Context())
@@ -424,12 +424,12 @@ func TestReconciliationMergesDifferingRecords(t *testing.T) {
 
 // onRelease is a store that reports every lease that is released.
 type onRelease struct {
-	signalling
+	recordingStore
 	released chan string
 }
 
 func (s onRelease) Release(ctx context.Context, name, holder string) error {
-	err := s.signalling.Release(ctx, name, holder)
+	err := s.recordingStore.Release(ctx, name, holder)
 	s.released <- name
 	return err
 }
@@ -441,7 +441,7 @@ func TestOnlyOneReplicaReconciles(t *testing.T) {
 	now := time.Now()
 	for range 2 { // replicas
 		reconciler := reconcile.New(reconcile.Options{
-			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: onRelease{signalling{r.parts.store, recorded}, released},
+			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: onRelease{recordingStore{r.parts.store, recorded}, released},
 			Registry: newRegistry(), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		if err := reconciler.Scheduled(t.Context()); err != nil {
@@ -466,7 +466,7 @@ func TestReconciliationsOfAContactCenterExcludeEachOther(t *testing.T) {
 	_, release := lease.Hold(t.Context())
 	recorded := make(chan storage.Reconciliation, 10)
 	reconciler := reconcile.New(reconcile.Options{
-		Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: signalling{r.parts.store, recorded},
+		Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: recordingStore{r.parts.store, recorded},
 		Registry: newRegistry(), Now: time.Now, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 	})
 	if err := reconciler.Scheduled(t.Context()); err != nil {
