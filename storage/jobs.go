@@ -24,7 +24,7 @@ type NewJob struct {
 	Payload  []byte    // input of the job; may be empty
 	RunAt    time.Time // zero: immediately
 	Priority int       // higher runs first
-	Again    bool      // restart a job that is done or dead; run a running job once more after it finishes
+	Again    bool      // restart a job that is done or dead; run a running job again after it finishes
 }
 
 // Job is a unit of work that runs at least once, even if a process stops in the

@@ -101,7 +101,7 @@ func jobTests() []testCase {
 			if running.Attempts != 1 {
 				t.Errorf("attempt %d, want 1", running.Attempts)
 			}
-			// A running job may have missed this revision, so it must run once more.
+			// A running job may have missed this revision, so it must run again.
 			save(t, s, enrich(editedCDR(newCDR("c1", 0), func(c *storage.Call) { c.Agent = "0020" }), true))
 			if jobs := claimJobs(t, s, now, 1, "enrich"); len(jobs) > 0 {
 				t.Error("the job is running twice")
