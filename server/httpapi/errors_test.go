@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -132,7 +133,7 @@ func TestDescribe(t *testing.T) {
 func TestErrorFormats(t *testing.T) {
 	api := New(Options{
 		Registry: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
-		Rejections: rejections.New(nil, discardRejections{}, time.Now, prometheus.NewRegistry()),
+		Rejections: rejections.New(discardRejections{}, discardRejections{}, time.Now, prometheus.NewRegistry()),
 	})
 	err := fmt.Errorf("save: %w", storage.ErrUnavailable)
 	tests := []struct {
@@ -189,3 +190,7 @@ func TestErrorFormats(t *testing.T) {
 type discardRejections struct{}
 
 func (discardRejections) Add(storage.Rejection) {}
+
+func (discardRejections) Rejections(context.Context, storage.Page) ([]storage.Rejection, string, error) {
+	return nil, "", nil
+}
