@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"calltracker/jobs"
 	"calltracker/storage"
 )
 
@@ -20,9 +21,10 @@ const (
 	pollInterval          = time.Second
 	pollIntervalListening = 4 * time.Second
 	followTimeout         = 10 * time.Second
-	minListenBackoff      = 250 * time.Millisecond // doubled after each failure
-	maxListenBackoff      = 15 * time.Second
 )
+
+// listenBackoff are the pauses before reconnecting to listen for changes.
+var listenBackoff = jobs.Backoff{First: 250 * time.Millisecond, Longest: 10 * time.Second}
 
 // PendingVersion is the newest stored version if this process cannot activate it.
 type PendingVersion struct {
@@ -84,10 +86,10 @@ func (c *Controller) pollDelay(listening bool) time.Duration {
 // listen sends to changed when the database reports a change, and reconnects when the
 // connection breaks, until ctx ends. listening is true while it is connected.
 func (c *Controller) listen(ctx context.Context, changed chan<- struct{}, listening *atomic.Bool) {
-	pause := minListenBackoff
+	failures := 0
 	for {
 		err := c.Store.ListenConfig(ctx, func() {
-			pause = minListenBackoff
+			failures = 0
 			listening.Store(true)
 			notify(changed)
 		})
@@ -98,14 +100,14 @@ func (c *Controller) listen(ctx context.Context, changed chan<- struct{}, listen
 			notify(changed) // changes during the interruption were not reported
 		}
 		c.Logger.LogAttrs(ctx, slog.LevelDebug, "change notifications lost; polling", slog.Any("error", err))
-		timer := time.NewTimer(pause)
+		failures++
+		timer := time.NewTimer(listenBackoff.Pause(failures))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return
 		case <-timer.C:
 		}
-		pause = min(2*pause, maxListenBackoff)
 	}
 }
 

@@ -5,19 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"calltracker/config"
 	"calltracker/crm"
-	"calltracker/handlers"
 	"calltracker/handlers/access"
 	"calltracker/handlers/calls"
 	"calltracker/handlers/clicktocall"
@@ -26,14 +23,17 @@ import (
 	"calltracker/handlers/embeds"
 	"calltracker/handlers/endcall"
 	"calltracker/handlers/live"
+	"calltracker/handlers/lookup"
 	"calltracker/handlers/popup"
 	"calltracker/handlers/reconcile"
 	"calltracker/handlers/recordings"
 	"calltracker/handlers/rejections"
+	"calltracker/handlers/retention"
 	"calltracker/handlers/secrets"
 	"calltracker/handlers/simulate"
 	"calltracker/handlers/startcall"
 	"calltracker/handlers/ziwoclients"
+	"calltracker/jobs"
 	"calltracker/phone"
 	"calltracker/server/datadir"
 	"calltracker/server/httpapi"
@@ -62,7 +62,8 @@ const (
 // Leader tasks.
 const (
 	jobRetention   = 7 * 24 * time.Hour // how long finished jobs are listed
-	jobPruneBatch  = 1000
+	jobPruneBatch  = 200                // jobs per transaction, for which end calls may have to wait
+	lookupInterval = time.Second        // how soon the customer of a call is looked up
 	linkInterval   = 10 * time.Second
 	linkWindow     = 90 * time.Second // longer than the longest transaction
 	retentionCheck = 10 * time.Minute
@@ -87,8 +88,8 @@ type parts struct {
 	recordings *recordings.Recordings
 	reconciler *reconcile.Reconciler
 	wallboard  *live.Wallboard
-	runner     *handlers.Runner
-	tasks      *handlers.Tasks
+	runner     *jobs.Runner
+	tasks      []jobs.Task // of the leader
 }
 
 // sharedCache is a cache of package storage/cache: Redis, which replicas share, or the
@@ -183,16 +184,19 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 			}, local)
 		},
 	})
-	retention := &handlers.Retention{Store: store, Config: controller, Now: time.Now, Logger: logger}
-	runner := &handlers.Runner{
-		Store: store, Metrics: handlers.NewMetrics(registry), Now: time.Now, Random: rand.Float64, Logger: logger,
-		Kinds: []handlers.JobKind{retention.Kind(), recordingCopies.Kind(), recordingCopies.RetentionKind()},
+	retentionJobs := retention.New(retention.Options{Store: store, Config: controller, Now: time.Now, Logger: logger})
+	lookups := lookup.New(lookup.Options{Store: store, Directory: directory, Now: set.now})
+	runner, err := jobs.NewRunner(jobs.RunnerOptions{
+		Store: store, Registry: registry, Now: time.Now, Logger: logger,
+		Kinds: []jobs.Kind{retentionJobs.Kind(), recordingCopies.Kind(), recordingCopies.RetentionKind(), lookups.Kind()},
+	})
+	if err != nil {
+		return err
 	}
 	intake := endcall.NewIntake(endcall.IntakeOptions{Store: store, Spool: spool, Wake: runner.Wake, Now: time.Now, Logger: logger, Registry: registry})
 	recorder := endcall.NewRecorder(endcall.Options{Intake: intake, Jobs: recordingCopies, Numbers: numbers, Now: set.now})
 
 	// What runs in the background.
-	lookups := &handlers.LookupWorker{Store: store, Directory: directory, Now: set.now, Logger: logger}
 	wallboard := live.New(live.Options{
 		Store: store, Config: controller, Clients: clients, Numbers: numbers, Now: time.Now, Logger: logger, PollInterval: set.liveInterval,
 	})
@@ -200,23 +204,38 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		Clients: clients, Config: controller, Calls: recorder, Store: store, Registry: registry, Now: time.Now, Logger: logger,
 		Interval: set.reconcileEvery,
 	})
-	tasks := &handlers.Tasks{
-		Store: store, Holder: uuid.NewString(), Now: time.Now, Logger: logger,
-		List: []handlers.Task{
-			{Name: "schedule retention", Interval: retentionCheck, Run: retention.Schedule},
-			{Name: "schedule retention of recordings", Interval: retentionCheck, Run: recordingCopies.Schedule},
-			{Name: "prune finished jobs", Interval: time.Hour, Run: func(ctx context.Context) error { return pruneJobs(ctx, store) }},
-			{Name: "link calls to decisions", Interval: linkInterval, Run: func(ctx context.Context) error {
-				_, err := store.LinkUnlinkedCalls(ctx, time.Now().Add(-linkWindow))
-				return err
-			}},
-			{Name: "create partitions", Interval: 6 * time.Hour, Run: func(ctx context.Context) error {
-				return store.EnsurePartitions(ctx, time.Now())
-			}},
-		},
+	tasks := []jobs.Task{
+		{Name: "queue lookups", Interval: lookupInterval, Run: func(ctx context.Context) error {
+			queued, err := lookups.Queue(ctx)
+			if queued > 0 {
+				runner.Wake()
+			}
+			return err
+		}},
+		{Name: "schedule retention", Interval: retentionCheck, Run: retentionJobs.Schedule},
+		{Name: "schedule retention of recordings", Interval: retentionCheck, Run: recordingCopies.Schedule},
+		{Name: "prune finished jobs", Interval: time.Hour, Run: func(ctx context.Context) error { return pruneJobs(ctx, store) }},
+		{Name: "link calls to decisions", Interval: linkInterval, Run: func(ctx context.Context) error {
+			_, err := store.LinkUnlinkedCalls(ctx, time.Now().Add(-linkWindow))
+			return err
+		}},
+		{Name: "create partitions", Interval: 6 * time.Hour, Run: func(ctx context.Context) error {
+			return store.EnsurePartitions(ctx, time.Now())
+		}},
+	}
+	if set.reconcileEvery > 0 {
+		tasks = append(tasks, reconciler.Task())
+	}
+	leader, err := jobs.NewLeader(jobs.LeaderOptions{Store: store, Tasks: tasks, Now: time.Now, Logger: logger})
+	if err != nil {
+		return err
 	}
 
 	// What browsers and administrators call.
+	jobList, err := jobs.NewList(store, runner.Wake, time.Now)
+	if err != nil {
+		return err
+	}
 	schema, err := config.Schema()
 	if err != nil {
 		return fmt.Errorf("configuration schema: %w", err)
@@ -239,7 +258,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 			Config: controller, Directory: directory, Keys: keys, Numbers: numbers, Key: siteTokenKey(set.secretKey), Now: time.Now,
 		}),
 		Connections: crmConnections, Lookups: lookups,
-		Jobs:     &handlers.Jobs{Store: store, Runner: runner, Now: time.Now},
+		Jobs:     jobList,
 		Database: store, Spool: spool, Redis: optionalRedis(redis),
 	})
 	registerMetrics(registry, metricSources{
@@ -249,7 +268,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	})
 
 	// Load the configuration and listen.
-	applyLater, err := load(ctx, store, controller, logger, options.apply)
+	pending, err := load(ctx, store, controller, logger, options.apply)
 	if err != nil {
 		return err
 	}
@@ -273,13 +292,10 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	}
 	working, stopWork := context.WithCancel(ctx)
 	defer stopWork()
-	for _, run := range []func(context.Context) error{controller.Follow, runner.Run, tasks.Run, lookups.Run, wallboard.Run} {
+	for _, run := range []func(context.Context) error{controller.Follow, runner.Run, leader.Run, wallboard.Run} {
 		group.Go(func() error { return run(working) })
 	}
-	if set.reconcileEvery > 0 {
-		group.Go(func() error { return reconciler.Run(working) })
-	}
-	group.Go(func() error { return prepareInBackground(working, store, controller, logger, applyLater) })
+	group.Go(func() error { return prepareInBackground(working, store, controller, logger, pending) })
 
 	logger.Info("listening", slog.String("address", listener.Addr().String()), slog.String("version", currentBuild().Version))
 	if options.ready != nil {
@@ -324,8 +340,8 @@ func serveHTTP(ctx context.Context, server *httpapi.API, listener net.Listener, 
 
 // load prepares the database and activates the configuration. Calls that the
 // last good configuration can answer do not wait for a database that hangs. load
-// returns the input that could not be stored because the database is unavailable.
-func load(ctx context.Context, store *sqlstore.Store, controller *config.Controller, logger *slog.Logger, apply *config.Input) (applyLater *config.Input, err error) {
+// returns the inputs that could not be stored because the database is unavailable.
+func load(ctx context.Context, store *sqlstore.Store, controller *config.Controller, logger *slog.Logger, apply *config.Input) (pending []config.Input, err error) {
 	timeout := prepareTimeout
 	if controller.HasLastGood() {
 		timeout = prepareTimeoutShort
@@ -344,7 +360,7 @@ func load(ctx context.Context, store *sqlstore.Store, controller *config.Control
 		_, err := controller.Apply(ctx, *apply)
 		if errors.Is(err, storage.ErrUnavailable) && controller.Current() != nil {
 			logger.Error("configuration file not stored yet; last good configuration active", slog.Any("error", err))
-			return apply, nil
+			return []config.Input{*apply}, nil
 		}
 		return nil, err
 	}
@@ -362,7 +378,7 @@ func load(ctx context.Context, store *sqlstore.Store, controller *config.Control
 
 // prepareInBackground prepares a database that was unavailable at the start, and
 // then does what load could not do without it. It returns nil.
-func prepareInBackground(ctx context.Context, store *sqlstore.Store, controller *config.Controller, logger *slog.Logger, applyLater *config.Input) error {
+func prepareInBackground(ctx context.Context, store *sqlstore.Store, controller *config.Controller, logger *slog.Logger, pending []config.Input) error {
 	retry := time.NewTicker(prepareRetry)
 	defer retry.Stop()
 	for !store.Ready() {
@@ -378,8 +394,10 @@ func prepareInBackground(ctx context.Context, store *sqlstore.Store, controller 
 			if errors.Is(err, config.ErrNoConfig) {
 				err = nil
 			}
-			if err == nil && applyLater != nil {
-				_, err = controller.Apply(attempt, *applyLater)
+			for _, input := range pending {
+				if err == nil {
+					_, err = controller.Apply(attempt, input)
+				}
 			}
 			if err != nil {
 				logger.Error("configuration not activated; previous one stays active", slog.Any("error", err))

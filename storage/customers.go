@@ -1,7 +1,5 @@
 package storage
 
-import "time"
-
 // Customer is a customer that a CRM returned when the call was looked up.
 type Customer struct {
 	Connection string `json:"connection"`
@@ -14,7 +12,8 @@ type Customer struct {
 // EnrichmentState is the progress of a call's customer lookup.
 type EnrichmentState string
 
-// The enrichment states. The zero value means that no lookup was requested.
+// The enrichment states. A lookup is pending while its job is waiting or running, and
+// failed if the job is dead. The zero value means that no lookup was requested.
 const (
 	EnrichmentPending EnrichmentState = "pending"
 	EnrichmentFound   EnrichmentState = "found"
@@ -38,24 +37,13 @@ func (e Enrichment) Shown() Enrichment {
 	return e
 }
 
-// EnrichmentJob is the kind under which lookups are listed as jobs. A call has at
-// most one lookup job, and the job's ID is the ID of the call. A pending lookup is
-// a waiting job; a failed lookup is a dead job.
+// EnrichmentJob is the kind of the jobs that look up the customers of calls. A call has
+// at most one of them. The ID and the key of the job are the ID of the call.
 const EnrichmentJob = "enrichment"
 
-// LookupResult is the outcome of a claimed lookup.
+// LookupResult is what an attempt of a lookup found. It replaces the customers that
+// earlier attempts found.
 type LookupResult struct {
-	Lookup
 	Customers []Customer
-	RetryAt   time.Time // when to look the number up again; zero: never
-	Now       time.Time
-}
-
-// Lookup is a claimed customer lookup: one number of one call.
-type Lookup struct {
-	Call       string // call ID
-	Number     string // E.164
-	Enrichment Enrichment
-	SkipCache  bool      // the lookup must not be answered from the cache
-	Until      time.Time // end of the claim; afterwards another worker may claim the lookup
+	Error     string // why some CRMs have no answer
 }

@@ -24,7 +24,7 @@ type NewJob struct {
 	Payload  []byte    // input of the job; may be empty
 	RunAt    time.Time // zero: immediately
 	Priority int       // higher runs first
-	Again    bool      // restart a job that is done or dead; run a running job once more after it finishes
+	Again    bool      // restart a job that is done or dead; run a running job again after it finishes
 }
 
 // Job is a unit of work that runs at least once, even if a process stops in the
@@ -41,6 +41,7 @@ type Job struct {
 	LeaseEnds time.Time // while running: when the worker is presumed dead
 	Claim     string    // token of the worker that runs the job
 	Error     string    // error of the last attempt
+	SkipCache bool      // the job must not use cached results, because it was requested again
 	At        time.Time // creation time
 	ChangedAt time.Time
 }
@@ -60,7 +61,14 @@ type JobOutcome struct {
 	Payload   []byte    // payload of the next attempt; nil leaves it unchanged
 	Uncounted bool      // do not count this attempt
 	Error     string
+	Lookup    *LookupResult // stored together with the outcome; nil: nothing
 	Now       time.Time
+}
+
+// JobSettlement is a claimed job with its outcome.
+type JobSettlement struct {
+	Job     Job
+	Outcome JobOutcome
 }
 
 // JobFilter narrows a list of jobs. Zero fields match everything.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"calltracker/handlers/ziwoclients"
+	"calltracker/jobs"
 	"calltracker/phone"
 	"calltracker/problem"
 	"calltracker/storage"
@@ -70,8 +71,10 @@ func (s *sourceState) record(now time.Time, err error) {
 // nextPoll returns the time until the next poll, which grows with each consecutive
 // failure.
 func (s *sourceState) nextPoll(interval, maxInterval time.Duration) time.Duration {
-	const doublings = 10
-	return min(interval<<min(s.failures, doublings), max(maxInterval, interval))
+	if s.failures == 0 {
+		return interval
+	}
+	return jobs.Backoff{First: 2 * interval, Longest: max(maxInterval, interval)}.Pause(s.failures)
 }
 
 // startedCalls holds the calls that trackers have started and that have not ended.

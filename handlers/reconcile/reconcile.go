@@ -15,6 +15,7 @@ import (
 	"calltracker/config"
 	"calltracker/handlers/endcall"
 	"calltracker/handlers/ziwoclients"
+	"calltracker/jobs"
 	"calltracker/problem"
 	"calltracker/storage"
 	"calltracker/ziwo"
@@ -27,7 +28,8 @@ type reconciliationStore interface {
 	RecordReconciliation(ctx context.Context, r storage.Reconciliation) error
 	Reconciliations(ctx context.Context, p storage.Page) ([]storage.Reconciliation, string, error)
 	LastReconciliation(ctx context.Context, contactCenter string) (reached, done time.Time, err error)
-	ClaimReconciliation(ctx context.Context, contactCenter, holder string, now, until time.Time) (bool, error)
+	Lease(ctx context.Context, name, holder string, now, until time.Time) (bool, error)
+	Release(ctx context.Context, name, holder string) error
 }
 
 // Reconciler compares the stored calls with Ziwo's call history, stores missing calls,
@@ -41,10 +43,8 @@ type Reconciler struct {
 	calls      *prometheus.CounterVec
 	reconciled *prometheus.GaugeVec
 
-	holder    string
-	running   chan struct{} // semaphore for one run at a time
 	startedAt time.Time
-	lastDeep  map[string]time.Time // time of the last deep reconciliation, by contact center
+	lastDeep  map[string]time.Time // time of the last deep reconciliation, by contact center; used by Scheduled alone
 }
 
 // ReconcilerOptions are what a Reconciler is made from. All fields are required.
@@ -61,9 +61,7 @@ type Options struct {
 
 // NewReconciler returns a Reconciler and registers its metrics.
 func New(o Options) *Reconciler {
-	r := &Reconciler{
-		Options: o, holder: storage.NewID(), running: make(chan struct{}, 1), startedAt: o.Now(), lastDeep: map[string]time.Time{},
-	}
+	r := &Reconciler{Options: o, startedAt: o.Now(), lastDeep: map[string]time.Time{}}
 	r.runs = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "calltracker_reconciliations_total", Help: "Comparisons with Ziwo's call history, by contact center and state.",
 	}, []string{"contact_center", "state"})
@@ -98,9 +96,11 @@ const (
 	maxWindow     = 31 * 24 * time.Hour // maximum span
 	sliceLength   = 24 * time.Hour      // span compared between two progress records
 	unendedAfter  = time.Hour           // age at which a started call without a record counts as unended
-	claimLease    = 10 * time.Minute    // after which another replica takes over
-	minRetry      = time.Minute         // minimum delay of a retry
-	maxRetry      = time.Hour           // maximum delay that Ziwo can request
+	leaseLength   = 30 * time.Second    // of a contact center, extended while it is being reconciled
+	leaseRetry    = time.Second         // interval of attempts to lease a contact center on request
+	taskTimeout   = 6 * time.Hour       // of a scheduled run; the next one continues
+	minRetry      = time.Minute         // minimum delay of a retry that Ziwo can request
+	maxRetry      = time.Hour           // maximum delay of a retry that Ziwo can request
 	maxOpenShown  = 20                  // decision IDs listed in the figures
 	maxSavers     = 16                  // concurrent saves; the store commits them together
 	maxLogPages   = 20                  // pages of the tracker log read per run
@@ -108,71 +108,97 @@ const (
 	recordTimeout = 5 * time.Second     // for storing the result
 )
 
-// Run reconciles every contact center at regular intervals until ctx ends. It records
-// errors and retries.
-func (r *Reconciler) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		}
-		timer.Reset(r.reconcileDue(ctx))
-	}
+// Task returns the task that reconciles every contact center on schedule.
+func (r *Reconciler) Task() jobs.Task {
+	return jobs.Task{Name: "reconcile calls", Interval: r.Interval, Timeout: taskTimeout, Run: r.Scheduled}
 }
 
-// reconcileDue reconciles every contact center that is due, and returns how long to
-// wait for the next run.
-func (r *Reconciler) reconcileDue(ctx context.Context) time.Duration {
-	wait := r.Interval
+// Scheduled reconciles every contact center, except those that are being reconciled or
+// just were. It is for one goroutine at a time.
+func (r *Reconciler) Scheduled(ctx context.Context) error {
+	var failures []error
+	retry := maxRetry
 	for _, name := range r.Clients.Names() {
-		retry, err := r.reconcileScheduled(ctx, name)
-		switch {
-		case ctx.Err() != nil:
-			return wait
-		case err != nil:
-			r.Logger.LogAttrs(ctx, slog.LevelWarn, "reconciliation delayed", slog.String("contact_center", name), slog.Any("error", err))
-			wait = min(wait, max(minRetry, min(retry, maxRetry)))
+		err := r.scheduled(ctx, name)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil {
+			continue
+		}
+		failures = append(failures, fmt.Errorf("reconcile contact center %q: %w", name, err))
+		var failure *ziwo.APIError
+		if errors.As(err, &failure) {
+			retry = min(retry, failure.RetryAfter)
+		} else {
+			retry = 0
 		}
 	}
-	return wait
+	err := errors.Join(failures...)
+	if err != nil && retry >= minRetry { // otherwise the task is retried with its own pauses
+		return jobs.RetryAfter(retry, err)
+	}
+	return err
 }
 
-// reconcileScheduled reconciles a contact center unless another replica is doing so or
-// has just done so.
-func (r *Reconciler) reconcileScheduled(ctx context.Context, name string) (retry time.Duration, err error) {
-	now := r.Now()
-	claimed, err := r.Store.ClaimReconciliation(ctx, name, r.holder, now, now.Add(claimLease))
-	if err != nil || !claimed {
-		return 0, err
+// scheduled reconciles one contact center, unless it is being reconciled or just was.
+func (r *Reconciler) scheduled(ctx context.Context, name string) error {
+	lease := r.lease(name)
+	if held, err := lease.Acquire(ctx); err != nil || !held {
+		return err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-		defer cancel()
-		now := r.Now()
-		if _, releaseErr := r.Store.ClaimReconciliation(ctx, name, r.holder, now, now); releaseErr != nil {
-			r.Logger.LogAttrs(ctx, slog.LevelInfo, "reconciliation claim not released; it will expire", slog.Any("error", releaseErr))
-		}
-	}()
+	ctx, release := lease.Hold(ctx)
+	defer r.release(ctx, release)
+	now := r.Now()
 	reached, finished, err := r.Store.LastReconciliation(ctx, name)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if !finished.IsZero() && now.Sub(finished) < r.Interval/2 {
-		return 0, nil
+		return nil
 	}
 	from, to := r.span(name, now, reached)
 	_, err = r.run(ctx, name, from, to, storage.TriggerSchedule)
 	if err == nil && from.Before(to.Add(-recheckWindow)) {
 		r.lastDeep[name] = now
 	}
-	var failure *ziwo.APIError
-	if errors.As(err, &failure) {
-		retry = failure.RetryAfter
+	return err
+}
+
+// requested reconciles a span of one contact center, once no other reconciliation of it
+// is running.
+func (r *Reconciler) requested(ctx context.Context, name string, from, to time.Time) (storage.Reconciliation, error) {
+	lease := r.lease(name)
+	retry := time.NewTicker(leaseRetry)
+	defer retry.Stop()
+	for {
+		held, err := lease.Acquire(ctx)
+		if err != nil {
+			return storage.Reconciliation{}, err
+		}
+		if held {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return storage.Reconciliation{}, ctx.Err()
+		case <-retry.C:
+		}
 	}
-	return retry, err
+	ctx, release := lease.Hold(ctx)
+	defer r.release(ctx, release)
+	return r.run(ctx, name, from, to, storage.TriggerRequest)
+}
+
+// lease returns the lease under which a contact center is reconciled.
+func (r *Reconciler) lease(name string) *jobs.Lease {
+	return jobs.NewLease(r.Store, "reconciliation of "+name, leaseLength, r.Now)
+}
+
+func (r *Reconciler) release(ctx context.Context, release func() error) {
+	if err := release(); err != nil { // it ends anyway
+		r.Logger.LogAttrs(ctx, slog.LevelInfo, "release of the reconciliation's lease failed", slog.Any("error", err))
+	}
 }
 
 // span returns the span of a scheduled reconciliation. It starts where the last run
@@ -209,37 +235,25 @@ type comparison struct {
 	from, to      time.Time
 	out           storage.Reconciliation
 	seen          map[string]bool // callIDs already compared
-	renewClaim    func(context.Context) error
 }
 
-// run reconciles a span of a contact center and records the result. Only one run is
-// active at a time.
+// run reconciles a span of a contact center, which must be leased, and records the
+// result.
 func (r *Reconciler) run(ctx context.Context, name string, from, to time.Time, trigger storage.Trigger) (storage.Reconciliation, error) {
-	select {
-	case r.running <- struct{}{}:
-		defer func() { <-r.running }()
-	case <-ctx.Done():
-		return storage.Reconciliation{}, ctx.Err()
-	}
 	c := comparison{
 		Reconciler: r, contactCenter: name, from: from, to: to, seen: map[string]bool{},
 		out: storage.Reconciliation{ID: storage.NewID(), ContactCenter: name, Trigger: trigger, From: from, To: to, StartedAt: r.Now().UTC().Truncate(time.Microsecond)},
-		renewClaim: func(ctx context.Context) error {
-			if trigger != storage.TriggerSchedule {
-				return nil
-			}
-			now := r.Now()
-			_, err := r.Store.ClaimReconciliation(ctx, name, r.holder, now, now.Add(claimLease))
-			return err
-		},
 	}
 	err := c.compare(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
 	c.out.State, c.out.EndedAt = storage.ReconciliationDone, r.Now().UTC().Truncate(time.Microsecond)
 	if err != nil {
 		c.out.State, c.out.Error = storage.ReconciliationDelayed, ziwoclients.DelayReason(err)
 	}
-	if ctx.Err() != nil && trigger == storage.TriggerSchedule { // shutdown; the next start continues
-		return c.out, ctx.Err()
+	if errors.Is(ctx.Err(), context.Canceled) && trigger == storage.TriggerSchedule { // shutdown, or lease lost; the next run continues
+		return c.out, err
 	}
 	r.count(c.out)
 	level := slog.LevelDebug
@@ -359,9 +373,6 @@ type ziwoCall struct {
 
 // comparePage compares a page of Ziwo's records with the stored calls.
 func (c *comparison) comparePage(ctx context.Context, records []ziwo.HistoryRecord) error {
-	if err := c.renewClaim(ctx); err != nil {
-		return err
-	}
 	var (
 		calls []ziwoCall
 		keys  []string
@@ -576,7 +587,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, in ReconciliationInput) (Rec
 	}
 	out := ReconciliationList{Runs: []ReconciliationView{}}
 	for _, name := range names {
-		run, err := r.run(ctx, name, in.From.UTC(), in.To.UTC(), storage.TriggerRequest)
+		run, err := r.requested(ctx, name, in.From.UTC(), in.To.UTC())
 		if errors.Is(err, storage.ErrUnavailable) {
 			return ReconciliationList{}, err
 		}

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"calltracker/config"
-	"calltracker/handlers"
+	"calltracker/jobs"
 	"calltracker/storage"
 	"calltracker/ziwo"
 )
@@ -56,10 +56,8 @@ func (h *Recordings) Jobs(c storage.Call) []storage.NewJob {
 
 // Kind returns the kind of copy jobs. Attempts do not count while Ziwo is unavailable
 // or has no recording yet. If there will never be a recording, the job is dead.
-func (h *Recordings) Kind() handlers.JobKind {
-	return handlers.JobKind{Kind: copyKind, Run: h.copyRecording, Timeout: copyTimeout, Backoff: func(tries int) time.Duration {
-		return min(time.Minute<<min(tries-1, 6), time.Hour)
-	}}
+func (h *Recordings) Kind() jobs.Kind {
+	return jobs.Kind{Name: copyKind, Run: h.copyRecording, Timeout: copyTimeout, Backoff: jobs.Backoff{First: time.Minute}}
 }
 
 func (h *Recordings) copyRecording(ctx context.Context, j storage.Job) error {
@@ -68,7 +66,7 @@ func (h *Recordings) copyRecording(ctx context.Context, j storage.Job) error {
 		return nil
 	}
 	if err != nil {
-		return handlers.Delay(time.Minute, err)
+		return jobs.Delay(time.Minute, err)
 	}
 	settings := h.settings(call.ContactCenter)
 	if settings.Keep == "" || call.At().Before(h.copiesSince(call.ContactCenter)) {
@@ -76,13 +74,13 @@ func (h *Recordings) copyRecording(ctx context.Context, j storage.Job) error {
 	}
 	if _, err := h.Store.Recording(ctx, call.ID); !errors.Is(err, storage.ErrNotFound) {
 		if err != nil {
-			return handlers.Delay(time.Minute, err)
+			return jobs.Delay(time.Minute, err)
 		}
 		return nil
 	}
 	store, err := h.copyStore(settings)
 	if err != nil {
-		return handlers.Permanent(err)
+		return jobs.Permanent(err)
 	}
 	recording, err := h.fetch(ctx, call, revisions, RecordingPart{})
 	if err != nil {
@@ -93,11 +91,11 @@ func (h *Recordings) copyRecording(ctx context.Context, j storage.Job) error {
 	err = errors.Join(err, body.Close())
 	switch {
 	case errors.Is(err, errTooLong):
-		return handlers.Permanent(err)
+		return jobs.Permanent(err)
 	case body.err != nil || ctx.Err() != nil:
 		return err
 	case err != nil:
-		return handlers.Delay(copyRetryDelay, err)
+		return jobs.Delay(copyRetryDelay, err)
 	}
 	err = h.Store.SaveRecording(ctx, storage.Recording{
 		Call: call.ID, ContactCenter: call.ContactCenter, At: call.At(),
@@ -105,7 +103,7 @@ func (h *Recordings) copyRecording(ctx context.Context, j storage.Job) error {
 		ContentType: recording.ContentType, CopiedAt: h.Now().UTC().Truncate(time.Microsecond),
 	})
 	if err != nil {
-		return handlers.Delay(time.Minute, err)
+		return jobs.Delay(time.Minute, err)
 	}
 	return nil
 }
@@ -118,13 +116,13 @@ func fetchJobError(err error) error {
 	}
 	switch {
 	case failure.Code == NoRecording, failure.Code == ContactCenterUnknown:
-		return handlers.Permanent(err)
+		return jobs.Permanent(err)
 	case failure.Code == RecordingPending:
-		return handlers.Delay(failure.RetryAfter, err)
+		return jobs.Delay(failure.RetryAfter, err)
 	case failure.Code == ContactCenterUnavailable:
-		return handlers.Delay(max(failure.RetryAfter, time.Minute), err)
+		return jobs.Delay(max(failure.RetryAfter, time.Minute), err)
 	case ziwo.KindOf(err) == ziwo.Unauthorized: // an administrator must correct the credentials
-		return handlers.Delay(maxRecordingRetry, err)
+		return jobs.Delay(maxRecordingRetry, err)
 	default:
 		return err
 	}
@@ -260,8 +258,8 @@ const (
 )
 
 // RetentionKind returns the kind of jobs that delete old copies.
-func (h *Recordings) RetentionKind() handlers.JobKind {
-	return handlers.JobKind{Kind: deleteCopiesKind, Run: h.deleteOldCopies, Timeout: 2 * time.Minute}
+func (h *Recordings) RetentionKind() jobs.Kind {
+	return jobs.Kind{Name: deleteCopiesKind, Run: h.deleteOldCopies, Timeout: 2 * time.Minute}
 }
 
 // Schedule adds the job of the day that deletes old copies, unless no copies are
@@ -301,7 +299,7 @@ func (h *Recordings) deleteOldCopies(ctx context.Context, _ storage.Job) error {
 		for more := !f.Before.IsZero(); more; {
 			batch, err := h.Store.OldRecordings(ctx, f)
 			if err != nil {
-				return handlers.Delay(time.Minute, err)
+				return jobs.Delay(time.Minute, err)
 			}
 			for _, r := range batch {
 				if err := h.deleteCopy(ctx, r); err != nil {
@@ -314,7 +312,7 @@ func (h *Recordings) deleteOldCopies(ctx context.Context, _ storage.Job) error {
 				f.After = batch[len(batch)-1]
 			}
 			if h.Now().Sub(start) >= deleteBudget || ctx.Err() != nil {
-				return handlers.Continue(time.Second, nil)
+				return jobs.Continue(time.Second, nil)
 			}
 		}
 	}

@@ -19,7 +19,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"calltracker/config"
-	"calltracker/handlers"
 	"calltracker/handlers/access"
 	"calltracker/handlers/calls"
 	"calltracker/handlers/clicktocall"
@@ -28,6 +27,7 @@ import (
 	"calltracker/handlers/embeds"
 	"calltracker/handlers/endcall"
 	"calltracker/handlers/live"
+	"calltracker/handlers/lookup"
 	"calltracker/handlers/popup"
 	"calltracker/handlers/reconcile"
 	"calltracker/handlers/recordings"
@@ -35,6 +35,7 @@ import (
 	"calltracker/handlers/secrets"
 	"calltracker/handlers/simulate"
 	"calltracker/handlers/startcall"
+	"calltracker/jobs"
 	"calltracker/storage/spool"
 )
 
@@ -75,8 +76,8 @@ type Options struct {
 	Embeds      *embeds.Embeds
 	Popup       *popup.Popup
 	Connections *connections.Connections
-	Lookups     *handlers.LookupWorker
-	Jobs        *handlers.Jobs
+	Lookups     *lookup.Lookups
+	Jobs        *jobs.List
 
 	Database Database
 	Spool    Spool

@@ -3,7 +3,7 @@ package httpapi
 import (
 	"github.com/labstack/echo/v4"
 
-	"calltracker/handlers"
+	"calltracker/jobs"
 )
 
 // listJobs lists background jobs. Administrators may call it.
@@ -17,7 +17,7 @@ import (
 //	@Param			kind	query		string	false	"Kind of the job"
 //	@Param			cursor	query		string	false	"Value of `next` of the previous page"
 //	@Param			limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
-//	@Success		200		{object}	handlers.JobList
+//	@Success		200		{object}	jobs.Page
 //	@Failure		401		{object}	Problem
 //	@Failure		422		{object}	Problem
 //	@Failure		503		{object}	Problem
@@ -25,11 +25,11 @@ import (
 //	@Router			/api/v1/jobs [get]
 func (s *API) listJobs(c echo.Context) error {
 	q := readQuery(c)
-	in, page := handlers.JobQuery{State: q.text("state"), Kind: q.text("kind")}, q.page()
+	in, page := jobs.Query{State: q.text("state"), Kind: q.text("kind")}, q.page()
 	if err := q.err(); err != nil {
 		return err
 	}
-	return respond(c)(s.Jobs.List(c.Request().Context(), in, page))
+	return respond(c)(s.Jobs.Page(c.Request().Context(), in, page))
 }
 
 // retryJob runs a background job again. Administrators may call it.
@@ -40,7 +40,7 @@ func (s *API) listJobs(c echo.Context) error {
 //	@Tags			operation
 //	@Produce		json
 //	@Param			id	path		string	true	"ID of the job"
-//	@Success		200	{object}	handlers.JobView
+//	@Success		200	{object}	jobs.View
 //	@Failure		401	{object}	Problem
 //	@Failure		404	{object}	Problem
 //	@Failure		409	{object}	Problem

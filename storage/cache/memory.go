@@ -32,7 +32,6 @@ type window struct {
 
 type value struct {
 	content []byte
-	written time.Time
 	expires time.Time
 }
 
@@ -96,16 +95,11 @@ func (m *Memory) CountInWindow(key string, length time.Duration) (count int, clo
 // Get returns the value that Set stored under key. It reports false if the value
 // expired or was evicted. The caller must not modify the value.
 func (m *Memory) Get(_ context.Context, key string) ([]byte, bool) {
-	v, ok := m.get(key)
-	return v.content, ok
-}
-
-func (m *Memory) get(key string) (value, bool) {
 	v, ok := m.values.GetIfPresent(key)
 	if !ok || !m.now().Before(v.expires) {
-		return value{}, false
+		return nil, false
 	}
-	return v, true
+	return v.content, true
 }
 
 // Set stores a value under key for ttl. The caller must not modify the value
@@ -115,14 +109,13 @@ func (m *Memory) Set(_ context.Context, key string, content []byte, ttl time.Dur
 		m.values.Invalidate(key)
 		return
 	}
-	now := m.now()
-	m.values.Set(key, value{content: content, written: now, expires: now.Add(ttl)})
+	m.values.Set(key, value{content: content, expires: m.now().Add(ttl)})
 }
 
 // TakeToken takes one token from the budget under key and returns 0. If no token is
 // available, it takes none and returns the time until one is. A budget holds at
-// most size tokens, starts full, and regains one token per interval every. Take
-// leaves the last leave tokens to other callers.
+// most size tokens, starts full, and regains one token per interval every.
+// TakeToken leaves the last leave tokens to other callers.
 func (m *Memory) TakeToken(_ context.Context, key string, size int, every time.Duration, leave int) time.Duration {
 	b := m.budget(key)
 	b.mutex.Lock()

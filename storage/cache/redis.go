@@ -34,7 +34,6 @@ type Options struct {
 	CountTimeout time.Duration // timeout of Next and CountInWindow, which callers wait for; default 5 ms
 	ValueTimeout time.Duration // timeout of all other methods; default 50 ms
 	ProbeEvery   time.Duration // interval between the probes of Run; default 500 ms
-	LocalTTL     time.Duration // how long a value is served from process memory before Get asks Redis again; default 5 s, negative disables
 	Now          func() time.Time
 	Logger       *slog.Logger
 }
@@ -84,9 +83,6 @@ func NewRedis(address string, o Options) (*Redis, error) {
 	}
 	if o.ProbeEvery == 0 {
 		o.ProbeEvery = 500 * time.Millisecond
-	}
-	if o.LocalTTL == 0 {
-		o.LocalTTL = 5 * time.Second
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -213,13 +209,9 @@ func (r *Redis) CountInWindow(key string, length time.Duration) (count int, clos
 	return int(answer[0]), time.Duration(answer[1]) * time.Millisecond
 }
 
-// Get is Memory.Get, shared between replicas. It returns a value that this process
-// read or wrote within Options.LocalTTL without asking the server.
+// Get is Memory.Get, shared between replicas. If the server is unavailable or has
+// lost the value, Get returns the one that this process read or wrote last.
 func (r *Redis) Get(ctx context.Context, key string) ([]byte, bool) {
-	local, ok := r.memory.get(key)
-	if ok && r.o.Now().Sub(local.written) < r.o.LocalTTL {
-		return local.content, true
-	}
 	var read *redis.StringCmd
 	var ttl *redis.DurationCmd
 	answered := r.run(ctx, r.o.ValueTimeout, func(ctx context.Context) error {
@@ -230,7 +222,7 @@ func (r *Redis) Get(ctx context.Context, key string) ([]byte, bool) {
 		return err
 	})
 	if !answered || read.Err() != nil || ttl.Val() <= 0 {
-		return local.content, ok // a local value that Redis lost is still valid
+		return r.memory.Get(ctx, key)
 	}
 	content, _ := read.Bytes() // read.Err was checked above
 	r.memory.Set(ctx, key, content, ttl.Val())

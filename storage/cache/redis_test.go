@@ -73,7 +73,6 @@ func TestRedisUnavailable(t *testing.T) {
 
 func TestRedisSharesStateBetweenReplicas(t *testing.T) {
 	address, o := redistest.Address(t), longTimeouts(redistest.Prefix())
-	o.LocalTTL = -1
 	a, b := openUp(t, address, o), openUp(t, address, o)
 	if got := [4]uint64{a.Next("k"), b.Next("k"), a.Next("k"), b.Next("k")}; got != [4]uint64{0, 1, 2, 3} {
 		t.Errorf("two replicas counted %v, want 0 to 3", got)
@@ -112,23 +111,6 @@ func TestRedisPrefixesAreSeparate(t *testing.T) {
 	}
 }
 
-func TestRedisLocalTTL(t *testing.T) {
-	c := &clock{at: time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)}
-	address, o := redistest.Address(t), longTimeouts(redistest.Prefix())
-	o.Now, o.LocalTTL = c.now, 5*time.Second
-	a, b := openUp(t, address, o), openUp(t, address, o)
-	a.Set(t.Context(), "k", []byte("one"), time.Hour)
-	b.Get(t.Context(), "k")
-	a.Set(t.Context(), "k", []byte("two"), time.Hour)
-	if got, _ := b.Get(t.Context(), "k"); string(got) != "one" {
-		t.Errorf("value within LocalTTL is %q, want the one that was read", got)
-	}
-	c.advance(5 * time.Second)
-	if got, _ := b.Get(t.Context(), "k"); string(got) != "two" {
-		t.Errorf("value after LocalTTL is %q, want the new one", got)
-	}
-}
-
 // syncBuffer collects a log.
 type syncBuffer struct {
 	mutex sync.Mutex
@@ -150,7 +132,7 @@ func (b *syncBuffer) lines() []string {
 func TestRedisStoppedAndStarted(t *testing.T) {
 	server, log := redistest.Start(t), &syncBuffer{}
 	o := longTimeouts("")
-	o.LocalTTL, o.Logger = -1, slog.New(slog.NewTextHandler(log, nil))
+	o.Logger = slog.New(slog.NewTextHandler(log, nil))
 	r := openUp(t, server.URL(), o)
 	r.Next("k")
 	r.Next("k")

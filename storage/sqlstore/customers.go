@@ -2,22 +2,21 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
-
-	"gorm.io/gorm"
 
 	"calltracker/storage"
 )
 
 // lookupRow is a row of call_lookups.
 type lookupRow struct {
-	OfCall    string `gorm:"column:of_call;primaryKey"`
-	Number    string `gorm:"column:number"`
-	State     string `gorm:"column:state"`
-	Attempts  int    `gorm:"column:attempts"`
-	Error     string `gorm:"column:error"`
-	SkipCache int64  `gorm:"column:anew"`
+	OfCall   string `gorm:"column:of_call;primaryKey"`
+	State    string `gorm:"column:state"`
+	Attempts int    `gorm:"column:attempts"`
+	Error    string `gorm:"column:error"`
 }
 
 func (lookupRow) TableName() string { return "call_lookups" }
@@ -42,7 +41,12 @@ const customerNumber = `CASE WHEN c.direction = 'outbound' THEN c.did ELSE c.cal
 // no lookup yet. IDs start with the time of saving, so calls that arrived late are
 // included.
 const unqueued = ` FROM calls c WHERE c.id >= ? AND ` + customerNumber + ` LIKE '+%'
-	AND NOT EXISTS (SELECT 1 FROM call_lookups l WHERE l.of_call = c.id)`
+	AND NOT EXISTS (SELECT 1 FROM call_lookups l WHERE l.of_call = c.id)
+	AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.job_key = c.id AND j.kind = '` + storage.EnrichmentJob + `')`
+
+// lookupJob is the lookup of a call as a new row of jobs. The call has the alias c.
+const lookupJob = `SELECT c.id, '` + storage.EnrichmentJob + `', c.id, '', 'waiting', false, CAST(? AS BOOLEAN), 0, 0, CAST(? AS BIGINT), 0, '', '',
+	CAST(? AS BIGINT), CAST(? AS BIGINT)`
 
 // maxQueued limits the lookups that one call of QueueLookups adds.
 const maxQueued = 1000
@@ -53,15 +57,24 @@ const maxQueued = 1000
 func (s *Store) QueueLookups(ctx context.Context, since, now time.Time) (queued int, err error) {
 	first := firstID(since)
 	err = s.do("queue lookups", func(db *database) error {
-		var some []int
-		if err := db.readGorm.WithContext(ctx).Raw(`SELECT 1`+unqueued+` LIMIT 1`, first).Scan(&some).Error; err != nil || len(some) == 0 {
+		var one int
+		err := db.read.QueryRowContext(ctx, db.dialect.sql(`SELECT 1`+unqueued+` LIMIT 1`), first).Scan(&one)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
-		done := db.writeGorm.WithContext(ctx).Exec(`INSERT INTO call_lookups (of_call, number, at_us, state, attempts, error, anew, due_us, changed_us)
-			SELECT c.id, `+customerNumber+`, c.at_us, 'pending', 0, '', 0, CAST(? AS BIGINT), CAST(? AS BIGINT)`+unqueued+`
-			ORDER BY c.id LIMIT ? ON CONFLICT (of_call) DO NOTHING`, micros(now), micros(now), first, maxQueued)
-		queued = int(done.RowsAffected)
-		return done.Error
+		return db.transaction(ctx, func(tx *sql.Tx) error {
+			added, err := tx.ExecContext(ctx, db.dialect.sql(insertIntoJobs+lookupJob+unqueued+` ORDER BY c.id LIMIT ?`+unlessJobExists),
+				false, micros(now), micros(now), micros(now), first, maxQueued)
+			if err != nil {
+				return err
+			}
+			count, err := added.RowsAffected()
+			queued = int(count)
+			return err
+		})
 	})
 	return queued, err
 }
@@ -72,118 +85,99 @@ func firstID(at time.Time) string {
 	return fmt.Sprintf("%08x-%04x-0000-0000-000000000000", ms>>16, ms&0xffff)
 }
 
-// claimLookupsSQL claims lookups in the same way as claimJobsSQL claims jobs.
-func claimLookupsSQL(skipLocked bool) string {
-	skip := ""
-	if skipLocked {
-		skip = ` FOR UPDATE SKIP LOCKED`
-	}
-	return `WITH due AS MATERIALIZED (SELECT of_call FROM call_lookups WHERE due_us <> 0 AND due_us <= ?
-			ORDER BY due_us, of_call LIMIT ?` + skip + `)
-		UPDATE call_lookups SET due_us = CAST(? AS BIGINT) WHERE of_call IN (SELECT of_call FROM due)
-		RETURNING of_call, number, state, attempts, error, anew`
-}
-
-// ClaimLookups claims lookups that are due, at most limit. A claim ends when its
-// lookup is settled, or at until, when another worker may claim the lookup.
-func (s *Store) ClaimLookups(ctx context.Context, now, until time.Time, limit int) (claimed []storage.Lookup, err error) {
-	err = s.do("claim lookups", func(db *database) error {
-		var some []int
-		if err := db.readGorm.WithContext(ctx).Raw(`SELECT 1 FROM call_lookups WHERE due_us <> 0 AND due_us <= ? LIMIT 1`, micros(now)).
-			Scan(&some).Error; err != nil || len(some) == 0 {
-			return err
+// LookupNumber returns the customer's number in a call, in E.164. It is empty if the
+// call has no public number. LookupNumber returns storage.ErrNotFound for an unknown
+// call.
+func (s *Store) LookupNumber(ctx context.Context, call string) (number string, err error) {
+	err = s.do("load number of call "+call, func(db *database) error {
+		err := db.read.QueryRowContext(ctx, db.dialect.sql(`SELECT `+customerNumber+` FROM calls c WHERE c.id = ?`), cleanText(call)).Scan(&number)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return storage.ErrNotFound
+		case err == nil && !strings.HasPrefix(number, "+"):
+			number = ""
 		}
-		var rows []lookupRow
-		if err := db.writeGorm.WithContext(ctx).Raw(claimLookupsSQL(db.dialect.shared), micros(now), limit, micros(until)).Scan(&rows).Error; err != nil {
-			return err
-		}
-		for _, r := range rows {
-			claimed = append(claimed, storage.Lookup{Call: r.OfCall, Number: r.Number, Enrichment: enrichmentOf(r), SkipCache: r.SkipCache != 0, Until: instant(micros(until))})
-		}
-		return nil
+		return err
 	})
-	return claimed, err
-}
-
-// SettleLookups stores the results of claimed lookups in one transaction. It ignores
-// results whose claim has ended or whose lookup was requested again in the meantime,
-// and returns how many it ignored.
-func (s *Store) SettleLookups(ctx context.Context, results []storage.LookupResult) (lost int, err error) {
-	err = s.do("settle lookups", func(db *database) error {
-		return db.writeGorm.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-			lost = 0
-			for _, l := range results {
-				claimed, err := settleLookup(tx, l)
-				if err != nil {
-					return err
-				}
-				if !claimed {
-					lost++
-				}
-			}
-			return nil
-		})
-	})
-	return lost, err
-}
-
-// settleLookup stores one result. It reports whether the claim was still valid.
-func settleLookup(tx *gorm.DB, l storage.LookupResult) (claimed bool, err error) {
-	skipCache := 0
-	if l.SkipCache && !l.RetryAt.IsZero() {
-		skipCache = 1
-	}
-	done := tx.Exec(`UPDATE call_lookups SET state = ?, attempts = ?, error = ?, anew = ?, due_us = ?, changed_us = ? WHERE of_call = ? AND due_us = ?`,
-		string(l.Enrichment.State), l.Enrichment.Attempts, cleanText(l.Enrichment.Error), skipCache, micros(l.RetryAt), micros(l.Now), l.Call, micros(l.Until))
-	if done.Error != nil || done.RowsAffected == 0 {
-		return false, done.Error
-	}
-	if err := tx.Exec(`DELETE FROM call_customers WHERE of_call = ?`, l.Call).Error; err != nil || len(l.Customers) == 0 {
-		return true, err
-	}
-	rows := make([]customerRow, len(l.Customers))
-	for i, c := range l.Customers {
-		rows[i] = customerRow{
-			OfCall: l.Call, Number: i + 1, Connection: cleanText(c.Connection), CustomerID: indexText(c.ID),
-			Name: cleanText(c.Name), URL: cleanText(c.URL), MatchedBy: cleanText(c.MatchedBy),
-		}
-	}
-	return true, tx.Create(&rows).Error
+	return number, err
 }
 
 // RequestLookup makes the lookup of a call due now, even if the call was looked up
-// before, and returns its state. The state is zero if the call has no customer's
-// public number. RequestLookup returns storage.ErrNotFound if there is no such call.
+// before, and returns its state. The lookup does not use cached results. The state is
+// zero if the call has no customer's public number. RequestLookup returns
+// storage.ErrNotFound for an unknown call.
 func (s *Store) RequestLookup(ctx context.Context, id string, now time.Time) (e storage.Enrichment, err error) {
+	number, err := s.LookupNumber(ctx, id)
+	if err != nil || number == "" {
+		return e, err
+	}
 	err = s.do("request lookup of call "+id, func(db *database) error {
-		var numbers []string
-		if err := db.readGorm.WithContext(ctx).Raw(`SELECT `+customerNumber+` FROM calls c WHERE c.id = ?`, cleanText(id)).Scan(&numbers).Error; err != nil {
+		return db.transaction(ctx, func(tx *sql.Tx) error {
+			var j storage.Job
+			err := tx.QueryRowContext(ctx, db.dialect.sql(insertIntoJobs+lookupJob+` FROM calls c WHERE c.id = ?`+orRestartJob+` RETURNING state, attempts, error`),
+				true, micros(now), micros(now), micros(now), cleanText(id)).Scan(&j.State, &j.Attempts, &j.Error)
+			e = enrichmentOf(j)
 			return err
-		}
-		switch {
-		case len(numbers) == 0:
-			return storage.ErrNotFound
-		case len(numbers[0]) == 0 || numbers[0][0] != '+':
-			return nil
-		}
-		var rows []lookupRow
-		if err := db.writeGorm.WithContext(ctx).Raw(`INSERT INTO call_lookups (of_call, number, at_us, state, attempts, error, anew, due_us, changed_us)
-			SELECT c.id, `+customerNumber+`, c.at_us, 'pending', 0, '', 1, CAST(? AS BIGINT), CAST(? AS BIGINT) FROM calls c WHERE c.id = ?
-			ON CONFLICT (of_call) DO UPDATE SET number = excluded.number, state = 'pending', error = '', anew = 1, due_us = excluded.due_us, changed_us = excluded.changed_us
-			RETURNING of_call, number, state, attempts, error, anew`, micros(now), micros(now), cleanText(id)).Scan(&rows).Error; err != nil || len(rows) == 0 {
-			return err
-		}
-		e = enrichmentOf(rows[0])
-		return nil
+		})
 	})
 	return e, err
 }
 
-func enrichmentOf(r lookupRow) storage.Enrichment {
-	return storage.Enrichment{State: storage.EnrichmentState(r.State), Attempts: r.Attempts, Error: r.Error}
+// enrichmentOf returns the state of a lookup that is not done.
+func enrichmentOf(j storage.Job) storage.Enrichment {
+	e := storage.Enrichment{State: storage.EnrichmentPending, Attempts: j.Attempts, Error: j.Error}
+	switch j.State {
+	case storage.JobRunning:
+		e.Attempts--
+	case storage.JobDead:
+		e.State = storage.EnrichmentFailed
+	}
+	return e
 }
 
-// addCustomers sets the customers and the lookup state of calls.
+// saveLookups stores the results of settled lookups: the customers, and the state of
+// lookups that are done. The state of the others follows from their jobs.
+func (db *database) saveLookups(ctx context.Context, tx *sql.Tx, settled []storage.JobSettlement) error {
+	if len(settled) == 0 {
+		return nil
+	}
+	var (
+		calls, states, customers []any
+	)
+	for _, l := range settled {
+		call, result := cleanText(l.Job.Key), l.Outcome.Lookup
+		calls = append(calls, call)
+		if l.Outcome.State == storage.JobDone {
+			state := storage.EnrichmentNone
+			if len(result.Customers) > 0 {
+				state = storage.EnrichmentFound
+			}
+			states = append(states, call, string(state), l.Job.Attempts, cleanText(result.Error))
+		}
+		for n, c := range result.Customers {
+			customers = append(customers, call, n+1, cleanText(c.Connection), indexText(c.ID), cleanText(c.Name), cleanText(c.URL), cleanText(c.MatchedBy))
+		}
+	}
+	exec := func(before string, columns int, after string, values []any) error {
+		if len(values) == 0 {
+			return nil
+		}
+		row := `(` + placeholders(columns) + `)`
+		_, err := tx.ExecContext(ctx, db.dialect.sql(before+row+strings.Repeat(`, `+row, len(values)/columns-1)+after), values...)
+		return err
+	}
+	if err := exec(`DELETE FROM call_customers WHERE of_call IN `, len(calls), ``, calls); err != nil {
+		return err
+	}
+	if err := exec(`INSERT INTO call_lookups (of_call, state, attempts, error) VALUES `, 4,
+		` ON CONFLICT (of_call) DO UPDATE SET state = excluded.state, attempts = excluded.attempts, error = excluded.error`, states); err != nil {
+		return err
+	}
+	return exec(`INSERT INTO call_customers (of_call, number, connection, customer_id, name, url, matched_by) VALUES `, 7, ``, customers)
+}
+
+// addCustomers sets the customers and the lookup state of calls. The state of a lookup
+// that is not done follows from its job.
 func (db *database) addCustomers(ctx context.Context, calls []storage.Call) error {
 	if len(calls) == 0 {
 		return nil
@@ -194,11 +188,23 @@ func (db *database) addCustomers(ctx context.Context, calls []storage.Call) erro
 		byID[calls[i].ID] = &calls[i]
 	}
 	var lookups []lookupRow
-	if err := db.readGorm.WithContext(ctx).Where("of_call IN ?", ids).Find(&lookups).Error; err != nil || len(lookups) == 0 {
+	if err := db.readGorm.WithContext(ctx).Where("of_call IN ?", ids).Find(&lookups).Error; err != nil {
 		return err
 	}
 	for _, r := range lookups {
-		byID[r.OfCall].Enrichment = enrichmentOf(r)
+		byID[r.OfCall].Enrichment = storage.Enrichment{State: storage.EnrichmentState(r.State), Attempts: r.Attempts, Error: r.Error}
+	}
+	rows, err := db.readGorm.WithContext(ctx).Table("jobs").Select(jobColumns).
+		Where("job_key IN ? AND kind = ? AND state <> ?", ids, storage.EnrichmentJob, string(storage.JobDone)).Rows()
+	if err != nil {
+		return err
+	}
+	jobs, err := scanJobs(rows)
+	if err != nil || len(lookups)+len(jobs) == 0 {
+		return err
+	}
+	for _, j := range jobs {
+		byID[j.Key].Enrichment = enrichmentOf(j)
 	}
 	var customers []customerRow
 	if err := db.readGorm.WithContext(ctx).Where("of_call IN ?", ids).Order("of_call, number").Find(&customers).Error; err != nil {

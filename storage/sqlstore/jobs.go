@@ -10,25 +10,38 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"gorm.io/gorm"
 
 	"calltracker/storage"
 )
 
-const jobColumns = `id, kind, job_key, payload, state, priority, attempts, run_us, lease_us, claim, error, at_us, changed_us`
+const jobColumns = `id, kind, job_key, payload, state, priority, attempts, run_us, lease_us, claim, error, skip_cache, at_us, changed_us`
 
-// insertJobSQL ignores a job that already exists.
-const insertJobSQL = `INSERT INTO jobs (id, kind, job_key, payload, state, again, priority, attempts, run_us, lease_us, claim, error, at_us, changed_us)
-	VALUES (?, ?, ?, ?, 'waiting', false, ?, 0, ?, 0, '', '', ?, ?) ON CONFLICT (job_key, kind) DO `
+const insertIntoJobs = `INSERT INTO jobs
+	(id, kind, job_key, payload, state, again, skip_cache, priority, attempts, run_us, lease_us, claim, error, at_us, changed_us) `
 
-// insertJobAgainSQL restarts a job that already exists. If the job is running, it runs
-// once more afterwards, because the current attempt may have read outdated data.
-const insertJobAgainSQL = insertJobSQL + `UPDATE SET
+const jobValues = `VALUES (?, ?, ?, ?, 'waiting', false, false, ?, 0, ?, 0, '', '', ?, ?)`
+
+// unlessJobExists ignores a job that already exists.
+const unlessJobExists = ` ON CONFLICT (job_key, kind) DO NOTHING`
+
+// orRestartJob restarts a job that already exists, without resetting its attempts. If
+// the job is running, it runs again after it finishes, because the current attempt may
+// have read outdated data.
+const orRestartJob = ` ON CONFLICT (job_key, kind) DO UPDATE SET
 	again = (jobs.state = 'running'),
+	skip_cache = (jobs.skip_cache OR excluded.skip_cache),
 	state = CASE WHEN jobs.state = 'running' THEN jobs.state ELSE 'waiting' END,
-	attempts = CASE WHEN jobs.state = 'running' THEN jobs.attempts ELSE 0 END,
 	run_us = CASE WHEN jobs.state = 'running' THEN jobs.run_us ELSE excluded.run_us END,
-	payload = CASE WHEN jobs.state = 'running' THEN jobs.payload ELSE excluded.payload END,
+	error = CASE WHEN jobs.state = 'running' THEN jobs.error ELSE '' END,
+	payload = excluded.payload,
 	changed_us = excluded.changed_us`
+
+const (
+	insertJobSQL      = insertIntoJobs + jobValues + unlessJobExists
+	insertJobAgainSQL = insertIntoJobs + jobValues + orRestartJob + `,
+	attempts = CASE WHEN jobs.state = 'running' THEN jobs.attempts ELSE 0 END`
+)
 
 // claimJobsSQL claims jobs that are due. SQLite has one writer at a time; PostgreSQL
 // skips jobs that another worker is claiming. The subquery is materialized so that it
@@ -104,7 +117,7 @@ func jobInserts(call string, now time.Time, jobs []storage.NewJob) ([]jobInsert,
 		if due.IsZero() {
 			due = now
 		}
-		statement := insertJobSQL + `NOTHING`
+		statement := insertJobSQL
 		if j.Again {
 			statement = insertJobAgainSQL
 		}
@@ -138,7 +151,7 @@ func (s *Store) ClaimJobs(ctx context.Context, c storage.JobClaim) (jobs []stora
 	}
 	values = append(values, c.Limit, micros(c.Until), claim.String(), micros(c.Now))
 	err = s.do("claim jobs", func(db *database) error {
-		if waiting, err := db.due(ctx, c.Now); err != nil || !waiting {
+		if waiting, err := db.due(ctx, values[:1+len(c.Kinds)]); err != nil || !waiting {
 			return err
 		}
 		return db.transaction(ctx, func(tx *sql.Tx) error {
@@ -165,11 +178,12 @@ func (s *Store) ClaimJobs(ctx context.Context, c storage.JobClaim) (jobs []stora
 	return jobs, nil
 }
 
-// due reports whether any job is due. Mostly none is, so it saves ClaimJobs the wait
-// for the write lock.
-func (db *database) due(ctx context.Context, now time.Time) (bool, error) {
+// due reports whether any job is due. values are a time and the kinds. Mostly none is,
+// so it saves ClaimJobs the wait for the write lock.
+func (db *database) due(ctx context.Context, values []any) (bool, error) {
 	var one int
-	err := db.read.QueryRowContext(ctx, db.dialect.sql(`SELECT 1 FROM jobs WHERE state = 'waiting' AND run_us <= ? LIMIT 1`), micros(now)).Scan(&one)
+	err := db.read.QueryRowContext(ctx, db.dialect.sql(`SELECT 1 FROM jobs WHERE state = 'waiting' AND run_us <= ?
+		AND kind IN (`+placeholders(len(values)-1)+`) LIMIT 1`), values...).Scan(&one)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}
@@ -184,7 +198,7 @@ func scanJobs(rows *sql.Rows) (jobs []storage.Job, err error) {
 			due, leased, made, moved int64
 		)
 		if err := rows.Scan(&j.ID, &j.Kind, &j.Key, &j.Payload, &j.State, &j.Priority, &j.Attempts,
-			&due, &leased, &j.Claim, &j.Error, &made, &moved); err != nil {
+			&due, &leased, &j.Claim, &j.Error, &j.SkipCache, &made, &moved); err != nil {
 			return nil, err
 		}
 		j.RunAt, j.LeaseEnds, j.At, j.ChangedAt = instant(due), instant(leased), instant(made), instant(moved)
@@ -193,11 +207,45 @@ func scanJobs(rows *sql.Rows) (jobs []storage.Job, err error) {
 	return jobs, rows.Err()
 }
 
-// SettleJob stores the outcome of a claimed job. It returns storage.ErrConflict if the
-// claim is no longer valid because the lease has ended; another worker has the job or
-// will get it. If the job was requested again while it was running, it waits for
-// another run regardless of the outcome.
-func (s *Store) SettleJob(ctx context.Context, j storage.Job, with storage.JobOutcome) error {
+// SettleJobs stores the outcomes of claimed jobs, with the results of lookups, in one
+// transaction. It ignores jobs whose claim is no longer valid because the lease has
+// ended, and returns their IDs; another worker has them or will get them. If a job was
+// requested again while it was running, it waits for another run regardless of the
+// outcome, and its result is ignored.
+func (s *Store) SettleJobs(ctx context.Context, settlements []storage.JobSettlement) (lost []string, err error) {
+	err = s.do("settle jobs", func(db *database) error {
+		return db.transaction(ctx, func(tx *sql.Tx) error {
+			lost = nil
+			var lookups []storage.JobSettlement
+			for _, settled := range settlements {
+				state, err := db.settleJob(ctx, tx, settled)
+				switch {
+				case errors.Is(err, sql.ErrNoRows):
+					lost = append(lost, settled.Job.ID)
+				case err != nil:
+					return fmt.Errorf("job %s: %w", settled.Job.ID, err)
+				case settled.Outcome.Lookup != nil && state == settled.Outcome.State:
+					lookups = append(lookups, settled)
+				}
+			}
+			return db.saveLookups(ctx, tx, lookups)
+		})
+	})
+	return lost, err
+}
+
+const settleJobSQL = `UPDATE jobs SET
+	state = CASE WHEN again THEN 'waiting' ELSE ? END,
+	attempts = CASE WHEN again THEN 0 ELSE attempts - ? END,
+	payload = CASE WHEN again THEN payload ELSE ? END,
+	skip_cache = (skip_cache AND (again OR ?)),
+	again = false, run_us = ?, error = ?, changed_us = ?, lease_us = 0, claim = ''
+	WHERE id = ? AND state = 'running' AND claim = ? RETURNING state`
+
+// settleJob stores the outcome of one job and returns its state. It returns
+// sql.ErrNoRows if the claim is no longer valid.
+func (db *database) settleJob(ctx context.Context, tx *sql.Tx, settled storage.JobSettlement) (state storage.JobState, err error) {
+	j, with := settled.Job, settled.Outcome
 	uncounted := 0
 	if with.Uncounted {
 		uncounted = 1
@@ -210,20 +258,9 @@ func (s *Store) SettleJob(ctx context.Context, j storage.Job, with storage.JobOu
 	if due.IsZero() {
 		due = with.Now
 	}
-	return s.do("settle job "+j.ID, func(db *database) error {
-		return db.transaction(ctx, func(tx *sql.Tx) error {
-			settled, err := rowsChanged(tx.ExecContext(ctx, db.dialect.sql(`UPDATE jobs SET
-				state = CASE WHEN again THEN 'waiting' ELSE ? END,
-				attempts = CASE WHEN again THEN 0 ELSE attempts - ? END,
-				again = false, run_us = ?, payload = ?, error = ?, changed_us = ?, lease_us = 0, claim = ''
-				WHERE id = ? AND state = 'running' AND claim = ?`),
-				string(with.State), uncounted, micros(due), payload(next), cleanText(with.Error), micros(with.Now), cleanText(j.ID), cleanText(j.Claim)))
-			if err == nil && !settled {
-				err = fmt.Errorf("%w: the claim is no longer valid", storage.ErrConflict)
-			}
-			return err
-		})
-	})
+	err = tx.QueryRowContext(ctx, db.dialect.sql(settleJobSQL), string(with.State), uncounted, payload(next), with.State == storage.JobWaiting,
+		micros(due), cleanText(with.Error), micros(with.Now), cleanText(j.ID), cleanText(j.Claim)).Scan(&state)
+	return state, err
 }
 
 // ReapJobs returns jobs to the waiting state whose lease has ended, because their
@@ -271,8 +308,7 @@ func (s *Store) PruneJobs(ctx context.Context, before time.Time, limit int) (n i
 }
 
 // Jobs returns a page of jobs, newest first, and the cursor of the next page, which is
-// empty on the last page. Lookups are included as jobs of kind storage.EnrichmentJob.
-// Jobs returns storage.ErrBadCursor for an invalid cursor.
+// empty on the last page. It returns storage.ErrBadCursor for an invalid cursor.
 func (s *Store) Jobs(ctx context.Context, f storage.JobFilter, p storage.Page) (jobs []storage.Job, next string, err error) {
 	err = s.do("list jobs", func(db *database) error {
 		after, err := decodeCursor(jobList, p.Cursor)
@@ -280,38 +316,38 @@ func (s *Store) Jobs(ctx context.Context, f storage.JobFilter, p storage.Page) (
 			return err
 		}
 		size := pageSize(p.Limit)
-		q := db.readGorm.WithContext(ctx).Table("jobs").Select(jobColumns)
-		if f.State != "" {
-			q = q.Where("state = ?", cleanText(string(f.State)))
-		}
-		if f.Kind != "" {
-			q = q.Where("kind = ?", indexText(f.Kind))
-		}
-		rows, err := newestFirst(q, after, size+1).Rows()
+		rows, err := newestFirst(narrowJobs(db.readGorm.WithContext(ctx), f), after, size+1).Rows()
 		if err != nil {
 			return err
 		}
 		if jobs, err = scanJobs(rows); err != nil {
 			return err
 		}
-		lookups, err := db.lookupJobs(ctx, f, after, size+1)
-		if err != nil {
-			return err
-		}
-		jobs = inOrderOfJobs(jobs, lookups)
 		jobs, next = trimPage(jobList, jobs, size, func(j storage.Job) cursor { return cursor{at: micros(j.At), id: j.ID} })
 		return nil
 	})
 	return jobs, next, err
 }
 
-// RetryJob makes a job or a lookup due now and resets its attempts. It returns
-// storage.ErrNotFound if there is no such job, and storage.ErrConflict if it is
-// running.
+// narrowJobs selects the jobs that a filter matches.
+func narrowJobs(q *gorm.DB, f storage.JobFilter) *gorm.DB {
+	q = q.Table("jobs").Select(jobColumns)
+	if f.State != "" {
+		q = q.Where("state = ?", cleanText(string(f.State)))
+	}
+	if f.Kind != "" {
+		q = q.Where("kind = ?", indexText(f.Kind))
+	}
+	return q
+}
+
+// RetryJob makes a job due now, resets its attempts, and keeps it from using cached
+// results. It returns storage.ErrNotFound for an unknown job, and storage.ErrConflict if
+// the job is running.
 func (s *Store) RetryJob(ctx context.Context, id string, now time.Time) (job storage.Job, err error) {
 	err = s.do("retry job "+id, func(db *database) error {
 		return db.transaction(ctx, func(tx *sql.Tx) error {
-			retried, err := rowsChanged(tx.ExecContext(ctx, db.dialect.sql(`UPDATE jobs SET state = 'waiting', attempts = 0, run_us = ?, changed_us = ?
+			retried, err := rowsChanged(tx.ExecContext(ctx, db.dialect.sql(`UPDATE jobs SET state = 'waiting', attempts = 0, skip_cache = true, run_us = ?, changed_us = ?
 				WHERE id = ? AND state <> 'running'`), micros(now), micros(now), cleanText(id)))
 			if err != nil {
 				return err
@@ -321,10 +357,6 @@ func (s *Store) RetryJob(ctx context.Context, id string, now time.Time) (job sto
 				return err
 			}
 			jobs, err := scanJobs(rows)
-			if err == nil && len(jobs) == 0 {
-				jobs, err = db.retryLookup(ctx, tx, id, now)
-				retried = true
-			}
 			switch {
 			case err != nil:
 				return err
@@ -340,7 +372,7 @@ func (s *Store) RetryJob(ctx context.Context, id string, now time.Time) (job sto
 	return job, err
 }
 
-// CountJobs counts jobs and lookups by kind and state, except those that are done.
+// CountJobs counts jobs by kind and state, except those that are done.
 func (s *Store) CountJobs(ctx context.Context) (counts []storage.JobCount, err error) {
 	err = s.do("count jobs", func(db *database) error {
 		for _, state := range []storage.JobState{storage.JobWaiting, storage.JobRunning, storage.JobDead} {
@@ -353,9 +385,7 @@ func (s *Store) CountJobs(ctx context.Context) (counts []storage.JobCount, err e
 				return err
 			}
 		}
-		lookups, err := db.countLookups(ctx)
-		counts = append(counts, lookups...)
-		return err
+		return nil
 	})
 	return counts, err
 }

@@ -119,21 +119,6 @@ func (s *Store) LastReconciliation(ctx context.Context, contactCenter string) (r
 	return reached, done, err
 }
 
-// ClaimReconciliation claims a contact center for holder until a given time, or
-// extends the claim. It reports false if another holder's claim has not ended by now.
-// An until that is not after now releases the claim.
-func (s *Store) ClaimReconciliation(ctx context.Context, contactCenter, holder string, now, until time.Time) (claimed bool, err error) {
-	err = s.do("claim reconciliation", func(db *database) error {
-		result := db.writeGorm.WithContext(ctx).Exec(`INSERT INTO reconciliation_claims (contact_center, holder, until_us) VALUES (?, ?, ?)
-			ON CONFLICT (contact_center) DO UPDATE SET holder = excluded.holder, until_us = excluded.until_us
-			WHERE reconciliation_claims.holder = excluded.holder OR reconciliation_claims.until_us <= ?`,
-			indexText(contactCenter), cleanText(holder), micros(until), micros(now))
-		claimed = result.RowsAffected > 0
-		return result.Error
-	})
-	return claimed, err
-}
-
 // maxKeys limits the values in one statement.
 const maxKeys = 500
 

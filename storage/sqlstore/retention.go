@@ -141,8 +141,10 @@ func (db *database) stripCall(ctx context.Context, tx *sql.Tx, c storage.Call, f
 	}
 	if personal {
 		statements[0].sql = `UPDATE calls SET caller = '', raw_caller = '', caller_name = '', flags = ? WHERE id = ? AND at_us = ?`
-		statements = append(statements, statement{`DELETE FROM call_customers WHERE of_call = ?`, []any{c.ID}},
-			statement{`DELETE FROM call_lookups WHERE of_call = ?`, []any{c.ID}})
+		statements = append(statements,
+			statement{`DELETE FROM call_customers WHERE of_call = ?`, []any{c.ID}},
+			statement{`DELETE FROM call_lookups WHERE of_call = ?`, []any{c.ID}},
+			statement{`DELETE FROM jobs WHERE job_key = ? AND kind = ?`, []any{c.ID, storage.EnrichmentJob}})
 	}
 	for _, s := range statements {
 		if _, err := tx.ExecContext(ctx, db.dialect.sql(s.sql), s.values...); err != nil {

@@ -16,13 +16,13 @@ import (
 func customerTests() []testCase {
 	return []testCase{
 		{"each call with a customer's number gets one lookup", lookupsQueuedOnce},
-		{"a lookup is claimed once until its claim ends", lookupsClaimedOnce},
+		{"a lookup is claimed again when its lease has ended", lookupReclaimed},
 		{"concurrent claims respect the limit and never overlap", lookupsClaimedConcurrently},
 		{"customers are listed with their calls and can be searched for", customersListed},
 		{"a postponed lookup stores partial results", postponedLookup},
 		{"a result after the end of its claim is ignored", expiredClaim},
 		{"a requested lookup starts again and skips the cache", lookupRequested},
-		{"lookups are listed as jobs", lookupsAsJobs},
+		{"lookups are jobs", lookupsAsJobs},
 		{"a lookup cannot be requested without a customer's number", lookupWithoutNumber},
 	}
 }
@@ -37,27 +37,28 @@ func queue(t *testing.T, s Store, want int) {
 	}
 }
 
-func claim(t *testing.T, s Store, now time.Time, limit, want int) []storage.Lookup {
+// claim claims lookups and checks how many it gets.
+func claim(t *testing.T, s Store, now time.Time, limit, want int) []storage.Job {
 	t.Helper()
-	got, err := s.ClaimLookups(t.Context(), now, now.Add(time.Minute), limit)
-	if err != nil || len(got) != want {
-		t.Fatalf("%d lookups claimed, want %d: %v", len(got), want, err)
+	got := claimJobs(t, s, now, limit, storage.EnrichmentJob)
+	if len(got) != want {
+		t.Fatalf("%d lookups claimed, want %d", len(got), want)
 	}
 	return got
 }
 
-func settle(t *testing.T, s Store, l storage.Lookup, state storage.EnrichmentState, found ...storage.Customer) {
+// settle settles a lookup that is done.
+func settle(t *testing.T, s Store, l storage.Job, found ...storage.Customer) {
 	t.Helper()
-	l.Enrichment.State = state
-	l.Enrichment.Attempts++
-	settleAs(t, s, l, time.Time{}, 0, found...)
+	if lost := settleJobs(t, s, lookedUp(l, storage.JobDone, found...)); len(lost) > 0 {
+		t.Fatal("settle: the claim is no longer valid")
+	}
 }
 
-func settleAs(t *testing.T, s Store, l storage.Lookup, due time.Time, lost int, found ...storage.Customer) {
-	t.Helper()
-	if n, err := s.SettleLookups(t.Context(), []storage.LookupResult{{Lookup: l, Customers: found, RetryAt: due, Now: noon.Add(time.Second)}}); err != nil || n != lost {
-		t.Fatalf("settle: %d results ignored, want %d: %v", n, lost, err)
-	}
+func lookedUp(l storage.Job, state storage.JobState, found ...storage.Customer) storage.JobSettlement {
+	return storage.JobSettlement{Job: l, Outcome: storage.JobOutcome{
+		State: state, Lookup: &storage.LookupResult{Customers: found}, Now: noon.Add(time.Second),
+	}}
 }
 
 var layla = storage.Customer{Connection: "desk", ID: "c-1", Name: "Layla", URL: "https://desk.example/c-1", MatchedBy: "phone"}
@@ -78,7 +79,9 @@ func lookupsClaimedConcurrently(t *testing.T, s Store) {
 	for range workers {
 		claiming.Go(func() {
 			for {
-				got, err := s.ClaimLookups(t.Context(), noon, noon.Add(time.Minute), limit)
+				got, err := s.ClaimJobs(t.Context(), storage.JobClaim{
+					Kinds: []string{storage.EnrichmentJob}, Now: noon, Until: noon.Add(lease), Limit: limit,
+				})
 				if err != nil || len(got) > limit {
 					t.Errorf("%d lookups claimed, want at most %d: %v", len(got), limit, err)
 				}
@@ -87,7 +90,7 @@ func lookupsClaimedConcurrently(t *testing.T, s Store) {
 				}
 				mu.Lock()
 				for _, l := range got {
-					times[l.Call]++
+					times[l.Key]++
 				}
 				mu.Unlock()
 			}
@@ -100,7 +103,7 @@ func lookupsClaimedConcurrently(t *testing.T, s Store) {
 		}
 	}
 	for _, l := range claim(t, s, noon, calls, calls-len(times)) { // a worker that met only locked rows may have stopped early
-		times[l.Call]++
+		times[l.Key]++
 	}
 	if len(times) != calls {
 		t.Errorf("%d of %d lookups were claimed", len(times), calls)
@@ -123,8 +126,12 @@ func lookupsQueuedOnce(t *testing.T, s Store) {
 	queue(t, s, 0)
 	numbers := map[string]string{}
 	for _, l := range claim(t, s, noon, 10, 2) {
-		numbers[l.Call] = l.Number
-		if l.Enrichment.State != storage.EnrichmentPending || l.SkipCache {
+		number, err := s.LookupNumber(t.Context(), l.Key)
+		if err != nil {
+			t.Error(err)
+		}
+		numbers[l.Key] = number
+		if l.ID != l.Key || l.SkipCache {
 			t.Errorf("claimed %+v", l)
 		}
 	}
@@ -138,45 +145,24 @@ func lookupsQueuedOnce(t *testing.T, s Store) {
 	}
 }
 
-func lookupsClaimedOnce(t *testing.T, s Store) {
-	const calls, workers = 40, 4
+func lookupReclaimed(t *testing.T, s Store) {
+	const calls = 40
 	for i := range calls {
 		save(t, s, newCDR(fmt.Sprint("c", i), time.Duration(i)*time.Second))
 	}
 	queue(t, s, calls)
 	claim(t, s, noon.Add(-time.Second), 10, 0)
-	var mutex sync.Mutex
-	seen := map[string]int{}
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			for {
-				got, err := s.ClaimLookups(t.Context(), noon, noon.Add(time.Minute), 3)
-				if err != nil {
-					t.Error(err)
-				}
-				if len(got) == 0 {
-					return
-				}
-				mutex.Lock()
-				for _, l := range got {
-					seen[l.Call]++
-				}
-				mutex.Unlock()
-			}
-		})
-	}
-	wg.Wait()
-	if len(seen) != calls {
-		t.Errorf("%d of %d were claimed", len(seen), calls)
-	}
-	for id, n := range seen {
-		if n != 1 {
-			t.Errorf("%s was claimed %d times", id, n)
+	claim(t, s, noon, 100, calls)
+	reap := func(now time.Time, want int) {
+		t.Helper()
+		if n, err := s.ReapJobs(t.Context(), now); err != nil || n != want {
+			t.Errorf("reaped %d, %v; want %d", n, err, want)
 		}
 	}
-	claim(t, s, noon.Add(59*time.Second), 100, 0)
-	claim(t, s, noon.Add(time.Minute), 100, calls) // the previous claims have ended
+	reap(noon.Add(lease-time.Second), 0)
+	claim(t, s, noon.Add(lease-time.Second), 100, 0)
+	reap(noon.Add(lease), calls)
+	claim(t, s, noon.Add(lease), 100, calls)
 }
 
 func customersListed(t *testing.T, s Store) {
@@ -185,13 +171,13 @@ func customersListed(t *testing.T, s Store) {
 	queue(t, s, 3)
 	other := storage.Customer{Connection: "shop", ID: "c-2", Name: "L. H.", URL: "", MatchedBy: "shared phone"}
 	for _, l := range claim(t, s, noon, 10, 3) {
-		switch l.Call {
+		switch l.Key {
 		case first.ID:
-			settle(t, s, l, storage.EnrichmentFound, layla)
+			settle(t, s, l, layla)
 		case second.ID:
-			settle(t, s, l, storage.EnrichmentFound, other, layla)
+			settle(t, s, l, other, layla)
 		default:
-			settle(t, s, l, storage.EnrichmentNone)
+			settle(t, s, l)
 		}
 	}
 	claim(t, s, noon.Add(time.Hour), 10, 0)
@@ -242,15 +228,21 @@ func customersListed(t *testing.T, s Store) {
 func postponedLookup(t *testing.T, s Store) {
 	saved := save(t, s, newCDR("call", 0))
 	queue(t, s, 1)
-	l := claim(t, s, noon, 1, 1)[0]
-	l.Enrichment.Error = "shop: unavailable"
-	settleAs(t, s, l, noon.Add(time.Hour), 0, layla)
+	postponed := lookedUp(claim(t, s, noon, 1, 1)[0], storage.JobWaiting, layla)
+	postponed.Outcome.Uncounted, postponed.Outcome.RunAt, postponed.Outcome.Error = true, noon.Add(time.Hour), "shop: unavailable"
+	settleJobs(t, s, postponed)
 	call, _ := load(t, s, saved.ID)
-	if call.Enrichment.State != storage.EnrichmentPending || call.Enrichment.Error != "shop: unavailable" || call.Enrichment.Attempts != 0 || len(call.Customers) != 1 {
+	want := storage.Enrichment{State: storage.EnrichmentPending, Error: "shop: unavailable"}
+	if call.Enrichment != want || len(call.Customers) != 1 {
 		t.Errorf("enrichment %+v and customers %+v of a postponed lookup", call.Enrichment, call.Customers)
 	}
+	queue(t, s, 0)
 	claim(t, s, noon.Add(time.Hour-time.Second), 1, 0)
-	settle(t, s, claim(t, s, noon.Add(time.Hour), 1, 1)[0], storage.EnrichmentNone)
+	again := claim(t, s, noon.Add(time.Hour), 1, 1)[0]
+	if call, _ := load(t, s, saved.ID); call.Enrichment != want {
+		t.Errorf("enrichment %+v of a running lookup, want %+v", call.Enrichment, want)
+	}
+	settle(t, s, again)
 	if call, _ := load(t, s, saved.ID); call.Customers != nil {
 		t.Errorf("customers %+v, want none after the second lookup", call.Customers)
 	}
@@ -260,10 +252,14 @@ func expiredClaim(t *testing.T, s Store) {
 	saved := save(t, s, newCDR("call", 0))
 	queue(t, s, 1)
 	slow := claim(t, s, noon, 1, 1)[0]
+	if n, err := s.ReapJobs(t.Context(), noon.Add(time.Hour)); err != nil || n != 1 {
+		t.Fatalf("reaped %d, %v; want 1", n, err)
+	}
 	quick := claim(t, s, noon.Add(time.Hour), 1, 1)[0]
-	slow.Enrichment.State = storage.EnrichmentNone
-	settleAs(t, s, slow, time.Time{}, 1)
-	settle(t, s, quick, storage.EnrichmentFound, layla)
+	if lost := settleJobs(t, s, lookedUp(slow, storage.JobDone)); !slices.Equal(lost, []string{slow.ID}) {
+		t.Errorf("lost %v, want %s", lost, slow.ID)
+	}
+	settle(t, s, quick, layla)
 	if call, _ := load(t, s, saved.ID); call.Enrichment.State != storage.EnrichmentFound || len(call.Customers) != 1 {
 		t.Errorf("enrichment %+v, want found", call.Enrichment)
 	}
@@ -271,27 +267,34 @@ func expiredClaim(t *testing.T, s Store) {
 
 func lookupRequested(t *testing.T, s Store) {
 	saved := save(t, s, newCDR("call", 0))
-	request := func() {
+	request := func(attempts int) {
 		t.Helper()
-		if e, err := s.RequestLookup(t.Context(), saved.ID, noon); err != nil || e.State != storage.EnrichmentPending {
-			t.Fatalf("request: %+v, %v", e, err)
+		want := storage.Enrichment{State: storage.EnrichmentPending, Attempts: attempts}
+		if e, err := s.RequestLookup(t.Context(), saved.ID, noon); err != nil || e != want {
+			t.Fatalf("request: %+v, %v; want %+v", e, err, want)
 		}
 	}
-	request() // before the lookup is queued
+	request(0) // before the lookup is queued
 	queue(t, s, 0)
 	first := claim(t, s, noon, 1, 1)[0]
 	if !first.SkipCache {
 		t.Error("a requested lookup may use the cache")
 	}
-	request() // while the lookup is running
-	first.Enrichment.State = storage.EnrichmentNone
-	settleAs(t, s, first, time.Time{}, 1) // outdated by the request
-	settle(t, s, claim(t, s, noon, 1, 1)[0], storage.EnrichmentFound, layla)
-	request() // after the lookup
+	request(0)                               // while the lookup is running
+	settle(t, s, first, layla, layla, layla) // outdated by the request
+	if call, _ := load(t, s, saved.ID); call.Enrichment.State != storage.EnrichmentPending || len(call.Customers) > 0 {
+		t.Errorf("enrichment %+v and customers %+v after an outdated result", call.Enrichment, call.Customers)
+	}
+	second := claim(t, s, noon.Add(time.Second), 1, 1)[0]
+	if !second.SkipCache {
+		t.Error("a lookup requested while it was running may use the cache")
+	}
+	settle(t, s, second, layla)
+	request(1) // after the lookup
 	if call, _ := load(t, s, saved.ID); call.Enrichment.State != storage.EnrichmentPending || len(call.Customers) != 1 {
 		t.Errorf("enrichment %+v and customers %+v after another request", call.Enrichment, call.Customers)
 	}
-	settle(t, s, claim(t, s, noon, 1, 1)[0], storage.EnrichmentFound, layla)
+	settle(t, s, claim(t, s, noon, 1, 1)[0], layla)
 	if call, _ := load(t, s, saved.ID); call.Enrichment.Attempts != 2 {
 		t.Errorf("%d attempts", call.Enrichment.Attempts)
 	}
@@ -303,6 +306,12 @@ func lookupWithoutNumber(t *testing.T, s Store) {
 		t.Errorf("withheld number: %+v, %v", e, err)
 	}
 	claim(t, s, noon.Add(time.Hour), 1, 0)
+	if number, err := s.LookupNumber(t.Context(), hidden.ID); err != nil || number != "" {
+		t.Errorf("number %q, %v; want none", number, err)
+	}
+	if _, err := s.LookupNumber(t.Context(), newID()); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("number of an unknown call: %v", err)
+	}
 	if _, err := s.RequestLookup(t.Context(), newID(), noon); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("unknown call: %v", err)
 	}
@@ -334,7 +343,7 @@ func lookupsAsJobs(t *testing.T, s Store) {
 		calls = slices.Insert(calls, 0, save(t, s, newCDR(fmt.Sprint("call-", i), 0)).ID)
 	}
 	queue(t, s, 5)
-	addJobs(t, s, time.Now().Add(time.Hour), storage.NewJob{Kind: "later", Key: "k"})
+	addJobs(t, s, noon.Add(time.Hour), storage.NewJob{Kind: "later", Key: "k"})
 	addJobs(t, s, noon.AddDate(-20, 0, 0), storage.NewJob{Kind: "earlier", Key: "k"})
 	all := jobs(storage.JobFilter{})
 	if len(all) != 7 || all[0].Kind != "later" || !slices.Equal(ids(all[1:6]), calls) || all[6].Kind != "earlier" {
@@ -343,9 +352,15 @@ func lookupsAsJobs(t *testing.T, s Store) {
 	if got := jobs(storage.JobFilter{Kind: storage.EnrichmentJob}); !slices.Equal(ids(got), calls) {
 		t.Errorf("jobs of the kind: %v, calls %v", ids(got), calls)
 	}
-	for i, l := range claim(t, s, noon, 3, 3) {
-		l.Enrichment.Error = "desk: request rejected"
-		settle(t, s, l, []storage.EnrichmentState{storage.EnrichmentFound, storage.EnrichmentNone, storage.EnrichmentFailed}[i])
+	claimed := claim(t, s, noon, 3, 3)
+	settle(t, s, claimed[0], layla)
+	settle(t, s, claimed[1])
+	rejected := lookedUp(claimed[2], storage.JobDead)
+	rejected.Outcome.Error = "desk: request rejected"
+	settleJobs(t, s, rejected)
+	want := storage.Enrichment{State: storage.EnrichmentFailed, Attempts: 1, Error: "desk: request rejected"}
+	if call, _ := load(t, s, rejected.Job.Key); call.Enrichment != want {
+		t.Errorf("enrichment %+v, want %+v", call.Enrichment, want)
 	}
 	for state, want := range map[storage.JobState]int{storage.JobWaiting: 2, storage.JobRunning: 0, storage.JobDone: 2, storage.JobDead: 1} {
 		got := jobs(storage.JobFilter{Kind: storage.EnrichmentJob, State: state})
@@ -353,7 +368,7 @@ func lookupsAsJobs(t *testing.T, s Store) {
 			t.Errorf("%d jobs are %s, want %d", len(got), state, want)
 		}
 		for _, j := range got {
-			if j.State != state || j.Key != j.ID || time.Since(j.At) > time.Hour || state == storage.JobWaiting && !j.RunAt.Equal(noon) {
+			if j.State != state || j.Key != j.ID || !j.At.Equal(noon) || state == storage.JobWaiting && !j.RunAt.Equal(noon) {
 				t.Errorf("%s: %+v", state, j)
 			}
 		}
@@ -382,7 +397,7 @@ func lookupsAsJobs(t *testing.T, s Store) {
 		t.Errorf("retried: %+v, %v", retried, err)
 	}
 	again := claim(t, s, noon.Add(time.Minute), 1, 1)[0]
-	if again.Call != dead.ID || !again.SkipCache || again.Enrichment.Attempts != 0 {
+	if again.Key != dead.ID || !again.SkipCache || again.Attempts != 1 {
 		t.Errorf("claimed again: %+v", again)
 	}
 	if _, err := s.RetryJob(t.Context(), "0190a0b0-0000-7000-8000-000000000000", noon); !errors.Is(err, storage.ErrNotFound) {

@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -40,9 +41,19 @@ func addJobs(t *testing.T, s Store, now time.Time, jobs ...storage.NewJob) {
 
 func settleJob(t *testing.T, s Store, j storage.Job, outcome storage.JobOutcome) {
 	t.Helper()
-	if err := s.SettleJob(t.Context(), j, outcome); err != nil {
+	if lost := settleJobs(t, s, storage.JobSettlement{Job: j, Outcome: outcome}); len(lost) > 0 {
+		t.Fatal("the claim is no longer valid")
+	}
+}
+
+// settleJobs returns the IDs of the jobs whose claim is no longer valid.
+func settleJobs(t *testing.T, s Store, settlements ...storage.JobSettlement) (lost []string) {
+	t.Helper()
+	lost, err := s.SettleJobs(t.Context(), settlements)
+	if err != nil {
 		t.Fatal(err)
 	}
+	return lost
 }
 
 func listJobs(t *testing.T, s Store, f storage.JobFilter) []storage.Job {
@@ -90,7 +101,7 @@ func jobTests() []testCase {
 			if running.Attempts != 1 {
 				t.Errorf("attempt %d, want 1", running.Attempts)
 			}
-			// A running job may have missed this revision, so it must run once more.
+			// A running job may have missed this revision, so it must run again.
 			save(t, s, enrich(editedCDR(newCDR("c1", 0), func(c *storage.Call) { c.Agent = "0020" }), true))
 			if jobs := claimJobs(t, s, now, 1, "enrich"); len(jobs) > 0 {
 				t.Error("the job is running twice")
@@ -99,6 +110,15 @@ func jobTests() []testCase {
 			settleJob(t, s, claimOne(t, s, now, "enrich"), done)
 			if jobs := listJobs(t, s, storage.JobFilter{State: storage.JobDone}); len(jobs) != 1 {
 				t.Errorf("jobs %+v, want one done job", jobs)
+			}
+		}},
+		{"a job that is requested again while it runs gets the new payload", func(t *testing.T, s Store) {
+			addJobs(t, s, noon, storage.NewJob{Kind: "k", Key: "1", Payload: []byte("old")})
+			running := claimOne(t, s, noon, "k")
+			addJobs(t, s, noon, storage.NewJob{Kind: "k", Key: "1", Payload: []byte("new"), Again: true})
+			settleJob(t, s, running, done)
+			if j := claimOne(t, s, noon, "k"); string(j.Payload) != "new" || j.Attempts != 1 {
+				t.Errorf("claimed %+v", j)
 			}
 		}},
 		{"an invalid job prevents the call from being saved", func(t *testing.T, s Store) {
@@ -164,12 +184,27 @@ func jobTests() []testCase {
 			if again.ID != lost.ID || again.Attempts != 2 {
 				t.Errorf("claimed %+v, want the second attempt of %s", again, lost.ID)
 			}
-			if err := s.SettleJob(t.Context(), lost, done); !errors.Is(err, storage.ErrConflict) {
-				t.Errorf("the first worker settled the job: %v, want storage.ErrConflict", err)
+			if ids := settleJobs(t, s, storage.JobSettlement{Job: lost, Outcome: done}); !slices.Equal(ids, []string{lost.ID}) {
+				t.Errorf("the first worker settled the job: lost %v, want %s", ids, lost.ID)
 			}
 			settleJob(t, s, again, done)
-			if err := s.SettleJob(t.Context(), again, done); !errors.Is(err, storage.ErrConflict) {
-				t.Errorf("the job was settled twice: %v, want storage.ErrConflict", err)
+			if ids := settleJobs(t, s, storage.JobSettlement{Job: again, Outcome: done}); !slices.Equal(ids, []string{again.ID}) {
+				t.Errorf("the job was settled twice: lost %v, want %s", ids, again.ID)
+			}
+		}},
+		{"a lost claim does not affect the jobs settled with it", func(t *testing.T, s Store) {
+			addJobs(t, s, noon, storage.NewJob{Kind: "k", Key: "1"}, storage.NewJob{Kind: "k", Key: "2"}, storage.NewJob{Kind: "k", Key: "3"})
+			claimed := claimJobs(t, s, noon, 3, "k")
+			settled := make([]storage.JobSettlement, len(claimed))
+			for n, j := range claimed {
+				settled[n] = storage.JobSettlement{Job: j, Outcome: done}
+			}
+			settled[1].Job.Claim = "another"
+			if ids := settleJobs(t, s, settled...); !slices.Equal(ids, []string{claimed[1].ID}) {
+				t.Errorf("lost %v, want %s", ids, claimed[1].ID)
+			}
+			if jobs := listJobs(t, s, storage.JobFilter{State: storage.JobDone}); len(jobs) != 2 {
+				t.Errorf("%d jobs are done, want 2", len(jobs))
 			}
 		}},
 		{"jobs are claimed by priority, then by due time", func(t *testing.T, s Store) {
@@ -216,8 +251,8 @@ func jobTests() []testCase {
 			if retried, err := s.RetryJob(t.Context(), j.ID, next); err != nil || retried.State != storage.JobWaiting || retried.Attempts != 0 {
 				t.Errorf("retried %+v, %v", retried, err)
 			}
-			if j = claimOne(t, s, next, "k"); j.Attempts != 1 {
-				t.Errorf("attempt %d after a retry, want 1", j.Attempts)
+			if j = claimOne(t, s, next, "k"); j.Attempts != 1 || !j.SkipCache {
+				t.Errorf("attempt %d after a retry, want 1, which skips caches: %t", j.Attempts, j.SkipCache)
 			}
 			if _, err := s.RetryJob(t.Context(), j.ID, next); !errors.Is(err, storage.ErrConflict) {
 				t.Errorf("retry of a running job: %v, want storage.ErrConflict", err)
@@ -283,6 +318,29 @@ func jobTests() []testCase {
 				t.Error(err)
 			}
 			take("a", 33*time.Second+lease, true)
+			if held, err := s.Lease(t.Context(), "another", "b", noon, noon.Add(lease)); err != nil || !held {
+				t.Errorf("lease of another name: %t, %v; want it", held, err)
+			}
+		}},
+		{"one of several concurrent holders gets a lease", func(t *testing.T, s Store) {
+			var all sync.WaitGroup
+			winners := make(chan string, 16)
+			for n := range cap(winners) {
+				all.Go(func() {
+					holder := string(rune('A' + n))
+					held, err := s.Lease(t.Context(), "c", holder, noon, noon.Add(time.Hour))
+					if err != nil {
+						t.Error(err)
+					}
+					if held {
+						winners <- holder
+					}
+				})
+			}
+			all.Wait()
+			if len(winners) != 1 {
+				t.Errorf("%d of 16 holders got the lease, want 1", len(winners))
+			}
 		}},
 	}
 }

@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -58,53 +57,6 @@ func reconciliationTests() []testCase {
 			}
 			if reached, done, err = s.LastReconciliation(t.Context(), "none"); err != nil || !reached.IsZero() || !done.IsZero() {
 				t.Errorf("no reconciliation: reached %s, done %s, %v", reached, done, err)
-			}
-		}},
-		{"a contact center has one holder until the claim ends", func(t *testing.T, s Store) {
-			claim := func(center, holder string, now, until time.Duration) bool {
-				t.Helper()
-				claimed, err := s.ClaimReconciliation(t.Context(), center, holder, noon.Add(now), noon.Add(until))
-				if err != nil {
-					t.Fatal(err)
-				}
-				return claimed
-			}
-			for i, step := range []struct {
-				center, holder string
-				now, until     time.Duration
-				want           bool
-			}{
-				{"a", "one", 0, time.Minute, true},
-				{"a", "two", 0, time.Minute, false},
-				{"b", "two", 0, time.Minute, true},
-				{"a", "one", 30 * time.Second, 2 * time.Minute, true},
-				{"a", "two", time.Minute, 3 * time.Minute, false},
-				{"a", "two", 2 * time.Minute, 3 * time.Minute, true},
-				{"a", "one", 2 * time.Minute, 4 * time.Minute, false},
-				{"a", "two", 2 * time.Minute, 0, true}, // released
-				{"a", "one", 2 * time.Minute, 4 * time.Minute, true},
-			} {
-				if got := claim(step.center, step.holder, step.now, step.until); got != step.want {
-					t.Errorf("step %d: claimed %t", i, got)
-				}
-			}
-			var all sync.WaitGroup
-			winners := make(chan string, 16)
-			for n := range cap(winners) {
-				all.Go(func() {
-					holder := string(rune('A' + n))
-					claimed, err := s.ClaimReconciliation(t.Context(), "c", holder, noon, noon.Add(time.Hour))
-					if err != nil {
-						t.Error(err)
-					}
-					if claimed {
-						winners <- holder
-					}
-				})
-			}
-			all.Wait()
-			if len(winners) != 1 {
-				t.Errorf("%d of 16 holders claimed the contact center, want 1", len(winners))
 			}
 		}},
 		{"calls are found by key", func(t *testing.T, s Store) {

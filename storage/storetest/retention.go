@@ -63,6 +63,15 @@ func retentionTests() []testCase {
 				t.Errorf("second run changed %+v, want nothing", done)
 			}
 		}},
+		{"the lookup of a call is removed with its caller", func(t *testing.T, s Store) {
+			saved := save(t, s, newCDR("c1", 0))
+			queue(t, s, 1)
+			applyRetention(t, s, storage.RetentionStep{PersonalBefore: noon.Add(time.Hour)})
+			if call, _ := load(t, s, saved.ID); call.Enrichment != (storage.Enrichment{}) {
+				t.Errorf("enrichment %+v, want none", call.Enrichment)
+			}
+			expectEqual(t, "jobs", nil, listJobs(t, s, storage.JobFilter{}))
+		}},
 		{"personal data is removed and stays removed, statistics remain", func(t *testing.T, s Store) {
 			cdr := newCDR("c1", -time.Hour)
 			saved := save(t, s, cdr)

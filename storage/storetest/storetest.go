@@ -36,8 +36,7 @@ type Store interface {
 	CallsOfDecisions(ctx context.Context, ids []string) (map[string]string, error)
 
 	QueueLookups(ctx context.Context, since, now time.Time) (int, error)
-	ClaimLookups(ctx context.Context, now, until time.Time, limit int) ([]storage.Lookup, error)
-	SettleLookups(ctx context.Context, results []storage.LookupResult) (lost int, err error)
+	LookupNumber(ctx context.Context, call string) (string, error)
 	RequestLookup(ctx context.Context, id string, now time.Time) (storage.Enrichment, error)
 
 	RecordRejections(ctx context.Context, rejections []storage.Rejection) error
@@ -53,7 +52,6 @@ type Store interface {
 	RecordReconciliation(ctx context.Context, r storage.Reconciliation) error
 	Reconciliations(ctx context.Context, p storage.Page) ([]storage.Reconciliation, string, error)
 	LastReconciliation(ctx context.Context, contactCenter string) (reached, done time.Time, err error)
-	ClaimReconciliation(ctx context.Context, contactCenter, holder string, now, until time.Time) (bool, error)
 
 	ConfigChangeToken(ctx context.Context) (string, error)
 	ListenConfig(ctx context.Context, notify func()) error
@@ -71,7 +69,7 @@ type Store interface {
 
 	AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJob) error
 	ClaimJobs(ctx context.Context, c storage.JobClaim) ([]storage.Job, error)
-	SettleJob(ctx context.Context, j storage.Job, outcome storage.JobOutcome) error
+	SettleJobs(ctx context.Context, settlements []storage.JobSettlement) (lost []string, err error)
 	ReapJobs(ctx context.Context, now time.Time) (int, error)
 	PruneJobs(ctx context.Context, before time.Time, limit int) (int, error)
 	Jobs(ctx context.Context, f storage.JobFilter, p storage.Page) ([]storage.Job, string, error)

@@ -1,4 +1,5 @@
-package handlers
+// Package retention removes old data as configured.
+package retention
 
 import (
 	"context"
@@ -7,11 +8,12 @@ import (
 	"time"
 
 	"calltracker/config"
+	"calltracker/jobs"
 	"calltracker/storage"
 )
 
-// retentionStore is the part of a store that Retention uses.
-type retentionStore interface {
+// store is the part of a store that Retention uses.
+type store interface {
 	ApplyRetention(ctx context.Context, f storage.RetentionStep) (storage.RetentionResult, error)
 	AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJob) error
 }
@@ -19,24 +21,30 @@ type retentionStore interface {
 // Retention removes bodies and personal fields from old calls and decisions, as
 // configured. It runs as one job per day, so that only one process does the work and
 // another can continue it.
-type Retention struct {
-	Store  retentionStore
+type Retention struct{ Options }
+
+// Options are what Retention is made from. All fields are required.
+type Options struct {
+	Store  store
 	Config *config.Controller
 	Now    func() time.Time
 	Logger *slog.Logger
 }
 
+// New returns Retention.
+func New(o Options) *Retention { return &Retention{o} }
+
 const (
-	retentionKind    = "retention"
-	retentionBatch   = 200                   // calls per transaction, for which end calls may have to wait
-	retentionPause   = 20 * time.Millisecond // between batches that changed something
-	retentionBudget  = 30 * time.Second      // working time of an attempt; the work continues in the next attempt
-	retentionTimeout = time.Minute
+	kind           = "retention"
+	batchSize      = 200                   // calls per transaction, for which end calls may have to wait
+	batchPause     = 20 * time.Millisecond // between batches that changed something
+	attemptBudget  = 30 * time.Second      // working time of an attempt; the work continues in the next attempt
+	attemptTimeout = time.Minute
 )
 
 // Kind returns the kind of retention jobs.
-func (h *Retention) Kind() JobKind {
-	return JobKind{Kind: retentionKind, Run: h.run, Timeout: retentionTimeout}
+func (h *Retention) Kind() jobs.Kind {
+	return jobs.Kind{Name: kind, Run: h.run, Timeout: attemptTimeout}
 }
 
 // Schedule adds the job of the day unless all data is kept. It is idempotent.
@@ -45,7 +53,7 @@ func (h *Retention) Schedule(ctx context.Context) error {
 	if f := h.cutoffs(now); f.BodiesBefore.IsZero() && f.PersonalBefore.IsZero() {
 		return nil
 	}
-	return h.Store.AddJobs(ctx, now, []storage.NewJob{{Kind: retentionKind, Key: now.Format(time.DateOnly)}})
+	return h.Store.AddJobs(ctx, now, []storage.NewJob{{Kind: kind, Key: now.Format(time.DateOnly)}})
 }
 
 // cutoffs returns the limits of the active configuration at the given time.
@@ -68,7 +76,7 @@ func (h *Retention) cutoffs(now time.Time) (f storage.RetentionStep) {
 func (h *Retention) run(ctx context.Context, j storage.Job) error {
 	start := h.Now().UTC()
 	f := h.cutoffs(start)
-	f.Cursor, f.Limit = string(j.Payload), retentionBatch
+	f.Cursor, f.Limit = string(j.Payload), batchSize
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	var calls, decisions int
@@ -79,7 +87,7 @@ func (h *Retention) run(ctx context.Context, j storage.Job) error {
 			f.Cursor = ""
 			continue
 		case errors.Is(err, storage.ErrUnavailable):
-			return Delay(time.Minute, err)
+			return jobs.Delay(time.Minute, err)
 		case err != nil:
 			return err
 		}
@@ -87,14 +95,14 @@ func (h *Retention) run(ctx context.Context, j storage.Job) error {
 		if f.Cursor == "" {
 			break
 		}
-		if h.Now().Sub(start) >= retentionBudget {
-			return Continue(0, []byte(f.Cursor))
+		if h.Now().Sub(start) >= attemptBudget {
+			return jobs.Continue(0, []byte(f.Cursor))
 		}
 		if done.Calls+done.Decisions > 0 {
-			pause.Reset(retentionPause)
+			pause.Reset(batchPause)
 			select {
 			case <-ctx.Done():
-				return Continue(0, []byte(f.Cursor))
+				return jobs.Continue(0, []byte(f.Cursor))
 			case <-pause.C:
 			}
 		}

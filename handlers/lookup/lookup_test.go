@@ -1,4 +1,4 @@
-package handlers_test
+package lookup_test
 
 import (
 	"context"
@@ -12,9 +12,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"calltracker/crm"
-	"calltracker/handlers"
+	"calltracker/handlers/lookup"
 	"calltracker/integration"
+	"calltracker/jobs"
 	"calltracker/phone"
 	"calltracker/storage"
 	"calltracker/storage/cache"
@@ -107,11 +110,21 @@ func startWorker(t *testing.T, calls int, c *fakeCRM) *sqlstore.Store {
 	}
 	directory := crm.NewDirectory(crm.Options{Cache: cache.NewMemory(time.Now)})
 	directory.SetConnections([]*crm.Connection{connection})
-	worker := &handlers.LookupWorker{Store: store, Directory: directory, Now: time.Now, Logger: slog.New(slog.DiscardHandler)}
+	lookups := lookup.New(lookup.Options{Store: store, Directory: directory, Now: time.Now})
+	logger := slog.New(slog.DiscardHandler)
+	runner, err := jobs.NewRunner(jobs.RunnerOptions{
+		Store: store, Kinds: []jobs.Kind{lookups.Kind()}, Registry: prometheus.NewRegistry(), Now: time.Now, Logger: logger,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := lookups.Queue(t.Context()); err != nil || n != calls {
+		t.Fatalf("%d lookups queued, want %d: %v", n, calls, err)
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
 	running.Go(func() { _ = directory.Run(ctx) }) // always returns nil
-	running.Go(func() { _ = worker.Run(ctx) })    // always returns nil
+	running.Go(func() { _ = runner.Run(ctx) })    // always returns nil
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()
