@@ -20,7 +20,7 @@ run: ## start the server with the example configuration
 build: ## build the static binary bin/calltracker
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/calltracker ./server
 
-test: ## install what the tests need, then run them all with the race detector
+test: ## install what the tests need, then run all tests with the race detector
 	@.ci/setup
 	CGO_ENABLED=1 go test -race -timeout 30m ./...
 
@@ -35,28 +35,28 @@ lint: .bin/golangci-lint ## check formatting, go vet, golangci-lint, the browser
 generate: ## regenerate openapi/openapi.json and the served scripts of web/
 	go generate ./...
 
-bench: ## measure the call path against plain handlers, lists of calls, and reconciliation
+bench: ## measure start and end calls against plain handlers, lists of calls, and reconciliation
 	go run ./tools/bench $(FLAGS)
 
-crash-test: ## break everything around the server for some minutes, and look for what it acknowledged
+crash-test: ## break everything around the server, then look for every acknowledged CDR
 	@.ci/setup
 	go run ./tools/endurance/run crash $(FLAGS)
 
-e2e: ## live through a simulated day with every fault on two replicas, and compare what is stored
+e2e: ## simulate a day with every fault on two replicas, and compare what is stored
 	@.ci/setup
 	go run ./tools/endurance/run day $(FLAGS)
 
-soak: ## serve calls for MINUTES (default 10) at RATE a second (default 100), and watch what it takes up
+soak: ## serve calls for MINUTES (default 10) at RATE per second (default 100), and measure resources
 	go run ./tools/endurance/run soak -minutes $(MINUTES) -rate $(RATE) $(FLAGS)
 
 fuzz: ## run every fuzz target for FUZZTIME (default 20s) each
 	@.ci/fuzz $(FUZZTIME)
 
-clean: ## remove what make built
+clean: ## remove the files that make built
 	rm -rf bin .bin
 
-# The linter has a module of its own, so that its hundreds of dependencies stay
-# out of ours; it is built again only when that module changes.
+# The linter has its own module, which keeps its hundreds of dependencies out of
+# go.mod. It is rebuilt only when that module changes.
 .bin/golangci-lint: .ci/lint/go.mod
 	@mkdir -p $(@D)
 	cd .ci/lint && go build -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint

@@ -12,30 +12,30 @@ const (
 	maxNumberLength = 40 // in bytes; longer texts are parsed each time
 )
 
-// Numbers parses phone numbers and caches the results: the same callers and DIDs
-// come again and again, and parsing a number takes as long as the rest of a
-// decision. It is safe for concurrent use. Create it with NewNumbers.
+// Cache parses phone numbers and caches the results: the same callers and DIDs
+// recur, and parsing a number takes as long as the rest of a decision. It is safe
+// for concurrent use. Create it with NewCache.
 type Cache struct {
 	cache *otter.Cache[numberKey, Number]
 }
 
 type numberKey struct{ raw, region string }
 
-// NewNumbers returns an empty cache.
+// NewCache returns an empty cache.
 func NewCache() *Cache {
 	return &Cache{cache: otter.Must(&otter.Options[numberKey, Number]{MaximumSize: maxNumbers})}
 }
 
-// Parse returns the same as Parse.
-func (n *Cache) Parse(raw, region string) Number {
+// Parse returns the same result as the function [Parse].
+func (c *Cache) Parse(raw, region string) Number {
 	if raw == "" || len(raw) > maxNumberLength {
 		return Parse(raw, region)
 	}
-	if number, ok := n.cache.GetIfPresent(numberKey{raw, region}); ok {
+	if number, ok := c.cache.GetIfPresent(numberKey{raw, region}); ok {
 		return number
 	}
 	raw = strings.Clone(raw) // the cache must not keep the request that raw is a part of
 	number := Parse(raw, region)
-	n.cache.Set(numberKey{raw, region}, number)
+	c.cache.Set(numberKey{raw, region}, number)
 	return number
 }

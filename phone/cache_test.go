@@ -10,9 +10,9 @@ import (
 	"calltracker/phone"
 )
 
-// Several goroutines parse the same numbers again and again: whatever the cache
-// holds, each result must be that of Parse.
-func TestNumbersEqualParse(t *testing.T) {
+// Several goroutines parse the same numbers repeatedly. Each result must be equal
+// to that of Parse, whether it is cached or not.
+func TestCacheEqualsParse(t *testing.T) {
 	numbers := phone.NewCache()
 	texts := []string{"", "0501234567", "+971501234567", "+971 50 123 4567", "00971501234567", "042000100", "0033 6 12 34 56 78", "1234", "anonymous",
 		"agent-0029", strings.Repeat("1", 40), strings.Repeat("+9715012345", 4), strings.Repeat("x", 5000), "\x00\xff", "٠٥٠١٢٣٤٥٦٧"}

@@ -82,7 +82,7 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 		"an unlisted DID":         {many, unlisted, "otherwise"},
 		"a split":                 {splits, split, "split"},
 		"a split without call id": {splits, noCallID, "split"},
-		"no facts but the time":   {many, rules.Facts{At: split.At}, "otherwise"},
+		"only the time":           {many, rules.Facts{At: split.At}, "otherwise"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

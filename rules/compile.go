@@ -99,7 +99,7 @@ func (c *compiler) tracker(id string, doc Tracker) *Router {
 var dialable = regexp.MustCompile(`^(\+?[0-9]{1,20}|agent-[0-9]{1,10})$`)
 
 // checkDialable reports a number that Ziwo may not dial: as an error if it cannot
-// be a number at all, else as a warning.
+// be a number at all, otherwise as a warning.
 func (t *trackerCompiler) checkDialable(path, number string) {
 	switch {
 	case number == "" || t.incomplete(path):

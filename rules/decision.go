@@ -19,7 +19,7 @@ type Rule struct {
 // (https://www.ziwo.io/api-integration-developers/).
 const ActionCall = "call"
 
-// Verdict says whether a route took the call. The zero value is invalid.
+// Verdict is the outcome of trying one route. The zero value is invalid.
 type Verdict string
 
 // The verdicts of a trace.

@@ -45,8 +45,8 @@ func (r *Router) Region() string { return r.region }
 // the caller's number need not be parsed before deciding.
 func (r *Router) ReadsCaller() bool { return r.readsCaller }
 
-// ReadsCustomer reports whether a decision may depend on what a CRM knows of the
-// caller.
+// ReadsCustomer reports whether a decision may depend on the CRM's
+// customer data.
 func (r *Router) ReadsCustomer() bool { return r.readsCustomer }
 
 // FindDID returns the number of the tracker that is usually spelled like raw. It

@@ -316,7 +316,7 @@ func TestScheduleOpens(t *testing.T) {
 			opens:   []string{"2027-03-21T02:30:00+01:00", "2027-04-04T02:30:00+02:00"},
 			remains: []string{"2027-03-28T01:59:59+01:00", "2027-03-28T03:00:00+02:00"},
 		},
-		"the hour that is repeated comes twice": {
+		"the repeated hour occurs twice": {
 			zone: "Europe/Paris", windows: []window{{"sun", "02:00", "03:00"}},
 			opens:   []string{"2027-10-31T02:30:00+02:00", "2027-10-31T02:30:00+01:00"},
 			remains: []string{"2027-10-31T01:59:59+02:00", "2027-10-31T03:00:00+01:00"},
@@ -331,7 +331,7 @@ func TestScheduleOpens(t *testing.T) {
 			opens:   []string{"2027-04-29T23:59:59+02:00", "2027-04-30T01:00:00+03:00", "2027-04-30T01:29:59+03:00"},
 			remains: []string{"2027-04-30T01:30:00+03:00"},
 		},
-		"Cairo, where the clocks go back at midnight: Thursday's last hour comes twice": {
+		"Cairo, where the clocks go back at midnight: Thursday's last hour occurs twice": {
 			zone: "Africa/Cairo", windows: []window{{"thu", "23:00", "00:30"}},
 			opens:   []string{"2027-10-28T23:30:00+03:00", "2027-10-28T23:30:00+02:00", "2027-10-29T00:29:59+02:00"},
 			remains: []string{"2027-10-28T22:59:59+03:00", "2027-10-29T00:30:00+02:00"},

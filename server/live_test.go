@@ -474,7 +474,7 @@ func TestShutdownEndsStreams(t *testing.T) {
 	s, _ := r.watch()
 	r.stop() // fails the test after 10 s
 	s.waitForEnd()
-	if strings.Contains(r.log.String(), "requests were cut off") || strings.Contains(r.log.String(), `"level":"ERROR"`) {
+	if strings.Contains(r.log.String(), "requests interrupted") || strings.Contains(r.log.String(), `"level":"ERROR"`) {
 		t.Errorf("shutdown was not graceful: %s", r.log)
 	}
 }

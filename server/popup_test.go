@@ -331,7 +331,7 @@ func TestCallerPageInBrowser(t *testing.T) {
 	failAll(&kustomer.Upstream)
 	failAll(&zendesk.Upstream)
 	unavailable := open("0502228888", "callers-unavailable")
-	if got := eval[string](unavailable, `document.querySelector("h1").textContent`); got != "The CRM does not answer" {
+	if got := eval[string](unavailable, `document.querySelector("h1").textContent`); got != "The CRM did not answer" {
 		t.Errorf("both CRMs unavailable: heading %q", got)
 	}
 	for _, tab := range []*tab{many, none, hostile, unavailable} {

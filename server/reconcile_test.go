@@ -423,44 +423,29 @@ func TestReconciliationMergesDifferingRecords(t *testing.T) {
 	}
 }
 
-// claimStore is a recordingStore that also sends the holder of each released claim
-// to a channel.
-type claimStore struct {
+// onRelease is a store that reports every lease that is released.
+type onRelease struct {
 	recordingStore
 	released chan string
 }
 
-func (c claimStore) ClaimReconciliation(ctx context.Context, contactCenter, holder string, now, until time.Time) (bool, error) {
-	claimed, err := c.recordingStore.ClaimReconciliation(ctx, contactCenter, holder, now, until)
-	if !until.After(now) {
-		c.released <- holder
-	}
-	return claimed, err
+func (s onRelease) Release(ctx context.Context, name, holder string) error {
+	err := s.recordingStore.Release(ctx, name, holder)
+	s.released <- name
+	return err
 }
 
 func TestOnlyOneReplicaReconciles(t *testing.T) {
 	r := serveWithZiwo(t, ziwotest.Options{})
 	r.ziwo.SetNow(time.Now())
 	recorded, released := make(chan storage.Reconciliation, 10), make(chan string, 10)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
 	now := time.Now()
 	for range 2 { // replicas
 		reconciler := reconcile.New(reconcile.Options{
-			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: claimStore{recordingStore{r.parts.store, recorded}, released},
+			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: onRelease{recordingStore{r.parts.store, recorded}, released},
 			Registry: prometheus.NewRegistry(), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
-		ended := make(chan error, 1)
-		go func() { ended <- reconciler.Run(ctx) }()
-		return ended
-	}
-	first := replica()
-	<-released
-	second := replica()
-	<-released
-	cancel()
-	for _, ended := range []chan error{first, second} {
-		if err := <-ended; err != nil {
+		if err := reconciler.Scheduled(t.Context()); err != nil {
 			t.Error(err)
 		}
 		<-released
@@ -482,8 +467,8 @@ func TestReconciliationsOfAContactCenterExcludeEachOther(t *testing.T) {
 	_, release := lease.Hold(t.Context())
 	recorded := make(chan storage.Reconciliation, 10)
 	reconciler := reconcile.New(reconcile.Options{
-		Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: signalling{r.parts.store, recorded},
-		Registry: newRegistry(), Now: time.Now, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
+		Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: recordingStore{r.parts.store, recorded},
+		Registry: prometheus.NewRegistry(), Now: time.Now, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 	})
 	if err := reconciler.Scheduled(t.Context()); err != nil {
 		t.Error(err)

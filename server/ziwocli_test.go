@@ -198,7 +198,7 @@ func TestDoctorFindsProblems(t *testing.T) {
 	}
 	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345678", DIDCalled: "042345678", Tracker: "sales"})
 	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345679", DIDCalled: "0097142345679", Tracker: "sales"}) // in another format
-	if code, out = doctor(); code != 0 || !strings.Contains(out, "Ziwo has it as it should be") || !strings.Contains(out, "its numbers lead there") {
+	if code, out = doctor(); code != 0 || !strings.Contains(out, "Ziwo matches the configuration") || !strings.Contains(out, "Ziwo routes all its numbers to it") {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
 	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345670", DIDCalled: "042345670", Tracker: "sales"})
@@ -210,7 +210,7 @@ func TestDoctorFindsProblems(t *testing.T) {
 		}
 	}
 	r.stop()
-	if code, out = doctor(); code != 1 || !strings.Contains(out, "cannot be reached from here") {
+	if code, out = doctor(); code != 1 || !strings.Contains(out, "cannot be reached from this machine") {
 		t.Errorf("server stopped: exit code %d\n%s", code, out)
 	}
 }
@@ -221,7 +221,7 @@ func TestReconcileCommand(t *testing.T) {
 	at := func(d time.Duration) string { return time.Now().Add(d).Format(time.RFC3339) }
 	args := []string{"ziwo", "reconcile", "--from", at(-10 * time.Hour), "--to", at(0), "--server", r.base, "--data-dir", r.dir}
 	code, out, errOut := runCLI(t, "", args...)
-	if code != 0 || !strings.Contains(out, "aldebaran: done, 25 calls at Ziwo, 0 were here, 25 stored") {
+	if code != 0 || !strings.Contains(out, "aldebaran: done, 25 calls in Ziwo, 0 already stored, 25 backfilled") {
 		t.Errorf("exit code %d\n%s%s", code, out, errOut)
 	}
 	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.FaultHTML, Path: "/callHistory"})

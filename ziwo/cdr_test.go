@@ -151,7 +151,7 @@ func TestParseCDRWrappings(t *testing.T) {
 		{name: "urlencoded with JSON as content", body: url.Values{"action": {"create"}, "content": {bare}}.Encode()},
 		{name: "query", query: pairs.Encode()},
 		{name: "query under content", query: url.Values{"content": {bare}}.Encode()},
-		{name: "query beside a body", body: bare, query: "callID=other&result=missed&token=x"},
+		{name: "query in addition to a body", body: bare, query: "callID=other&result=missed&token=x"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := ParseCDR(tc.contentType, tc.query, []byte(tc.body))

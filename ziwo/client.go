@@ -81,7 +81,7 @@ const (
 	defaultBackoff     = 500 * time.Millisecond
 
 	// maxRetryAfter is the longest Retry-After that the client waits for. A request
-	// with a longer one fails at once.
+	// with a longer one fails immediately.
 	maxRetryAfter = 20 * time.Second
 
 	// maxBackoff is the longest delay between attempts without a Retry-After.
@@ -232,7 +232,7 @@ func retryAfterDelay(err error) time.Duration {
 }
 
 // sendAuthorized sends a request. If Ziwo rejects the token, it logs in and sends
-// the request once more.
+// the request again.
 func (c *Client) sendAuthorized(ctx context.Context, r request) (response, error) {
 	if r.auth != withToken {
 		return c.sendOnce(ctx, r, "")

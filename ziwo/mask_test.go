@@ -20,7 +20,7 @@ func TestMaskSecretsJSON(t *testing.T) {
 			`{"token":"***","a":{"secret":"***"},"password":"***","apiKey":"***","z":true}`},
 		{"any depth", `[[{"a":[{"ccPassword":"x","ccLogin":"0026"}]}]]`, `[[{"a":[{"ccPassword":"***","ccLogin":"0026"}]}]]`},
 		{"repeated name", `{"token":"x","token":"y"}`, `{"token":"***","token":"***"}`},
-		{"similar names that are not secret", `{"secretary":"Huda","tokenise":1,"passage":2,"author":"x","key":3}`, `{"secretary":"Huda","tokenise":1,"passage":2,"author":"x","key":3}`},
+		{"similar names that are not secret", `{"secretary":"Huda","tokenizer":1,"passage":2,"author":"x","key":3}`, `{"secretary":"Huda","tokenizer":1,"passage":2,"author":"x","key":3}`},
 		{"secret names as values", `["password","token"]`, `["password","token"]`},
 		{"JSON in a string", `{"content":"{\"ccPassword\": \"x\", \"a\": 1}"}`, `{"content":"{\"ccPassword\": \"***\", \"a\": 1}"}`},
 		{"JSON in JSON in a string", `"{\"a\":\"{\\\"token\\\":5}\"}"`, `"{\"a\":\"{\\\"token\\\":\\\"***\\\"}\"}"`},
@@ -150,7 +150,7 @@ func FuzzMaskSecrets(f *testing.F) {
 		}
 		const secret = "hunter2Hunter2"
 		doc := strings.NewReplacer("NAME", names[int(name)%len(names)], "SECRET", secret).Replace(secretTemplates[int(shape)%len(secretTemplates)])
-		// The line break keeps doc a document of its own.
+		// The line break separates doc from the text before it.
 		for _, body := range []string{doc, doc + after, before + "\n" + doc} {
 			got := MaskSecrets([]byte(body))
 			if !json.Valid(got) {

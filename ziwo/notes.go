@@ -12,7 +12,7 @@ const (
 	NoteDIDNumberType       = "did_number_type"        // DID sent as a JSON number: leading zeros may be lost
 	NoteMissingBoundary     = "missing_final_boundary" // truncated multipart body
 	NoteNoCallID            = "no_call_id"             // CDR without a usable call id
-	NoteNoResult            = "no_result"              // CDR does not say how the call ended
+	NoteNoResult            = "no_result"              // CDR without the outcome of the call
 	NoteTextCut             = "text_cut"               // too long or invalid text, truncated or omitted
 	NoteTimeWithoutZone     = "time_without_zone"      // time without an offset, assumed to be UTC
 	NoteTimesOutOfOrder     = "times_out_of_order"     // start, answer and end times contradict each other

@@ -21,13 +21,13 @@ import (
 const (
 	adminPrefix = "/api/v1/"
 
-	// openBody is the extension of an operation that also accepts bodies of types
+	// anyBodyExtension is the extension of an operation that also accepts bodies of types
 	// that are not described.
-	openBody = "x-any-body"
+	anyBodyExtension = "x-any-body"
 
-	// script is the extension of an operation that serves a script under one name
+	// scriptExtension is the extension of an operation that serves a script under one name
 	// and its configuration as JSON under another.
-	script = "x-script"
+	scriptExtension = "x-script"
 
 	// problemSchema is the capitalized name of the type that is sent as
 	// application/problem+json.
@@ -105,7 +105,7 @@ func complete(doc *openapi3.T, method, path string, operation *openapi3.Operatio
 		return err
 	}
 	completeBody(operation)
-	if operation.Extensions[script] == true {
+	if operation.Extensions[scriptExtension] == true {
 		return scriptAndJSON(doc, operation)
 	}
 
@@ -143,7 +143,7 @@ func complete(doc *openapi3.T, method, path string, operation *openapi3.Operatio
 
 // scriptAndJSON gives the responses of an operation both of their media types.
 func scriptAndJSON(doc *openapi3.T, operation *openapi3.Operation) error {
-	delete(operation.Extensions, script)
+	delete(operation.Extensions, scriptExtension)
 	problem, ok := doc.Components.Schemas[problemSchema]
 	if !ok {
 		return fmt.Errorf("missing type %s", problemSchema)
@@ -190,7 +190,7 @@ func objectSchema(response *openapi3.Response) *openapi3.SchemaRef {
 }
 
 // completeBody removes the extensions that openapi2conv adds for its reverse
-// conversion, and lets an operation with the openBody extension accept any type.
+// conversion, and lets an operation with anyBodyExtension accept any type.
 func completeBody(operation *openapi3.Operation) {
 	if operation.RequestBody != nil {
 		delete(operation.RequestBody.Value.Extensions, "x-originalParamName")
@@ -200,10 +200,10 @@ func completeBody(operation *openapi3.Operation) {
 			}
 		}
 	}
-	if operation.Extensions[openBody] != true {
+	if operation.Extensions[anyBodyExtension] != true {
 		return
 	}
-	delete(operation.Extensions, openBody)
+	delete(operation.Extensions, anyBodyExtension)
 	if operation.RequestBody == nil {
 		operation.RequestBody = &openapi3.RequestBodyRef{Value: openapi3.NewRequestBody()}
 	}

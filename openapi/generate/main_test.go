@@ -102,7 +102,7 @@ func TestConvertErrors(t *testing.T) {
 		{
 			name: "admin API with an undescribed error",
 			swagger: `{"info":{"title":"x","version":"1"},"definitions":{"main.problem":{"type":"object"}},
-				"paths":{"/api/v1/a":{"get":{"operationId":"a","summary":"A","tags":["calls"],"responses":{"404":{"description":"no such thing"}}}}}}`,
+				"paths":{"/api/v1/a":{"get":{"operationId":"a","summary":"A","tags":["calls"],"responses":{"404":{"description":"unknown a"}}}}}}`,
 			want: "GET /api/v1/a: response 404 has no {object}",
 		},
 		{

@@ -43,8 +43,8 @@ type budget struct {
 	fullAt time.Time
 }
 
-// Memory limits. Windows are limited because strangers open them, by calling from
-// many addresses. At a limit the least recently used entries are evicted.
+// Memory limits. Windows are limited because clients without a valid key open
+// them: one for each address. At a limit, the least recently used entries are evicted.
 const (
 	maxWindows    = 100_000
 	maxValueBytes = 64 << 20
@@ -103,7 +103,7 @@ func (m *Memory) Get(_ context.Context, key string) ([]byte, bool) {
 }
 
 // Set stores a value under key for ttl. The caller must not modify the value
-// afterwards. If ttl is 0 or less, Set deletes the key.
+// after that. If ttl is 0 or less, Set deletes the key.
 func (m *Memory) Set(_ context.Context, key string, content []byte, ttl time.Duration) {
 	if ttl <= 0 {
 		m.values.Invalidate(key)

@@ -133,7 +133,7 @@ func (r *Redis) Probe(ctx context.Context) {
 	defer cancel()
 	err := r.client.Set(attempt, r.o.Prefix+"probe", 1, time.Minute).Err()
 	switch {
-	case ctx.Err() != nil: // the caller gave up, which says nothing about the server
+	case ctx.Err() != nil: // the caller gave up; the server may be available
 	case err != nil:
 		r.markUnavailable(ctx, err)
 	default:

@@ -143,7 +143,7 @@ func TestRedisStoppedAndStarted(t *testing.T) {
 	if err := server.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	// The state continues from where Redis was, and the first failures mark the server as unavailable.
+	// The counter continues from its last value in Redis, and the first failures mark the server as unavailable.
 	if got := [3]uint64{r.Next("k"), r.Next("k"), r.Next("k")}; got != [3]uint64{2, 3, 4} {
 		t.Errorf("counts without Redis are %v, want 2 to 4", got)
 	}

@@ -96,7 +96,7 @@ func (b *Bucket) Put(ctx context.Context, name, contentType string, content io.R
 }
 
 // Open reads length bytes of an object, starting at an offset. It returns an error
-// that wraps fs.ErrNotExist if there is no such object, or if its size is not size.
+// that wraps fs.ErrNotExist if the object does not exist, or if its size is not size.
 func (b *Bucket) Open(ctx context.Context, stored string, size, offset, length int64) (io.ReadCloser, error) {
 	var o minio.GetObjectOptions
 	if err := o.SetRange(offset, offset+length-1); err != nil {

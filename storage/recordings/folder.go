@@ -114,8 +114,8 @@ func (f *Folder) syncDir(name string) error {
 }
 
 // Open reads length bytes of a stored file, starting at an offset. It returns an
-// error that wraps fs.ErrNotExist if there is no such file, or if its size is not
-// size.
+// error that wraps fs.ErrNotExist if the file does not exist, or if its size is
+// not size.
 func (f *Folder) Open(_ context.Context, stored string, size, offset, length int64) (io.ReadCloser, error) {
 	file, err := f.root.Open(stored)
 	if err != nil {

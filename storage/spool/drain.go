@@ -256,8 +256,8 @@ func pauseAfter(failures int) time.Duration {
 	return longest/2 + time.Duration(binary.LittleEndian.Uint64(random[:])%uint64(longest/2+1))
 }
 
-// waitForMore reports whether to go on reading a segment that was read to its
-// end. It returns true at once if the segment has grown, and waits for frames if
+// waitForMore reports whether to continue reading a segment that was read to its
+// end. It returns true immediately if the segment has grown, and waits for frames if
 // the segment is active. A segment that cannot grow is removed.
 func (d *drainer) waitForMore(ctx context.Context, seg *segment, r *reader) bool {
 	d.mutex.Lock()
@@ -295,7 +295,7 @@ func (d *drainer) sealIfDrained(ctx context.Context, seg *segment) {
 	}
 }
 
-// readFailed moves a segment that cannot be read to quarantine: at once if its
+// readFailed moves a segment that cannot be read to quarantine: immediately if its
 // version is unknown, otherwise after maxReadFailures.
 func (d *drainer) readFailed(ctx context.Context, seg *segment, err error) {
 	d.mutex.Lock()

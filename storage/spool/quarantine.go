@@ -33,7 +33,7 @@ func (s *Spool) quarantineFrame(ctx context.Context, seg *segment, frame chunk, 
 func (s *Spool) quarantineGap(ctx context.Context, seg *segment, gap chunk, src io.ReaderAt) {
 	size := gap.to - gap.from
 	if size <= frameHeaderSize || onlyZeros(io.NewSectionReader(src, gap.from, size)) {
-		// A power failure can leave such bytes; they hold nothing of a record.
+		// A power failure can leave such bytes; they are not part of a record.
 		s.logger.LogAttrs(ctx, slog.LevelWarn, "empty bytes in spool file skipped",
 			slog.String("file", seg.name), slog.Int64("offset", gap.from), slog.Int64("bytes", size))
 		return
@@ -49,7 +49,7 @@ func quarantineFileName(seg *segment, offset int64, kind string) string {
 }
 
 // quarantine writes a file to quarantine and reports whether it succeeded. If it
-// fails, because the disk is full for example, draining goes on and nothing is
+// fails, for example because the disk is full, draining continues and nothing is
 // lost: remove then moves the whole segment to quarantine, which takes no space.
 func (s *Spool) quarantine(ctx context.Context, seg *segment, name string, content io.Reader) bool {
 	err := s.writeQuarantineFile(name, content)

@@ -173,8 +173,8 @@ func (s *Spool) closeFiles() error {
 	return err
 }
 
-// syncDir flushes a directory, so that files that were created, renamed or
-// removed in it stay so after a power failure.
+// syncDir flushes a directory, so that the creation, renaming, and removal of its
+// files survive a power failure.
 func (s *Spool) syncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {

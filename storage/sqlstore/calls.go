@@ -129,7 +129,7 @@ func (s *Store) EachCall(ctx context.Context, f storage.CallFilter, use func(sto
 }
 
 // Call returns a call and its revisions in the order of arrival. It returns
-// storage.ErrNotFound if there is no such call.
+// storage.ErrNotFound if the call does not exist.
 func (s *Store) Call(ctx context.Context, id string) (call storage.Call, revisions []storage.Revision, err error) {
 	err = s.do("load call "+id, func(db *database) (err error) {
 		id := cleanText(id)

@@ -57,7 +57,7 @@ type committer struct {
 	goroutine sync.WaitGroup
 }
 
-// saveRequest is one CDR on its way to the database.
+// saveRequest is one CDR that waits to be committed.
 type saveRequest struct {
 	cdr    storage.ReceivedCDR
 	digest digest        // of the CDR body

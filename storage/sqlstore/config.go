@@ -76,8 +76,8 @@ func (s *Store) ActiveConfig(ctx context.Context) (v storage.ConfigVersion, err 
 	return v, err
 }
 
-// ConfigVersion returns version n. It returns storage.ErrNotFound if there is no such
-// version.
+// ConfigVersion returns version n. It returns storage.ErrNotFound if the version does
+// not exist.
 func (s *Store) ConfigVersion(ctx context.Context, n int64) (v storage.ConfigVersion, err error) {
 	err = s.do(fmt.Sprintf("load configuration %d", n), func(db *database) error {
 		var row configRow

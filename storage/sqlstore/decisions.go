@@ -167,8 +167,8 @@ func (s *Store) Decisions(ctx context.Context, f storage.DecisionFilter, p stora
 	return decisions, next, err
 }
 
-// Decision returns one decision. It returns storage.ErrNotFound if there is no such
-// decision.
+// Decision returns one decision. It returns storage.ErrNotFound if the decision
+// does not exist.
 func (s *Store) Decision(ctx context.Context, id string) (d storage.Decision, err error) {
 	err = s.do("load decision "+id, func(db *database) error {
 		var row decisionRow

@@ -30,7 +30,7 @@ const linkPageSize = 500
 // they store the call and the decision at the same time, because neither
 // transaction sees the other's row. Preventing that would make every call wait.
 // SQLite runs its transactions one after another, so there it finds nothing.
-// LinkUnlinkedCalls may run at any time and in several processes at once.
+// LinkUnlinkedCalls may run at any time, in several processes at the same time.
 func (s *Store) LinkUnlinkedCalls(ctx context.Context, since time.Time) (linked int, err error) {
 	err = s.do("link calls to decisions", func(db *database) error {
 		for after := ""; ; {
@@ -76,7 +76,7 @@ func (db *database) linkableCalls(ctx context.Context, since time.Time, after st
 // errAlreadyLinked rolls back a link if the call was linked to another decision.
 var errAlreadyLinked = errors.New("call is already linked to a decision")
 
-// linkOne links one call in a transaction of its own. It never waits for a row while
+// linkOne links one call in its own transaction. It never waits for a row while
 // it holds the lock on another.
 func (db *database) linkOne(ctx context.Context, c linkableCall) (linked bool, err error) {
 	err = db.transaction(ctx, func(tx *sql.Tx) error {

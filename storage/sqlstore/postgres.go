@@ -112,7 +112,8 @@ const partitionsAhead = 3
 
 // EnsurePartitions creates the partitions of the previous, the current and the next
 // three months if they are missing. Calls of other months go to the default partition.
-// On SQLite it does nothing. It may run at any time and in several processes at once.
+// On SQLite it does nothing. It may run at any time, in several processes at
+// the same time.
 func (s *Store) EnsurePartitions(ctx context.Context, now time.Time) error {
 	return s.do("create partitions", func(db *database) error {
 		if !db.dialect.hasKeyTable {

@@ -73,7 +73,7 @@ func cacheCountsOnce(t *testing.T, c Cache, _ func(time.Duration)) {
 	seen := map[uint64]bool{}
 	for n := range numbers {
 		if seen[n] || n >= callers*each {
-			t.Fatalf("number %d came twice or is too high", n)
+			t.Fatalf("number %d was returned twice or is too high", n)
 		}
 		seen[n] = true
 	}
@@ -239,7 +239,7 @@ func budgetEmpties(t *testing.T, c Cache, wait func(time.Duration)) {
 	c.Drain(t.Context(), "b", 10, time.Hour, 20*time.Millisecond)
 	wait(40 * time.Millisecond)
 	if blocked := c.TakeToken(t.Context(), "b", 10, time.Hour, 0); blocked != 0 {
-		t.Errorf("wait %s after it is over, want none", blocked)
+		t.Errorf("wait %s after the blocked period, want none", blocked)
 	}
 	c.Drain(t.Context(), "c", 10, time.Hour, 0)
 	if left := c.TokensLeft(t.Context(), "c", 10, time.Hour); left != 10 {

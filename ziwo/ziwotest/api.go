@@ -533,7 +533,7 @@ func (z *Ziwo) agent(ccLogin string) *Agent {
 	return nil
 }
 
-// clickToCall rings the agent, who answers at once, and then the customer.
+// clickToCall rings the agent, who answers immediately, and then the customer.
 func (z *Ziwo) clickToCall(w http.ResponseWriter, r *http.Request) {
 	agent := z.agent(r.PathValue("agent"))
 	to := r.PathValue("number")

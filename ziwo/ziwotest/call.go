@@ -83,8 +83,8 @@ const (
 )
 
 // cdr2016 returns the CDR in the format of Ziwo's documentation
-// (https://www.ziwo.io/api-integration-developers/). recorded says whether the
-// recording exists.
+// (https://www.ziwo.io/api-integration-developers/). recorded reports whether
+// the recording exists.
 func (c Call) cdr2016(recorded bool) []byte {
 	agent := c.Agent
 	if agent == "" {

@@ -1,5 +1,5 @@
 // Package postgrestest starts PostgreSQL servers for tests, each on a free port with its
-// own directory, and removes them afterwards. It needs the PostgreSQL server programs,
+// own directory, and removes them when the test ends. It needs the PostgreSQL server programs,
 // which .ci/setup installs. PostgreSQL refuses to run as root, so root runs it as the
 // user postgres.
 package postgrestest

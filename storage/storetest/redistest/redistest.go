@@ -1,5 +1,5 @@
 // Package redistest starts Redis servers for tests, each on a free port with its own
-// directory, and removes them afterwards. It needs the program redis-server, which
+// directory, and removes them when the test ends. It needs the program redis-server, which
 // .ci/setup installs.
 package redistest
 
