@@ -458,7 +458,7 @@ func TestOnlyOneReplicaReconciles(t *testing.T) {
 // TestReconciliationsOfAContactCenterExcludeEachOther requests a reconciliation while
 // another process reconciles the contact center.
 func TestReconciliationsOfAContactCenterExcludeEachOther(t *testing.T) {
-	r := withZiwo(t, ziwotest.Options{})
+	r := serveWithZiwo(t, ziwotest.Options{})
 	r.ziwo.SetNow(time.Now())
 	lease := jobs.NewLease(r.parts.store, "reconciliation of aldebaran", time.Hour, time.Now)
 	if held, err := lease.Acquire(t.Context()); err != nil || !held {
