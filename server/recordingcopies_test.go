@@ -19,12 +19,12 @@ import (
 	"calltracker/ziwo/ziwotest"
 )
 
-// jobOf waits until the job of a kind and key is in a state, with an error that
-// holds some words.
-func (h *harness) jobOf(kind, key, state, words string) jobs.View {
+// waitForJob waits until the job with a kind and key is in a state and its error
+// contains a text. It returns the job.
+func (h *harness) waitForJob(kind, key, state, errorText string) jobs.View {
 	h.t.Helper()
 	var found jobs.View
-	eventually(h.t, fmt.Sprintf("a job %s of %s that is %s (%s)", kind, key, state, words), func() bool {
+	eventually(h.t, fmt.Sprintf("%s job %s in state %s with error %q", kind, key, state, errorText), func() bool {
 		for _, j := range into[jobs.Page](h.t, h.get("/api/v1/jobs?limit=1000&kind="+kind).want(h.t, 200)).Jobs {
 			if j.Key == key {
 				found = j
@@ -154,11 +154,11 @@ func TestCopyJobWaitsForLateRecordings(t *testing.T) {
 	dead := r.waitForJob("recording", never, "dead", "none is expected")
 	unanswered, _ := r.addCall("unanswered", time.Minute, func(c *ziwotest.Call) { c.AnsweredAt, c.Result, c.RecordingFile = time.Time{}, "missed", "" })
 	r.ziwo.SetNow(time.Now().Add(2 * time.Hour))
-	r.retry(job.ID)
-	r.jobOf("recording", id, "done", "")
-	r.servesCopy(id, call)
-	r.retry(dead.ID)
-	r.jobOf("recording", never, "done", "")
+	r.retryJob(job.ID)
+	r.waitForJob("recording", id, "done", "")
+	r.checkCopy(id, call)
+	r.retryJob(dead.ID)
+	r.waitForJob("recording", never, "done", "")
 	for _, j := range into[jobs.Page](t, r.get("/api/v1/jobs?kind=recording").want(t, 200)).Jobs {
 		if j.Key == unanswered {
 			t.Errorf("a call without a recording has job %+v", j)
@@ -206,7 +206,7 @@ func TestOldCopiesAreDeleted(t *testing.T) {
 	eventually(t, "deletion of the old copies", func() bool { return len(r.recordingFiles()) == 1 && len(store.Objects()) == 0 })
 	r.checkCopy(young, youngCall)
 
-	// The voice goes with who called.
+	// Recordings are deleted together with personal data.
 	api := r.parts.config.Current().Document.ContactCenters["aldebaran"].API
 	document := strings.Replace(documentFor(r.ziwo, api), "webhook_keys: [hook-key-1]}", "webhook_keys: [hook-key-1], recordings: {keep: data_directory}}", 1)
 	withoutStore, _ := r.addCall("without-store", 9*24*time.Hour, nil)

@@ -46,7 +46,8 @@ func replicasWith(t *testing.T, document string, edit func(*settings)) (a, b *ha
 	return a, serveWith(t, dir, "", edit)
 }
 
-func (h *harness) version() int64 {
+// configVersion returns the active configuration version, or 0 if there is none.
+func (h *harness) configVersion() int64 {
 	if live := h.parts.config.Current(); live != nil {
 		return live.Version.Version
 	}
@@ -146,8 +147,8 @@ func TestReplicasPollForChanges(t *testing.T) {
 func TestReplicaReportsConfigItCannotLoad(t *testing.T) {
 	a, b := replicas(t, document)
 	a.parts.config.Env = func(name string) (string, bool) { return "key-of-a-1", name == "ONLY_HERE" }
-	a.put(strings.ReplaceAll(document, "start-key-old", `"${env:ONLY_HERE}"`))
-	eventually(t, "being behind", func() bool { return b.parts.config.Pending() != nil })
+	a.applyConfig(strings.ReplaceAll(document, "start-key-old", `"${env:ONLY_HERE}"`))
+	eventually(t, "the replica to be behind", func() bool { return b.parts.config.Pending() != nil })
 	ready := into[httpapi.Readiness](t, b.do(request{method: "GET", path: "/readyz"}).want(t, 200))
 	if ready.Configuration.State != "behind" || ready.Configuration.Version != 1 || !strings.Contains(ready.Configuration.Error, "version 2") {
 		t.Errorf("readiness %+v, want configuration behind at version 1", ready.Configuration)
@@ -156,8 +157,8 @@ func TestReplicaReportsConfigItCannotLoad(t *testing.T) {
 		t.Error("the log does not name the missing variable ONLY_HERE")
 	}
 	b.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
-	a.put(document)
-	eventually(t, "catching up", func() bool { return b.version() == 3 && b.parts.config.Pending() == nil })
+	a.applyConfig(document)
+	eventually(t, "the replica to catch up", func() bool { return b.configVersion() == 3 && b.parts.config.Pending() == nil })
 }
 
 func TestReplicasAnswerDuringDatabaseOutage(t *testing.T) {
@@ -220,7 +221,7 @@ func leadUntilKilled(database string) {
 	if err != nil {
 		panic(err)
 	}
-	_ = leader.Run(context.Background()) // it does not return
+	_ = leader.Run(context.Background()) // runs until the process is killed
 }
 
 // leader is a process that runs leadUntilKilled.
@@ -278,7 +279,7 @@ func TestKilledLeaderIsReplaced(t *testing.T) {
 			return time.Time{}
 		}
 	}
-	does(first)
+	nextRun(first)
 	holder := func() (id string) {
 		t.Helper()
 		postgrestest.QueryRow(t, database, `SELECT holder FROM leases WHERE name = 'tasks'`, &id)
@@ -293,10 +294,10 @@ func TestKilledLeaderIsReplaced(t *testing.T) {
 	for begin := nextRun(first); nextRun(first).Before(begin.Add(1500 * time.Millisecond)); { // longer than its lease
 	}
 	if holder() != before {
-		t.Error("the first process has lost the lease")
+		t.Error("the first process lost the lease before it was killed")
 	}
-	if len(second.did) > 0 {
-		t.Error("both do the task")
+	if len(second.runs) > 0 {
+		t.Error("both processes ran the task")
 	}
 	first.kill()
 	var last time.Time
@@ -308,7 +309,7 @@ func TestKilledLeaderIsReplaced(t *testing.T) {
 		t.Errorf("the second process ran the task at %v, before the first process's last run at %v", takeover, last)
 	}
 	if holder() == before {
-		t.Error("the first process still has the lease")
+		t.Error("the first process still holds the lease after it was killed")
 	}
 }
 
@@ -395,7 +396,7 @@ func TestRetentionRemovesPersonalDataOfOldCalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.parts.runner.Wake()
-	eventually(t, "retention", func() bool {
+	eventually(t, "the retention job", func() bool {
 		list := into[jobs.Page](t, h.get("/api/v1/jobs?kind=retention").want(t, 200)).Jobs
 		return len(list) == 1 && list[0].State == "done"
 	})
