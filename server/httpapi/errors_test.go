@@ -186,7 +186,7 @@ func TestErrorFormats(t *testing.T) {
 	})
 }
 
-// discardRejections is a queue that drops everything.
+// discardRejections is the queue and the store of an empty rejection log.
 type discardRejections struct{}
 
 func (discardRejections) Add(storage.Rejection) {}
