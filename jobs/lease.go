@@ -53,8 +53,8 @@ func (l *Lease) Acquire(ctx context.Context) (bool, error) {
 
 // Hold extends an acquired lease every third of its length. The returned context ends,
 // with the cause ErrLeaseLost, before another process can acquire the lease. The caller
-// must call release in the end. It gives the lease back and returns the error of that,
-// after which the lease ends anyway.
+// must call release when it is done. If release returns an error, the lease ends later by
+// expiring.
 func (l *Lease) Hold(ctx context.Context) (held context.Context, release func() error) {
 	held, cancel := context.WithCancelCause(ctx)
 	var extending sync.WaitGroup

@@ -162,7 +162,7 @@ type attempt struct {
 	stopped bool // cut off because the runner stops
 }
 
-// reap returns jobs of workers that are gone to the queue, now and then.
+// reap returns jobs of workers that are gone to the queue, periodically.
 func (w *workers) reap(ctx context.Context) {
 	now := w.now().UTC()
 	if now.Sub(w.reaped) < reapInterval {

@@ -122,7 +122,7 @@ func TestRunnerBacksOff(t *testing.T) {
 	runJobs(t, k, 1, func(_ *Runner, b *fakeJobStore, _ func()) {
 		<-time.After(time.Hour) // fake time
 		synctest.Wait()         // including polls at the same instant
-		// Backoff of 1, 2, and 4 s plus 25% jitter, rounded up to the poll interval of 1 s.
+		// Pauses of 1, 2, and 4 s plus 25% jitter, rounded up to the poll interval of 1 s.
 		if want := []time.Duration{0, 2 * time.Second, 5 * time.Second, 10 * time.Second}; !slices.Equal(at, want) {
 			t.Errorf("attempts after %v, want %v", at, want)
 		}

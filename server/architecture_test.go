@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// TestRoomsImportOnlyWhatTheyMay holds the map of the rooms: nothing imports
-// upward, and some libraries stay in one room.
-func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
+// TestPackagesImportOnlyAllowedPackages checks that packages import only the
+// packages that allowedImports lists, and that only libraryUsers import a library.
+func TestPackagesImportOnlyAllowedPackages(t *testing.T) {
 	feature := []string{"config", "crm", "jobs", "phone", "problem", "rules", "storage", "web", "ziwo"}
-	may := map[string][]string{
+	allowedImports := map[string][]string{
 		"phone":                          {},
 		"openapi":                        {},
 		"web":                            {},
@@ -62,9 +62,9 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"handlers/startcall":   feature,
 		"handlers/ziwoclients": feature,
 	}
-	// Programs and packages for tests may import everything.
-	anything := []string{"openapi/generate", "openapi/openapitest", "server", "server/cli", "server/datadir", "server/demo", "server/httpapi", "tools/bench", "tools/endurance", "tools/endurance/run", "tools/prose", "web/generate"}
-	only := map[string][]string{
+	// These packages may import any package of this module.
+	unrestricted := []string{"openapi/generate", "openapi/openapitest", "server", "server/cli", "server/datadir", "server/demo", "server/httpapi", "tools/bench", "tools/endurance", "tools/endurance/run", "tools/prose", "web/generate"}
+	libraryUsers := map[string][]string{ // packages that may import a library
 		"gorm.io/gorm":               {"storage/sqlstore"},
 		"modernc.org/sqlite":         {"storage/sqlstore", "tools/bench"},
 		"github.com/labstack/echo":   {"server/httpapi", "tools/bench"},
@@ -78,47 +78,48 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		"github.com/tdewolff/parse":  {"web/generate"},
 	}
 	const module = "calltracker/"
-	rooms := 0
+	found := 0
 	for _, p := range listPackages(t) {
-		room := strings.TrimPrefix(p.ImportPath, module)
-		allowed, known := may[room]
-		if !known && !slices.Contains(anything, room) {
-			t.Errorf("%s is a room that the map does not have", room)
+		pkg := strings.TrimPrefix(p.ImportPath, module)
+		allowed, known := allowedImports[pkg]
+		if !known && !slices.Contains(unrestricted, pkg) {
+			t.Errorf("%s has no entry in allowedImports or unrestricted", pkg)
 			continue
 		}
-		rooms++
+		found++
 		for _, path := range p.Imports {
-			if inside, ok := strings.CutPrefix(path, module); ok && known && !slices.Contains(allowed, inside) {
-				t.Errorf("%s imports %s", room, inside)
+			if imported, ok := strings.CutPrefix(path, module); ok && known && !slices.Contains(allowed, imported) {
+				t.Errorf("%s imports %s, want only %v", pkg, imported, allowed)
 			}
-			for library, homes := range only {
-				if strings.HasPrefix(path, library) && !slices.Contains(homes, room) {
-					t.Errorf("%s imports %s, which belongs to %v", room, path, homes)
+			for library, users := range libraryUsers {
+				if strings.HasPrefix(path, library) && !slices.Contains(users, pkg) {
+					t.Errorf("%s imports %s, which only %v may import", pkg, path, users)
 				}
 			}
 		}
-		if room == "rules" && (slices.Contains(p.Imports, "net/http") || slices.Contains(p.Imports, "os")) {
-			t.Error("rules does I/O")
+		if pkg == "rules" && (slices.Contains(p.Imports, "net/http") || slices.Contains(p.Imports, "os")) {
+			t.Error("rules imports net/http or os, want no I/O")
 		}
 	}
-	if rooms < len(may) {
-		t.Errorf("only %d rooms were found", rooms)
+	if found < len(allowedImports) {
+		t.Errorf("found %d packages, want at least %d", found, len(allowedImports))
 	}
 }
 
-// The demonstration brings fakes along, but nothing of tests.
-func TestTheProgramHoldsNothingOfTests(t *testing.T) {
+// TestBinaryExcludesTestingPackages checks that the binary includes the fake CRMs of
+// the demo but no package that exists only for tests.
+func TestBinaryExcludesTestingPackages(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "calltracker/server").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	packages := strings.Fields(string(out))
 	if !slices.Contains(packages, "calltracker/crm/crmtest") {
-		t.Errorf("%d packages, and none of the demonstration", len(packages))
+		t.Errorf("none of %d packages is crm/crmtest, which the demo needs", len(packages))
 	}
 	for _, p := range packages {
 		if p == "testing" || strings.HasPrefix(p, "testing/") || p == "net/http/httptest" || strings.HasSuffix(p, "test/suite") {
-			t.Errorf("the program holds %s", p)
+			t.Errorf("binary includes %s", p)
 		}
 	}
 }

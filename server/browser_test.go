@@ -25,24 +25,24 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// A browser is slow to start on a busy machine, and everything else is slow in it.
+// These limits are long because browsers are slow on a busy machine.
 const (
 	browserStart = 90 * time.Second
 	browserStep  = 30 * time.Second
 )
 
-// world is a browser with all of its Internet: whatever host it asks for, it
-// gets the server of the test, which plays websites, Ziwo's script hosts, CRMs,
-// and passes calls.example.com on to a real calltracker.
-type world struct {
+// testBrowser is a browser and a simulated Internet. The browser resolves every host
+// name to one test server, which serves websites, Ziwo's scripts, and CRM pages, and
+// forwards calls.example.com to a calltracker server.
+type testBrowser struct {
 	h       *harness
 	web     *httptest.Server
-	browser context.Context //nolint:containedctx // the browser is its context: that is how chromedp has it
+	browser context.Context //nolint:containedctx // chromedp represents a browser as a context
 
 	mutex    sync.Mutex
 	pages    map[string]sitePage         // by host and path
-	resolver http.HandlerFunc            // in place of /crm/url, when it is set
-	hosts    map[string]http.HandlerFunc // in place of what a host does by itself
+	resolver http.HandlerFunc            // replaces /crm/url unless nil
+	hosts    map[string]http.HandlerFunc // replace the default behavior of a host
 	served   map[string]int              // requests, by host and path
 }
 
@@ -51,14 +51,14 @@ type sitePage struct {
 	policy string // Content-Security-Policy
 }
 
-// newWorld starts the browser; it ends with the test.
-func newWorld(t *testing.T, document string) *world {
+// newTestBrowser starts a server and a browser, which stop when the test ends.
+func newTestBrowser(t *testing.T, document string) *testBrowser {
 	t.Helper()
-	return newWorldOf(t, serve(t, document))
+	return newTestBrowserFor(t, serve(t, document))
 }
 
-// newWorldOf is newWorld with a server that runs already.
-func newWorldOf(t *testing.T, h *harness) *world {
+// newTestBrowserFor starts a browser for a running server.
+func newTestBrowserFor(t *testing.T, h *harness) *testBrowser {
 	t.Helper()
 	chromium := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -68,11 +68,11 @@ func newWorldOf(t *testing.T, h *harness) *world {
 		}
 	}
 	if chromium == "" {
-		t.Fatal("there is no Chromium; `make test` installs it on Debian as root")
+		t.Fatal("Chromium not found; `make test` installs it on Debian as root")
 	}
-	w := &world{h: h, pages: map[string]sitePage{}, hosts: map[string]http.HandlerFunc{}, served: map[string]int{}}
+	w := &testBrowser{h: h, pages: map[string]sitePage{}, hosts: map[string]http.HandlerFunc{}, served: map[string]int{}}
 	w.web = httptest.NewUnstartedServer(http.HandlerFunc(w.serve))
-	w.web.Config.ErrorLog = log.New(io.Discard, "", 0) // what Chromium asks of its maker
+	w.web.Config.ErrorLog = log.New(io.Discard, "", 0) // discards errors of Chromium's requests to Google
 	w.web.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	w.web.StartTLS()
 	t.Cleanup(w.web.Close)
@@ -85,7 +85,7 @@ func newWorldOf(t *testing.T, h *harness) *world {
 		chromedp.Flag("disable-extensions", true), chromedp.Flag("disable-background-timer-throttling", true),
 		chromedp.Flag("disable-renderer-backgrounding", true), chromedp.Flag("disable-backgrounding-occluded-windows", true),
 		chromedp.Flag("hide-scrollbars", true), chromedp.Flag("accept-lang", "en-US"),
-		// Every name leads here, and nothing leads to the Internet.
+		// Every host name resolves to the test server, so no request reaches the Internet.
 		chromedp.Flag("host-resolver-rules", "MAP * "+w.web.Listener.Addr().String()),
 	)
 	t.Cleanup(stop)
@@ -94,7 +94,7 @@ func newWorldOf(t *testing.T, h *harness) *world {
 		bounded, cancel := context.WithTimeout(browser, browserStep)
 		defer cancel()
 		if err := chromedp.Cancel(bounded); err != nil {
-			t.Logf("the browser did not close well: %v", err)
+			t.Logf("close the browser: %v", err)
 		}
 		quit()
 	})
@@ -105,26 +105,27 @@ func newWorldOf(t *testing.T, h *harness) *world {
 	return w
 }
 
-func (w *world) serve(out http.ResponseWriter, req *http.Request) {
+// serve answers all requests of the browser.
+func (w *testBrowser) serve(out http.ResponseWriter, req *http.Request) {
 	host, _, _ := strings.Cut(req.Host, ":")
 	w.mutex.Lock()
 	w.served[host+req.URL.Path]++
 	p, known := w.pages[host+req.URL.Path]
-	resolver, instead := w.resolver, w.hosts[host]
+	resolver, handler := w.resolver, w.hosts[host]
 	w.mutex.Unlock()
 	switch {
-	case instead != nil:
-		instead(out, req)
+	case handler != nil:
+		handler(out, req)
 	case host == "calls.example.com" && req.URL.Path == "/crm/url" && resolver != nil:
 		resolver(out, req)
 	case host == "calls.example.com":
-		passTo(w.h.base)(out, req)
+		forwardTo(w.h.base)(out, req)
 	case host == "webcallback.ziwo.io" && req.URL.Path == "/master/latest/webcallback.js":
 		out.Header().Set("Content-Type", "text/javascript")
-		fmt.Fprint(out, webCallbackStandIn)
+		fmt.Fprint(out, fakeWebCallback)
 	case host == "jorel.ziwo.io" && req.URL.Path == "/master/latest/jorel.js":
 		out.Header().Set("Content-Type", "text/javascript")
-		fmt.Fprint(out, jorelStandIn)
+		fmt.Fprint(out, fakeJorel)
 	case known:
 		out.Header().Set("Content-Type", "text/html; charset=utf-8")
 		if p.policy != "" {
@@ -139,8 +140,8 @@ func (w *world) serve(out http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// passTo hands requests on to a server.
-func passTo(base string) http.HandlerFunc {
+// forwardTo returns a handler that forwards requests to the server at base.
+func forwardTo(base string) http.HandlerFunc {
 	return func(out http.ResponseWriter, req *http.Request) {
 		to, err := url.Parse(base)
 		if err != nil {
@@ -151,8 +152,8 @@ func passTo(base string) http.HandlerFunc {
 	}
 }
 
-// host lets a handler play a host until the test ends.
-func (w *world) host(t *testing.T, name string, handler http.HandlerFunc) {
+// handleHost makes handler answer the requests for a host until the test ends.
+func (w *testBrowser) handleHost(t *testing.T, name string, handler http.HandlerFunc) {
 	t.Helper()
 	set := func(handler http.HandlerFunc) {
 		w.mutex.Lock()
@@ -163,19 +164,20 @@ func (w *world) host(t *testing.T, name string, handler http.HandlerFunc) {
 	t.Cleanup(func() { set(nil) })
 }
 
-// asked counts the requests to the resolver.
-func (w *world) asked() int { return w.count("calls.example.com/crm/url") }
+// resolverRequests returns the number of requests for /crm/url.
+func (w *testBrowser) resolverRequests() int { return w.count("calls.example.com/crm/url") }
 
-// count is of the requests for a host and path.
-func (w *world) count(address string) int {
+// count returns the number of requests for an address, which is a host and a path.
+func (w *testBrowser) count(address string) int {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	return w.served[address]
 }
 
-// answer sets what /crm/url answers: a status and a body, after release is closed.
-func (w *world) answer(status int, body string, release <-chan struct{}) {
-	w.resolve(func(out http.ResponseWriter, req *http.Request) {
+// answer makes /crm/url answer with a status and a body. If release is not nil, the
+// answer waits until it is closed.
+func (w *testBrowser) answer(status int, body string, release <-chan struct{}) {
+	w.setResolver(func(out http.ResponseWriter, req *http.Request) {
 		if release != nil {
 			select {
 			case <-release:
@@ -190,18 +192,19 @@ func (w *world) answer(status int, body string, release <-chan struct{}) {
 	})
 }
 
-func (w *world) resolve(handler http.HandlerFunc) {
+// setResolver makes handler answer the requests for /crm/url.
+func (w *testBrowser) setResolver(handler http.HandlerFunc) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	w.resolver = handler
 }
 
-// The stand-ins behave as Ziwo's developer page describes its scripts, whose own
+// The fake scripts behave as Ziwo's developer page describes Ziwo's scripts, whose
 // code is not public: https://www.ziwo.io/api-integration-developers/
 
-// webCallbackStandIn makes the two elements that the page names, and shows what
-// the configuration says. It keeps each configuration that it was given.
-const webCallbackStandIn = `(() => {
+// fakeWebCallback creates the two elements that the page names and displays the texts
+// of the configuration. It stores each configuration in ziwoConfigs.
+const fakeWebCallback = `(() => {
   window.ziwoConfigs = [];
   const meta = document.createElement("meta");
   meta.id = "webcallbackConfig";
@@ -218,26 +221,27 @@ const webCallbackStandIn = `(() => {
   document.body ? add() : document.addEventListener("DOMContentLoaded", add);
 })();`
 
-// jorelStandIn keeps what it finds in localStorage and who it is asked to call.
-const jorelStandIn = `
+// fakeJorel stores the settings that it finds in localStorage in jorelSettings, and
+// the numbers that it is asked to dial in called.
+const fakeJorel = `
 window.jorelLoads = (window.jorelLoads || 0) + 1;
 window.jorelSettings = Object.fromEntries(Object.entries(localStorage).filter(([key]) => key.startsWith("_jorel-")));
 window.called = [];
 window["_jorel-callPhoneNumber"] = (number) => window.called.push(number);
 `
 
-// tab is a page in a browser of its own: no storage is shared with other tabs.
+// tab is a browser tab. It shares no storage with other tabs.
 type tab struct {
 	t   *testing.T
-	w   *world
-	ctx context.Context //nolint:containedctx // the tab is its context: that is how chromedp has it
+	w   *testBrowser
+	ctx context.Context //nolint:containedctx // chromedp represents a tab as a context
 
 	mutex    sync.Mutex
-	messages []string // of the console
+	messages []string // console messages
 }
 
-// prelude runs in each page before anything else: it notes what windows open,
-// and what goes wrong.
+// prelude runs in each page before other scripts. It records opened windows, errors,
+// and popup events.
 const prelude = `
 window.opens = [];
 window.failures = [];
@@ -255,7 +259,8 @@ addEventListener("calltracker-popup", (event) => popups.push(event.detail));
 window.ring = (name, detail) => dispatchEvent(new CustomEvent(name, { detail }));
 `
 
-func (w *world) tab(t *testing.T) *tab {
+// tab opens an empty tab.
+func (w *testBrowser) tab(t *testing.T) *tab {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(w.browser, chromedp.WithNewBrowserContext())
 	t.Cleanup(cancel)
@@ -277,25 +282,26 @@ func (w *world) tab(t *testing.T) *tab {
 			tb.mutex.Unlock()
 		}
 	}()
-	tb.before(prelude)
+	tb.addInitScript(prelude)
 	return tb
 }
 
-// before runs statements in each page that the tab opens, before anything else.
-func (tb *tab) before(statements string) {
+// addInitScript makes each page that the tab loads run statements before other scripts.
+func (tb *tab) addInitScript(statements string) {
 	tb.t.Helper()
 	if _, err := chromedp.Call(tb.ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: statements}); err != nil {
 		tb.t.Fatal(err)
 	}
 }
 
-// open shows a page at an address whose host the world plays.
-func (w *world) open(t *testing.T, address, html string) *tab {
+// open serves html at an address and loads it in a new tab.
+func (w *testBrowser) open(t *testing.T, address, html string) *tab {
 	t.Helper()
-	return w.openUnder(t, address, html, "")
+	return w.openWithPolicy(t, address, html, "")
 }
 
-func (w *world) openUnder(t *testing.T, address, html, policy string) *tab {
+// openWithPolicy is open with a Content-Security-Policy.
+func (w *testBrowser) openWithPolicy(t *testing.T, address, html, policy string) *tab {
 	t.Helper()
 	w.mutex.Lock()
 	w.pages[strings.TrimPrefix(address, "https://")] = sitePage{html: html, policy: policy}
@@ -314,24 +320,24 @@ func (tb *tab) navigate(address string) {
 	}
 }
 
-// eval runs an expression in the page and decodes what it gives, a promise's
-// value included.
+// eval evaluates an expression in the page and decodes its value. If the value is a
+// promise, eval waits for its result.
 func eval[T any](tb *tab, expression string, options ...chromedp.EvaluateOption) T {
 	tb.t.Helper()
 	ctx, cancel := context.WithTimeout(tb.ctx, browserStep)
 	defer cancel()
 	text, err := chromedp.Run(ctx, chromedp.Evaluate[string]("(async () => JSON.stringify((await ("+expression+")) ?? null))()", append(options, chromedp.EvalAwaitPromise)...))
 	if err != nil {
-		tb.t.Fatalf("%s: %v\nconsole: %q", expression, err, tb.console())
+		tb.t.Fatalf("evaluate %s: %v\nconsole: %q", expression, err, tb.console())
 	}
 	var v T
 	if err := json.Unmarshal([]byte(text), &v); err != nil {
-		tb.t.Fatalf("%s gives %s: %v", expression, text, err)
+		tb.t.Fatalf("decode %s, the value of %s: %v", text, expression, err)
 	}
 	return v
 }
 
-// asClick makes an expression count as something that a person did.
+// asClick makes the browser treat an evaluation as a user gesture.
 func asClick(p *runtime.EvaluateParams) { p.UserGesture = new(true) }
 
 // run runs statements in the page.
@@ -340,38 +346,38 @@ func (tb *tab) run(statements string, options ...chromedp.EvaluateOption) {
 	eval[any](tb, "(() => {"+statements+"})()", options...)
 }
 
-// wait waits until an expression is true. It looks as a script would: chromedp's
-// own polling counts as a click, which lets pages open windows.
+// wait waits until an expression is true. It does not use chromedp's polling, which
+// counts as a user gesture and so lets pages open windows.
 func (tb *tab) wait(expression string) {
 	tb.t.Helper()
-	tb.until(expression, func() bool { return eval[bool](tb, "Boolean("+expression+")") })
+	tb.waitFor(expression, func() bool { return eval[bool](tb, "Boolean("+expression+")") })
 }
 
+// console returns the console messages so far.
 func (tb *tab) console() []string {
 	tb.mutex.Lock()
 	defer tb.mutex.Unlock()
 	return append([]string{}, tb.messages...)
 }
 
-// fine holds the page to what every page may expect: no error and no violation
-// of its policy came out of our scripts.
-func (tb *tab) fine() {
+// wantNoErrors checks that the page has no script error and no violation of its policy.
+func (tb *tab) wantNoErrors() {
 	tb.t.Helper()
 	if failures := eval[[]string](tb, "window.failures"); len(failures) > 0 {
-		tb.t.Errorf("the page has errors: %q", failures)
+		tb.t.Errorf("page has errors: %q", failures)
 	}
 }
 
-// said waits for a message in the console.
-func (tb *tab) said(part string) {
+// waitForConsole waits for a console message that contains part.
+func (tb *tab) waitForConsole(part string) {
 	tb.t.Helper()
-	tb.until(fmt.Sprintf("a console message with %q, beside %q,", part, tb.console()), func() bool {
+	tb.waitFor(fmt.Sprintf("a console message with %q", part), func() bool {
 		return strings.Contains(strings.Join(tb.console(), "\n"), part)
 	})
 }
 
-// until waits for something outside of the page.
-func (tb *tab) until(what string, done func() bool) {
+// waitFor waits until done returns true.
+func (tb *tab) waitFor(what string, done func() bool) {
 	tb.t.Helper()
 	deadline := time.After(browserStep)
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -379,13 +385,13 @@ func (tb *tab) until(what string, done func() bool) {
 	for !done() {
 		select {
 		case <-deadline:
-			tb.t.Fatalf("%s did not happen within %v\nconsole: %q", what, browserStep, tb.console())
+			tb.t.Fatalf("timed out after %v waiting for %s\nconsole: %q", browserStep, what, tb.console())
 		case <-tick.C:
 		}
 	}
 }
 
-// windows are the addresses of the pages in the tab's browser, itself included.
+// windows returns the addresses of the tab and of the windows that it opened.
 func (tb *tab) windows() []string {
 	tb.t.Helper()
 	infos, err := chromedp.Targets(tb.ctx)
@@ -407,18 +413,19 @@ func (tb *tab) windows() []string {
 	return out
 }
 
-// shows waits until exactly one window beside the page itself shows an address.
-func (tb *tab) shows(address string) {
+// waitForWindow waits until the tab has exactly one other window and it has the address.
+func (tb *tab) waitForWindow(address string) {
 	tb.t.Helper()
-	tb.until(fmt.Sprintf("a window with %s, instead of %q,", address, tb.windows()), func() bool {
+	tb.waitFor(fmt.Sprintf("a window with %s (windows so far: %q)", address, tb.windows()), func() bool {
 		windows := tb.windows()
 		return len(windows) == 2 && (windows[0] == address || windows[1] == address)
 	})
 }
 
-// shoot keeps a picture of the page in artifacts/, of all of it where it is longer
-// than the window. (Chromium shifts whole pictures of pages that run from the right.)
-func (tb *tab) shoot(name string) {
+// screenshot saves screenshots of the page, with a light and a dark color scheme, to
+// artifacts/. If the page is longer than the window, they show the whole page.
+// (Chromium shifts full screenshots of right-to-left pages.)
+func (tb *tab) screenshot(name string) {
 	tb.t.Helper()
 	picture := chromedp.CaptureScreenshot()
 	if eval[bool](tb, "document.documentElement.scrollHeight > innerHeight") {

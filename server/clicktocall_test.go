@@ -20,30 +20,30 @@ func (h *harness) clickToCall(body string) response {
 const ctiCall = "POST /integrations/cti/agents/{agent}/call"
 
 func TestClickToCallRingsTheAgentOnce(t *testing.T) {
-	for spelling, number := range map[string]string{"national": "0501234567", "with spaces": "+971 50 123 4567", "international": "00971501234567"} {
-		t.Run(spelling, func(t *testing.T) {
+	for format, number := range map[string]string{"national": "0501234567", "with spaces": "+971 50 123 4567", "international": "00971501234567"} {
+		t.Run(format, func(t *testing.T) {
 			r := withZiwo(t, ziwotest.Options{})
 			agent := r.ziwo.Agents()[2].CCLogin
 			got := into[clicktocall.View](t, r.clickToCall(`{"agent":"`+agent+`","number":"`+number+`"}`).want(t, 202))
 			if got.ContactCenter != "aldebaran" || got.Agent != agent || got.Number != "+971501234567" || got.CallID == "" {
-				t.Errorf("answered %+v", got)
+				t.Errorf("answer %+v, want agent %s and +971501234567 in aldebaran", got, agent)
 			}
 			if n := r.ziwo.Requests(ctiCall); n != 1 {
-				t.Errorf("Ziwo was asked %d times", n)
+				t.Errorf("Ziwo received %d requests, want 1", n)
 			}
-			r.ziwo.SetNow(time.Now().Add(time.Hour)) // it has ended
-			truth := r.ziwo.EndedCalls()
-			if len(truth) != 1 || truth[0].CallID != got.CallID || truth[0].RawDID != "00971501234567" || truth[0].Agent != agent {
-				t.Errorf("Ziwo made %+v", truth)
+			r.ziwo.SetNow(time.Now().Add(time.Hour)) // ends the call
+			ended := r.ziwo.EndedCalls()
+			if len(ended) != 1 || ended[0].CallID != got.CallID || ended[0].RawDID != "00971501234567" || ended[0].Agent != agent {
+				t.Errorf("Ziwo made calls %+v, want %s to 00971501234567", ended, got.CallID)
 			}
 			if strings.Contains(r.log.String(), "1234567") || !strings.Contains(r.log.String(), "…4567") {
-				t.Errorf("the log shows the number, or nothing of it: %s", r.log)
+				t.Errorf("log does not contain exactly the last four digits of the number: %s", r.log)
 			}
 		})
 	}
 }
 
-func TestClickToCallSaysWhatIsWrong(t *testing.T) {
+func TestClickToCallReportsInvalidRequests(t *testing.T) {
 	r := withZiwo(t, ziwotest.Options{})
 	agents := r.ziwo.Agents()
 	r.ziwo.SetStatus(agents[1].CCLogin, 0)
@@ -52,43 +52,43 @@ func TestClickToCallSaysWhatIsWrong(t *testing.T) {
 	for _, c := range []struct {
 		name, body string
 		status     int
-		says       []string
+		want       []string
 	}{
-		{"nothing", `{}`, 422, []string{`"path":"agent"`, `"path":"number"`, "is missing"}},
-		{"no login", body("../../admin", "0501234567"), 422, []string{`"path":"agent"`, "ccLogin"}},
-		{"a number for an agent", `{"agent":26,"number":"0501234567"}`, 422, []string{`"path":"agent"`}},
-		{"no number", body(agents[2].CCLogin, "call me"), 422, []string{`"path":"number"`, "+971501234567"}},
-		{"an extension", body(agents[2].CCLogin, "0026"), 422, []string{`"path":"number"`}},
-		{"another center", `{"agent":"0011","number":"0501234567","contactCenter":"rigel"}`, 422, []string{`"path":"contactCenter"`, "rigel"}},
-		{"another field", `{"agent":"0011","number":"0501234567","from":"1"}`, 422, []string{`"path":"from"`}},
+		{"empty request", `{}`, 422, []string{`"path":"agent"`, `"path":"number"`, "is missing"}},
+		{"invalid login", body("../../admin", "0501234567"), 422, []string{`"path":"agent"`, "ccLogin"}},
+		{"numeric agent", `{"agent":26,"number":"0501234567"}`, 422, []string{`"path":"agent"`}},
+		{"invalid number", body(agents[2].CCLogin, "call me"), 422, []string{`"path":"number"`, "+971501234567"}},
+		{"extension as number", body(agents[2].CCLogin, "0026"), 422, []string{`"path":"number"`}},
+		{"unknown contact center", `{"agent":"0011","number":"0501234567","contactCenter":"rigel"}`, 422, []string{`"path":"contactCenter"`, "rigel"}},
+		{"unknown field", `{"agent":"0011","number":"0501234567","from":"1"}`, 422, []string{`"path":"from"`}},
 		{"not JSON", `agent=0011`, 400, nil},
 		{"unknown agent", body("9999", "0501234567"), 422, []string{`"path":"agent"`, "is unknown to Ziwo"}},
-		{"not logged in", body(agents[1].CCLogin, "0501234567"), 409, []string{"not logged in"}},
-		{"in a call", body(agents[0].CCLogin, "0501234568"), 409, []string{"in a call", "…4568"}},
+		{"agent not logged in", body(agents[1].CCLogin, "0501234567"), 409, []string{"not logged in"}},
+		{"agent in a call", body(agents[0].CCLogin, "0501234568"), 409, []string{"in a call", "…4568"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := *r.harness
 			h.t = t
 			got := h.clickToCall(c.body).want(t, c.status)
-			for _, says := range c.says {
-				if !strings.Contains(got.body, says) {
-					t.Errorf("%q is not in %s", says, got.body)
+			for _, want := range c.want {
+				if !strings.Contains(got.body, want) {
+					t.Errorf("body does not contain %q: %s", want, got.body)
 				}
 			}
 		})
 	}
 	r.do(request{method: "POST", path: "/api/v1/calls", body: body("0011", "0501234567"), header: map[string]string{"Content-Type": "application/json"}}).want(t, 401)
 	if strings.Contains(r.log.String(), "1234567") || strings.Contains(r.log.String(), "1234568") {
-		t.Error("the log shows a number")
+		t.Error("log contains a full number")
 	}
 }
 
-func TestClickToCallWhenZiwoFails(t *testing.T) {
+func TestClickToCallReportsZiwoErrors(t *testing.T) {
 	for _, c := range []struct {
 		fault      ziwotest.Fault
 		status     int
 		retryAfter string
-		says       string
+		want       string
 	}{
 		{ziwotest.Fault{Kind: ziwotest.Fault500}, 503, "5", "server error"},
 		{ziwotest.Fault{Kind: ziwotest.Fault429, RetryAfter: "17"}, 503, "17", "rate limit"},
@@ -101,11 +101,11 @@ func TestClickToCallWhenZiwoFails(t *testing.T) {
 			c.fault.Path = "/integrations/"
 			r.ziwo.AddFault(c.fault)
 			got := r.clickToCall(`{"agent":"0011","number":"0501234567"}`).want(t, c.status)
-			if !strings.Contains(got.body, c.says) || got.header.Get("Retry-After") != c.retryAfter {
-				t.Errorf("Retry-After %q: %s", got.header.Get("Retry-After"), got.body)
+			if !strings.Contains(got.body, c.want) || got.header.Get("Retry-After") != c.retryAfter {
+				t.Errorf("Retry-After %q, want %q; body, want %q: %s", got.header.Get("Retry-After"), c.retryAfter, c.want, got.body)
 			}
 			if n := r.ziwo.Requests(ctiCall); n != 1 {
-				t.Errorf("Ziwo was asked %d times", n)
+				t.Errorf("Ziwo received %d requests, want 1", n)
 			}
 		})
 	}
@@ -121,24 +121,24 @@ func TestClickToCallWhenZiwoFails(t *testing.T) {
 		h := serve(t, documentFor(ziwotest.New(ziwotest.Options{}), address))
 		got := h.clickToCall(`{"agent":"0011","number":"0501234567"}`).want(t, 503)
 		if seconds, err := strconv.Atoi(got.header.Get("Retry-After")); err != nil || seconds < 1 || !strings.Contains(got.body, "is unreachable") {
-			t.Errorf("Retry-After %q: %s", got.header.Get("Retry-After"), got.body)
+			t.Errorf("Retry-After %q, want at least 1; body: %s", got.header.Get("Retry-After"), got.body)
 		}
 	})
-	t.Run("a wrong key", func(t *testing.T) {
+	t.Run("wrong key", func(t *testing.T) {
 		z := ziwotest.New(ziwotest.Options{})
 		api := httptest.NewServer(z)
 		t.Cleanup(api.Close)
 		h := serve(t, strings.Replace(documentFor(z, api.URL), "cti-key-of-aldebaran", "another-cti-key", 1))
 		got := h.clickToCall(`{"agent":"0011","number":"0501234567"}`).want(t, 502)
 		if !strings.Contains(got.body, "api_key") || strings.Contains(got.body+h.log.String(), "another-cti-key") {
-			t.Error(got.body)
+			t.Errorf("body must name api_key, and neither body nor log may contain its value: %s", got.body)
 		}
 	})
 }
 
-func TestClickToCallAsksWhichContactCenterIsMeant(t *testing.T) {
+func TestClickToCallRequiresContactCenterIfSeveralHaveKeys(t *testing.T) {
 	r := withZiwo(t, ziwotest.Options{})
-	api := r.s.config.Current().Document.ContactCenters["aldebaran"].API
+	api := r.parts.config.Current().Document.ContactCenters["aldebaran"].API
 	_, _, key := r.ziwo.Credentials()
 	h := serve(t, `
 contact_centers:
@@ -149,14 +149,14 @@ trackers:
   sales: {region: AE, contact_center: rigel, routes: [{id: all, voicemail: true}]}
 `)
 	if got := h.clickToCall(`{"agent":"0011","number":"0501234567"}`).want(t, 422); !strings.Contains(got.body, "several are configured: aldebaran, rigel") {
-		t.Error(got.body)
+		t.Errorf("body does not contain 'several are configured: aldebaran, rigel': %s", got.body)
 	}
 	if got := h.clickToCall(`{"agent":"0011","number":"0501234567","contactCenter":"vega"}`).want(t, 422); !strings.Contains(got.body, "has no api_key") {
-		t.Error(got.body)
+		t.Errorf("body does not contain 'has no api_key': %s", got.body)
 	}
-	// Nobody says how aldebaran reads national numbers.
+	// No tracker of aldebaran sets a region, so national numbers are ambiguous.
 	if got := h.clickToCall(`{"agent":"0011","number":"0501234567","contactCenter":"aldebaran"}`).want(t, 422); !strings.Contains(got.body, "country code") {
-		t.Error(got.body)
+		t.Errorf("body does not contain 'country code': %s", got.body)
 	}
 	h.clickToCall(`{"agent":"0011","number":"0501234567","contactCenter":"rigel"}`).want(t, 202)
 	h.clickToCall(`{"agent":"0012","number":"+971501234567","contactCenter":"aldebaran"}`).want(t, 202)

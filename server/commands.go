@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"reflect"
 	"runtime"
 	"runtime/debug"
@@ -24,17 +23,19 @@ import (
 	"calltracker/storage/sqlstore"
 )
 
-// Set when a release is built.
+// Set by the linker when a release is built.
 var (
 	version = "dev"
 	commit  = ""
 )
 
-// build says what runs.
-type Build struct{ Version, Commit, Go string }
+// buildInfo identifies the program.
+type buildInfo struct{ Version, Commit, Go string }
 
-func currentBuild() Build {
-	b := Build{Version: version, Commit: commit, Go: runtime.Version()}
+// currentBuild returns the version of the program. Without the linker flags of a
+// release, the commit is that of the checkout.
+func currentBuild() buildInfo {
+	b := buildInfo{Version: version, Commit: commit, Go: runtime.Version()}
 	if info, ok := debug.ReadBuildInfo(); ok && b.Commit == "" {
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" {
@@ -48,34 +49,34 @@ func currentBuild() Build {
 	return b
 }
 
-// commands are the whole command line.
+// commands is the command line.
 type commands struct {
 	Serve       serveCommand        `cmd:"" default:"withargs" help:"Start the server (the default)."`
 	Check       cli.CheckCommand    `cmd:"" help:"Validate a configuration and run its tests."`
 	Simulate    cli.SimulateCommand `cmd:"" help:"Show where a call would go, and why."`
-	Apply       cli.ApplyCommand    `cmd:"" help:"Put a configuration into a running server."`
-	Ziwo        cli.ZiwoCommands    `cmd:"" help:"Set Ziwo up, look what is wrong, fetch what was missed."`
+	Apply       cli.ApplyCommand    `cmd:"" help:"Apply a configuration to a running server."`
+	Ziwo        cli.ZiwoCommands    `cmd:"" help:"Set up Ziwo's call trackers, diagnose problems, fetch missing calls."`
 	Migrate     migrateCommand      `cmd:"" help:"Bring the database schema up to date and exit."`
-	Demo        demoCommand         `cmd:"" help:"Everything on this machine: the server, a simulated Ziwo, made-up CRMs, live calls."`
-	Version     versionCommand      `cmd:"" help:"Print version, commit and Go version."`
-	Healthcheck cli.HealthCommand   `cmd:"" hidden:"" help:"Ask a running server whether it is alive."`
+	Demo        demoCommand         `cmd:"" help:"Run everything on this machine: the server, a simulated Ziwo, simulated CRMs, live calls."`
+	Version     versionCommand      `cmd:"" help:"Print the version, the commit and the Go version."`
+	Healthcheck cli.HealthCommand   `cmd:"" hidden:"" help:"Check that the server on this machine is running."`
 }
 
-// run is the program: it returns the exit code. 1 is "it is not so", 2 is "I
-// was not understood".
+// run runs the program and returns its exit code: 1 if the command fails, 2 if the
+// command line is invalid.
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	var c commands
-	exited := -1
+	exitCode := -1 // set by --help
 	parser, err := kong.New(&c, kong.Name("calltracker"), kong.Writers(out, errOut),
-		kong.Description("The server that Ziwo's call trackers ask: where does this call go?"),
-		kong.Exit(func(code int) { exited = code }), kong.ShortUsageOnError())
+		kong.Description("The server for Ziwo call trackers: it decides where calls go and stores their records."),
+		kong.Exit(func(code int) { exitCode = code }), kong.ShortUsageOnError())
 	if err != nil {
 		fmt.Fprintln(errOut, "calltracker:", err)
 		return 2
 	}
 	command, err := parser.Parse(args)
-	if exited >= 0 { // --help
-		return exited
+	if exitCode >= 0 {
+		return exitCode
 	}
 	if err != nil {
 		fmt.Fprintf(errOut, "calltracker: %v\nTry: calltracker --help\n", err)
@@ -92,46 +93,43 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	return 0
 }
 
+// serveCommand runs the server.
 type serveCommand struct {
 	options `embed:""`
-	Apply   string `name:"apply" type:"path" placeholder:"FILE" help:"Put this configuration in force first."`
+	Apply   string `name:"apply" type:"path" placeholder:"FILE" help:"Apply this configuration before serving."`
 }
 
-// Run serves until the process is told to stop.
-func (cmd *serveCommand) Run(ctx context.Context, c *cli.Terminal) error {
-	set, err := cmd.check(cli.IsTerminal(c.Err))
+// Run serves until ctx ends.
+func (cmd *serveCommand) Run(ctx context.Context, t *cli.Terminal) error {
+	set, err := cmd.check(cli.IsTerminal(t.Err))
 	if err != nil {
 		return err
 	}
-	logger := set.logger(c.Err)
+	logger := set.logger(t.Err)
 	for _, name := range unknownVariables(os.Environ(), cmd.variables()) {
-		logger.Warn("this environment variable is no setting of calltracker", slog.String("name", name))
+		logger.Warn("unknown environment variable", slog.String("name", name))
 	}
 	var apply *config.Input
 	if cmd.Apply != "" {
-		text, err := os.ReadFile(cmd.Apply)
-		if err != nil {
+		if apply, err = cli.ReadInput(cmd.Apply); err != nil {
 			return err
-		}
-		apply = &config.Input{
-			Document: string(text), Format: cli.FormatOf(cmd.Apply), Author: "serve --apply", Comment: filepath.Base(cmd.Apply), IfMatch: "*",
 		}
 	}
 	err = runServer(ctx, set, logger, startOptions{apply: apply, ready: func(p parts) {
 		if apply != nil && p.config.Current() != nil {
-			doc, _ := config.Parse([]byte(apply.Document), apply.Format, cli.LocalResolver)
-			cli.PrintNextSteps(c.Out, p.settings.dataDir, p.address, doc.Trackers, cmd.AdminToken == "")
+			steps := cli.NextSteps{Document: *apply, Address: p.address, DataDir: p.settings.dataDir, GeneratedToken: cmd.AdminToken == ""}
+			steps.Print(t.Out)
 		}
 	}})
 	var invalid *problem.Invalid
 	if errors.As(err, &invalid) && cmd.Apply != "" {
-		cli.PrintFieldErrors(c.Err, cmd.Apply, invalid.Problems)
+		cli.PrintFieldErrors(t.Err, cmd.Apply, invalid.Problems)
 		return fmt.Errorf("%s was not applied", cmd.Apply)
 	}
 	return err
 }
 
-// variables are the environment variables that are settings.
+// variables returns the environment variables that the program reads.
 func (o options) variables() []string {
 	var names []string
 	for field := range reflect.TypeFor[options]().Fields() {
@@ -140,20 +138,21 @@ func (o options) variables() []string {
 	return append(names, cli.TokenVariable)
 }
 
+// migrateCommand migrates the database.
 type migrateCommand struct {
 	options `embed:""`
 }
 
-// Run migrates the database and prints the version of its schema.
-func (cmd *migrateCommand) Run(ctx context.Context, c *cli.Terminal) (err error) {
-	set, err := cmd.check(cli.IsTerminal(c.Err))
+// Run migrates the database and prints its schema version.
+func (cmd *migrateCommand) Run(ctx context.Context, t *cli.Terminal) (err error) {
+	set, err := cmd.check(cli.IsTerminal(t.Err))
 	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(set.dataDir, 0o700); err != nil {
 		return err
 	}
-	store, err := sqlstore.New(sqlstore.Options{URL: set.databaseURL, DataDir: set.dataDir, Logger: set.logger(c.Err)})
+	store, err := sqlstore.New(sqlstore.Options{URL: set.databaseURL, DataDir: set.dataDir, Logger: set.logger(t.Err)})
 	if err != nil {
 		return err
 	}
@@ -165,36 +164,37 @@ func (cmd *migrateCommand) Run(ctx context.Context, c *cli.Terminal) (err error)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.Out, "the database schema is at version %d\n", schema)
+	fmt.Fprintf(t.Out, "database schema version %d\n", schema)
 	return nil
 }
 
+// versionCommand prints the version of the program.
 type versionCommand struct{}
 
-// Run prints what this is.
-func (versionCommand) Run(c *cli.Terminal) error {
+// Run prints the version, the commit and the Go version.
+func (versionCommand) Run(t *cli.Terminal) error {
 	b := currentBuild()
-	_, err := fmt.Fprintf(c.Out, "calltracker %s (commit %s, %s)\n", b.Version, b.Commit, b.Go)
+	_, err := fmt.Fprintf(t.Out, "calltracker %s (commit %s, %s)\n", b.Version, b.Commit, b.Go)
 	return err
 }
 
-// demoCommand runs the whole product in one process.
+// demoCommand runs the demo.
 type demoCommand struct {
-	Listen string  `default:"127.0.0.1:8080" help:"Address of the HTTP server."`
+	Listen string  `default:"127.0.0.1:8080" help:"Loopback address of the server."`
 	Rate   float64 `default:"6" help:"Calls per minute."`
-	Seed   uint64  `default:"7" help:"Seed of the simulation; a different seed gives a different day."`
+	Seed   uint64  `default:"7" help:"Seed of the simulation; another seed gives another day."`
 }
 
 // Run runs the demo until ctx ends.
-func (cmd *demoCommand) Run(ctx context.Context, c *cli.Terminal) error {
-	logger := slog.New(slog.NewTextHandler(c.Err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+func (cmd *demoCommand) Run(ctx context.Context, t *cli.Terminal) error {
+	logger := slog.New(slog.NewTextHandler(t.Err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	return demo.Run(ctx, demo.Options{
-		Listen: cmd.Listen, Rate: cmd.Rate, Seed: cmd.Seed, Out: c.Out, Logger: logger,
+		Listen: cmd.Listen, Rate: cmd.Rate, Seed: cmd.Seed, Out: t.Out, Logger: logger,
 		Serve: func(ctx context.Context, s demo.Server) error { return serveDemo(ctx, s, logger) },
 	})
 }
 
-// serveDemo runs the server of the demo.
+// serveDemo runs the server of the demo until ctx ends.
 func serveDemo(ctx context.Context, s demo.Server, logger *slog.Logger) error {
 	o := options{
 		Listen: s.Listen, DataDir: s.DataDir, PublicURL: s.PublicURL, VoicemailField: "voicemail",

@@ -19,9 +19,9 @@ import (
 	"calltracker/storage"
 )
 
-// books is a CRM for tests of the server, over real HTTP.
-var books = crm.Driver{
-	Name: "books", Label: "Address books",
+// addressBook is a minimal CRM driver that calls an addressBookServer over HTTP.
+var addressBook = crm.Driver{
+	Name: "books", Label: "Address book",
 	Fields: integration.Fields{
 		{Name: "base_url", Label: "address", Help: "https://host", Required: true, Pattern: `https?://.+`},
 		{Name: "api_key", Label: "key", Required: true, Secret: true},
@@ -29,16 +29,16 @@ var books = crm.Driver{
 	Budgets:  []crm.Budget{{Name: "requests", Requests: 600, Per: time.Minute}},
 	AgentURL: func(integration.Settings) string { return "https://books.example" },
 	Open: func(s integration.Settings, h *http.Client) (crm.Client, error) {
-		return &booksClient{base: s["base_url"], key: s["api_key"], http: h}, nil
+		return &addressBookClient{base: s["base_url"], key: s["api_key"], http: h}, nil
 	},
 }
 
-type booksClient struct {
+type addressBookClient struct {
 	base, key string
 	http      *http.Client
 }
 
-func (c *booksClient) get(ctx context.Context, path string, into any) error {
+func (c *addressBookClient) get(ctx context.Context, path string, into any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
 	if err != nil {
 		return &crm.Error{Kind: crm.Rejected, Err: err}
@@ -46,7 +46,7 @@ func (c *booksClient) get(ctx context.Context, path string, into any) error {
 	req.Header.Set("Authorization", "Bearer "+c.key)
 	res, err := c.http.Do(req)
 	if err != nil {
-		return &crm.Error{Kind: crm.Unavailable, Message: "it cannot be reached", Err: err}
+		return &crm.Error{Kind: crm.Unavailable, Message: "unreachable", Err: err}
 	}
 	defer res.Body.Close()
 	switch res.StatusCode {
@@ -56,43 +56,44 @@ func (c *booksClient) get(ctx context.Context, path string, into any) error {
 		}
 		return nil
 	case http.StatusUnauthorized:
-		return &crm.Error{Kind: crm.Unauthorized, Status: 401, Message: "the key is wrong"}
+		return &crm.Error{Kind: crm.Unauthorized, Status: 401, Message: "wrong key"}
 	default:
-		return &crm.Error{Kind: crm.Unavailable, Status: res.StatusCode, Message: "it is broken"}
+		return &crm.Error{Kind: crm.Unavailable, Status: res.StatusCode, Message: "server error"}
 	}
 }
 
-func (c *booksClient) FindCustomers(ctx context.Context, n phone.Number) ([]crm.Customer, error) {
+func (c *addressBookClient) FindCustomers(ctx context.Context, n phone.Number) ([]crm.Customer, error) {
 	var customers []crm.Customer
 	err := c.get(ctx, "/find?n="+url.QueryEscape(n.E164), &customers)
 	return customers, err
 }
 
-func (c *booksClient) Check(ctx context.Context) error { return c.get(ctx, "/check", new(any)) }
+func (c *addressBookClient) Check(ctx context.Context) error { return c.get(ctx, "/check", new(any)) }
 
-func (c *booksClient) SearchURL(n phone.Number) string {
+func (c *addressBookClient) SearchURL(n phone.Number) string {
 	return "https://books.example/search?n=" + url.QueryEscape(n.E164)
 }
 
-// bookServer is an account of books: Layla has 050 123 4567.
-type bookServer struct {
+// addressBookServer is an account of the addressBook CRM. Its only customer is Layla,
+// whose number is 050 123 4567.
+type addressBookServer struct {
 	*httptest.Server
 	requests atomic.Int64
-	answer   atomic.Pointer[http.HandlerFunc] // nil: as it should
+	handler  atomic.Pointer[http.HandlerFunc] // replaces the default answers unless nil
 }
 
-const booksKey = "books-key-7c21"
+const addressBookKey = "books-key-7c21"
 
-func newBooks(t *testing.T) *bookServer {
+func newAddressBook(t *testing.T) *addressBookServer {
 	t.Helper()
-	b := &bookServer{}
+	b := &addressBookServer{}
 	b.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b.requests.Add(1)
-		answer := b.answer.Load()
+		handler := b.handler.Load()
 		switch {
-		case answer != nil:
-			(*answer)(w, r)
-		case r.Header.Get("Authorization") != "Bearer "+booksKey:
+		case handler != nil:
+			(*handler)(w, r)
+		case r.Header.Get("Authorization") != "Bearer "+addressBookKey:
 			w.WriteHeader(http.StatusUnauthorized)
 		case r.URL.Query().Get("n") == "+971501234567":
 			_, _ = w.Write([]byte(`[{"id":"c-1","name":"Layla","url":"https://books.example/c-1","matchedBy":"phone","phones":["0501234567"],"tags":["vip"]}]`))
@@ -104,29 +105,31 @@ func newBooks(t *testing.T) *bookServer {
 	return b
 }
 
-func (b *bookServer) becomes(answer http.HandlerFunc) { b.answer.Store(&answer) }
+// respondWith makes handler answer all requests from now on.
+func (b *addressBookServer) respondWith(handler http.HandlerFunc) { b.handler.Store(&handler) }
 
-// withBooks is the usual document and a connection to each account.
-func withBooks(accounts ...*bookServer) string {
+// addressBookDocument is document plus a connection to each account, named a, b, and so on.
+func addressBookDocument(accounts ...*addressBookServer) string {
 	text := document + "connections:\n"
 	for i, b := range accounts {
 		name := string(rune('a' + i))
-		text += "  " + name + ": {driver: books, label: Shelf " + name + ", settings: {base_url: \"" + b.URL + "\", api_key: " + booksKey + "}}\n"
+		text += "  " + name + ": {driver: books, label: Account " + name + ", settings: {base_url: \"" + b.URL + "\", api_key: " + addressBookKey + "}}\n"
 	}
 	return text
 }
 
-// serveBooks starts a server that knows the driver.
-func serveBooks(t *testing.T, document string) *harness {
+// serveWithAddressBook starts a server with the addressBook driver.
+func serveWithAddressBook(t *testing.T, document string) *harness {
 	t.Helper()
-	return serveWith(t, t.TempDir(), document, func(set *settings) { set.drivers = []crm.Driver{books} })
+	return serveWith(t, t.TempDir(), document, func(set *settings) { set.drivers = []crm.Driver{addressBook} })
 }
 
+// connections lists the connections and checks that the list contains no key.
 func (h *harness) connections() []connections.ConnectionView {
 	h.t.Helper()
 	got := h.get("/api/v1/connections").want(h.t, 200)
-	if strings.Contains(got.body, booksKey) {
-		h.t.Errorf("the key is shown: %s", got.body)
+	if strings.Contains(got.body, addressBookKey) {
+		h.t.Errorf("list contains the key: %s", got.body)
 	}
 	return into[connections.ConnectionList](h.t, got).Connections
 }
@@ -140,39 +143,39 @@ func (h *harness) testConnection(name, body string) response {
 }
 
 func TestConnectionsAreListedAndTested(t *testing.T) {
-	a, b := newBooks(t), newBooks(t)
-	h := serveBooks(t, withBooks(a, b))
+	a, b := newAddressBook(t), newAddressBook(t)
+	h := serveWithAddressBook(t, addressBookDocument(a, b))
 	list := h.connections()
-	if len(list) != 2 || list[0].Name != "a" || list[0].Label != "Shelf a" || list[0].State != "unused" || list[0].Breaker != "closed" ||
+	if len(list) != 2 || list[0].Name != "a" || list[0].Label != "Account a" || list[0].State != "unused" || list[0].Breaker != "closed" ||
 		len(list[0].Budgets) != 1 || list[0].Budgets[0] != (connections.BudgetView{Name: "requests", Requests: 600, Seconds: 60, Left: 60, Burst: 60}) {
-		t.Errorf("connections: %+v", list)
+		t.Errorf("connections %+v, want a with its label and a full budget, and b, both unused", list)
 	}
 	got := into[connections.ConnectionTest](t, h.testConnection("a", `{"number":"050 123 4567"}`).want(t, 200))
 	if !got.OK || got.State != "found" || len(got.Customers) != 1 ||
 		got.Customers[0] != (storage.Customer{Connection: "a", ID: "c-1", Name: "Layla", URL: "https://books.example/c-1", MatchedBy: "phone"}) {
-		t.Errorf("a test found %+v", got)
+		t.Errorf("test with Layla's number: %+v", got)
 	}
 	if got := into[connections.ConnectionTest](t, h.testConnection("a", `{"number":"+971509999999"}`).want(t, 200)); !got.OK || got.State != "none" || got.SearchURL == "" {
-		t.Errorf("a test of another number: %+v", got)
+		t.Errorf("test with an unknown number: %+v", got)
 	}
 	if got := into[connections.ConnectionTest](t, h.testConnection("a", `{}`).want(t, 200)); !got.OK || got.State != "skipped" {
-		t.Errorf("a test without a number: %+v", got)
+		t.Errorf("test without a number: %+v", got)
 	}
 	h.testConnection("a", `{"number":"0026"}`).want(t, 422)
 	h.testConnection("c", `{}`).want(t, 404)
 	if list := h.connections(); list[0].State != "ok" || list[0].LastSuccess == nil || list[1].State != "unused" {
-		t.Errorf("after a success: %+v", list)
+		t.Errorf("connections after a successful test: %+v", list)
 	}
 
-	b.becomes(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+	b.respondWith(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	for range 3 {
 		got := into[connections.ConnectionTest](t, h.testConnection("b", `{"number":"+971501234567"}`).want(t, 200))
 		if got.OK || got.State != "unavailable" || got.Error == nil || got.Error.Status != 502 || got.Check == nil {
-			t.Errorf("a test of a broken account: %+v", got)
+			t.Errorf("test of a failing account: %+v", got)
 		}
 	}
 	if list := h.connections(); list[1].State != "failing" || list[1].Breaker != "open" || list[1].LastError == nil || list[1].LastError.Kind != "unavailable" {
-		t.Errorf("a broken account: %+v", list[1])
+		t.Errorf("connection of a failing account: %+v", list[1])
 	}
 	body := h.do(request{method: "GET", path: "/metrics"}).body
 	for _, line := range []string{
@@ -180,60 +183,60 @@ func TestConnectionsAreListedAndTested(t *testing.T) {
 		`calltracker_crm_breaker_open{connection="a"} 0`, `calltracker_crm_budget_left{budget="requests",connection="a"}`,
 	} {
 		if !strings.Contains(body, line) {
-			t.Errorf("no %s in the metrics", line)
+			t.Errorf("metrics do not contain %s", line)
 		}
 	}
-	b.answer.Store(nil)
+	b.handler.Store(nil)
 	if got := into[connections.ConnectionTest](t, h.testConnection("b", `{"number":"+971501234567"}`).want(t, 200)); !got.OK {
-		t.Errorf("a test of an account that is well again: %+v", got)
+		t.Errorf("test of a recovered account: %+v", got)
 	}
 	if list := h.connections(); list[1].State != "ok" || list[1].Breaker != "closed" {
-		t.Errorf("an account that answered a test: %+v", list[1])
+		t.Errorf("connection after recovery: %+v", list[1])
 	}
-	if strings.Contains(h.log.String(), booksKey) {
-		t.Error("the key is in the log")
+	if strings.Contains(h.log.String(), addressBookKey) {
+		t.Error("log contains the key")
 	}
 }
 
-func TestAWrongKeyIsTold(t *testing.T) {
-	h := serveBooks(t, strings.Replace(withBooks(newBooks(t)), booksKey, "wrong", 1))
+func TestConnectionTestReportsWrongKey(t *testing.T) {
+	h := serveWithAddressBook(t, strings.Replace(addressBookDocument(newAddressBook(t)), addressBookKey, "wrong", 1))
 	got := into[connections.ConnectionTest](t, h.testConnection("a", `{"number":"+971501234567"}`).want(t, 200))
-	if got.OK || got.Check == nil || got.Check.Kind != "unauthorized" || got.Check.Message != "the key is wrong" {
-		t.Errorf("found %+v", got)
+	if got.OK || got.Check == nil || got.Check.Kind != "unauthorized" || got.Check.Message != "wrong key" {
+		t.Errorf("test result %+v, want an unauthorized check", got)
 	}
 }
 
 func TestConnectionsFollowTheConfiguration(t *testing.T) {
-	a, b := newBooks(t), newBooks(t)
-	h := serveBooks(t, withBooks(a))
+	a, b := newAddressBook(t), newAddressBook(t)
+	h := serveWithAddressBook(t, addressBookDocument(a))
 	h.testConnection("a", `{"number":"+971501234567"}`).want(t, 200)
 	put := func(text string, status int) response {
 		t.Helper()
 		return h.putConfig("", "*", "application/yaml", text).want(t, status)
 	}
-	put(withBooks(a, b)+"# more\n", 200)
+	put(addressBookDocument(a, b)+"# more\n", 200)
 	if list := h.connections(); len(list) != 2 || list[0].LastSuccess == nil {
-		t.Errorf("an account whose settings stay was opened again: %+v", list)
+		t.Errorf("connections after adding b: %+v, want a with its last success", list)
 	}
-	put(strings.Replace(withBooks(a), a.URL, b.URL, 1), 200)
+	put(strings.Replace(addressBookDocument(a), a.URL, b.URL, 1), 200)
 	if list := h.connections(); len(list) != 1 || list[0].LastSuccess != nil {
-		t.Errorf("other settings, and the same account: %+v", list)
+		t.Errorf("connections after changing the settings of a: %+v, want a without a last success", list)
 	}
 	before := b.requests.Load()
 	h.testConnection("a", `{"number":"+971501234567"}`).want(t, 200)
 	if b.requests.Load() == before {
-		t.Error("the new account was not asked")
+		t.Error("new account received no request")
 	}
 	put(document, 200)
 	if list := h.connections(); len(list) != 0 {
-		t.Errorf("left over: %+v", list)
+		t.Errorf("connections %+v, want none", list)
 	}
-	bad := put(document+"connections:\n  a:\n    driver: books\n    settings:\n      base_url: ftp://x\n      colour: red\n", 422)
+	bad := put(document+"connections:\n  a:\n    driver: books\n    settings:\n      base_url: ftp://x\n      shade: red\n", 422)
 	problem := into[httpapi.Problem](t, bad)
 	want := map[string]string{
 		"connections.a.settings.base_url": "invalid base_url for books: use https://host",
 		"connections.a.settings.api_key":  "books requires api_key (key)",
-		"connections.a.settings.colour":   "unknown setting for books: use base_url, api_key",
+		"connections.a.settings.shade":    "unknown setting for books: use base_url, api_key",
 	}
 	for _, e := range problem.Errors {
 		if want[e.Path] == e.Message && e.Line > 0 && e.Column > 0 {
@@ -241,25 +244,25 @@ func TestConnectionsFollowTheConfiguration(t *testing.T) {
 		}
 	}
 	if len(want) > 0 {
-		t.Errorf("not told of %v in %s", want, bad.body)
+		t.Errorf("missing problems %v in %s", want, bad.body)
 	}
 }
 
-// TestAConnectionThatCannotBeUsedStopsNoCalls: a server that starts without the
-// secret of a CRM answers calls all the same.
-func TestAConnectionThatCannotBeUsedStopsNoCalls(t *testing.T) {
-	t.Setenv("BOOKS_KEY", booksKey)
-	dir, a := t.TempDir(), newBooks(t)
-	knows := func(set *settings) { set.drivers = []crm.Driver{books} }
-	h := serveWith(t, dir, strings.Replace(withBooks(a), booksKey, `"${env:BOOKS_KEY}"`, 1), knows)
+// TestMisconfiguredConnectionDoesNotBlockCalls starts a server without the secret
+// of a CRM. The server must still answer calls.
+func TestMisconfiguredConnectionDoesNotBlockCalls(t *testing.T) {
+	t.Setenv("BOOKS_KEY", addressBookKey)
+	dir, a := t.TempDir(), newAddressBook(t)
+	withDriver := func(set *settings) { set.drivers = []crm.Driver{addressBook} }
+	h := serveWith(t, dir, strings.Replace(addressBookDocument(a), addressBookKey, `"${env:BOOKS_KEY}"`, 1), withDriver)
 	h.stop()
 	t.Setenv("BOOKS_KEY", "")
-	h = serveWith(t, dir, "", knows)
+	h = serveWith(t, dir, "", withDriver)
 	h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
 	if list := h.connections(); len(list) != 1 || list[0].State != "misconfigured" || list[0].LastError == nil {
-		t.Errorf("connections: %+v", list)
+		t.Errorf("connections %+v, want one that is misconfigured", list)
 	}
 	if got := into[connections.ConnectionTest](t, h.testConnection("a", `{"number":"+971501234567"}`).want(t, 200)); got.OK || got.Check == nil {
-		t.Errorf("a test of it: %+v", got)
+		t.Errorf("test of a misconfigured connection: %+v", got)
 	}
 }

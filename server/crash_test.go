@@ -8,10 +8,9 @@ import (
 	"calltracker/tools/endurance"
 )
 
-// TestNothingAcknowledgedIsLost is the short form of `make crash-test`: the real
-// program is killed and stopped, locked out of its database and without room on
-// the disk, while clients post.
-func TestNothingAcknowledgedIsLost(t *testing.T) {
+// TestFaultsLoseNoAcknowledgedRecord is the short form of `make crash-test`. While
+// clients post, it kills and stops the binary, locks its database, and fills the disk.
+func TestFaultsLoseNoAcknowledgedRecord(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -27,20 +26,20 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !verdict.OK() {
-				t.Error("a promise was broken")
+				t.Error("verdict is not OK")
 			}
 			if verdict.Cycles == 0 || verdict.Spooled == 0 {
-				t.Error("the trial tried nothing")
+				t.Errorf("%d cycles and %d spooled records, want at least 1 of each", verdict.Cycles, verdict.Spooled)
 			}
 		})
 	}
 }
 
-// TestADayIsStoredAsItHappened is the whole product end to end: a simulated Ziwo
-// that does everything wrong, two replicas on one PostgreSQL and one Redis, one of
-// them killed and started again, and reconciliation. `make e2e` is the same with
-// more calls.
-func TestADayIsStoredAsItHappened(t *testing.T) {
+// TestFaultyDayIsStoredCorrectly is an end-to-end test. A simulated Ziwo with many
+// faults sends calls to two replicas on one PostgreSQL and one Redis. One replica
+// is killed and restarted, and reconciliation fetches the missing records.
+// `make e2e` runs the same test with more calls.
+func TestFaultyDayIsStoredCorrectly(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -54,6 +53,6 @@ func TestADayIsStoredAsItHappened(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !verdict.OK() {
-		t.Error("what is stored is not what happened")
+		t.Error("stored calls differ from the calls that Ziwo made")
 	}
 }

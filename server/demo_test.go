@@ -19,97 +19,100 @@ import (
 	"calltracker/server/demo"
 )
 
-// visitor is somebody who has started the demonstration and reads what it says.
-type visitor struct {
-	t     *testing.T
-	told  string
-	base  string
-	token string
+// demoRun is a running demo.
+type demoRun struct {
+	t      *testing.T
+	output string
+	base   string
+	token  string
 }
 
-// telling is an output that knows when everything was told.
-type telling struct {
+// outputWatcher collects the output of the demo and closes ready after the last line
+// of its introduction.
+type outputWatcher struct {
 	syncBuffer
 	ready chan struct{}
 }
 
-func (w *telling) Write(p []byte) (int, error) {
+func (w *outputWatcher) Write(p []byte) (int, error) {
 	if bytes.Contains(p, []byte("act as Ziwo")) {
 		defer close(w.ready)
 	}
 	return w.syncBuffer.Write(p)
 }
 
-// visit starts the demonstration and waits until it tells where to look. stop
-// presses Ctrl-C and returns how it ended.
-func visit(t *testing.T, cmd demoCommand) (v visitor, stop func() error) {
+// startDemo starts the demo and waits until it has printed its introduction. stop
+// cancels the demo and returns its error.
+func startDemo(t *testing.T, cmd demoCommand) (d demoRun, stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	out := &telling{ready: make(chan struct{})}
+	out := &outputWatcher{ready: make(chan struct{})}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Run(ctx, &cli.Terminal{In: strings.NewReader(""), Out: out, Err: io.Discard}) }()
 	select {
 	case <-out.ready:
 	case err := <-ended:
-		t.Fatalf("it ended: %v", err)
+		t.Fatalf("demo ended early: %v", err)
 	case <-time.After(2 * time.Minute):
-		t.Fatalf("it has only said: %s", out.String())
+		t.Fatalf("demo did not start within 2 min; output: %s", out.String())
 	}
-	v = visitor{t: t, told: out.String()}
-	v.base = strings.TrimSuffix(v.find(`(http://localhost:\d+)/docs/`), "/docs/")
-	v.token = v.find(`TOKEN=(\S+)`)
-	return v, func() error {
+	d = demoRun{t: t, output: out.String()}
+	d.base = strings.TrimSuffix(d.find(`(http://localhost:\d+)/docs/`), "/docs/")
+	d.token = d.find(`TOKEN=(\S+)`)
+	return d, func() error {
 		cancel()
 		return <-ended
 	}
 }
 
-func (v visitor) find(pattern string) string {
-	v.t.Helper()
-	found := regexp.MustCompile(pattern).FindStringSubmatch(v.told)
+// find returns the first group of pattern in the output.
+func (d demoRun) find(pattern string) string {
+	d.t.Helper()
+	found := regexp.MustCompile(pattern).FindStringSubmatch(d.output)
 	if found == nil {
-		v.t.Fatalf("nothing like %s in: %s", pattern, v.told)
+		d.t.Fatalf("output does not match %s: %s", pattern, d.output)
 	}
 	return found[1]
 }
 
-// get opens a page, without following where it leads.
-func (v visitor) get(address string) response {
-	v.t.Helper()
-	req, err := http.NewRequestWithContext(v.t.Context(), http.MethodGet, address, nil)
+// get requests an address with the admin token. It does not follow redirects.
+func (d demoRun) get(address string) response {
+	d.t.Helper()
+	req, err := http.NewRequestWithContext(d.t.Context(), http.MethodGet, address, nil)
 	if err != nil {
-		v.t.Fatal(err)
+		d.t.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+v.token)
+	req.Header.Set("Authorization", "Bearer "+d.token)
 	res, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {
-		v.t.Fatal(err)
+		d.t.Fatal(err)
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
-		v.t.Fatal(err)
+		d.t.Fatal(err)
 	}
 	return response{status: res.StatusCode, header: res.Header, body: string(body)}
 }
 
-func (v visitor) calls() []calls.CallView {
-	v.t.Helper()
-	return into[calls.CallList](v.t, v.get(v.base+"/api/v1/calls?limit=1000").want(v.t, 200)).Calls
+// calls lists the stored calls.
+func (d demoRun) calls() []calls.CallView {
+	d.t.Helper()
+	return into[calls.CallList](d.t, d.get(d.base+"/api/v1/calls?limit=1000").want(d.t, 200)).Calls
 }
 
-func TestDemonstration(t *testing.T) {
+func TestDemo(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
 	began := time.Now()
-	v, stop := visit(t, demoCommand{Listen: "127.0.0.1:0", Rate: 1200, Seed: 7})
+	d, stop := startDemo(t, demoCommand{Listen: "127.0.0.1:0", Rate: 1200, Seed: 7})
 
-	t.Run("a day lies behind it", func(t *testing.T) {
+	t.Run("stores a day of past calls", func(t *testing.T) {
 		var calls []calls.CallView
-		eventually(t, "looking everybody up", func() bool {
+		eventually(t, "the lookups of all past calls", func() bool {
 			pending := 0
 			calls = nil
-			for _, c := range v.calls() {
+			for _, c := range d.calls() {
 				if c.StartedAt.Before(began) {
 					calls = append(calls, c)
 					if c.Enrichment.State == "pending" {
@@ -120,7 +123,7 @@ func TestDemonstration(t *testing.T) {
 			return pending == 0
 		})
 		if len(calls) != demo.PastCalls {
-			t.Errorf("%d calls are stored, want %d", len(calls), demo.PastCalls)
+			t.Errorf("got %d past calls, want %d", len(calls), demo.PastCalls)
 		}
 		found, hours := 0, map[int]bool{}
 		for _, c := range calls {
@@ -130,56 +133,56 @@ func TestDemonstration(t *testing.T) {
 			}
 		}
 		if found < demo.PastCalls/3 || found > demo.PastCalls*9/10 || len(hours) < 15 {
-			t.Errorf("%d calls have a customer, and there were some in %d hours", found, len(hours))
+			t.Errorf("%d calls have a customer, want a third to nine tenths; calls cover %d hours, want at least 15", found, len(hours))
 		}
 		oldest := calls[len(calls)-1]
 		if oldest.Decision == "" || oldest.StartedAt.After(began.Add(-12*time.Hour)) {
-			t.Fatalf("the oldest call is %+v", oldest)
+			t.Fatalf("oldest call %+v, want a decision and a start at least 12 h ago", oldest)
 		}
-		d := into[struct{ At time.Time }](t, v.get(v.base+"/api/v1/decisions/"+oldest.Decision).want(t, 200))
-		if off := d.At.Sub(*oldest.StartedAt).Abs(); off > time.Minute {
-			t.Errorf("it was decided %s away from its start", off)
+		decision := into[struct{ At time.Time }](t, d.get(d.base+"/api/v1/decisions/"+oldest.Decision).want(t, 200))
+		if off := decision.At.Sub(*oldest.StartedAt).Abs(); off > time.Minute {
+			t.Errorf("decision is %s away from the start of its call, want at most 1 min", off)
 		}
 	})
-	t.Run("what never came was fetched", func(t *testing.T) {
-		runs := into[reconcile.ReconciliationList](t, v.get(v.base+"/api/v1/reconciliation").want(t, 200)).Runs
-		fetched := 0
+	t.Run("backfills missing CDRs", func(t *testing.T) {
+		runs := into[reconcile.ReconciliationList](t, d.get(d.base+"/api/v1/reconciliation").want(t, 200)).Runs
+		backfilled := 0
 		for _, r := range runs {
-			fetched += r.Backfilled
+			backfilled += r.Backfilled
 		}
-		if fetched == 0 || v.find(`backfilled (\d+) CDRs`) == "0" {
-			t.Errorf("nothing was fetched: %+v", runs)
+		if backfilled == 0 || d.find(`backfilled (\d+) CDRs`) == "0" {
+			t.Errorf("no CDR was backfilled: %+v", runs)
 		}
 	})
-	t.Run("what it says can be opened", func(t *testing.T) {
-		addresses := regexp.MustCompile(`http://localhost:\d+[^\s']*`).FindAllString(v.told, -1)
+	t.Run("prints addresses that work", func(t *testing.T) {
+		addresses := regexp.MustCompile(`http://localhost:\d+[^\s']*`).FindAllString(d.output, -1)
 		if len(addresses) < 10 {
-			t.Fatalf("only %v", addresses)
+			t.Fatalf("got addresses %v, want at least 10", addresses)
 		}
 		for _, address := range addresses {
-			if address == v.base || strings.HasSuffix(address, "/startCall") { // a setting, and what is posted to
+			if address == d.base || strings.HasSuffix(address, "/startCall") { // the value of a setting, and an endpoint for POST
 				continue
 			}
-			res := v.get(address)
+			res := d.get(address)
 			to, err := url.Parse(res.header.Get("Location"))
-			away := res.status == http.StatusFound && err == nil && strings.HasSuffix(to.Host, ".example") // made up, and nowhere
-			if res.status != http.StatusOK && !away {
-				t.Errorf("%s: %d %s %s", address, res.status, res.header.Get("Location"), res.body)
+			external := res.status == http.StatusFound && err == nil && strings.HasSuffix(to.Host, ".example") // a simulated CRM without pages
+			if res.status != http.StatusOK && !external {
+				t.Errorf("%s: status %d, Location %q, body %s", address, res.status, res.header.Get("Location"), res.body)
 			}
 		}
 	})
-	t.Run("calls go on", func(t *testing.T) {
-		deadline := time.After(time.Minute) // calls take their time here
+	t.Run("keeps receiving calls", func(t *testing.T) {
+		deadline := time.After(time.Minute) // a call is stored after it has ended
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		live := func(c calls.CallView) bool { return c.StartedAt.After(began) && len(c.Customers) > 0 }
 		for n := 0; n == 0; {
 			select {
 			case <-deadline:
-				t.Fatal("no live call has shown up with its customer")
+				t.Fatal("no new call with a customer was stored within 1 min")
 			case <-tick.C:
 			}
-			for _, c := range v.calls() {
+			for _, c := range d.calls() {
 				if live(c) {
 					n++
 				}
@@ -188,20 +191,20 @@ func TestDemonstration(t *testing.T) {
 	})
 
 	if err := stop(); err != nil {
-		t.Errorf("it ended with %v", err)
+		t.Errorf("demo ended with error %v", err)
 	}
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) > 0 {
-		t.Errorf("it left %v, %v", left, err)
+		t.Errorf("demo left files %v (error %v)", left, err)
 	}
-	address, _ := url.Parse(v.base)
+	address, _ := url.Parse(d.base)
 	if c, err := new(net.Dialer).DialContext(t.Context(), "tcp", address.Host); err == nil {
 		_ = c.Close()
-		t.Error("it still listens")
+		t.Error("demo still listens after it ended")
 	}
 }
 
-func TestTheDemonstrationSaysWhatIsWrong(t *testing.T) {
+func TestDemoReportsInvalidOptions(t *testing.T) {
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -211,19 +214,19 @@ func TestTheDemonstrationSaysWhatIsWrong(t *testing.T) {
 		cmd  demoCommand
 		want string
 	}{
-		"an address that is taken": {demoCommand{Listen: taken.Addr().String(), Rate: 6}, "choose another address with --listen"},
-		"an address of all":        {demoCommand{Listen: ":0", Rate: 6}, "such as 127.0.0.1:8080"},
-		"no calls":                 {demoCommand{Listen: "127.0.0.1:0"}, "invalid --rate"},
+		"address in use": {demoCommand{Listen: taken.Addr().String(), Rate: 6}, "choose another address with --listen"},
+		"all addresses":  {demoCommand{Listen: ":0", Rate: 6}, "such as 127.0.0.1:8080"},
+		"zero rate":      {demoCommand{Listen: "127.0.0.1:0"}, "invalid --rate"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			t.Setenv("TMPDIR", dir)
 			err := test.cmd.Run(t.Context(), &cli.Terminal{Out: io.Discard, Err: io.Discard})
 			if err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("it ended with %v, want %q", err, test.want)
+				t.Errorf("error %v, want %q", err, test.want)
 			}
 			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-				t.Errorf("it left %v, %v", left, err)
+				t.Errorf("demo left files %v (error %v)", left, err)
 			}
 		})
 	}

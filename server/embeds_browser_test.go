@@ -17,8 +17,8 @@ import (
 // TestInTheBrowser runs the embeds where they have to work: in pages of other
 // people, in a real browser.
 func TestInTheBrowser(t *testing.T) {
-	w := newWorld(t, embedDocument)
-	for name, run := range map[string]func(*testing.T, *world){
+	w := newTestBrowser(t, embedDocument)
+	for name, run := range map[string]func(*testing.T, *testBrowser){
 		"WebCallback shows":                webCallbackShows,
 		"WebCallback replaces":             webCallbackReplaces,
 		"WebCallback follows the hours":    webCallbackFollowsTheHours,
@@ -70,7 +70,7 @@ type widget struct {
 
 const readWidget = `(() => { const r = document.getElementById("__webcallback"); return { classes: [...r.classList], title: r.title, text: r.textContent, dir: r.dir, lang: r.lang, parent: r.parentElement.id } })()`
 
-func webCallbackShows(t *testing.T, w *world) {
+func webCallbackShows(t *testing.T, w *testBrowser) {
 	tab := w.open(t, "https://www.example.com/shows", sitePageOf(embed(web.WebCallback, "v1.2", ""), ""))
 	tab.wait(`window.ziwoConfigs?.length && __webcallback.title`)
 	got := eval[widget](tab, readWidget)
@@ -85,10 +85,10 @@ func webCallbackShows(t *testing.T, w *world) {
 	if loader := eval[[]string](tab, `[webcallbackScriptLoader.src, webcallbackScriptLoader.type, webcallbackScriptLoader.parentElement.tagName]`); !slices.Equal(loader, []string{"https://webcallback.ziwo.io/master/latest/webcallback.js", "text/javascript", "HEAD"}) {
 		t.Errorf("the loader is %q", loader)
 	}
-	tab.fine()
+	tab.wantNoErrors()
 }
 
-func webCallbackReplaces(t *testing.T, w *world) {
+func webCallbackReplaces(t *testing.T, w *testBrowser) {
 	// The script stands in the head, the placeholder in the body below it.
 	tab := w.open(t, "https://shop.example.com/replaces", sitePageOf(embed(web.WebCallback, "shop", ""), `<div id="around"><p id="call-us">Call us: 04 222 3344</p></div>`))
 	tab.wait(`window.ziwoConfigs?.length && document.getElementById("call-us") === null`)
@@ -102,17 +102,17 @@ func webCallbackReplaces(t *testing.T, w *world) {
 	if _, extra := eval[map[string]any](tab, "ziwoConfigs[0]")["keyOfTomorrow"]; !extra {
 		t.Error("a key that Ziwo may learn did not pass through")
 	}
-	tab.fine()
+	tab.wantNoErrors()
 
 	bare := w.open(t, "https://shop.example.com/bare", sitePageOf(embed(web.WebCallback, "shop", ""), ""))
-	bare.said(`no element with the id "call-us"`)
+	bare.waitForConsole(`no element with the id "call-us"`)
 	if got := eval[widget](bare, readWidget); !slices.Equal(got.Classes, []string{"bottom-right"}) {
 		t.Errorf("without its placeholder the button is %+v", got)
 	}
-	bare.fine()
+	bare.wantNoErrors()
 }
 
-func webCallbackFollowsTheHours(t *testing.T, w *world) {
+func webCallbackFollowsTheHours(t *testing.T, w *testBrowser) {
 	tab := w.open(t, "https://www.example.com/hours", sitePageOf(embed(web.WebCallback, "half-days", ""), ""))
 	tab.wait(`window.ziwoConfigs?.length`)
 	// The page's clock jumps over the next two changes, as after a night asleep.
@@ -144,7 +144,7 @@ func webCallbackFollowsTheHours(t *testing.T, w *world) {
 	if got := eval[[]bool](tab, "heard"); !slices.Equal(got, heard) {
 		t.Errorf("the page heard %v, want %v", got, heard)
 	}
-	tab.fine()
+	tab.wantNoErrors()
 
 	// A timer does it, too, when nobody looks at the page.
 	soon := w.tab(t)
@@ -152,10 +152,10 @@ func webCallbackFollowsTheHours(t *testing.T, w *world) {
 	soon.wait(`window.ziwoConfigs?.length`)
 	soon.run(fmt.Sprintf(`const start = performance.now(); Date.now = () => Date.parse(%q) - 300 + performance.now() - start; document.dispatchEvent(new Event("visibilitychange"));`, config.Calltracker.Changes[0].At))
 	soon.wait(fmt.Sprintf("__webcallback.title === %q", title[config.Calltracker.Changes[0].Offline]))
-	soon.fine()
+	soon.wantNoErrors()
 }
 
-func webCallbackArabic(t *testing.T, w *world) {
+func webCallbackArabic(t *testing.T, w *testBrowser) {
 	html := strings.Replace(sitePageOf(embed(web.WebCallback, "v1.2", ""), ""), `lang="en"`, `lang="ar-AE" dir="rtl"`, 1)
 	tab := w.open(t, "https://www.example.com/arabic", html)
 	tab.wait(`window.ziwoConfigs?.length && __webcallback.title`)
@@ -178,94 +178,94 @@ func webCallbackArabic(t *testing.T, w *world) {
 	}
 }
 
-func webCallbackTwoSites(t *testing.T, w *world) {
+func webCallbackTwoSites(t *testing.T, w *testBrowser) {
 	tab := w.open(t, "https://www.example.com/two", sitePageOf(embed(web.WebCallback, "v1.2", ""), embed(web.WebCallback, "open-now", "")+embed(web.WebCallback, "v1.2", "")+embed(web.Jorel, "crm", "")+embed(web.Jorel, "phone-only", "")))
 	tab.wait(`window.ziwoConfigs?.length && window.jorelLoads`)
-	tab.said("ignoring the button of open-now")
+	tab.waitForConsole("ignoring the button of open-now")
 	if got := eval[[]int](tab, `[document.querySelectorAll("#__webcallback").length, document.querySelectorAll("#webcallbackScriptLoader").length, document.querySelectorAll("#jorelScriptLoader").length, jorelLoads]`); !slices.Equal(got, []int{1, 1, 1, 1}) {
 		t.Errorf("buttons, loaders, phones, loads: %v", got)
 	}
-	tab.fine()
+	tab.wantNoErrors()
 }
 
-func webCallbackUnknown(t *testing.T, w *world) {
+func webCallbackUnknown(t *testing.T, w *testBrowser) {
 	tab := w.open(t, "https://www.example.com/unknown", sitePageOf(embed(web.WebCallback, "nobody", "")+embed(web.Jorel, "nobody", "")+embed(web.Popup, "nobody", ""), "<script>window.after = true</script>"))
 	tab.wait("window.after")
-	tab.said("404")
+	tab.waitForConsole("404")
 	if count := eval[int](tab, "document.querySelectorAll('#webcallbackScriptLoader, #jorelScriptLoader').length"); count != 0 {
 		t.Errorf("an unknown site added %d loaders", count)
 	}
-	tab.fine()
+	tab.wantNoErrors()
 	// Run by hand, what came says it in words.
 	body := w.h.do(request{method: "GET", path: "/webcallback/nobody.js"}).want(t, 404).body
 	tab.run(body)
-	tab.said(`calltracker: unknown site "nobody"`)
+	tab.waitForConsole(`calltracker: unknown site "nobody"`)
 }
 
 // A policy that allows no inline script and style, no eval, and only the hosts
 // that have to be allowed; with Trusted Types, too.
 const strictPolicy = "default-src 'none'; script-src https://calls.example.com https://webcallback.ziwo.io https://jorel.ziwo.io; connect-src https://calls.example.com; style-src 'none'; base-uri 'none'; require-trusted-types-for 'script'; trusted-types calltracker"
 
-func webCallbackStrictPolicy(t *testing.T, w *world) {
-	tab := w.openUnder(t, "https://www.example.com/strict", sitePageOf(embed(web.WebCallback, "v1.2", ""), ""), strictPolicy)
+func webCallbackStrictPolicy(t *testing.T, w *testBrowser) {
+	tab := w.openWithPolicy(t, "https://www.example.com/strict", sitePageOf(embed(web.WebCallback, "v1.2", ""), ""), strictPolicy)
 	tab.wait(`window.ziwoConfigs?.length && __webcallback.classList.contains("top-left")`)
-	tab.fine()
+	tab.wantNoErrors()
 }
 
-func webCallbackPinned(t *testing.T, w *world) {
+func webCallbackPinned(t *testing.T, w *testBrowser) {
 	release := web.WebCallback.Release()
 	pinned := func(integrity string) string {
 		return sitePageOf(fmt.Sprintf(`<script src="https://calls.example.com/webcallback/shop/%s.js" integrity="%s" crossorigin="anonymous"></script>`, release.Version, integrity), `<p id="call-us"></p>`)
 	}
-	tab := w.openUnder(t, "https://shop.example.com/pinned", pinned(release.Integrity), strictPolicy)
+	tab := w.openWithPolicy(t, "https://shop.example.com/pinned", pinned(release.Integrity), strictPolicy)
 	tab.wait(`window.ziwoConfigs?.length && __webcallback.classList.contains("replaced")`)
-	tab.fine()
+	tab.wantNoErrors()
 	changed := w.open(t, "https://shop.example.com/changed", pinned("sha384-"+strings.Repeat("A", 64)))
-	changed.said("integrity")
+	changed.waitForConsole("integrity")
 	if eval[bool](changed, "Boolean(window.ziwoConfigs)") {
 		t.Error("a script with a wrong hash ran")
 	}
 	// The configuration is for the site's own pages; another is told why it gets none.
 	foreign := w.open(t, "https://www.example.com/pinned", pinned(release.Integrity))
-	foreign.said("CORS policy") // without it the browser does not check the hash
+	foreign.waitForConsole("CORS policy") // without it the browser does not check the hash
 	bare := strings.ReplaceAll(pinned(""), `integrity="" crossorigin="anonymous"`, "")
 	foreign = w.open(t, "https://www.example.com/versioned", bare)
-	foreign.said("check that the site exists and that its origins include https://www.example.com")
-	foreign.fine()
+	foreign.waitForConsole("check that the site exists and that its origins include https://www.example.com")
+	foreign.wantNoErrors()
 }
 
 // Ziwo's script comes and makes nothing: the page is told, and goes on.
-func webCallbackWithoutAButton(t *testing.T, w *world) {
-	w.host(t, "webcallback.ziwo.io", func(out http.ResponseWriter, _ *http.Request) { out.Header().Set("Content-Type", "text/javascript") })
+func webCallbackWithoutAButton(t *testing.T, w *testBrowser) {
+	w.handleHost(t, "webcallback.ziwo.io", func(out http.ResponseWriter, _ *http.Request) { out.Header().Set("Content-Type", "text/javascript") })
 	hurry := `<script>const patient = setTimeout; window.setTimeout = (run, wait) => patient(run, wait / 100)</script>`
 	tab := w.open(t, "https://www.example.com/no-button", sitePageOf(hurry+embed(web.WebCallback, "v1.2", ""), ""))
-	tab.said("created no button within 10 s")
-	tab.fine()
+	tab.waitForConsole("created no button within 10 s")
+	tab.wantNoErrors()
 }
 
 // A page must not suffer when Ziwo cannot be reached.
-func ziwoAway(t *testing.T, w *world) {
+func ziwoAway(t *testing.T, w *testBrowser) {
 	for _, host := range []string{"webcallback.ziwo.io", "jorel.ziwo.io"} {
-		w.host(t, host, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }) // the connection breaks
+		w.handleHost(t, host, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }) // the connection breaks
 	}
 	w.answer(200, oneCustomer, nil)
 	tab := w.open(t, "https://agents.example.com/away", sitePageOf(embed(web.WebCallback, "v1.2", "")+embed(web.Jorel, "crm", ""), `<a id="link" href="tel:+33176431400">France</a><script>window.after = true</script>`))
 	tab.wait("window.after")
-	tab.said("failed to load https://webcallback.ziwo.io/master/latest/webcallback.js")
-	tab.said("https://jorel.ziwo.io/master/latest/jorel.js")
+	tab.waitForConsole("failed to load https://webcallback.ziwo.io/master/latest/webcallback.js")
+	tab.waitForConsole("https://jorel.ziwo.io/master/latest/jorel.js")
 	tab.run(`addEventListener("click", (event) => { window.natural = !event.defaultPrevented; event.preventDefault(); }); document.getElementById("link").click();`)
 	if !eval[bool](tab, "natural") {
 		t.Error("without a web phone the click was swallowed")
 	}
 	// The pop-up serves another phone of Ziwo's all the same.
 	tab.run(`ring("ziwo-call-ringing", { call: { callId: "1", direction: "inbound", origin: { number: "+971501112233" } } })`, asClick)
-	tab.shows(seventh)
-	tab.fine()
+	tab.waitForWindow(seventh)
+	tab.wantNoErrors()
 }
 
 // Whatever texts a configuration holds, the page gets them as text and nothing
 // else of them runs.
-func webCallbackHostileTexts(t *testing.T, w *world) {
+func webCallbackHostileTexts(t *testing.T, w *testBrowser) {
 	tab := w.open(t, "https://shop.example.com/hostile", sitePageOf("", ""))
 	tab.run(`window.JSONparse = JSON.parse;`)
 	fragments := rapid.SampledFrom([]string{
@@ -346,7 +346,7 @@ func webCallbackHostileTexts(t *testing.T, w *world) {
 	}
 }
 
-func jorelSettings(t *testing.T, w *world) {
+func jorelSettings(t *testing.T, w *testBrowser) {
 	for site, want := range map[string]map[string]string{
 		"crm": {
 			"_jorel-ccName": "aldebaran", "_jorel-default-position": "bottom-right", "_jorel-default-size": "normal",
@@ -367,7 +367,7 @@ func jorelSettings(t *testing.T, w *world) {
 		if diff := cmp.Diff([]any{"BODY", "https://jorel.ziwo.io/master/latest/jorel.js?v=NOW", 1.0}, loader); diff != "" {
 			t.Errorf("the loader (-want +got):\n%s", diff)
 		}
-		tab.fine()
+		tab.wantNoErrors()
 	}
 	// The page may hand over the token of its agent, which then need not log in.
 	tab := w.open(t, "https://agents.example.com/jorel-token", sitePageOf(embed(web.Jorel, "crm", `data-ziwo-token="of the agent"`), ""))
@@ -375,17 +375,17 @@ func jorelSettings(t *testing.T, w *world) {
 	if token := eval[string](tab, `jorelSettings["_jorel-token"]`); token != "of the agent" {
 		t.Errorf("the web phone got the token %q", token)
 	}
-	tab.fine()
+	tab.wantNoErrors()
 }
 
-func jorelClickToCall(t *testing.T, w *world) {
-	tab := w.openUnder(t, "https://agents.example.com/click", sitePageOf(embed(web.Jorel, "crm", "")+embed(web.Jorel, "crm", ""), `
+func jorelClickToCall(t *testing.T, w *testBrowser) {
+	tab := w.openWithPolicy(t, "https://agents.example.com/click", sitePageOf(embed(web.Jorel, "crm", "")+embed(web.Jorel, "crm", ""), `
 		<a id="link" href="tel:+33-1-76-43-14-00">France</a> <a id="national" href="TEL:04%20222%203344">Dubai</a> <a id="short" href="tel:1001">Desk</a>
 		<span class="phone" id="span">(04) 222-3355</span> <span class="phone" id="data" data-phone="00971501112233">mobile</span>
 		<p id="prose">Ring 050 111 2244 or +44 (0)20 7946 0000, order 0123456, on 01.02.2026, at 10:30, id a0501112233, for 1.234.567,89. أو ٠٥٠ ١١١ ٢٢٨٨ اليوم</p>
 		<textarea id="field">050 111 2255</textarea> <code>050 111 2266</code>`), strictPolicy)
 	tab.wait("window.called && document.querySelectorAll('#prose a').length")
-	tab.said(`"p:::no" is not a valid CSS selector`) // and the others serve all the same
+	tab.waitForConsole(`"p:::no" is not a valid CSS selector`) // and the others serve all the same
 	if got := eval[[]string](tab, `[...document.querySelectorAll("#prose a")].map((a) => a.textContent + " " + a.href)`); !slices.Equal(got, []string{"050 111 2244 tel:+971501112244", "+44 (0)20 7946 0000 tel:+442079460000", "٠٥٠ ١١١ ٢٢٨٨ tel:+971501112288"}) {
 		t.Errorf("the numbers in the text are %q", got)
 	}
@@ -429,40 +429,40 @@ func jorelClickToCall(t *testing.T, w *world) {
 	if !eval[bool](tab, "natural && called.length === 0") {
 		t.Error("without a web phone the click was swallowed")
 	}
-	tab.fine()
+	tab.wantNoErrors()
 }
 
-func siteOwnersPage(t *testing.T, w *world) {
+func siteOwnersPage(t *testing.T, w *testBrowser) {
 	tab := w.tab(t)
 	tab.navigate("https://calls.example.com/sites/shop")
 	shown := `[...document.querySelectorAll(".page")].filter((p) => !p.hidden).map((p) => p.lang + " " + p.dir + " " + p.innerText.replace(/\s+/g, " ").trim())`
 	if got := eval[[]string](tab, shown); len(got) != 1 || !strings.HasPrefix(got[0], "en ltr Leave your number") || !strings.Contains(got[0], "Ring me") || strings.Contains(got[0], "closed") {
 		t.Errorf("the preview shows %q", got)
 	}
-	tab.shoot("site")
+	tab.screenshot("site")
 	tab.run(`document.querySelector("button[data-language=ar]").click(); document.querySelector("button[data-state=offline]").click();`)
 	if got := eval[[]string](tab, shown); len(got) != 1 || got[0] != "ar rtl "+web.Texts()["ar"]["offlineButtonTooltip"]+" ✆" {
 		t.Errorf("the Arabic preview shows %q", got)
 	}
 	tab.run(`document.querySelector("button[data-state=open]").click()`)
-	tab.shoot("site-arabic")
+	tab.screenshot("site-arabic")
 	// The clipboard may be closed to a page; then the line is selected.
 	tab.run(`window.copied = ""; Object.defineProperty(navigator, "clipboard", { value: { writeText: async (text) => { window.copied = text } }, configurable: true }); document.querySelector(".copy").click();`)
 	tab.wait(`copied === '<script src="http://localhost:8080/webcallback/shop.js" async></'+'script>'`)
 	tab.run(`Object.defineProperty(navigator, "clipboard", { value: { writeText: async () => { throw new Error("no") } } }); document.querySelector("details").open = true; document.querySelectorAll(".copy")[1].click();`)
 	tab.wait(`getSelection().toString().includes("integrity=")`)
-	tab.fine()
+	tab.wantNoErrors()
 	// The page comes anew when the hours change.
 	hours := w.tab(t)
 	hours.navigate("https://calls.example.com/sites/half-days")
 	next := eval[string](hours, `document.querySelector("time").dateTime`)
-	hours.shoot("site-hours")
-	hours.before(fmt.Sprintf(`Date.now = () => Date.parse(%q) - 500;`, next))
+	hours.screenshot("site-hours")
+	hours.addInitScript(fmt.Sprintf(`Date.now = () => Date.parse(%q) - 500;`, next))
 	hours.navigate("https://calls.example.com/sites/half-days")
 	loads := w.count("calls.example.com/sites/half-days")
-	hours.until("loading the page anew", func() bool { return w.count("calls.example.com/sites/half-days") > loads })
+	hours.waitFor("loading the page anew", func() bool { return w.count("calls.example.com/sites/half-days") > loads })
 	crm := w.tab(t)
 	crm.navigate("https://calls.example.com/sites/crm")
-	crm.shoot("site-crm")
-	crm.fine()
+	crm.screenshot("site-crm")
+	crm.wantNoErrors()
 }

@@ -22,14 +22,14 @@ const (
 )
 
 // agents opens a page with the pop-up of a site.
-func agents(t *testing.T, w *world, site, head string) *tab {
+func agents(t *testing.T, w *testBrowser, site, head string) *tab {
 	t.Helper()
 	name := strings.NewReplacer("/", "-", " ", "-", "'", "").Replace(t.Name())
 	tab := w.open(t, "https://agents.example.com/"+name+"-"+site, sitePageOf(head+embed(web.Popup, site, `data-token="short-lived"`), ""))
 	return tab
 }
 
-func popupEveryFamily(t *testing.T, w *world) {
+func popupEveryFamily(t *testing.T, w *testBrowser) {
 	for name, ring := range map[string]string{
 		"Jorel":  `ring("_jorel-dialog-state-ringing", { callID: "c1", primaryCallID: "p1", customerNumber: "+971501112233", direction: "inbound" })`,
 		"core":   `ring("ziwo-early", { callID: "c1", customerNumber: "+971501112233", direction: "outbound" })`,
@@ -38,7 +38,7 @@ func popupEveryFamily(t *testing.T, w *world) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var asked []string
-			w.resolve(func(out http.ResponseWriter, req *http.Request) {
+			w.setResolver(func(out http.ResponseWriter, req *http.Request) {
 				asked = append(asked, req.Method+" "+req.URL.Query().Encode())
 				out.Header().Set("Access-Control-Allow-Origin", req.Header.Get("Origin"))
 				fmt.Fprint(out, oneCustomer)
@@ -46,7 +46,7 @@ func popupEveryFamily(t *testing.T, w *world) {
 			tab := agents(t, w, "crm", "")
 			tab.run(ring, asClick)
 			tab.wait("popups.length")
-			tab.shows(seventh)
+			tab.waitForWindow(seventh)
 			opens := eval[[]map[string]any](tab, "opens")
 			if len(opens) != 2 || opens[0]["url"] != "" || opens[0]["name"] != "calltracker-crm" || opens[1]["url"] != seventh || opens[1]["name"] != "calltracker-crm" {
 				t.Errorf("%s opens %v", name, opens)
@@ -57,12 +57,12 @@ func popupEveryFamily(t *testing.T, w *world) {
 			if got := eval[map[string]any](tab, "popups[0]"); got["status"] != "found" || got["url"] != seventh || got["number"] != "+971501112233" || got["site"] != "crm" {
 				t.Errorf("%s tells the page %v", name, got)
 			}
-			tab.fine()
+			tab.wantNoErrors()
 		})
 	}
 }
 
-func popupOnce(t *testing.T, w *world) {
+func popupOnce(t *testing.T, w *testBrowser) {
 	w.answer(200, oneCustomer, nil)
 	tab := agents(t, w, "crm", embed(web.Popup, "crm", "")+embed(web.Popup, "pop-only", ""))
 	tab.run(`
@@ -71,14 +71,14 @@ func popupOnce(t *testing.T, w *world) {
 		ring("_jorel-dialog-state-ringing", { callID: "leg-1", primaryCallID: "first", customerNumber: "+971501112233", direction: "inbound" });
 		ring("_jorel-dialog-state-ringing", { callID: "leg-2", primaryCallID: "first", customerNumber: "+971501112233", direction: "inbound" });
 		ring("ziwo-call-ringing", { call: { callId: "leg-2", vertoPrimaryCallId: "first", direction: "inbound", origin: { number: "+971501112233" } } });`, asClick)
-	tab.shows(seventh)
+	tab.waitForWindow(seventh)
 	// Another call, so that whatever the first ones led to has happened by then.
 	tab.run(`ring("_jorel-dialog-state-ringing", { callID: "other", customerNumber: "+971501112244", direction: "inbound" });`, asClick)
 	tab.wait("popups.length > 1")
 	if got := eval[[]string](tab, "popups.map((p) => p.callID)"); !slices.Equal(got, []string{"leg-1", "other"}) {
 		t.Errorf("the page heard of %q", got)
 	}
-	tab.shows(seventh) // one window for both
+	tab.waitForWindow(seventh) // one window for both
 	// The page is loaded again while the phone rings.
 	tab.navigate(eval[string](tab, "location.href"))
 	tab.run(`ring("_jorel-dialog-state-ringing", { callID: "other", customerNumber: "+971501112244" }); ring("_jorel-dialog-state-ringing", { callID: "third", customerNumber: "+971501112255" });`, asClick)
@@ -93,12 +93,12 @@ func popupOnce(t *testing.T, w *world) {
 	if got := eval[[]string](tab, "popups.map((p) => p.number).sort()"); !slices.Equal(got, []string{"+971501112255", "+971501112266", "+971501112277"}) {
 		t.Errorf("without ids the page heard of %q", got)
 	}
-	tab.fine()
+	tab.wantNoErrors()
 }
 
-func popupSkips(t *testing.T, w *world) {
+func popupSkips(t *testing.T, w *testBrowser) {
 	w.answer(200, oneCustomer, nil)
-	before := w.asked()
+	before := w.resolverRequests()
 	tab := agents(t, w, "crm", "")
 	tab.run(`
 		ring("_jorel-dialog-state-ringing", { callID: "1", customerNumber: "+971501112233", direction: "internal" });
@@ -116,17 +116,17 @@ func popupSkips(t *testing.T, w *world) {
 	if got := eval[[]string](tab, "popups.map((p) => p.callID)"); !slices.Equal(got, []string{"9"}) {
 		t.Errorf("calls %q popped up", got)
 	}
-	if asked := w.asked() - before; asked != 1 {
+	if asked := w.resolverRequests() - before; asked != 1 {
 		t.Errorf("the resolver was asked %d times", asked)
 	}
-	tab.fine()
+	tab.wantNoErrors()
 }
 
 // cardText is what the card says; its links are apart.
 const cardText = `document.querySelector("calltracker-card")?.shadowRoot.querySelector("section").innerText.replace(/\s+/g, " ").trim()`
 const cardLinks = `[...document.querySelector("calltracker-card").shadowRoot.querySelectorAll("a")].map((a) => a.textContent + " " + a.href)`
 
-func popupBlocked(t *testing.T, w *world) {
+func popupBlocked(t *testing.T, w *testBrowser) {
 	w.answer(200, oneCustomer, nil)
 	tab := agents(t, w, "crm", "")
 	// Nobody clicked anything: the browser opens no window.
@@ -141,14 +141,14 @@ func popupBlocked(t *testing.T, w *world) {
 	if got := eval[[]string](tab, cardLinks); !slices.Equal(got, []string{"Amal Haddadkustomer " + seventh}) {
 		t.Errorf("the card links %q", got)
 	}
-	tab.shoot("card")
+	tab.screenshot("card")
 	tab.run(`document.querySelector("calltracker-card").shadowRoot.querySelector("a").click()`, asClick)
-	tab.shows(seventh)
+	tab.waitForWindow(seventh)
 	tab.run(`document.querySelector("calltracker-card").shadowRoot.querySelector("button").click()`)
 	if eval[bool](tab, `Boolean(document.querySelector("calltracker-card"))`) {
 		t.Error("the card does not close")
 	}
-	tab.fine()
+	tab.wantNoErrors()
 
 	arabic := w.open(t, "https://agents.example.com/blocked-arabic", strings.Replace(sitePageOf(embed(web.Popup, "crm", ""), ""), `lang="en"`, `lang="ar" dir="rtl"`, 1))
 	arabic.run(`ring("_jorel-dialog-state-ringing", { callID: "2", customerNumber: "+971501112233", direction: "inbound" })`)
@@ -162,10 +162,10 @@ func popupBlocked(t *testing.T, w *world) {
 	if box := eval[[]float64](arabic, `(({ left, right, bottom }) => [left, right, innerHeight - bottom])(document.querySelector("calltracker-card").shadowRoot.querySelector("section").getBoundingClientRect())`); !slices.Equal(box, []float64{16, 316, 16}) {
 		t.Errorf("the Arabic card stands from %v to %v, %v above the bottom", box[0], box[1], box[2])
 	}
-	arabic.shoot("card-arabic")
+	arabic.screenshot("card-arabic")
 }
 
-func popupChooser(t *testing.T, w *world) {
+func popupChooser(t *testing.T, w *testBrowser) {
 	w.answer(200, twoCustomers, nil)
 	tab := agents(t, w, "crm", "")
 	tab.run(`ring("_jorel-dialog-state-ringing", { callID: "1", customerNumber: "+971501112233", direction: "inbound" })`, asClick)
@@ -174,27 +174,27 @@ func popupChooser(t *testing.T, w *world) {
 		t.Errorf("the chooser says %q", got)
 	}
 	// The window that was opened ahead is gone.
-	tab.until("closing the blank window", func() bool { return len(tab.windows()) == 1 })
-	tab.shoot("chooser")
+	tab.waitFor("closing the blank window", func() bool { return len(tab.windows()) == 1 })
+	tab.screenshot("chooser")
 	tab.run(`document.querySelector("calltracker-card").shadowRoot.querySelectorAll("a")[1].click()`, asClick)
-	tab.shows("https://acme-crm.example.com/users/8")
+	tab.waitForWindow("https://acme-crm.example.com/users/8")
 
 	// This site takes the first, and wants a card for it.
 	first := agents(t, w, "pop-only", "")
 	first.run(`ring("ziwo-early", { callID: "1", customerNumber: "+971501112233", direction: "outbound" })`, asClick)
 	first.wait(`document.querySelector("calltracker-card")`)
-	first.shoot("card-outbound")
+	first.screenshot("card-outbound")
 	if opens := eval[[]any](first, "opens"); len(opens) != 0 {
 		t.Errorf("a site with cards opens %v", opens)
 	}
 	if got := eval[string](first, cardText); !strings.HasPrefix(got, "Outgoing call") {
 		t.Errorf("the card says %q", got)
 	}
-	tab.fine()
-	first.fine()
+	tab.wantNoErrors()
+	first.wantNoErrors()
 }
 
-func popupNoneAndUnavailable(t *testing.T, w *world) {
+func popupNoneAndUnavailable(t *testing.T, w *testBrowser) {
 	ring := `ring("_jorel-dialog-state-ringing", { callID: String(Math.random()), customerNumber: "+971501112233", direction: "inbound" })`
 	for name, c := range map[string]struct {
 		status          int
@@ -214,15 +214,15 @@ func popupNoneAndUnavailable(t *testing.T, w *world) {
 			tab.run(ring, asClick)
 			tab.wait("popups.length")
 			if c.crm != "" {
-				tab.shows(c.crm)
+				tab.waitForWindow(c.crm)
 			} else {
 				tab.wait(`document.querySelector("calltracker-card")`)
 				if got := eval[string](tab, cardText); got != c.card {
 					t.Errorf("the card says %q, want %q", got, c.card)
 				}
-				tab.until("closing the blank window", func() bool { return len(tab.windows()) == 1 })
+				tab.waitFor("closing the blank window", func() bool { return len(tab.windows()) == 1 })
 			}
-			tab.fine()
+			tab.wantNoErrors()
 			// A site that wants nothing then gets nothing.
 			if !strings.Contains(c.body, "javascript:") {
 				quiet := agents(t, w, "pop-only", "")
@@ -238,9 +238,9 @@ func popupNoneAndUnavailable(t *testing.T, w *world) {
 
 // The answer to an older call comes after that of a newer one: it must not take
 // its window.
-func popupSlow(t *testing.T, w *world) {
+func popupSlow(t *testing.T, w *testBrowser) {
 	release := make(chan struct{})
-	w.resolve(func(out http.ResponseWriter, req *http.Request) {
+	w.setResolver(func(out http.ResponseWriter, req *http.Request) {
 		out.Header().Set("Access-Control-Allow-Origin", req.Header.Get("Origin"))
 		if req.URL.Query().Get("number") == "+971501112233" {
 			select {
@@ -263,14 +263,14 @@ func popupSlow(t *testing.T, w *world) {
 		t.Errorf("the waiting window is titled %q", title)
 	}
 	tab.run(`ring("_jorel-dialog-state-ringing", { callID: "2", customerNumber: "+971501112244", direction: "inbound" })`, asClick)
-	tab.shows("https://acme-crm.example.com/customers/9")
+	tab.waitForWindow("https://acme-crm.example.com/customers/9")
 	close(release)
 	tab.wait(`document.querySelector("calltracker-card")`)
 	if got := eval[string](tab, cardText); got != "Incoming call +971501112233 × Amal Haddad kustomer" {
 		t.Errorf("the late answer shows %q", got)
 	}
-	tab.shows("https://acme-crm.example.com/customers/9")
-	tab.fine()
+	tab.waitForWindow("https://acme-crm.example.com/customers/9")
+	tab.wantNoErrors()
 
 	// No answer at all: patience ends.
 	w.answer(200, oneCustomer, make(chan struct{}))
@@ -282,8 +282,8 @@ func popupSlow(t *testing.T, w *world) {
 	}
 }
 
-func popupOwnFunction(t *testing.T, w *world) {
-	before := w.asked()
+func popupOwnFunction(t *testing.T, w *testBrowser) {
+	before := w.resolverRequests()
 	for name, c := range map[string]struct{ function, opens string }{
 		"text":     {`(number) => "https://acme-crm.example.com/own?n=" + encodeURIComponent(number)`, "https://acme-crm.example.com/own?n=%2B971501112233"},
 		"promise":  {`async (number) => "https://acme-crm.example.com/own/" + number.length`, "https://acme-crm.example.com/own/13"},
@@ -298,44 +298,44 @@ func popupOwnFunction(t *testing.T, w *world) {
 			tab.run(`ring("_jorel-dialog-state-ringing", { callID: "1", customerNumber: "+971501112233", direction: "inbound" })`, asClick)
 			tab.wait("popups.length")
 			if c.opens != "" {
-				tab.shows(c.opens)
+				tab.waitForWindow(c.opens)
 			} else {
 				tab.wait(`document.querySelector("calltracker-card")`)
-				tab.until("closing the blank window", func() bool { return len(tab.windows()) == 1 })
+				tab.waitFor("closing the blank window", func() bool { return len(tab.windows()) == 1 })
 			}
-			tab.fine()
+			tab.wantNoErrors()
 		})
 	}
-	if asked := w.asked() - before; asked != 0 {
+	if asked := w.resolverRequests() - before; asked != 0 {
 		t.Errorf("the resolver was asked %d times all the same", asked)
 	}
 }
 
-func popupLeftToThePage(t *testing.T, w *world) {
+func popupLeftToThePage(t *testing.T, w *testBrowser) {
 	w.answer(200, oneCustomer, nil)
 	tab := agents(t, w, "crm", `<script>addEventListener("calltracker-popup", (event) => event.preventDefault())</script>`)
 	tab.run(`ring("_jorel-dialog-state-ringing", { callID: "1", customerNumber: "+971501112233", direction: "inbound" })`, asClick)
 	tab.wait("popups.length")
-	tab.until("closing the blank window", func() bool { return len(tab.windows()) == 1 })
+	tab.waitFor("closing the blank window", func() bool { return len(tab.windows()) == 1 })
 	if eval[bool](tab, `Boolean(document.querySelector("calltracker-card"))`) {
 		t.Error("a page that handles the call itself got a card, too")
 	}
-	tab.fine()
+	tab.wantNoErrors()
 }
 
-func popupStrictPolicy(t *testing.T, w *world) {
+func popupStrictPolicy(t *testing.T, w *testBrowser) {
 	w.answer(200, twoCustomers, nil)
-	tab := w.openUnder(t, "https://agents.example.com/strict", sitePageOf(embed(web.Jorel, "crm", ""), ""), strictPolicy)
+	tab := w.openWithPolicy(t, "https://agents.example.com/strict", sitePageOf(embed(web.Jorel, "crm", ""), ""), strictPolicy)
 	tab.wait("window.jorelLoads")
 	tab.run(`ring("_jorel-dialog-state-ringing", { callID: "1", customerNumber: "+971501112233", direction: "inbound" })`)
 	tab.wait(`document.querySelector("calltracker-card")`)
 	if width := eval[float64](tab, `document.querySelector("calltracker-card").shadowRoot.querySelector("section").getBoundingClientRect().width`); width != 300 {
 		t.Errorf("the card is %v px wide: its styles were blocked", width)
 	}
-	tab.fine()
+	tab.wantNoErrors()
 }
 
-func popupHostile(t *testing.T, w *world) {
+func popupHostile(t *testing.T, w *testBrowser) {
 	evil := `{"status":"many","url":{},"customers":[null,7,"x",{"name":"<img src=x onerror=failures.push(1)>","url":"https://acme-crm.example.com/\"><script>"},{"name":{},"url":"data:text/html,x"},{"name":"b","url":"https://acme-crm.example.com/b","connection":["<b>"]}]}`
 	w.answer(200, evil, nil)
 	tab := agents(t, w, "crm", "")
@@ -348,12 +348,12 @@ func popupHostile(t *testing.T, w *world) {
 	tab.run(`localStorage.setItem("calltracker-calls", "][")`)
 	tab.run(`Object.defineProperty(window, "localStorage", { get() { throw new Error("no storage") } }); ring("_jorel-dialog-state-ringing", { callID: "2", customerNumber: "+971501112244" })`)
 	tab.wait("popups.length === 2")
-	tab.fine()
+	tab.wantNoErrors()
 }
 
 // What the card says is the site's own where it wrote something, in the language
 // of the page, and text whatever it holds.
-func popupTexts(t *testing.T, w *world) {
+func popupTexts(t *testing.T, w *testBrowser) {
 	w.answer(200, `{"status":"none","url":"https://acme-crm.example.com/search","customers":[]}`, nil)
 	for lang, want := range map[string]string{
 		"en":    `You are called +971501112233 × No customer has this number <img src=x onerror=failures.push(1)>`,
@@ -368,7 +368,7 @@ func popupTexts(t *testing.T, w *world) {
 		if got := eval[string](tab, cardText); got != want {
 			t.Errorf("in %s the card says %q, want %q", lang, got, want)
 		}
-		tab.fine()
+		tab.wantNoErrors()
 	}
 }
 
@@ -385,7 +385,7 @@ sites:
 
 // The whole way: a ringing phone, a page with a token of its site, this server,
 // Kustomer, and the customer's page in the agent's window.
-func popupWithARealCRM(t *testing.T, w *world) {
+func popupWithARealCRM(t *testing.T, w *testBrowser) {
 	kustomer := &crmtest.Kustomer{Key: "kustomer-key"}
 	kustomer.Add(
 		crmtest.Person{ID: "501", Name: "Noor Haddad", Phones: []string{"+971502220001"}},
@@ -394,7 +394,7 @@ func popupWithARealCRM(t *testing.T, w *world) {
 	upstream := httptest.NewServer(kustomer)
 	t.Cleanup(upstream.Close)
 	desk := serve(t, fmt.Sprintf(withCRM, upstream.URL))
-	w.host(t, "desk.example.com", passTo(desk.base))
+	w.handleHost(t, "desk.example.com", forwardTo(desk.base))
 	token := into[popup.SiteToken](t, desk.do(request{method: "POST", path: "/api/v1/sites/desk/token", admin: true}).want(t, 200)).Token
 	open := func(name, token string) *tab {
 		page := sitePageOf(fmt.Sprintf(`<script src="https://desk.example.com/jorel/desk.js" data-token="%s"></script>`, token), "")
@@ -410,7 +410,7 @@ func popupWithARealCRM(t *testing.T, w *world) {
 		{"+971502229999", "https://acme.kustomerapp.com/app"}, // nobody: where one goes on looking
 	} {
 		tab.run(fmt.Sprintf(`ring("_jorel-dialog-state-ringing", { callID: "call-%d", customerNumber: %q, direction: "inbound" })`, i, c.number), asClick)
-		tab.shows(c.opens)
+		tab.waitForWindow(c.opens)
 	}
 	exact := 0
 	for _, r := range kustomer.Requests() {
@@ -421,24 +421,24 @@ func popupWithARealCRM(t *testing.T, w *world) {
 	if exact != 1 || len(kustomer.InvalidRequests()) > 0 {
 		t.Errorf("Kustomer was asked %d times for the first caller, and did not understand %q", exact, kustomer.InvalidRequests())
 	}
-	tab.fine()
+	tab.wantNoErrors()
 
 	// A token that is not the site's opens nothing, and the console says why.
 	refused := open("refused", token[:len(token)-2])
 	refused.run(`ring("_jorel-dialog-state-ringing", { callID: "1", customerNumber: "+971502220001", direction: "inbound" })`, asClick)
-	refused.said("data-token or data-key is missing, invalid, or expired")
+	refused.waitForConsole("data-token or data-key is missing, invalid, or expired")
 	refused.wait(`document.querySelector("calltracker-card")`)
 	if got := eval[string](refused, cardText); got != "Incoming call +971502220001 × Customer lookup failed" {
 		t.Errorf("the card says %q", got)
 	}
 	// The page renews its token while it is open.
 	refused.run(fmt.Sprintf(`document.querySelector("script[data-token]").setAttribute("data-token", %q); ring("_jorel-dialog-state-ringing", { callID: "2", customerNumber: "+971502220001", direction: "inbound" })`, token), asClick)
-	refused.shows("https://acme.kustomerapp.com/app/customers/501")
+	refused.waitForWindow("https://acme.kustomerapp.com/app/customers/501")
 	// A page of another origin gets no answer that it may read.
 	elsewhere := w.open(t, "https://www.example.com/real", sitePageOf(fmt.Sprintf(`<script src="https://desk.example.com/popup/desk.js" data-token="%s"></script>`, token), ""))
 	elsewhere.run(`ring("_jorel-dialog-state-ringing", { callID: "1", customerNumber: "+971502220001", direction: "inbound" })`, asClick)
-	elsewhere.said("check that the origins of desk include it")
-	elsewhere.fine()
+	elsewhere.waitForConsole("check that the origins of desk include it")
+	elsewhere.wantNoErrors()
 
 	popupSpeed(t, open("speed", token), "https://acme.kustomerapp.com/app/customers/501")
 }

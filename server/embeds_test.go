@@ -377,7 +377,7 @@ func TestEmbedsHoldNoSecret(t *testing.T) {
 			paths = append(paths, fmt.Sprintf("/%s/%s.js", kind, site), fmt.Sprintf("/%s/%s.json", kind, site), fmt.Sprintf("/%s/%s/%s.js", kind, site, kind.Release().Version))
 		}
 	}
-	key := string(h.s.settings.secretKey)
+	key := string(h.parts.settings.secretKey)
 	found := 0
 	for _, path := range paths {
 		got := h.do(request{method: "GET", path: path})

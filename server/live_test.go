@@ -18,33 +18,36 @@ import (
 	"calltracker/ziwo/ziwotest"
 )
 
-// liveInterval makes the tests quick; nothing in them depends on it.
+// liveInterval is the interval at which the server polls Ziwo. It is short to keep
+// the tests fast; they do not depend on its value.
 const liveInterval = 20 * time.Millisecond
 
-// watched is a server and a Ziwo that it looks at often.
-func watched(t *testing.T) *reconciled {
+// serveLive starts a server that polls a simulated Ziwo every liveInterval.
+func serveLive(t *testing.T) *reconciled {
 	t.Helper()
 	z := ziwotest.New(ziwotest.Options{})
 	t.Cleanup(z.Close)
 	api := httptest.NewServer(z)
 	t.Cleanup(api.Close)
-	r := &reconciled{harness: serveWith(t, t.TempDir(), documentFor(z, api.URL), func(s *settings) { s.liveInterval = liveInterval }), ziwo: z}
-	return r
+	h := serveWith(t, t.TempDir(), documentFor(z, api.URL), func(s *settings) { s.liveInterval = liveInterval })
+	return &reconciled{harness: h, ziwo: z}
 }
 
-// stream reads server-sent events.
+// stream is an open connection that receives server-sent events.
 type stream struct {
 	t      *testing.T
-	events chan streamEvent // closed at the end of the stream
-	leave  context.CancelFunc
+	events chan streamEvent   // closed at the end of the stream
+	close  context.CancelFunc // disconnects
 }
 
+// streamEvent is one server-sent event.
 type streamEvent struct{ id, name, data string }
 
-// watch opens a stream and reads its first event, which is the snapshot.
+// watch opens a stream with additional headers, given as names and values. It
+// returns the stream and its first event, which is the snapshot.
 func (h *harness) watch(header ...string) (*stream, live.View) {
 	h.t.Helper()
-	ctx, leave := context.WithCancel(h.t.Context())
+	ctx, cancel := context.WithCancel(h.t.Context())
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.base+"/api/v1/live", nil)
 	if err != nil {
 		h.t.Fatal(err)
@@ -59,9 +62,9 @@ func (h *harness) watch(header ...string) (*stream, live.View) {
 		h.t.Fatal(err)
 	}
 	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "text/event-stream" || res.Header.Get("Cache-Control") != "no-store" {
-		h.t.Fatalf("%s %v", res.Status, res.Header)
+		h.t.Fatalf("status %s with header %v, want an event stream that is not cached", res.Status, res.Header)
 	}
-	s := &stream{t: h.t, events: make(chan streamEvent, 10_000), leave: leave}
+	s := &stream{t: h.t, events: make(chan streamEvent, 10_000), close: cancel}
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		defer close(s.events)
@@ -69,13 +72,14 @@ func (h *harness) watch(header ...string) (*stream, live.View) {
 		s.read(bufio.NewScanner(res.Body))
 	})
 	h.t.Cleanup(func() {
-		leave()
+		cancel()
 		reading.Wait()
 	})
 	first := s.next("snapshot")
-	return s, fromData[live.View](h.t, first.data)
+	return s, decodeStrict[live.View](h.t, first.data)
 }
 
+// read parses events and sends them to s.events.
 func (s *stream) read(lines *bufio.Scanner) {
 	lines.Buffer(nil, 1<<20)
 	var e streamEvent
@@ -97,7 +101,7 @@ func (s *stream) read(lines *bufio.Scanner) {
 	}
 }
 
-// next waits for the next event of a name; others are passed over.
+// next waits for the next event with the name and skips other events.
 func (s *stream) next(name string) streamEvent {
 	s.t.Helper()
 	deadline := time.After(20 * time.Second)
@@ -105,19 +109,19 @@ func (s *stream) next(name string) streamEvent {
 		select {
 		case e, ok := <-s.events:
 			if !ok {
-				s.t.Fatalf("the stream ended before %s came", name)
+				s.t.Fatalf("stream ended before event %s", name)
 			}
 			if e.name == name {
 				return e
 			}
 		case <-deadline:
-			s.t.Fatalf("%s did not come", name)
+			s.t.Fatalf("timed out after 20 s waiting for event %s", name)
 		}
 	}
 }
 
-// ends waits for the end of the stream.
-func (s *stream) ends() {
+// waitForEnd waits until the server ends the stream.
+func (s *stream) waitForEnd() {
 	s.t.Helper()
 	deadline := time.After(20 * time.Second)
 	for {
@@ -127,50 +131,54 @@ func (s *stream) ends() {
 				return
 			}
 		case <-deadline:
-			s.t.Fatal("the stream did not end")
+			s.t.Fatal("timed out after 20 s waiting for the end of the stream")
 		}
 	}
 }
 
-func fromData[T any](t *testing.T, data string) T {
+// decodeStrict decodes JSON and rejects unknown fields.
+func decodeStrict[T any](t *testing.T, data string) T {
 	t.Helper()
 	var v T
 	decoder := json.NewDecoder(strings.NewReader(data))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&v); err != nil {
-		t.Fatalf("%v in %s", err, data)
+		t.Fatalf("decode %s: %v", data, err)
 	}
 	return v
 }
 
-// untilNext waits for an event of a name that fits.
-func untilNext[T any](s *stream, name string, fits func(T) bool) T {
+// nextMatching waits for an event with the name whose data satisfies match.
+func nextMatching[T any](s *stream, name string, match func(T) bool) T {
 	s.t.Helper()
 	for {
-		if v := fromData[T](s.t, s.next(name).data); fits(v) {
+		if v := decodeStrict[T](s.t, s.next(name).data); match(v) {
 			return v
 		}
 	}
 }
 
+// anyCall matches every call.
 func anyCall(live.Call) bool { return true }
 
-func (h *harness) liveNow() live.View {
+// liveView gets the current state as JSON.
+func (h *harness) liveView() live.View {
 	h.t.Helper()
 	return into[live.View](h.t, h.get("/api/v1/live").want(h.t, 200))
 }
 
-const record1 = `{"callID":"live-1","direction":"inbound","didCalled":"042345678","callerIDNumber":"0501234567","result":"answered","startedAt":%q,"duration":4}`
+// liveRecord is the call record of live-1. Its verb is the start time.
+const liveRecord = `{"callID":"live-1","direction":"inbound","didCalled":"042345678","callerIDNumber":"0501234567","result":"answered","startedAt":%q,"duration":4}`
 
-func TestLiveTellsWhenCallsBeginAndEnd(t *testing.T) {
-	r := watched(t)
+func TestLiveReportsStartAndEndOfCalls(t *testing.T) {
+	r := serveLive(t)
 	s, view := r.watch()
 	if len(view.Calls) != 0 || view.Decisions.State != live.LiveOK || len(view.ContactCenters) != 1 || view.ContactCenters[0].State != live.LiveOK {
-		t.Fatalf("it began with %+v", view)
+		t.Fatalf("snapshot %+v, want no calls and all sources ok", view)
 	}
 	decision := r.startCall("sales", "start-key-1", "didCalled", "042345678", "callerIDNumber", "0501234567", "callID", "live-1").
 		want(t, 200).header.Get("X-Decision-Id")
-	call := untilNext(s, "call", anyCall)
+	call := nextMatching(s, "call", anyCall)
 	want := live.Call{
 		ID: "live-1", CallID: "live-1", ContactCenter: "aldebaran", Tracker: "sales", Direction: "inbound", DID: "+97142345678", Caller: "+971501234567",
 		State: live.CallStarted, StartedAt: call.StartedAt, Route: "all", Decision: decision,
@@ -178,68 +186,68 @@ func TestLiveTellsWhenCallsBeginAndEnd(t *testing.T) {
 	if call != want || time.Since(call.StartedAt).Abs() > time.Minute {
 		t.Errorf("got  %+v\nwant %+v", call, want)
 	}
-	if now := r.liveNow(); len(now.Calls) != 1 || now.Calls[0] != want {
-		t.Errorf("as JSON: %+v", now.Calls)
+	if now := r.liveView(); len(now.Calls) != 1 || now.Calls[0] != want {
+		t.Errorf("JSON view has calls %+v, want %+v", now.Calls, want)
 	}
-	// A second listener begins with it.
+	// The snapshot of a second listener includes the call.
 	if _, second := r.watch("Last-Event-ID", "17"); len(second.Calls) != 1 || second.Calls[0] != want {
-		t.Errorf("a second listener began with %+v", second.Calls)
+		t.Errorf("snapshot of a second listener has calls %+v, want %+v", second.Calls, want)
 	}
-	r.endCall("sales", "end-key-1", fmt.Sprintf(record1, time.Now().Format(time.RFC3339))).want(t, 200)
-	ended := fromData[live.LiveCallEnded](t, s.next("call-ended").data)
+	r.endCall("sales", "end-key-1", fmt.Sprintf(liveRecord, time.Now().Format(time.RFC3339))).want(t, 200)
+	ended := decodeStrict[live.LiveCallEnded](t, s.next("call-ended").data)
 	if stored := r.calls(""); len(stored) != 1 || ended != (live.LiveCallEnded{ID: "live-1", CallID: "live-1", Decision: decision, Call: stored[0].ID}) {
-		t.Errorf("ended %+v, stored %+v", ended, stored)
+		t.Errorf("ended call %+v does not refer to stored call %+v", ended, stored)
 	}
-	if now := r.liveNow(); len(now.Calls) != 0 {
-		t.Errorf("as JSON: %+v", now.Calls)
+	if now := r.liveView(); len(now.Calls) != 0 {
+		t.Errorf("JSON view has calls %+v, want none", now.Calls)
 	}
 }
 
-func TestLiveTellsOfAgentsAndTheirCalls(t *testing.T) {
-	r := watched(t)
+func TestLiveReportsAgentsAndTheirCalls(t *testing.T) {
+	r := serveLive(t)
 	agents := r.ziwo.Agents()
 	s, view := r.watch()
 	if len(view.Agents) != len(agents) {
-		t.Fatalf("%d agents, want %d", len(view.Agents), len(agents))
+		t.Fatalf("got %d agents, want %d", len(view.Agents), len(agents))
 	}
-	who := agents[3].CCLogin
+	login := agents[3].CCLogin
 	want := live.Agent{
-		ContactCenter: "aldebaran", Agent: who, Name: agents[3].FirstName + " " + agents[3].LastName, Status: "available", Position: "agent-" + who,
+		ContactCenter: "aldebaran", Agent: login, Name: agents[3].FirstName + " " + agents[3].LastName, Status: "available", Position: "agent-" + login,
 	}
 	if view.Agents[3] != want {
 		t.Errorf("got  %+v\nwant %+v", view.Agents[3], want)
 	}
-	r.ziwo.SetStatus(who, 2)
+	r.ziwo.SetStatus(login, 2)
 	want.Status = "on_break"
-	if got := fromData[live.Agent](t, s.next("agent").data); got != want {
+	if got := decodeStrict[live.Agent](t, s.next("agent").data); got != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 
-	made := into[clicktocall.View](t, r.clickToCall(`{"agent":"`+who+`","number":"0507654321"}`).want(t, 202))
-	call := untilNext(s, "call", anyCall)
-	if call.ID != made.CallID || call.Direction != "outbound" || call.DID != "+971507654321" || call.Agent != who || call.Tracker != "" || call.StartedAt.IsZero() {
-		t.Errorf("the call is %+v", call)
+	made := into[clicktocall.View](t, r.clickToCall(`{"agent":"`+login+`","number":"0507654321"}`).want(t, 202))
+	call := nextMatching(s, "call", anyCall)
+	if call.ID != made.CallID || call.Direction != "outbound" || call.DID != "+971507654321" || call.Agent != login || call.Tracker != "" || call.StartedAt.IsZero() {
+		t.Errorf("call %+v, want the outbound call %s of agent %s", call, made.CallID, login)
 	}
-	if got := untilNext(s, "agent", func(a live.Agent) bool { return a.Agent == who }); got.Call != call.ID {
-		t.Errorf("the agent is in call %q", got.Call)
+	if got := nextMatching(s, "agent", func(a live.Agent) bool { return a.Agent == login }); got.Call != call.ID {
+		t.Errorf("agent is in call %q, want %q", got.Call, call.ID)
 	}
-	r.ziwo.SetNow(time.Now().Add(time.Minute)) // it has ended
-	if ended := fromData[live.LiveCallEnded](t, s.next("call-ended").data); ended.ID != call.ID {
-		t.Errorf("%+v ended", ended)
+	r.ziwo.SetNow(time.Now().Add(time.Minute)) // ends the call
+	if ended := decodeStrict[live.LiveCallEnded](t, s.next("call-ended").data); ended.ID != call.ID {
+		t.Errorf("ended call %+v, want %s", ended, call.ID)
 	}
 }
 
-func TestACallThatStartedHereIsTheOneOnTheAgentsPhone(t *testing.T) {
-	for name, callID := range map[string]string{"with the callID at the start": "live-1", "without it": ""} {
+func TestStartedCallIsMatchedWithAgentCall(t *testing.T) {
+	for name, callID := range map[string]string{"start call has callID": "live-1", "start call has no callID": ""} {
 		t.Run(name, func(t *testing.T) {
-			r := watched(t)
+			r := serveLive(t)
 			s, _ := r.watch()
 			fields := []string{"didCalled", "042345678", "callerIDNumber", "0501234567"}
 			if callID != "" {
 				fields = append(fields, "callID", callID)
 			}
 			r.startCall("sales", "start-key-1", fields...).want(t, 200)
-			started := untilNext(s, "call", anyCall)
+			started := nextMatching(s, "call", anyCall)
 			now := time.Now().UTC().Truncate(time.Second)
 			agent := r.ziwo.Agents()[5].CCLogin
 			r.ziwo.AddCalls(ziwotest.Call{
@@ -248,107 +256,107 @@ func TestACallThatStartedHereIsTheOneOnTheAgentsPhone(t *testing.T) {
 			})
 			want := started
 			want.CallID, want.State, want.Agent, want.AnsweredAt, want.CallerName = "live-1", live.CallActive, agent, now, "Layla"
-			if got := untilNext(s, "call", anyCall); got != want {
+			if got := nextMatching(s, "call", anyCall); got != want {
 				t.Errorf("got  %+v\nwant %+v", got, want)
 			}
-			// Its record came, so it is over, although the phone still shows it.
-			r.endCall("sales", "end-key-1", fmt.Sprintf(record1, now.Format(time.RFC3339))).want(t, 200)
-			if ended := fromData[live.LiveCallEnded](t, s.next("call-ended").data); ended.ID != started.ID || ended.Call == "" {
-				t.Errorf("%+v ended", ended)
+			// The record ends the call, although Ziwo still lists it.
+			r.endCall("sales", "end-key-1", fmt.Sprintf(liveRecord, now.Format(time.RFC3339))).want(t, 200)
+			if ended := decodeStrict[live.LiveCallEnded](t, s.next("call-ended").data); ended.ID != started.ID || ended.Call == "" {
+				t.Errorf("ended call %+v, want %s with its stored call", ended, started.ID)
 			}
-			if now := r.liveNow(); len(now.Calls) != 0 {
-				t.Errorf("calls are %+v", now.Calls)
+			if now := r.liveView(); len(now.Calls) != 0 {
+				t.Errorf("JSON view has calls %+v, want none", now.Calls)
 			}
 		})
 	}
 }
 
-func TestLiveGoesOnWithoutZiwo(t *testing.T) {
-	r := watched(t)
+func TestLiveContinuesWithoutZiwo(t *testing.T) {
+	r := serveLive(t)
 	s, view := r.watch()
 	good := view.ContactCenters[0].Since
 	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.Fault500, Path: "/live"})
-	center := fromData[live.ContactCenter](t, s.next("contact-center").data)
+	center := decodeStrict[live.ContactCenter](t, s.next("contact-center").data)
 	if center.Name != "aldebaran" || center.State != live.LiveUnavailable || center.Since.Before(good) || !strings.Contains(center.Error, "500") {
-		t.Errorf("the contact center is %+v", center)
+		t.Errorf("contact center %+v, want it unavailable with error 500", center)
 	}
 	r.startCall("sales", "start-key-1", "didCalled", "042345678", "callID", "live-2").want(t, 200)
-	if call := untilNext(s, "call", anyCall); call.CallID != "live-2" {
-		t.Errorf("the call is %+v", call)
+	if call := nextMatching(s, "call", anyCall); call.CallID != "live-2" {
+		t.Errorf("call %+v, want live-2", call)
 	}
-	now := r.liveNow()
+	now := r.liveView()
 	if len(now.Agents) != len(r.ziwo.Agents()) || now.ContactCenters[0] != center {
-		t.Errorf("as JSON: %+v, %d agents", now.ContactCenters, len(now.Agents))
+		t.Errorf("JSON view has contact centers %+v and %d agents, want %+v and %d agents", now.ContactCenters, len(now.Agents), center, len(r.ziwo.Agents()))
 	}
 	r.ziwo.ClearFaults()
-	if center = fromData[live.ContactCenter](t, s.next("contact-center").data); center.State != live.LiveOK || center.Error != "" {
-		t.Errorf("the contact center is %+v", center)
+	if center = decodeStrict[live.ContactCenter](t, s.next("contact-center").data); center.State != live.LiveOK || center.Error != "" {
+		t.Errorf("contact center %+v, want it ok", center)
 	}
 	if strings.Contains(r.log.String(), "correct horse") {
-		t.Error("the log shows the password")
+		t.Error("log contains the password")
 	}
 }
 
-func TestLiveGoesOnWithoutTheDatabase(t *testing.T) {
-	r := watched(t)
+func TestLiveContinuesWithoutDatabase(t *testing.T) {
+	r := serveLive(t)
 	s, _ := r.watch()
-	if err := r.s.store.Close(); err != nil {
+	if err := r.parts.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	source := fromData[live.LiveSource](t, s.next("decisions").data)
+	source := decodeStrict[live.LiveSource](t, s.next("decisions").data)
 	if source.State != live.LiveUnavailable || source.Error != "the database is unavailable" || source.Since.IsZero() {
-		t.Errorf("decisions are %+v", source)
+		t.Errorf("decision source %+v, want it unavailable", source)
 	}
 	r.ziwo.SetStatus(r.ziwo.Agents()[0].CCLogin, 3)
-	if got := fromData[live.Agent](t, s.next("agent").data); got.Status != "meeting" {
-		t.Errorf("the agent is %+v", got)
+	if got := decodeStrict[live.Agent](t, s.next("agent").data); got.Status != "meeting" {
+		t.Errorf("agent %+v, want status meeting", got)
 	}
 }
 
-func TestLiveFollowsTheConfiguration(t *testing.T) {
-	r := watched(t)
+func TestLiveFollowsConfigurationChanges(t *testing.T) {
+	r := serveLive(t)
 	s, _ := r.watch()
-	document := r.s.config.Current().Version.Document
-	api := r.s.config.Current().Document.ContactCenters["aldebaran"].API
+	document := r.parts.config.Current().Version.Document
+	api := r.parts.config.Current().Document.ContactCenters["aldebaran"].API
 	put := func(document string) {
 		t.Helper()
 		r.putConfig("", "*", "application/yaml", document).want(t, 200)
 	}
 	put(strings.Replace(document, "trackers:", "  rigel: {api: \""+api+"\", username: admin@example.com, password: wrong}\ntrackers:", 1))
-	names := func(v live.View) (names []string) {
+	states := func(v live.View) (states []string) {
 		for _, c := range v.ContactCenters {
-			names = append(names, c.Name+" "+string(c.State))
+			states = append(states, c.Name+" "+string(c.State))
 		}
-		return names
+		return states
 	}
-	untilNext(s, "snapshot", func(v live.View) bool {
-		return slices.Equal(names(v), []string{"aldebaran ok", "rigel waiting"})
+	nextMatching(s, "snapshot", func(v live.View) bool {
+		return slices.Equal(states(v), []string{"aldebaran ok", "rigel waiting"})
 	})
-	untilNext(s, "contact-center", func(c live.ContactCenter) bool {
+	nextMatching(s, "contact-center", func(c live.ContactCenter) bool {
 		return c.Name == "rigel" && c.State == live.LiveUnavailable
 	})
 	put(document)
-	untilNext(s, "snapshot", func(v live.View) bool { return slices.Equal(names(v), []string{"aldebaran ok"}) })
+	nextMatching(s, "snapshot", func(v live.View) bool { return slices.Equal(states(v), []string{"aldebaran ok"}) })
 }
 
-func TestLiveWithoutAnythingToLookAt(t *testing.T) {
+func TestLiveWithoutConfigurationIsEmpty(t *testing.T) {
 	h := serve(t, "")
-	if now := h.liveNow(); now.Decisions.State != live.LiveOK || now.Calls == nil || now.Agents == nil || now.ContactCenters == nil {
-		t.Errorf("%+v", now)
+	if now := h.liveView(); now.Decisions.State != live.LiveOK || now.Calls == nil || now.Agents == nil || now.ContactCenters == nil {
+		t.Errorf("view %+v, want empty lists and decisions ok", now)
 	}
 	h.do(request{method: "GET", path: "/api/v1/live"}).want(t, 401)
 	h.do(request{method: "GET", path: "/api/v1/live", header: map[string]string{"Accept": "text/event-stream"}}).want(t, 401)
 	h.get("/api/v1/live?since=1").want(t, 422)
 }
 
-// counting is a Ziwo that knows how many requests for its agents are under way.
-type counting struct {
+// countingZiwo is a Ziwo that counts concurrent requests for its agents.
+type countingZiwo struct {
 	*ziwotest.Ziwo
-	mu        sync.Mutex
-	now, most int
+	mu                    sync.Mutex
+	inFlight, maxInFlight int
 }
 
-func (c *counting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (c *countingZiwo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/live/agents" {
 		c.add(1)
 		defer c.add(-1)
@@ -356,21 +364,21 @@ func (c *counting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.Ziwo.ServeHTTP(w, r)
 }
 
-func (c *counting) add(n int) {
+func (c *countingZiwo) add(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.now += n
-	c.most = max(c.most, c.now)
+	c.inFlight += n
+	c.maxInFlight = max(c.maxInFlight, c.inFlight)
 }
 
-func (c *counting) counts() (now, most int) {
+func (c *countingZiwo) counts() (inFlight, maxInFlight int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.now, c.most
+	return c.inFlight, c.maxInFlight
 }
 
-func TestListenersShareOneLookAtZiwo(t *testing.T) {
-	z := &counting{Ziwo: ziwotest.New(ziwotest.Options{})}
+func TestListenersShareOnePollOfZiwo(t *testing.T) {
+	z := &countingZiwo{Ziwo: ziwotest.New(ziwotest.Options{})}
 	t.Cleanup(z.Close)
 	api := httptest.NewServer(z)
 	t.Cleanup(api.Close)
@@ -380,93 +388,93 @@ func TestListenersShareOneLookAtZiwo(t *testing.T) {
 	for range 5 {
 		s, view := h.watch()
 		if view.ContactCenters[0].State == live.LiveOK || view.Decisions.State != live.LiveOK {
-			t.Errorf("it began with %+v", view)
+			t.Errorf("snapshot %+v, want Ziwo not ok and decisions ok", view)
 		}
 		streams = append(streams, s)
 	}
-	// Every one of them sees that a call begins, whatever Ziwo does.
+	// Every stream reports a new call although Ziwo does not respond.
 	h.startCall("sales", "start-key-1", "didCalled", "042345678", "callID", "live-1").want(t, 200)
 	for _, s := range streams {
-		untilNext(s, "call", anyCall)
+		nextMatching(s, "call", anyCall)
 	}
-	if n, watching := h.s.wallboard.Listeners(); n != len(streams) || !watching {
-		t.Errorf("%d listen, watching is %v", n, watching)
+	if n, watching := h.parts.wallboard.Listeners(); n != len(streams) || !watching {
+		t.Errorf("%d listeners (watching %v), want %d", n, watching, len(streams))
 	}
 	if !strings.Contains(h.do(request{method: "GET", path: "/metrics"}).body, "calltracker_live_listeners 5\n") {
-		t.Error("the metrics do not tell")
+		t.Error("metrics do not contain calltracker_live_listeners 5")
 	}
 	for _, s := range streams {
-		s.leave()
+		s.close()
 	}
-	eventually(t, "the end of looking", func() bool {
-		_, watching := h.s.wallboard.Listeners()
-		now, _ := z.counts()
-		return !watching && now == 0
+	eventually(t, "the end of polling", func() bool {
+		_, watching := h.parts.wallboard.Listeners()
+		inFlight, _ := z.counts()
+		return !watching && inFlight == 0
 	})
-	if _, most := z.counts(); most != 1 {
-		t.Errorf("Ziwo was asked by %d at the same time", most)
+	if _, maxInFlight := z.counts(); maxInFlight != 1 {
+		t.Errorf("Ziwo received %d concurrent requests, want 1", maxInFlight)
 	}
 }
 
-func TestASlowListenerIsLetGoAndHoldsNobodyUp(t *testing.T) {
-	r := watched(t)
-	slow, err := r.s.wallboard.Listen()
+func TestSlowListenerIsDroppedWithoutDelayingOthers(t *testing.T) {
+	r := serveLive(t)
+	slow, err := r.parts.wallboard.Listen()
 	if err != nil {
 		t.Fatal(err)
 	}
 	s, _ := r.watch()
-	who := r.ziwo.Agents()[0].CCLogin
-	for i := range 40 { // more than may wait
-		r.ziwo.SetStatus(who, 2+i%2)
-		untilNext(s, "agent", func(a live.Agent) bool { return a.Agent == who })
+	login := r.ziwo.Agents()[0].CCLogin
+	for i := range 40 { // more than the buffer of a listener holds
+		r.ziwo.SetStatus(login, 2+i%2)
+		nextMatching(s, "agent", func(a live.Agent) bool { return a.Agent == login })
 	}
-	got := 0
-	for range slow.Events() { // which ends, since they are closed
-		got++
+	received := 0
+	for range slow.Events() { // ends, because the server closes the channel of a slow listener
+		received++
 	}
-	if got == 0 || got >= 40 {
-		t.Errorf("it got %d updates", got)
+	if received == 0 || received >= 40 {
+		t.Errorf("slow listener received %d updates, want at least 1 and fewer than 40", received)
 	}
-	slow.Close() // a second time
-	if n, _ := r.s.wallboard.Listeners(); n != 1 {
-		t.Errorf("%d listen", n)
+	slow.Close() // closing a dropped listener does nothing
+	if n, _ := r.parts.wallboard.Listeners(); n != 1 {
+		t.Errorf("%d listeners, want 1", n)
 	}
 }
 
-func TestListenersAreBounded(t *testing.T) {
-	r := watched(t)
-	var all []*live.Listener
+func TestListenersAreLimited(t *testing.T) {
+	r := serveLive(t)
+	var listeners []*live.Listener
 	defer func() {
-		for _, n := range all {
-			n.Close()
+		for _, l := range listeners {
+			l.Close()
 		}
 	}()
 	for {
-		n, err := r.s.wallboard.Listen()
+		l, err := r.parts.wallboard.Listen()
 		if err != nil {
 			break
 		}
-		if all = append(all, n); len(all) > 1000 {
-			t.Fatal("there is no bound")
+		if listeners = append(listeners, l); len(listeners) > 1000 {
+			t.Fatal("server accepted more than 1000 listeners")
 		}
 	}
 	for _, accept := range []string{"application/json", "text/event-stream"} {
 		got := r.do(request{method: "GET", path: "/api/v1/live", admin: true, header: map[string]string{"Accept": accept}}).want(t, 503)
 		if got.header.Get("Retry-After") == "" || !strings.Contains(got.body, "too many listeners") {
-			t.Errorf("%s: %v %s", accept, got.header, got.body)
+			t.Errorf("%s: header %v and body %s, want Retry-After and too many listeners", accept, got.header, got.body)
 		}
 	}
-	all[0].Close()
-	all = all[1:]
+	listeners[0].Close()
+	listeners = listeners[1:]
 	r.watch()
 }
 
-func TestAStopEndsStreams(t *testing.T) {
-	r := watched(t)
+func TestShutdownEndsStreams(t *testing.T) {
+	r := serveLive(t)
 	s, _ := r.watch()
-	r.stop() // which fails the test after 10 s
-	s.ends()
+	r.stop() // fails the test after 10 s
+	s.waitForEnd()
 	if strings.Contains(r.log.String(), "requests were cut off") || strings.Contains(r.log.String(), `"level":"ERROR"`) {
-		t.Errorf("the stop was not graceful: %s", r.log)
+		t.Errorf("shutdown was not graceful: %s", r.log)
 	}
 }

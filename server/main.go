@@ -1,5 +1,9 @@
-// Command calltracker answers Ziwo's call trackers: where a call goes, and
-// whether its record is safe.
+// Command calltracker is a self-hosted server for Ziwo call trackers. It decides
+// where calls go, stores their records, and looks up callers in CRMs.
+//
+// main.go handles signals, commands.go has the command line, settings.go the
+// settings, and run.go starts and stops the server. The comment below describes the
+// API for package openapi.
 //
 //	@title			calltracker
 //	@version		1
@@ -26,14 +30,13 @@ import (
 	"syscall"
 )
 
-// collectAt is the garbage collector's GOGC, unless the environment sets it:
-// collecting holds up calls, and the live heap of a few tens of megabytes may
-// grow threefold before it is worth it.
-const collectAt = 200
+// gcPercent is the default of GOGC. Garbage collection delays calls, and the live heap
+// is only a few tens of megabytes, so it may grow threefold between collections.
+const gcPercent = 200
 
 func main() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(collectAt)
+		debug.SetGCPercent(gcPercent)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)

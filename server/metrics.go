@@ -15,7 +15,7 @@ import (
 	"calltracker/storage/spool"
 )
 
-// metricSources are what the metrics are read from.
+// metricSources are the parts whose state is exported as metrics.
 type metricSources struct {
 	config                *config.Controller
 	decisions, rejections writeQueue
@@ -35,7 +35,7 @@ type writeQueue interface {
 	Written() int64
 }
 
-// registerMetrics registers the metrics that are read at each scrape.
+// registerMetrics registers the metrics that are read during each scrape.
 func registerMetrics(registry prometheus.Registerer, from metricSources) {
 	registerProcess(registry, from)
 	registerSpool(registry, from.spool, from.spooled)
@@ -46,10 +46,12 @@ func registerMetrics(registry prometheus.Registerer, from metricSources) {
 	}
 }
 
+// registerProcess exports the program, its configuration, its database and its
+// queues.
 func registerProcess(registry prometheus.Registerer, from metricSources) {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "calltracker_build_info", Help: "Always 1; the labels tell what runs.",
+		Name: "calltracker_build_info", Help: "Always 1. The labels identify the program.",
 	}, []string{"version", "commit", "go"})
 	about := currentBuild()
 	build.WithLabelValues(about.Version, about.Commit, about.Go).Set(1)
@@ -60,13 +62,13 @@ func registerProcess(registry prometheus.Registerer, from metricSources) {
 	counter := func(name, help string, labels prometheus.Labels, read func() float64) {
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, read))
 	}
-	gauge("calltracker_config_version", "Version of the configuration in force; 0 when there is none.", nil, func() float64 {
-		if live := from.config.Current(); live != nil {
-			return float64(live.Version.Version)
+	gauge("calltracker_config_version", "Version of the active configuration; 0 if there is none.", nil, func() float64 {
+		if current := from.config.Current(); current != nil {
+			return float64(current.Version.Version)
 		}
 		return 0
 	})
-	gauge("calltracker_database_up", "1 when the database is in use, else 0.", nil, func() float64 {
+	gauge("calltracker_database_up", "1 if the database is in use, otherwise 0.", nil, func() float64 {
 		if from.databaseUp() {
 			return 1
 		}
@@ -74,13 +76,13 @@ func registerProcess(registry prometheus.Registerer, from metricSources) {
 	})
 	for name, q := range map[string]writeQueue{"decisions": from.decisions, "rejections": from.rejections} {
 		labels := prometheus.Labels{"queue": name}
-		gauge("calltracker_queue_depth", "Records that wait to be written.", labels, func() float64 { return float64(q.Depth()) })
-		counter("calltracker_queue_dropped_total", "Records lost since the queue was full or the database away.", labels, func() float64 { return float64(q.Dropped()) })
+		gauge("calltracker_queue_depth", "Records waiting to be written.", labels, func() float64 { return float64(q.Depth()) })
+		counter("calltracker_queue_dropped_total", "Records lost because the queue was full or the database unavailable.", labels, func() float64 { return float64(q.Dropped()) })
 		counter("calltracker_queue_written_total", "Records written.", labels, func() float64 { return float64(q.Written()) })
 	}
 }
 
-// registerSpool exposes what waits in the spool, and what became of the rest.
+// registerSpool exports the state of the spool.
 func registerSpool(registry prometheus.Registerer, stats func() spool.Stats, spooled func() int64) {
 	gauge := func(name, help string, read func(spool.Stats) float64) {
 		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "calltracker_spool_" + name, Help: help},
@@ -90,24 +92,24 @@ func registerSpool(registry prometheus.Registerer, stats func() spool.Stats, spo
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "calltracker_spool_" + name, Help: help},
 			func() float64 { return float64(read()) }))
 	}
-	gauge("records", "Records on the local disk that wait for the database.", func(s spool.Stats) float64 { return float64(s.Records) })
-	gauge("bytes", "Bytes that those records take.", func(s spool.Stats) float64 { return float64(s.Bytes) })
-	gauge("oldest_seconds", "How long the oldest of them has waited; 0 when none waits.", func(s spool.Stats) float64 {
+	gauge("records", "Records on the local disk, waiting for the database.", func(s spool.Stats) float64 { return float64(s.Records) })
+	gauge("bytes", "Bytes of the records on the local disk.", func(s spool.Stats) float64 { return float64(s.Bytes) })
+	gauge("oldest_seconds", "Age of the oldest record on the local disk; 0 if there is none.", func(s spool.Stats) float64 {
 		if s.Oldest.IsZero() {
 			return 0
 		}
 		return max(time.Since(s.Oldest).Seconds(), 0)
 	})
-	counter("spooled_total", "Records that went to the spool.", spooled)
-	counter("drained_total", "Records that were brought from there into the database.", func() int64 { return stats().Drained })
-	counter("quarantined_total", "Files set aside in the spool's quarantine: broken parts, and records that the database refuses.",
+	counter("spooled_total", "Records written to the spool.", spooled)
+	counter("drained_total", "Records moved from the spool to the database.", func() int64 { return stats().Drained })
+	counter("quarantined_total", "Files moved to the spool's quarantine: damaged parts, and records that the database rejects.",
 		func() int64 { return stats().Quarantined })
 }
 
-// registerRedis exposes whether Redis is in use.
+// registerRedis exports whether Redis is in use.
 func registerRedis(registry prometheus.Registerer, up func() bool) {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "calltracker_redis_up", Help: "1 when Redis is in use, 0 when this process counts on its own.",
+		Name: "calltracker_redis_up", Help: "1 if Redis is in use, 0 if this process uses its own counters.",
 	}, func() float64 {
 		if up() {
 			return 1
@@ -116,7 +118,7 @@ func registerRedis(registry prometheus.Registerer, up func() bool) {
 	}))
 }
 
-// crmMetrics counts what the CRMs answer.
+// crmMetrics measures CRM lookups.
 type crmMetrics struct {
 	lookups  *prometheus.CounterVec
 	duration *prometheus.HistogramVec
@@ -125,10 +127,10 @@ type crmMetrics struct {
 func newCRMMetrics(registry prometheus.Registerer) *crmMetrics {
 	m := &crmMetrics{
 		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "calltracker_crm_lookups_total", Help: "Look-ups that a CRM was asked, by connection and outcome: ok, or why not.",
+			Name: "calltracker_crm_lookups_total", Help: "CRM lookups by connection and outcome: ok, or the kind of error.",
 		}, []string{"connection", "outcome"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "calltracker_crm_lookup_duration_seconds", Help: "Time until a CRM had answered a look-up, waiting for its budget included.",
+			Name: "calltracker_crm_lookup_duration_seconds", Help: "Duration of CRM lookups, including the wait for the request budget.",
 			Buckets: []float64{.01, .025, .05, .1, .15, .25, .5, 1, 1.5, 5, 30},
 		}, []string{"connection"}),
 	}
@@ -136,36 +138,37 @@ func newCRMMetrics(registry prometheus.Registerer) *crmMetrics {
 	return m
 }
 
+// observe counts a lookup.
 func (m *crmMetrics) observe(connection, outcome string, took time.Duration) {
 	m.lookups.WithLabelValues(connection, outcome).Inc()
 	m.duration.WithLabelValues(connection).Observe(took.Seconds())
 }
 
-// crmState reads how the connections do at the time of a scrape.
+// crmState exports the state of the CRM connections.
 type crmState struct {
 	directory *crm.Directory
 	open      *prometheus.Desc
 	left      *prometheus.Desc
 }
 
-// scrapeTimeout bounds how long a scrape may wait for the budgets in Redis.
+// scrapeTimeout limits how long a scrape waits for Redis or the database.
 const scrapeTimeout = time.Second
 
 func newCRMState(d *crm.Directory) *crmState {
 	return &crmState{
 		directory: d,
-		open:      prometheus.NewDesc("calltracker_crm_breaker_open", "1 when a CRM failed and is left alone until a probe finds it well.", []string{"connection"}, nil),
-		left:      prometheus.NewDesc("calltracker_crm_budget_left", "Requests that could be sent to a CRM at once.", []string{"connection", "budget"}, nil),
+		open:      prometheus.NewDesc("calltracker_crm_breaker_open", "1 if the circuit breaker of a CRM is open, otherwise 0.", []string{"connection"}, nil),
+		left:      prometheus.NewDesc("calltracker_crm_budget_left", "Requests that can be sent to a CRM immediately.", []string{"connection", "budget"}, nil),
 	}
 }
 
-// Describe names the metrics.
+// Describe implements prometheus.Collector.
 func (s *crmState) Describe(out chan<- *prometheus.Desc) {
 	out <- s.open
 	out <- s.left
 }
 
-// Collect reads them.
+// Collect implements prometheus.Collector.
 func (s *crmState) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
@@ -181,26 +184,27 @@ func (s *crmState) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// jobCounter is what jobState needs of a store.
+// jobCounter is the part of a store that jobState uses.
 type jobCounter interface {
 	CountJobs(ctx context.Context) ([]storage.JobCount, error)
 }
 
-// jobState counts the jobs that are not done at the time of a scrape.
+// jobState exports the number of unfinished jobs.
 type jobState struct{ store jobCounter }
 
 var (
-	jobsDesc      = prometheus.NewDesc("calltracker_jobs", "Jobs that are not done, by kind and state.", []string{"kind", "state"}, nil)
+	jobsDesc      = prometheus.NewDesc("calltracker_jobs", "Unfinished jobs, by kind and state.", []string{"kind", "state"}, nil)
 	oldestJobDesc = prometheus.NewDesc("calltracker_job_oldest_seconds", "How long the oldest waiting job of a kind has been due.", []string{"kind"}, nil)
 )
 
-// Describe names the metrics.
+// Describe implements prometheus.Collector.
 func (*jobState) Describe(out chan<- *prometheus.Desc) {
 	out <- jobsDesc
 	out <- oldestJobDesc
 }
 
-// Collect reads them; without the database there are none.
+// Collect implements prometheus.Collector. If the database is unavailable, it
+// returns no metrics.
 func (j *jobState) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
@@ -216,10 +220,10 @@ func (j *jobState) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// registerWallboard exposes who watches.
+// registerWallboard exports the number of live streams.
 func registerWallboard(registry prometheus.Registerer, board *live.Wallboard) {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "calltracker_live_listeners", Help: "Listeners of what happens now.",
+		Name: "calltracker_live_listeners", Help: "Clients of live streams.",
 	}, func() float64 {
 		n, _ := board.Listeners()
 		return float64(n)

@@ -21,12 +21,12 @@ import (
 	"calltracker/server/httpapi"
 )
 
-func TestHealthReadinessAndMetrics(t *testing.T) {
+func TestHealthReadinessAndMetricsReportState(t *testing.T) {
 	h := serve(t, document)
 	h.do(request{method: "GET", path: "/healthz"}).want(t, 200)
 	ready := h.do(request{method: "GET", path: "/readyz"}).want(t, 200)
 	if got := into[httpapi.Readiness](t, ready); got.Status != "ready" || !got.StartCalls || !got.EndCalls || got.Configuration.Version != 1 || got.Database.State != "ok" {
-		t.Errorf("ready: %s", ready.body)
+		t.Errorf("readiness %s, want ready with version 1", ready.body)
 	}
 	h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
 	h.startCall("sales", "no", "didCalled", "061234567").want(t, 401)
@@ -49,12 +49,12 @@ func TestHealthReadinessAndMetrics(t *testing.T) {
 		`calltracker_build_info{`,
 	} {
 		if !strings.Contains(body, line) {
-			t.Errorf("no %s in the metrics", line)
+			t.Errorf("metrics do not contain %s", line)
 		}
 	}
 }
 
-func TestDocumentationNeedsNoOtherHost(t *testing.T) {
+func TestAPIBrowserLoadsNothingFromOtherHosts(t *testing.T) {
 	h := serve(t, "")
 	req, err := newRequest(t, "GET", h.base+"/docs/")
 	if err != nil {
@@ -62,21 +62,22 @@ func TestDocumentationNeedsNoOtherHost(t *testing.T) {
 	}
 	status, header, page := send(t, req)
 	if status != 200 || !strings.Contains(header.Get("Content-Security-Policy"), "default-src 'self'") {
-		t.Fatalf("%d %v", status, header)
+		t.Fatalf("status %d with header %v, want 200 with a policy that allows only this host", status, header)
 	}
 	if strings.Contains(page, "http://") || strings.Contains(page, "https://") || !strings.Contains(page, "swagger-ui-bundle.js") {
-		t.Errorf("the page is %s", page)
+		t.Errorf("page must load swagger-ui-bundle.js and contain no absolute URL: %s", page)
 	}
 	h.do(request{method: "GET", path: "/openapi.json"}).want(t, 200)
 	schema := h.do(request{method: "GET", path: "/schema/config.json"}).want(t, 200)
 	if !json.Valid([]byte(schema.body)) || !strings.Contains(schema.body, `"routes"`) {
-		t.Errorf("the schema is %.200s", schema.body)
+		t.Errorf("schema is not valid JSON with routes: %.200s", schema.body)
 	}
 }
 
-// TestWithoutADatabaseTheLastGoodConfigurationAnswers breaks the database and
-// starts again.
-func TestWithoutADatabaseTheLastGoodConfigurationAnswers(t *testing.T) {
+// TestServerStartsWithoutDatabase replaces the database with a directory and restarts
+// the server. The server must use the last good configuration, spool call records,
+// and store them when the database is back.
+func TestServerStartsWithoutDatabase(t *testing.T) {
 	dir := t.TempDir()
 	h := serveIn(t, dir, document)
 	put := h.do(request{method: "PUT", path: "/api/v1/secrets/line", admin: true, body: `{"value":"sealed-start-key"}`, header: map[string]string{"Content-Type": "application/json"}})
@@ -86,7 +87,7 @@ func TestWithoutADatabaseTheLastGoodConfigurationAnswers(t *testing.T) {
 	h.stop()
 
 	database := filepath.Join(dir, "calltracker.db")
-	good, err := os.ReadFile(database)
+	content, err := os.ReadFile(database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,56 +96,56 @@ func TestWithoutADatabaseTheLastGoodConfigurationAnswers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Mkdir(database, 0o700); err != nil { // a folder cannot be a database
+	if err := os.Mkdir(database, 0o700); err != nil { // SQLite cannot open a directory
 		t.Fatal(err)
 	}
 
 	h = serveIn(t, dir, "")
 	if body := h.startCall("sales", "sealed-start-key", "didCalled", "061234567").want(t, 200).body; body != officeAnswer {
-		t.Errorf("answers %s", body)
+		t.Errorf("startCall answer is %s, want %s", body, officeAnswer)
 	}
 	h.endCall("sales", "end-key-old", cdr2016).want(t, 200)
 	h.endCall("sales", "end-key-old", spooledCDR).want(t, 200)
-	h.endCall("sales", "end-key-old", "no record at all").want(t, 200)
+	h.endCall("sales", "end-key-old", "not a record").want(t, 200)
 	state := into[httpapi.Readiness](t, h.do(request{method: "GET", path: "/readyz"}).want(t, 200))
 	if !state.StartCalls || !state.EndCalls || state.Database.State != "failing" || state.Spool.State != "ok" || state.Spool.Records != 3 {
-		t.Errorf("readiness is %+v", state)
+		t.Errorf("readiness %+v, want a failing database and 3 spooled records", state)
 	}
-	h.metricsHave("calltracker_spool_records 3", "calltracker_spool_spooled_total 3", "calltracker_database_up 0")
+	h.wantMetrics("calltracker_spool_records 3", "calltracker_spool_spooled_total 3", "calltracker_database_up 0")
 	h.get("/api/v1/calls").want(t, 503)
 	h.putConfig("", "*", "application/yaml", document).want(t, 503)
 
-	// What is spooled outlives the process.
+	// Spooled records survive a restart.
 	h.stop()
 	h = serveIn(t, dir, "")
-	h.metricsHave("calltracker_spool_records 3", "calltracker_spool_spooled_total 0")
+	h.wantMetrics("calltracker_spool_records 3", "calltracker_spool_spooled_total 0")
 
-	// The database comes back while the server runs.
+	// The database recovers while the server runs.
 	if err := os.Remove(database); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(database, good, 0o600); err != nil {
+	if err := os.WriteFile(database, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "using the database again", func() bool {
+	eventually(t, "the database and an empty spool", func() bool {
 		state := into[httpapi.Readiness](t, h.do(request{method: "GET", path: "/readyz"}))
 		return state.Database.State == "ok" && state.Spool.Records == 0
 	})
-	h.metricsHave("calltracker_spool_drained_total 3", "calltracker_spool_oldest_seconds 0", "calltracker_database_up 1")
+	h.wantMetrics("calltracker_spool_drained_total 3", "calltracker_spool_oldest_seconds 0", "calltracker_database_up 1")
 	h.endCall("sales", "end-key-old", cdr2026).want(t, 200)
 	calls := h.calls("")
 	if len(calls) != 4 {
-		t.Fatalf("%d calls", len(calls))
+		t.Fatalf("got %d calls, want 4", len(calls))
 	}
 	for _, call := range calls {
 		if call.CallID == "spooled-1" {
 			got := into[struct{ Raw any }](t, h.get("/api/v1/calls/"+call.ID).want(t, 200))
 			var want any
 			if err := json.Unmarshal([]byte(spooledCDR), &want); err != nil || !reflect.DeepEqual(got.Raw, want) {
-				t.Errorf("the body is %v, %v", got.Raw, err)
+				t.Errorf("raw record %v (error %v), want %v", got.Raw, err, want)
 			}
 			if call.Tracker != "sales" || call.Campaign != "outdoor" || call.Duration != 9 {
-				t.Errorf("the call is %+v", call)
+				t.Errorf("spooled call is %+v", call)
 			}
 		}
 	}
@@ -152,55 +153,55 @@ func TestWithoutADatabaseTheLastGoodConfigurationAnswers(t *testing.T) {
 
 const spooledCDR = `{"callID":"spooled-1","didCalled":"+97142345678","callerIDNumber":"0501234567","startedAt":"2026-11-20T08:00:00Z","duration":9,"more":[1,{"a":"b"}]}`
 
-// metricsHave looks for whole lines.
-func (h *harness) metricsHave(lines ...string) {
+// wantMetrics checks that the metrics contain the lines.
+func (h *harness) wantMetrics(lines ...string) {
 	h.t.Helper()
 	got := strings.Split(h.do(request{method: "GET", path: "/metrics"}).want(h.t, 200).body, "\n")
 	for _, line := range lines {
 		if !slices.Contains(got, line) {
-			h.t.Errorf("no %s in the metrics", line)
+			h.t.Errorf("metrics do not contain %s", line)
 		}
 	}
 }
 
-func TestARestartKeepsEverything(t *testing.T) {
+func TestRestartKeepsTokenConfigurationAndRecords(t *testing.T) {
 	dir := t.TempDir()
 	h := serveIn(t, dir, document)
 	h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
 	h.endCall("sales", "end-key-old", cdr2016).want(t, 200)
 	token := h.token
-	h.stop() // drains the decision that was just made
+	h.stop() // writes the queued decision
 
 	h = serveIn(t, dir, "")
 	if h.token != token {
-		t.Error("the admin token changed")
+		t.Error("admin token changed")
 	}
 	h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
 	if calls := h.calls(""); len(calls) != 1 {
-		t.Errorf("%d calls", len(calls))
+		t.Errorf("got %d calls, want 1", len(calls))
 	}
 	h.decisions(2)
 }
 
-// TestStoppingUnderLoadLosesNothing stops the real program with SIGTERM while
-// clients post: whatever was acknowledged is there afterwards, and every
-// decision that was answered is recorded.
-func TestStoppingUnderLoadLosesNothing(t *testing.T) {
+// TestShutdownUnderLoadLosesNoRecord stops the binary with SIGTERM while clients
+// post. Every acknowledged call record must be stored, and every decision that
+// answered a start call must be recorded.
+func TestShutdownUnderLoadLosesNoRecord(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "config.yaml")
 	if err := os.WriteFile(file, []byte(document), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	program := exec.CommandContext(t.Context(), os.Args[0], "--listen", "127.0.0.1:0", "--data-dir", filepath.Join(dir, "data"), "--apply", file, "--log-format", "json")
-	program.Env = append(os.Environ(), asProgram+"=1")
-	var log syncBuffer
-	program.Stderr = &log
-	if err := program.Start(); err != nil {
+	binary := exec.CommandContext(t.Context(), os.Args[0], "--listen", "127.0.0.1:0", "--data-dir", filepath.Join(dir, "data"), "--apply", file, "--log-format", "json")
+	binary.Env = append(os.Environ(), asProgram+"=1")
+	var output syncBuffer
+	binary.Stderr = &output
+	if err := binary.Start(); err != nil {
 		t.Fatal(err)
 	}
 	var base string
-	eventually(t, "starting", func() bool {
-		for line := range strings.SplitSeq(log.String(), "\n") {
+	eventually(t, "the server to listen", func() bool {
+		for line := range strings.SplitSeq(output.String(), "\n") {
 			var entry struct{ Msg, Address string }
 			if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "listening" {
 				base = "http://" + entry.Address
@@ -213,7 +214,7 @@ func TestStoppingUnderLoadLosesNothing(t *testing.T) {
 	var acknowledged sync.Map
 	var answered atomic.Int64
 	var clients sync.WaitGroup
-	enough := make(chan struct{})
+	loaded := make(chan struct{}) // closed after a client has posted 51 records
 	var once sync.Once
 	for client := range 8 {
 		clients.Go(func() {
@@ -228,28 +229,28 @@ func TestStoppingUnderLoadLosesNothing(t *testing.T) {
 				}
 				acknowledged.Store(id, true)
 				if n == 50 {
-					once.Do(func() { close(enough) })
+					once.Do(func() { close(loaded) })
 				}
 			}
 		})
 	}
-	<-enough
-	stopping := time.Now()
-	if err := program.Process.Signal(syscall.SIGTERM); err != nil {
+	<-loaded
+	stoppedAt := time.Now()
+	if err := binary.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if err := program.Wait(); err != nil {
-		t.Errorf("the program ended with %v:\n%s", err, log.String())
+	if err := binary.Wait(); err != nil {
+		t.Errorf("binary exited with error %v:\n%s", err, output.String())
 	}
-	if took := time.Since(stopping); took > 10*time.Second {
-		t.Errorf("stopping took %s", took)
+	if took := time.Since(stoppedAt); took > 10*time.Second {
+		t.Errorf("shutdown took %s, want at most 10 s", took)
 	}
 	clients.Wait()
 
 	h := serveIn(t, filepath.Join(dir, "data"), "")
 	stored := map[string]bool{}
-	csv := h.get("/api/v1/calls.csv").want(t, 200).body
-	for line := range strings.SplitSeq(csv, "\n") {
+	export := h.get("/api/v1/calls.csv").want(t, 200).body
+	for line := range strings.SplitSeq(export, "\n") {
 		if cells := strings.Split(line, ","); len(cells) > 3 {
 			stored[cells[3]] = true
 		}
@@ -258,19 +259,20 @@ func TestStoppingUnderLoadLosesNothing(t *testing.T) {
 	acknowledged.Range(func(id, _ any) bool {
 		total++
 		if !stored[id.(string)] {
-			t.Errorf("call %s was acknowledged and is not there", id)
+			t.Errorf("call %s was acknowledged but is not stored", id)
 		}
 		return true
 	})
 	recorded := strings.Count(allDecisions(h), `"configVersion":`)
 	if int64(recorded) < answered.Load() {
-		t.Errorf("%d decisions recorded of %d answered", recorded, answered.Load())
+		t.Errorf("recorded %d decisions, want at least %d", recorded, answered.Load())
 	}
-	t.Logf("acknowledged %d calls and %d decisions, found all of them", total, answered.Load())
+	t.Logf("clients received %d acknowledgments and %d decisions", total, answered.Load())
 }
 
-func post(ctx context.Context, url, key, body string) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader([]byte(body)))
+// post posts JSON and reports whether the status is 200.
+func post(ctx context.Context, address, key, body string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader([]byte(body)))
 	if err != nil {
 		return false
 	}
@@ -283,6 +285,7 @@ func post(ctx context.Context, url, key, body string) bool {
 	return res.StatusCode == http.StatusOK
 }
 
+// allDecisions returns the bodies of all pages of decisions.
 func allDecisions(h *harness) string {
 	var all strings.Builder
 	for next := ""; ; {

@@ -14,7 +14,6 @@ import (
 	"calltracker/crm/builtin"
 	"calltracker/crm/crmtest"
 	"calltracker/handlers/popup"
-	"calltracker/server/httpapi"
 )
 
 // hostileName is a name as nobody has it.
@@ -161,8 +160,8 @@ func TestOpenRedirectsOrShowsAPage(t *testing.T) {
 	}
 	for number, want := range map[string][]string{
 		"0502220002": {"Who is calling?", "Both places, too", "https://acme.zendesk.com/agent/users/901"},
-		"0502229999": {"Nobody is known", "Search in zendesk", "Add to kustomer"},
-		"0029":       {"belongs to nobody"},
+		"0502229999": {"No customer has this number", "Search in zendesk", "Add to kustomer"},
+		"0029":       {"cannot be looked up"},
 	} {
 		r := open(number).want(t, 200)
 		for _, text := range want {
@@ -193,7 +192,7 @@ func TestATokenIsForOneSiteAndItsTime(t *testing.T) {
 
 	// One that the same server made a while ago.
 	for ago, want := range map[time.Duration]int{30 * time.Second: 200, time.Minute: 401, 24 * time.Hour: 401, -30 * time.Second: 200} {
-		then := popup.New(popup.Options{Config: h.s.config, Key: httpapi.TokenKey(h.s.settings.secretKey), Now: func() time.Time { return time.Now().Add(-ago) }})
+		then := popup.New(popup.Options{Config: h.parts.config, Key: siteTokenKey(h.parts.settings.secretKey), Now: func() time.Time { return time.Now().Add(-ago) }})
 		made, err := then.Token("crm", time.Minute)
 		if err != nil {
 			t.Fatal(err)
@@ -257,8 +256,8 @@ func TestPreflightIsForTheSitesOrigins(t *testing.T) {
 
 // A CRM, or who else writes what it says, sends no agent to another host.
 func TestNoPageLeadsAwayFromTheCRM(t *testing.T) {
-	b := newBooks(t)
-	h := serveBooks(t, withBooks(b)+`
+	b := newAddressBook(t)
+	h := serveWithAddressBook(t, addressBookDocument(b)+`
 sites:
   crm: {origins: ["https://crm.example.com"], keys: ["embed-key-of-the-site"], jorel: {contactCenterName: aldebaran, defaultRegionCode: AE}, popup: {connections: [a]}}
 `)
@@ -267,7 +266,7 @@ sites:
 		"https://books.example:8443/c-1", "javascript:alert(1)", "https:books.example", "https://books.example\\@evil.example/", "https://evil.example#https://books.example", "",
 	} {
 		number := fmt.Sprintf("050333%04d", i)
-		b.becomes(func(w http.ResponseWriter, _ *http.Request) {
+		b.respondWith(func(w http.ResponseWriter, _ *http.Request) {
 			_ = json.NewEncoder(w).Encode([]map[string]any{{"id": "c-1", "name": "Mallory", "url": address, "matchedBy": "phone"}})
 		})
 		if got := h.caller(number); got.Status != crm.Found || got.URL != "" || got.Customers[0].URL != "" {
@@ -277,7 +276,7 @@ sites:
 			t.Errorf("%q: the page leads there: %s", address, r.body)
 		}
 	}
-	b.becomes(func(w http.ResponseWriter, _ *http.Request) {
+	b.respondWith(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`[{"id":"c-1","name":"Layla","url":"https://BOOKS.example/c-1","matchedBy":"phone"}]`))
 	})
 	if got := h.caller("0503330099"); got.URL != "https://BOOKS.example/c-1" {
@@ -299,11 +298,11 @@ func TestAPageThatAddsCustomersIsOnTheCRMsHost(t *testing.T) {
 
 func TestCallersPageInABrowser(t *testing.T) {
 	h, kustomer, zendesk := desk(t, popupWithAll)
-	w := newWorldOf(t, h)
+	w := newTestBrowserFor(t, h)
 	open := func(number, picture string) *tab {
 		tab := w.tab(t)
 		tab.navigate("https://calls.example.com/crm/open?site=crm&key=embed-key-of-the-site&number=" + number)
-		tab.shoot(picture)
+		tab.screenshot(picture)
 		return tab
 	}
 	links := func(tab *tab) string {
@@ -330,10 +329,10 @@ func TestCallersPageInABrowser(t *testing.T) {
 	leave(&kustomer.Upstream)
 	leave(&zendesk.Upstream)
 	away := open("0502228888", "callers-away")
-	if got := eval[string](away, `document.querySelector("h1").textContent`); got != "The CRM does not answer" {
+	if got := eval[string](away, `document.querySelector("h1").textContent`); got != "The CRM did not answer" {
 		t.Errorf("away: %q", got)
 	}
 	for _, tab := range []*tab{many, none, hostile, away} {
-		tab.fine()
+		tab.wantNoErrors()
 	}
 }

@@ -283,7 +283,7 @@ func TestDecisionsWithoutACallAreTold(t *testing.T) {
 	r.startCall("sales", "start-key-1", "didCalled", "042345678", "callID", "never-ended").want(t, 200)
 	r.decisions(1) // it is recorded in the background
 	reconciler := reconcile.New(reconcile.Options{
-		Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: r.s.store, Registry: newRegistry(),
+		Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: r.parts.store, Registry: newRegistry(),
 		Now: func() time.Time { return time.Now().Add(2 * time.Hour) }, Logger: slog.New(slog.DiscardHandler), Interval: time.Minute,
 	})
 	list, err := reconciler.Reconcile(t.Context(), reconcile.ReconciliationInput{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)})
@@ -321,7 +321,7 @@ func TestAnOutageOfHoursIsClosedByItself(t *testing.T) {
 	scheduled := func(at time.Time) storage.Reconciliation {
 		t.Helper()
 		reconciler := reconcile.New(reconcile.Options{
-			Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: signalling{r.s.store, recorded},
+			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: signalling{r.parts.store, recorded},
 			Registry: newRegistry(), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		err := reconciler.Scheduled(t.Context())
@@ -440,7 +440,7 @@ func TestOneReplicaReconciles(t *testing.T) {
 	now := time.Now()
 	for range 2 { // replicas
 		reconciler := reconcile.New(reconcile.Options{
-			Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: onRelease{signalling{r.s.store, recorded}, released},
+			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: onRelease{signalling{r.parts.store, recorded}, released},
 			Registry: newRegistry(), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		if err := reconciler.Scheduled(t.Context()); err != nil {
@@ -458,14 +458,14 @@ func TestOneReplicaReconciles(t *testing.T) {
 func TestReconciliationsOfAContactCenterExcludeEachOther(t *testing.T) {
 	r := withZiwo(t, ziwotest.Options{})
 	r.ziwo.SetNow(time.Now())
-	lease := jobs.NewLease(r.s.store, "reconciliation of aldebaran", time.Hour, time.Now)
+	lease := jobs.NewLease(r.parts.store, "reconciliation of aldebaran", time.Hour, time.Now)
 	if held, err := lease.Acquire(t.Context()); err != nil || !held {
 		t.Fatalf("lease: %t, %v", held, err)
 	}
 	_, release := lease.Hold(t.Context())
 	recorded := make(chan storage.Reconciliation, 10)
 	reconciler := reconcile.New(reconcile.Options{
-		Clients: r.s.clients, Config: r.s.config, Calls: r.s.recorder, Store: signalling{r.s.store, recorded},
+		Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: signalling{r.parts.store, recorded},
 		Registry: newRegistry(), Now: time.Now, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 	})
 	if err := reconciler.Scheduled(t.Context()); err != nil {

@@ -189,7 +189,7 @@ func TestOldCopiesAreDeleted(t *testing.T) {
 
 	forget := func(state string) {
 		t.Helper()
-		if err := r.s.recordings.Schedule(t.Context()); err != nil {
+		if err := r.parts.recordings.Schedule(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		day := time.Now().UTC().Format(time.DateOnly)
@@ -206,7 +206,7 @@ func TestOldCopiesAreDeleted(t *testing.T) {
 	r.servesCopy(young, youngCall)
 
 	// The voice goes with who called.
-	api := r.s.config.Current().Document.ContactCenters["aldebaran"].API
+	api := r.parts.config.Current().Document.ContactCenters["aldebaran"].API
 	document := strings.Replace(documentFor(r.ziwo, api), "webhook_keys: [hook-key-1]}", "webhook_keys: [hook-key-1], recordings: {keep: data_directory}}", 1)
 	gone, _ := r.heard("gone", 9*24*time.Hour, nil)
 	r.jobOf("recording", gone, "done", "")

@@ -27,7 +27,7 @@ func withRecordings(t *testing.T, recordings string) *reconciled {
 // recordings puts another document in force.
 func (r *reconciled) recordings(recordings string) {
 	r.t.Helper()
-	api := r.s.config.Current().Document.ContactCenters["aldebaran"].API
+	api := r.parts.config.Current().Document.ContactCenters["aldebaran"].API
 	document := strings.Replace(documentFor(r.ziwo, api), "webhook_keys: [hook-key-1]}", "webhook_keys: [hook-key-1], recordings: "+recordings+"}", 1)
 	r.do(request{method: "PUT", path: "/api/v1/config", body: document, admin: true, header: map[string]string{"Content-Type": "application/yaml", "If-Match": "*"}}).want(r.t, 200)
 }

@@ -62,7 +62,7 @@ func TestWithoutRedisCallsAreAnswered(t *testing.T) {
 	if err := server.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "noticing that redis is away", func() bool { return !h.s.redis.Up() })
+	eventually(t, "noticing that redis is away", func() bool { return !h.parts.redis.Up() })
 	if second := h.turn(); second == first {
 		t.Error("the rotation did not go on")
 	}
@@ -70,7 +70,7 @@ func TestWithoutRedisCallsAreAnswered(t *testing.T) {
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "noticing that redis is back", h.s.redis.Up)
+	eventually(t, "noticing that redis is back", h.parts.redis.Up)
 	h.turn()
 	state("1", "ok")
 	if n := strings.Count(h.log.String(), "redis unavailable"); n != 1 {

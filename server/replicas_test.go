@@ -47,7 +47,7 @@ func replicasWith(t *testing.T, document string, on func(*settings)) (a, b *harn
 }
 
 func (h *harness) version() int64 {
-	if live := h.s.config.Current(); live != nil {
+	if live := h.parts.config.Current(); live != nil {
 		return live.Version.Version
 	}
 	return 0
@@ -144,9 +144,9 @@ func TestReplicasLookByThemselves(t *testing.T) {
 
 func TestAReplicaThatCannotFollowSaysSo(t *testing.T) {
 	a, b := replicas(t, document)
-	a.s.config.Env = func(name string) (string, bool) { return "key-of-a-1", name == "ONLY_HERE" }
+	a.parts.config.Env = func(name string) (string, bool) { return "key-of-a-1", name == "ONLY_HERE" }
 	a.put(strings.ReplaceAll(document, "start-key-old", `"${env:ONLY_HERE}"`))
-	eventually(t, "being behind", func() bool { return b.s.config.Pending() != nil })
+	eventually(t, "being behind", func() bool { return b.parts.config.Pending() != nil })
 	ready := into[httpapi.Readiness](t, b.do(request{method: "GET", path: "/readyz"}).want(t, 200))
 	if ready.Configuration.State != "behind" || ready.Configuration.Version != 1 || !strings.Contains(ready.Configuration.Error, "version 2") {
 		t.Errorf("ready: %+v", ready.Configuration)
@@ -156,7 +156,7 @@ func TestAReplicaThatCannotFollowSaysSo(t *testing.T) {
 	}
 	b.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
 	a.put(document)
-	eventually(t, "catching up", func() bool { return b.version() == 3 && b.s.config.Pending() == nil })
+	eventually(t, "catching up", func() bool { return b.version() == 3 && b.parts.config.Pending() == nil })
 }
 
 func TestReplicasOutliveTheirDatabase(t *testing.T) {
@@ -326,7 +326,7 @@ func TestTheLeaderLinksWhatWasMissed(t *testing.T) {
 	if unlinked != 2 {
 		t.Fatalf("%d rows were unlinked, want the call's and the decision's", unlinked)
 	}
-	for _, task := range h.s.tasks {
+	for _, task := range h.parts.tasks {
 		if task.Name == "link calls to decisions" {
 			if err := task.Run(t.Context()); err != nil {
 				t.Error(err)
@@ -375,7 +375,7 @@ func TestAHungDatabaseDoesNotKeepCallsWaiting(t *testing.T) {
 	}
 	h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
 	h.endCall("sales", "end-key-old", `{"callID":"spooled","didCalled":"061234567"}`).want(t, 200)
-	if n := h.s.spool.Stats().Records; n != 1 {
+	if n := h.parts.spool.Stats().Records; n != 1 {
 		t.Errorf("%d records in the spool, want 1", n)
 	}
 	ready := into[httpapi.Readiness](t, h.do(request{method: "GET", path: "/readyz"}).want(t, 200))
@@ -390,10 +390,10 @@ func TestRetentionStripsOldCalls(t *testing.T) {
 	h.endCall("sales", "end-key-old", `{"callID":"new","didCalled":"061234567","callerIDNumber":"0501234567"}`).want(t, 200)
 	// Today's job is there already, or will be soon.
 	key := time.Now().UTC().Format(time.DateOnly)
-	if err := h.s.store.AddJobs(t.Context(), time.Now(), []storage.NewJob{{Kind: "retention", Key: key, Again: true}}); err != nil {
+	if err := h.parts.store.AddJobs(t.Context(), time.Now(), []storage.NewJob{{Kind: "retention", Key: key, Again: true}}); err != nil {
 		t.Fatal(err)
 	}
-	h.s.runner.Wake()
+	h.parts.runner.Wake()
 	eventually(t, "retention", func() bool {
 		list := into[jobs.Page](t, h.get("/api/v1/jobs?kind=retention").want(t, 200)).Jobs
 		return len(list) == 1 && list[0].State == "done"

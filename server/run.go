@@ -81,7 +81,7 @@ type parts struct {
 	settings   settings // with generated secrets
 	store      *sqlstore.Store
 	redis      *cache.Redis // nil without Redis
-	spool      *spoolOpener
+	spool      *localSpool
 	config     *config.Controller
 	clients    *ziwoclients.Clients
 	recorder   *endcall.Recorder
@@ -92,8 +92,8 @@ type parts struct {
 	tasks      []jobs.Task // of the leader
 }
 
-// sharedCache is what replicas share through Redis, or what one process keeps to
-// itself: package storage/cache.
+// sharedCache is a cache of package storage/cache: Redis, which replicas share, or the
+// memory of this process.
 type sharedCache interface {
 	Next(key string) uint64
 	CountInWindow(key string, window time.Duration) (hits int, closes time.Duration)
@@ -144,7 +144,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		redis.Probe(ctx)
 		shared = redis
 	}
-	spool := newSpoolOpener(set.path(datadir.SpoolFolder), logger)
+	spool := newLocalSpool(set.path(datadir.SpoolFolder), logger)
 	defer func() { err = errors.Join(err, spool.Close()) }()
 	local, err := recordingfiles.OpenFolder(set.path(datadir.RecordingsFolder))
 	if err != nil {
@@ -159,10 +159,10 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	directory := crm.NewDirectory(crm.Options{
 		Cache: shared, Key: cacheKey(set.secretKey), Logger: logger, Observe: newCRMMetrics(registry).observe,
 	})
-	connections := connections.New(connections.Options{CRMs: set.drivers, Directory: directory, Transport: transport, Now: time.Now})
+	crmConnections := connections.New(connections.Options{CRMs: set.drivers, Directory: directory, Transport: transport, Now: time.Now})
 	controller := config.NewController(config.ControllerOptions{
 		Store: store, Vault: vault, LastGood: datadir.LastGood{Path: set.path(datadir.LastGoodFile)}, Env: os.LookupEnv, Now: time.Now,
-		Logger: logger, PollInterval: set.pollInterval, Connections: connections, Test: simulate.FailedTests,
+		Logger: logger, PollInterval: set.pollInterval, Connections: crmConnections, Test: simulate.FailedTests,
 	})
 	clients := ziwoclients.New(controller)
 	defer clients.Close()
@@ -171,7 +171,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	// What Ziwo calls.
 	decisionQueue := writebehind.New("decisions", decisionQueueSize, logger, startcall.NewDecisionWriter(store, numbers).Write)
 	rejectionQueue := writebehind.New("rejections", rejectionQueueSize, logger, store.RecordRejections)
-	rejections := rejections.New(store, rejectionQueue, time.Now, registry)
+	rejectionLog := rejections.New(store, rejectionQueue, time.Now, registry)
 	keys := access.New(controller, shared)
 	answerer := startcall.New(startcall.Options{
 		Customers: directory, Rotations: shared, Numbers: numbers, Decisions: decisionQueue, Now: set.now, Registry: registry,
@@ -244,7 +244,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		AdminToken: set.adminToken, VoicemailField: set.voicemailField, TrustedProxies: set.trustedProxies, SQLite: set.databaseURL == "",
 		Logger: logger, Registry: registry, Schema: schema, Keys: keys,
 		Config:   controller,
-		Answerer: answerer, Recorder: recorder, Intake: intake, Rejections: rejections,
+		Answerer: answerer, Recorder: recorder, Intake: intake, Rejections: rejectionLog,
 		Secrets:     secrets.New(secrets.Options{Store: store, Vault: vault, Config: controller, Now: time.Now}),
 		Calls:       calls.New(calls.Options{Store: store, Config: controller, LookupExpected: lookups.LookupExpected}),
 		Decisions:   decisions.New(decisions.Options{Store: store, Config: controller}),
@@ -255,11 +255,11 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		Recordings:  recordingCopies,
 		Embeds:      embeds.New(embeds.Options{Config: controller, PublicURL: set.publicURL, Now: time.Now}),
 		Popup: popup.New(popup.Options{
-			Config: controller, Directory: directory, Keys: keys, Numbers: numbers, Key: httpapi.TokenKey(set.secretKey), Now: time.Now,
+			Config: controller, Directory: directory, Keys: keys, Numbers: numbers, Key: siteTokenKey(set.secretKey), Now: time.Now,
 		}),
-		Connections: connections, Lookups: lookups,
+		Connections: crmConnections, Lookups: lookups,
 		Jobs:     jobList,
-		Database: store, Spool: spool, Redis: redisStateOf(redis),
+		Database: store, Spool: spool, Redis: optionalRedis(redis),
 	})
 	registerMetrics(registry, metricSources{
 		config: controller, decisions: decisionQueue, rejections: rejectionQueue, wallboard: wallboard,
@@ -276,10 +276,10 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	if err != nil {
 		return err
 	}
-	defer func() { _ = listener.Close() }() // again after serving: harmless
+	defer func() { _ = listener.Close() }() // serving closes it first, except after an error
 
-	// Start the long-lived parts. Those that finish the work of requests stop
-	// after the HTTP server.
+	// Start the long-lived parts. Those that finish the work of requests stop after the
+	// HTTP server.
 	finishing, finish := context.WithCancel(context.WithoutCancel(ctx))
 	defer finish()
 	var group errgroup.Group
@@ -416,10 +416,20 @@ func pruneJobs(ctx context.Context, store *sqlstore.Store) error {
 	}
 }
 
-// redisStateOf returns redis, or a nil interface without Redis.
-func redisStateOf(redis *cache.Redis) httpapi.RedisState {
+// optionalRedis returns redis, or a nil interface without Redis.
+func optionalRedis(redis *cache.Redis) httpapi.Redis {
 	if redis == nil {
 		return nil
 	}
 	return redis
+}
+
+// crmTransport returns the HTTP transport of all CRMs. Each request has its own
+// timeout; the transport limits how much of it connecting may take.
+func crmTransport() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConnsPerHost = 16
+	t.TLSHandshakeTimeout = time.Second
+	t.MaxResponseHeaderBytes = 64 << 10
+	return t
 }

@@ -26,25 +26,25 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" { // a test runs this binary as the program itself
+	if os.Getenv(asProgram) != "" { // a test executes this binary as calltracker
 		main()
 	}
 	if database := os.Getenv(asLeader); database != "" {
 		leadUntilKilled(database)
 	}
 	goleak.VerifyTestMain(m,
-		// The cache of numbers and the HTTP client keep these for the life of the process.
+		// The phone number cache and the HTTP client run these goroutines until the process exits.
 		goleak.IgnoreAnyFunction("github.com/maypok86/otter/v2.(*cache[...]).periodicCleanUp"),
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
 	)
 }
 
-// asProgram makes the test binary behave as calltracker.
+// asProgram is the environment variable that makes the test binary run main.
 const asProgram = "CALLTRACKER_TEST_AS_PROGRAM"
 
-// document is the configuration that most tests serve. Its routes do not depend
-// on the time of day.
+// document is the configuration that most tests use. The result of its routes
+// does not depend on the time of day.
 const document = `
 calendars:
   holidays: [2026-12-02]
@@ -104,15 +104,15 @@ trackers:
     routes: [{id: all, voicemail: true}]
 `
 
-// harness is a server under test, in this process, on a data directory of its own.
+// harness is a server under test. It runs in this process on its own data directory.
 type harness struct {
 	t     *testing.T
 	base  string
 	token string
 	dir   string
 	log   *syncBuffer
-	stop  func() // stops it and waits; later calls do nothing
-	s     parts
+	stop  func() // stops the server and waits for it; safe to call more than once
+	parts parts
 }
 
 type syncBuffer struct {
@@ -132,18 +132,20 @@ func (b *syncBuffer) String() string {
 	return b.bytes.String()
 }
 
-// serve starts a server with a document; "" starts it without one.
+// serve starts a server with a configuration document. If document is empty, the
+// server has no configuration.
 func serve(t *testing.T, document string) *harness {
 	t.Helper()
 	return serveIn(t, t.TempDir(), document)
 }
 
+// serveIn is serve on an existing data directory.
 func serveIn(t *testing.T, dir, document string) *harness {
 	t.Helper()
 	return serveWith(t, dir, document, func(*settings) {})
 }
 
-// serveWith starts a server whose settings are not the usual ones.
+// serveWith is serveIn with settings changed by edit.
 func serveWith(t *testing.T, dir, document string, edit func(*settings)) *harness {
 	t.Helper()
 	o := options{
@@ -167,12 +169,12 @@ func serveWith(t *testing.T, dir, document string, edit func(*settings)) *harnes
 		ended <- runServer(ctx, set, logger, startOptions{apply: apply, ready: func(p parts) { ready <- p }})
 	}()
 	select {
-	case h.s = <-ready:
+	case h.parts = <-ready:
 	case err := <-ended:
 		cancel()
 		t.Fatal(err)
 	}
-	h.base = "http://" + h.s.address.String()
+	h.base = "http://" + h.parts.address.String()
 	token, err := os.ReadFile(filepath.Join(dir, datadir.AdminTokenFile))
 	if err != nil {
 		t.Fatal(err)
@@ -185,10 +187,10 @@ func serveWith(t *testing.T, dir, document string, edit func(*settings)) *harnes
 			select {
 			case err := <-ended:
 				if err != nil {
-					t.Errorf("run: %v", err)
+					t.Errorf("runServer: %v", err)
 				}
 			case <-time.After(10 * time.Second):
-				t.Error("the server did not stop within 10 s")
+				t.Error("server did not stop within 10 s")
 			}
 		})
 	}
@@ -196,23 +198,23 @@ func serveWith(t *testing.T, dir, document string, edit func(*settings)) *harnes
 	return h
 }
 
-// request is one to be sent; zero fields are left out.
+// request is an HTTP request to the server. Zero fields are omitted.
 type request struct {
 	method, path string
 	body         string
 	header       map[string]string
-	admin        bool // with the admin token
-	user, key    string
+	admin        bool   // sends the admin token
+	user, key    string // HTTP basic authentication, or X-API-Key if user is empty
 }
 
-// response is what came back.
+// response is an HTTP response whose body has been read.
 type response struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// do sends a request and holds the answer against the description of the API.
+// do sends a request and validates the exchange against the OpenAPI description.
 func (h *harness) do(r request) response {
 	h.t.Helper()
 	req, err := http.NewRequestWithContext(h.t.Context(), r.method, h.base+r.path, strings.NewReader(r.body))
@@ -243,12 +245,13 @@ func (h *harness) do(r request) response {
 	return response{status: res.StatusCode, header: res.Header, body: string(body)}
 }
 
+// get requests a path with the admin token.
 func (h *harness) get(path string) response {
 	h.t.Helper()
 	return h.do(request{method: "GET", path: path, admin: true})
 }
 
-// form posts fields to a path as curl --form does.
+// startCall posts the fields as a multipart form, as curl --form does.
 func (h *harness) startCall(tracker, key string, fields ...string) response {
 	h.t.Helper()
 	contentType, body := multipartForm(fields...)
@@ -258,6 +261,7 @@ func (h *harness) startCall(tracker, key string, fields ...string) response {
 	})
 }
 
+// endCall posts body as a JSON call record.
 func (h *harness) endCall(tracker, key, body string) response {
 	h.t.Helper()
 	return h.do(request{
@@ -266,7 +270,7 @@ func (h *harness) endCall(tracker, key, body string) response {
 	})
 }
 
-// multipartForm is a form of name, value, name, value, ...
+// multipartForm encodes fields, which alternate between names and values.
 func multipartForm(fields ...string) (contentType, body string) {
 	const boundary = "------------------------f00dfacecafebeef"
 	var b strings.Builder
@@ -277,6 +281,7 @@ func multipartForm(fields ...string) (contentType, body string) {
 	return "multipart/form-data; boundary=" + boundary, b.String()
 }
 
+// want fails the test unless the response has the status.
 func (r response) want(t *testing.T, status int) response {
 	t.Helper()
 	if r.status != status {
@@ -285,18 +290,18 @@ func (r response) want(t *testing.T, status int) response {
 	return r
 }
 
-// into decodes the JSON of an answer.
+// into decodes the JSON body of a response.
 func into[T any](t *testing.T, r response) T {
 	t.Helper()
 	var v T
 	if err := json.Unmarshal([]byte(r.body), &v); err != nil {
-		t.Fatalf("%v in %s", err, r.body)
+		t.Fatalf("decode %s: %v", r.body, err)
 	}
 	return v
 }
 
-// eventually waits for something that happens in the background; each look is a
-// request, so there is nothing to be notified by.
+// eventually waits until done returns true. It polls, because most conditions are
+// visible only through a request to the server.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	deadline := time.After(10 * time.Second)
@@ -305,7 +310,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 	for !done() {
 		select {
 		case <-deadline:
-			t.Fatalf("%s did not happen within 10 s", what)
+			t.Fatalf("timed out after 10 s waiting for %s", what)
 		case <-tick.C:
 		}
 	}
@@ -315,31 +320,32 @@ func eventually(t *testing.T, what string, done func() bool) {
 func (h *harness) decisions(n int) []decisions.DecisionView {
 	h.t.Helper()
 	var list decisions.DecisionList
-	eventually(h.t, fmt.Sprintf("recording %d decisions", n), func() bool {
+	eventually(h.t, fmt.Sprintf("%d recorded decisions", n), func() bool {
 		list = into[decisions.DecisionList](h.t, h.get("/api/v1/decisions?limit=1000").want(h.t, 200))
 		return len(list.Decisions) >= n
 	})
 	if len(list.Decisions) != n {
-		h.t.Fatalf("%d decisions, want %d", len(list.Decisions), n)
+		h.t.Fatalf("got %d decisions, want %d", len(list.Decisions), n)
 	}
 	return list.Decisions
 }
 
+// calls lists the stored calls that match query, which is empty or begins with "?".
 func (h *harness) calls(query string) []calls.CallView {
 	h.t.Helper()
 	return into[calls.CallList](h.t, h.get("/api/v1/calls"+query).want(h.t, 200)).Calls
 }
 
 // rejections waits until n rejections are recorded and returns them, newest first.
-func (h *harness) refusals(n int) []rejections.RejectionView {
+func (h *harness) rejections(n int) []rejections.RejectionView {
 	h.t.Helper()
 	var list rejections.RejectionList
-	eventually(h.t, fmt.Sprintf("recording %d rejections", n), func() bool {
+	eventually(h.t, fmt.Sprintf("%d recorded rejections", n), func() bool {
 		list = into[rejections.RejectionList](h.t, h.get("/api/v1/rejections?limit=1000").want(h.t, 200))
 		return len(list.Rejections) >= n
 	})
 	if len(list.Rejections) != n {
-		h.t.Fatalf("%d rejections, want %d", len(list.Rejections), n)
+		h.t.Fatalf("got %d rejections, want %d", len(list.Rejections), n)
 	}
 	return list.Rejections
 }

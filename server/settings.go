@@ -20,59 +20,58 @@ import (
 	"calltracker/storage/sqlstore"
 )
 
-// options are the settings as they come from flags and the environment. They
-// are all text, so that everything wrong with them can be said in one message.
+// options are the settings in flags and environment variables. They are texts, so
+// that one message can report all invalid ones.
 type options struct {
 	Listen         string `name:"listen" env:"CALLTRACKER_LISTEN" default:":8080" help:"Address of the HTTP server."`
-	DataDir        string `name:"data-dir" env:"CALLTRACKER_DATA_DIR" default:"data" help:"SQLite file, spool, last good configuration, generated secrets."`
-	DatabaseURL    string `name:"database-url" env:"CALLTRACKER_DATABASE_URL" help:"postgres://user:password@host:5432/name; empty for the SQLite file in the data directory."`
-	RedisURL       string `name:"redis-url" env:"CALLTRACKER_REDIS_URL" help:"redis://… that all replicas share; empty for counters and caches in this process."`
-	AdminToken     string `name:"admin-token" env:"CALLTRACKER_ADMIN_TOKEN" help:"Bearer token of the admin API; generated into the data directory when empty."`
-	SecretKey      string `name:"secret-key" env:"CALLTRACKER_SECRET_KEY" help:"Base64 of 32 bytes that encrypt stored secrets; generated into the data directory when empty."`
-	PublicURL      string `name:"public-url" env:"CALLTRACKER_PUBLIC_URL" default:"http://localhost:8080" help:"How the outside reaches this server."`
-	VoicemailField string `name:"voicemail-field" env:"CALLTRACKER_VOICEMAIL_FIELD" default:"voicemail" help:"Name of the voicemail flag in answers to Ziwo; empty leaves it out."`
-	ReconcileEvery string `name:"reconcile-every" env:"CALLTRACKER_RECONCILE_EVERY" default:"5m" help:"How often stored calls are compared with Ziwo's call history; 0 turns it off."`
-	TrustedProxies string `name:"trusted-proxies" env:"CALLTRACKER_TRUSTED_PROXIES" help:"Networks of the load balancers whose X-Forwarded-For is believed, such as 10.0.0.0/8; comma-separated."`
-	LogFormat      string `name:"log-format" env:"CALLTRACKER_LOG_FORMAT" help:"text or json; text on a terminal when empty."`
+	DataDir        string `name:"data-dir" env:"CALLTRACKER_DATA_DIR" default:"data" help:"Directory of the SQLite file, spool, recordings, last good configuration and generated secrets."`
+	DatabaseURL    string `name:"database-url" env:"CALLTRACKER_DATABASE_URL" help:"PostgreSQL, such as postgres://user:password@host:5432/name; if empty, SQLite in the data directory."`
+	RedisURL       string `name:"redis-url" env:"CALLTRACKER_REDIS_URL" help:"Redis that all replicas share, such as redis://host:6379/0; if empty, counters and caches are in this process."`
+	AdminToken     string `name:"admin-token" env:"CALLTRACKER_ADMIN_TOKEN" help:"Bearer token of the admin API; if empty, it is generated in the data directory."`
+	SecretKey      string `name:"secret-key" env:"CALLTRACKER_SECRET_KEY" help:"Key that encrypts stored secrets, 32 bytes in base64; if empty, it is generated in the data directory."`
+	PublicURL      string `name:"public-url" env:"CALLTRACKER_PUBLIC_URL" default:"http://localhost:8080" help:"URL at which Ziwo and browsers reach this server."`
+	VoicemailField string `name:"voicemail-field" env:"CALLTRACKER_VOICEMAIL_FIELD" default:"voicemail" help:"Name of the voicemail flag in answers to Ziwo; if empty, answers have no flag."`
+	ReconcileEvery string `name:"reconcile-every" env:"CALLTRACKER_RECONCILE_EVERY" default:"5m" help:"How often stored calls are compared with Ziwo's call history; 0 disables it."`
+	TrustedProxies string `name:"trusted-proxies" env:"CALLTRACKER_TRUSTED_PROXIES" help:"Networks of load balancers whose X-Forwarded-For header is trusted, comma-separated, such as 10.0.0.0/8."`
+	LogFormat      string `name:"log-format" env:"CALLTRACKER_LOG_FORMAT" help:"text or json; if empty, text on a terminal and otherwise json."`
 	LogLevel       string `name:"log-level" env:"CALLTRACKER_LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
 }
 
-// settings are options that were checked.
+// settings are validated options.
 type settings struct {
 	listen         string
 	dataDir        string
 	databaseURL    string
-	redisURL       string        // empty: in this process
-	redis          cache.Options // of redisURL; only tests have others than the defaults
+	redisURL       string        // empty without Redis
+	redis          cache.Options // defaults, except in tests
 	adminToken     string        // empty: generate
 	secretKey      []byte        // nil: generate
-	publicURL      string        // without a slash at the end
+	publicURL      string        // without a trailing slash
 	voicemailField string
 	reconcileEvery time.Duration    // 0: never
-	pollInterval   time.Duration    // config.Controller.LookEvery; only tests set it
-	now            func() time.Time // by which calls are routed and stored; time.Now except in tests and the demo
-	liveInterval   time.Duration    // between two looks at a contact center; only tests have another than the default
+	pollInterval   time.Duration    // interval of polling for configuration versions; 0, the default, except in tests
+	now            func() time.Time // clock for routing and storing calls; time.Now, except in tests and the demo
+	liveInterval   time.Duration    // interval of polling contact centers for the live view; 0, the default, except in tests
 	trustedProxies []netip.Prefix
-	drivers        []crm.Driver // the CRMs that connections may name
+	drivers        []crm.Driver // CRMs that connections can use
 	logFormat      string       // text or json
 	logLevel       slog.Level
 }
 
-// Bounds of how often calls are compared with Ziwo's: every time costs Ziwo some
-// requests.
+// Limits of CALLTRACKER_RECONCILE_EVERY. Each comparison sends requests to Ziwo.
 const (
-	leastReconcile = 10 * time.Second
-	mostReconcile  = 24 * time.Hour
+	minReconcileEvery = 10 * time.Second
+	maxReconcileEvery = 24 * time.Hour
 )
 
-// leastToken keeps tokens that can be guessed out.
-const leastToken = 16
+// minTokenLength is the length below which an admin token could be guessed.
+const minTokenLength = 16
 
-// check returns the settings, or one error that lists every bad one.
+// check returns the settings, or an error that lists every invalid one.
 func (o options) check(terminal bool) (settings, error) {
-	var bad []string
-	complain := func(variable, format string, args ...any) {
-		bad = append(bad, variable+": "+fmt.Sprintf(format, args...))
+	var problems []string
+	invalid := func(variable, format string, args ...any) {
+		problems = append(problems, variable+": "+fmt.Sprintf(format, args...))
 	}
 	s := settings{
 		listen: o.Listen, dataDir: o.DataDir, databaseURL: o.DatabaseURL, redisURL: o.RedisURL, adminToken: strings.TrimSpace(o.AdminToken),
@@ -80,49 +79,49 @@ func (o options) check(terminal bool) (settings, error) {
 		drivers: builtin.Drivers(), now: time.Now,
 	}
 	if _, port, err := net.SplitHostPort(o.Listen); err != nil || port == "" {
-		complain("CALLTRACKER_LISTEN", "%q is no address; write :8080 or 127.0.0.1:8080", o.Listen)
+		invalid("CALLTRACKER_LISTEN", "invalid address %q: use :8080 or 127.0.0.1:8080", o.Listen)
 	}
 	if o.DataDir == "" {
-		complain("CALLTRACKER_DATA_DIR", "is empty; name a folder")
+		invalid("CALLTRACKER_DATA_DIR", "empty: use a directory")
 	}
 	if o.DatabaseURL != "" {
-		// Its errors show no password.
+		// The error does not contain the password.
 		if err := sqlstore.CheckURL(o.DatabaseURL); err != nil {
-			complain("CALLTRACKER_DATABASE_URL", "%v", err)
+			invalid("CALLTRACKER_DATABASE_URL", "%v", err)
 		}
 	}
 	if o.RedisURL != "" {
 		if err := cache.CheckURL(o.RedisURL); err != nil {
-			complain("CALLTRACKER_REDIS_URL", "%v", err)
+			invalid("CALLTRACKER_REDIS_URL", "%v", err)
 		}
 	}
-	if s.adminToken != "" && len(s.adminToken) < leastToken {
-		complain("CALLTRACKER_ADMIN_TOKEN", "is shorter than %d characters; leave it empty to have one generated", leastToken)
+	if s.adminToken != "" && len(s.adminToken) < minTokenLength {
+		invalid("CALLTRACKER_ADMIN_TOKEN", "shorter than %d characters; leave it empty to generate one", minTokenLength)
 	}
 	if o.SecretKey != "" {
 		key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(o.SecretKey))
 		if err != nil || len(key) != datadir.SecretKeyBytes {
-			complain("CALLTRACKER_SECRET_KEY", "is not base64 of %d bytes; make one with: openssl rand -base64 %d", datadir.SecretKeyBytes, datadir.SecretKeyBytes)
+			invalid("CALLTRACKER_SECRET_KEY", "not %d bytes in base64; generate it with: openssl rand -base64 %d", datadir.SecretKeyBytes, datadir.SecretKeyBytes)
 		}
 		s.secretKey = key
 	}
 	if u, err := url.Parse(o.PublicURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
-		complain("CALLTRACKER_PUBLIC_URL", "%q is no address; write https://calls.example.com", o.PublicURL)
+		invalid("CALLTRACKER_PUBLIC_URL", "invalid URL %q: use one such as https://calls.example.com", o.PublicURL)
 	}
 	if o.VoicemailField == "didCalled" || o.VoicemailField == "rules" {
-		complain("CALLTRACKER_VOICEMAIL_FIELD", "%q is taken by another part of the answer", o.VoicemailField)
+		invalid("CALLTRACKER_VOICEMAIL_FIELD", "invalid name %q: the answer has another field with this name", o.VoicemailField)
 	}
 	if o.ReconcileEvery != "" {
 		every, err := time.ParseDuration(o.ReconcileEvery)
-		if err != nil || every < 0 || every > 0 && every < leastReconcile || every > mostReconcile {
-			complain("CALLTRACKER_RECONCILE_EVERY", "%q must be from %s to %s, or 0 for never", o.ReconcileEvery, leastReconcile, mostReconcile)
+		if err != nil || every < 0 || every > 0 && every < minReconcileEvery || every > maxReconcileEvery {
+			invalid("CALLTRACKER_RECONCILE_EVERY", "invalid duration %q: use %s to %s, or 0 to disable it", o.ReconcileEvery, minReconcileEvery, maxReconcileEvery)
 		}
 		s.reconcileEvery = every
 	}
 	for _, text := range strings.FieldsFunc(o.TrustedProxies, func(r rune) bool { return r == ',' || r == ' ' }) {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
-			complain("CALLTRACKER_TRUSTED_PROXIES", "%q is no network; write 10.0.0.0/8 or 192.0.2.7/32", text)
+			invalid("CALLTRACKER_TRUSTED_PROXIES", "invalid network %q: use one such as 10.0.0.0/8 or 192.0.2.7/32", text)
 			continue
 		}
 		s.trustedProxies = append(s.trustedProxies, prefix)
@@ -133,19 +132,21 @@ func (o options) check(terminal bool) (settings, error) {
 	case o.LogFormat == "":
 		s.logFormat = "json"
 	case o.LogFormat != "text" && o.LogFormat != "json":
-		complain("CALLTRACKER_LOG_FORMAT", "%q is neither text nor json", o.LogFormat)
+		invalid("CALLTRACKER_LOG_FORMAT", "invalid format %q: use text or json", o.LogFormat)
 	}
 	if err := s.logLevel.UnmarshalText([]byte(o.LogLevel)); err != nil {
-		complain("CALLTRACKER_LOG_LEVEL", "%q is none of debug, info, warn, error", o.LogLevel)
+		invalid("CALLTRACKER_LOG_LEVEL", "invalid level %q: use debug, info, warn or error", o.LogLevel)
 	}
-	if bad != nil {
-		return settings{}, fmt.Errorf("bad settings:\n  %s", strings.Join(bad, "\n  "))
+	if problems != nil {
+		return settings{}, fmt.Errorf("invalid settings:\n  %s", strings.Join(problems, "\n  "))
 	}
 	return s, nil
 }
 
+// path returns the path of a file in the data directory.
 func (s settings) path(name string) string { return filepath.Join(s.dataDir, name) }
 
+// logger returns a logger that writes to out.
 func (s settings) logger(out io.Writer) *slog.Logger {
 	o := &slog.HandlerOptions{Level: s.logLevel}
 	if s.logFormat == "text" {
@@ -154,8 +155,8 @@ func (s settings) logger(out io.Writer) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(out, o))
 }
 
-// unknownVariables are variables that look like settings and are none: most
-// likely a slip of the pen.
+// unknownVariables returns the environment variables that look like settings but are
+// not, such as misspelled ones.
 func unknownVariables(environment []string, known []string) []string {
 	var out []string
 	for _, entry := range environment {

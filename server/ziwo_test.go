@@ -159,7 +159,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: the envelope is %s", c.name, r.body)
 		}
 	}
-	for i, got := range h.refusals(refused) { // newest first
+	for i, got := range h.rejections(refused) { // newest first
 		for _, c := range cases {
 			if c.status != 200 && c.status == got.Status && c.reason == got.Reason && strings.HasPrefix(c.request.path, got.Path) {
 				goto found
@@ -371,7 +371,7 @@ func TestWhatIsNoRecordIsKept(t *testing.T) {
 	if string(detail.Raw) != bodies[0] {
 		t.Errorf("kept %s", detail.Raw)
 	}
-	for _, r := range h.refusals(len(bodies) + 1) {
+	for _, r := range h.rejections(len(bodies) + 1) {
 		if r.Reason != "unreadable" || r.Status != 200 {
 			t.Errorf("rejection %+v", r)
 		}

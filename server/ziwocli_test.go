@@ -24,7 +24,7 @@ func ziwoAlone(t *testing.T) (r *reconciled, file string) {
 	t.Cleanup(api.Close)
 	document := documentFor(z, api.URL)
 	r = &reconciled{harness: serve(t, document), ziwo: z}
-	return r, write(t, "config.yaml", document)
+	return r, writeFile(t, "config.yaml", document)
 }
 
 func TestRegisterMakesZiwoAsTheDocumentSays(t *testing.T) {
@@ -91,7 +91,7 @@ func TestRegisterMakesZiwoAsTheDocumentSays(t *testing.T) {
 func TestRegisterSaysWhatIsMissing(t *testing.T) {
 	r, _ := ziwoAlone(t)
 	username, _, _ := r.ziwo.Credentials()
-	api := r.s.config.Current().Document.ContactCenters["aldebaran"].API
+	api := r.parts.config.Current().Document.ContactCenters["aldebaran"].API
 	document := func(center, keys string) string {
 		return "contact_centers:\n  aldebaran: {api: \"" + api + "\", " + center + "}\ntrackers:\n  sales:\n    keys: " + keys +
 			"\n    routes: [{id: all, voicemail: true}]\n"
@@ -112,7 +112,7 @@ func TestRegisterSaysWhatIsMissing(t *testing.T) {
 		{"an address that is none", document(password, keys), "calls.example.com", []string{"CALLTRACKER_PUBLIC_URL"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			code, out, errOut := runCLI(t, "", "ziwo", "register", write(t, "config.yaml", c.document), "--public-url", c.public, "--yes", "--data-dir", r.dir)
+			code, out, errOut := runCLI(t, "", "ziwo", "register", writeFile(t, "config.yaml", c.document), "--public-url", c.public, "--yes", "--data-dir", r.dir)
 			if code != 1 {
 				t.Errorf("it ended with %d", code)
 			}
@@ -124,7 +124,7 @@ func TestRegisterSaysWhatIsMissing(t *testing.T) {
 		})
 	}
 	t.Run("an address that Ziwo cannot know", func(t *testing.T) {
-		file := write(t, "config.yaml", strings.Replace(document(password, keys), api, "https://ziwo.invalid", 1))
+		file := writeFile(t, "config.yaml", strings.Replace(document(password, keys), api, "https://ziwo.invalid", 1))
 		if code, _, errOut := runCLI(t, "", "ziwo", "register", file, "--yes"); code != 1 || !strings.Contains(errOut, "cannot reach http://localhost:8080") {
 			t.Errorf("%d %s", code, errOut)
 		}
@@ -133,14 +133,14 @@ func TestRegisterSaysWhatIsMissing(t *testing.T) {
 
 func TestRegisterOpensTheServersSecrets(t *testing.T) {
 	r, _ := ziwoAlone(t)
-	text := strings.NewReplacer("[start-key-1]", `["${secret:start}"]`).Replace(documentFor(r.ziwo, r.s.config.Current().Document.ContactCenters["aldebaran"].API))
+	text := strings.NewReplacer("[start-key-1]", `["${secret:start}"]`).Replace(documentFor(r.ziwo, r.parts.config.Current().Document.ContactCenters["aldebaran"].API))
 	put := func(path, contentType, body string) {
 		t.Helper()
 		r.do(request{method: "PUT", path: path, body: body, admin: true, header: map[string]string{"Content-Type": contentType, "If-Match": "*"}}).want(t, 200)
 	}
 	put("/api/v1/secrets/start", "application/json", `{"value":"from-the-vault"}`)
 	put("/api/v1/config", "application/yaml", text)
-	file := write(t, "config.yaml", text)
+	file := writeFile(t, "config.yaml", text)
 	code, out, errOut := runCLI(t, "", "ziwo", "register", file, "--public-url", r.base, "--yes", "--data-dir", r.dir)
 	if code != 0 || r.ziwo.Trackers()[0].StartRequestKey != "from-the-vault" || strings.Contains(out+errOut, "from-the-vault") {
 		t.Fatalf("%d\n%s%s\n%+v", code, out, errOut, r.ziwo.Trackers())
@@ -181,9 +181,9 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	}
 	code, out := doctor()
 	for _, want := range []string{
-		"ok    " + r.base + " can be reached", "warn  " + r.base + " is not https", "ok    trackers.sales.keys.start: the server takes it",
-		"ok    trackers.sales.keys.end: the server takes it", "lets us in as admin@example.com", "our clock agrees", "CTI takes the api_key",
-		"FAIL  trackers.sales: Ziwo does not have it", "warn  trackers.sales lists 042345678, which does not lead there",
+		"ok    " + r.base + " can be reached", "warn  " + r.base + " does not use https", "ok    trackers.sales.keys.start: the server accepts it",
+		"ok    trackers.sales.keys.end: the server accepts it", " as admin@example.com", "the clocks of this machine and Ziwo agree", "CTI accepts the api_key",
+		"FAIL  trackers.sales: not in Ziwo", "warn  trackers.sales lists 042345678, which Ziwo does not route to it",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in\n%s", want, out)
@@ -197,19 +197,19 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	}
 	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345678", DIDCalled: "042345678", Tracker: "sales"})
 	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345679", DIDCalled: "0097142345679", Tracker: "sales"}) // written another way
-	if code, out = doctor(); code != 0 || !strings.Contains(out, "Ziwo has it as it should be") || !strings.Contains(out, "its numbers lead there") {
+	if code, out = doctor(); code != 0 || !strings.Contains(out, "Ziwo matches the configuration") || !strings.Contains(out, "Ziwo routes all its numbers to it") {
 		t.Errorf("%d\n%s", code, out)
 	}
 	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345670", DIDCalled: "042345670", Tracker: "sales"})
 	r.ziwo.AddNumber(ziwotest.Number{E164: "+97142345671", DIDCalled: "042345671", Tracker: "gone"})
 	_, out = doctor()
-	for _, want := range []string{"number 042345670 leads to trackers.sales, which does not list it", "number 042345671 leads to Ziwo's tracker gone"} {
+	for _, want := range []string{"number 042345670 is routed to trackers.sales, which does not list it", "number 042345671 is routed to Ziwo's call tracker gone"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
 	}
 	r.stop()
-	if code, out = doctor(); code != 1 || !strings.Contains(out, "cannot be reached from here") {
+	if code, out = doctor(); code != 1 || !strings.Contains(out, "cannot be reached from this machine") {
 		t.Errorf("with the server away: %d\n%s", code, out)
 	}
 }
@@ -220,7 +220,7 @@ func TestReconcileFromTheCommandLine(t *testing.T) {
 	at := func(d time.Duration) string { return time.Now().Add(d).Format(time.RFC3339) }
 	args := []string{"ziwo", "reconcile", "--from", at(-10 * time.Hour), "--to", at(0), "--server", r.base, "--data-dir", r.dir}
 	code, out, errOut := runCLI(t, "", args...)
-	if code != 0 || !strings.Contains(out, "aldebaran: done, 25 calls at Ziwo, 0 were here, 25 stored") {
+	if code != 0 || !strings.Contains(out, "aldebaran: done, 25 calls in Ziwo, 0 already stored, 25 backfilled") {
 		t.Errorf("%d\n%s%s", code, out, errOut)
 	}
 	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.FaultHTML, Path: "/callHistory"})

@@ -62,7 +62,7 @@ func New(o Options) *Lookups {
 const (
 	maxLookups        = 16               // at the same time
 	lookupTimeout     = 40 * time.Second // mostly spent waiting for the request budgets
-	lookupAttempts    = 1000             // rejected lookups are dead at once, and requests add up
+	lookupAttempts    = 1000             // rejected lookups are dead after the first, but requests add up
 	partialRetryDelay = time.Minute      // for CRMs that did not answer when others did
 
 	// How far back Queue looks for calls without a lookup: at first, for those that

@@ -8,14 +8,16 @@ import (
 	"time"
 )
 
-// healthTimeout is less than a container engine waits for a health check.
+// healthTimeout is shorter than the health check timeout in the Dockerfile.
 const healthTimeout = 3 * time.Second
 
+// HealthCommand checks that the server on this machine is running. It is for
+// container images without curl.
 type HealthCommand struct {
 	Listen string `env:"CALLTRACKER_LISTEN" default:":8080"`
 }
 
-// Run asks the server on this machine, for images without curl.
+// Run requests /healthz.
 func (cmd *HealthCommand) Run(ctx context.Context) error {
 	_, port, err := net.SplitHostPort(cmd.Listen)
 	if err != nil {
@@ -33,7 +35,7 @@ func (cmd *HealthCommand) Run(ctx context.Context) error {
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("not healthy: %s", res.Status)
+		return fmt.Errorf("unhealthy: %s", res.Status)
 	}
 	return nil
 }

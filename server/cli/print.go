@@ -19,11 +19,11 @@ import (
 	"calltracker/server/datadir"
 )
 
-// style colours output on a terminal; elsewhere it changes nothing.
+// style is the escape sequences of a terminal. The zero style prints plain text.
 type style struct{ good, bad, warn, dim, bold, off string }
 
-// styleFor has colours for a terminal whose user has not asked for none
-// (https://no-color.org).
+// styleFor returns the style for w. It has colors if w is a terminal and NO_COLOR is
+// not set (https://no-color.org).
 func styleFor(w io.Writer) style {
 	if !IsTerminal(w) || os.Getenv("NO_COLOR") != "" {
 		return style{}
@@ -31,6 +31,7 @@ func styleFor(w io.Writer) style {
 	return style{good: "\x1b[32m", bad: "\x1b[31m", warn: "\x1b[33m", dim: "\x1b[2m", bold: "\x1b[1m", off: "\x1b[0m"}
 }
 
+// printProblems prints one line per problem or warning of a document.
 func printProblems(w io.Writer, s style, file string, problems problem.List) {
 	for _, p := range problems {
 		severity := ""
@@ -45,8 +46,9 @@ func printProblems(w io.Writer, s style, file string, problems problem.List) {
 	}
 }
 
-func PrintFieldErrors(w io.Writer, file string, errors problem.List) {
-	for _, e := range errors {
+// PrintFieldErrors prints one line per problem that a server found in a document.
+func PrintFieldErrors(w io.Writer, file string, problems problem.List) {
+	for _, e := range problems {
 		path := ""
 		if e.Path != "" {
 			path = e.Path + ": "
@@ -55,8 +57,8 @@ func PrintFieldErrors(w io.Writer, file string, errors problem.List) {
 	}
 }
 
-// printTests prints one line a test, and of a failed one why; it returns how
-// many failed.
+// printTests prints one line per test, and the reasons and the trace of a failed
+// one. It returns the number of failed tests.
 func printTests(w io.Writer, s style, file string, results []simulate.TestResult) (failed int) {
 	for _, r := range results {
 		if len(r.Failures) == 0 {
@@ -75,6 +77,7 @@ func printTests(w io.Writer, s style, file string, results []simulate.TestResult
 	return failed
 }
 
+// stepLine returns a step of a trace on one line.
 func stepLine(step rules.Step) string {
 	if step.Reason == "" {
 		return fmt.Sprintf("%s: %s", step.Route, step.Verdict)
@@ -82,35 +85,31 @@ func stepLine(step rules.Step) string {
 	return fmt.Sprintf("%s: %s, %s", step.Route, step.Verdict, step.Reason)
 }
 
-// printVerdict is the closing line of check.
-func printVerdict(w io.Writer, s style, file string, set *rules.Set, problems problem.List, results []simulate.TestResult) {
-	failed := 0
-	for _, r := range results {
-		if len(r.Failures) > 0 {
-			failed++
-		}
-	}
+// printSummary prints the last line of check. A nil set means that the document has
+// errors.
+func printSummary(w io.Writer, s style, file string, set *rules.Set, problems problem.List, tests, failed int) {
 	warnings := count(len(problems.Warnings()), "warning")
-	switch errors := len(problems.Errors()); {
+	switch {
 	case set == nil:
-		fmt.Fprintf(w, "%s%s: %s, %s; nothing was tested%s\n", s.bad, file, count(errors, "error"), warnings, s.off)
+		fmt.Fprintf(w, "%s%s: %s, %s; no tests were run%s\n", s.bad, file, count(len(problems.Errors()), "error"), warnings, s.off)
 	case failed > 0:
-		fmt.Fprintf(w, "%s%s: %d of %s failed, %s%s\n", s.bad, file, failed, count(len(results), "test"), warnings, s.off)
+		fmt.Fprintf(w, "%s%s: %d of %s failed, %s%s\n", s.bad, file, failed, count(tests, "test"), warnings, s.off)
 	default:
-		fmt.Fprintf(w, "%s%s: fine, %s, %s passed, %s%s\n", s.good, file,
-			count(len(set.Trackers()), "tracker"), count(len(results), "test"), warnings, s.off)
+		fmt.Fprintf(w, "%s%s: valid, %s, %s passed, %s%s\n", s.good, file,
+			count(len(set.Trackers()), "tracker"), count(tests, "test"), warnings, s.off)
 	}
 }
 
-func count(n int, what string) string {
+// count returns a number with its noun, such as "1 tracker" or "2 trackers".
+func count(n int, noun string) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 " + noun
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// printSimulation shows a decision to a person: the routes that were tried, the
-// numbers that ring, and the JSON that Ziwo gets.
+// printSimulation prints a decision: the routes that were tried, the numbers that
+// ring, and the JSON that Ziwo would receive.
 func printSimulation(w io.Writer, s style, set *rules.Set, tracker string, at time.Time, sim simulate.Simulation) {
 	fmt.Fprintf(w, "%s%s%s at %s\n\n", s.bold, tracker, s.off, at.Format("Mon 2006-01-02 15:04:05 -07:00"))
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -123,7 +122,7 @@ func printSimulation(w io.Writer, s style, set *rules.Set, tracker string, at ti
 			fmt.Fprintf(table, "  %s\tnot tried\t\n", id)
 		}
 	}
-	_ = table.Flush() // as little to be done about it as for Fprintf
+	_ = table.Flush() // like the errors of Fprintf, those of the terminal are ignored
 	fmt.Fprintf(w, "\n%sroute %s%s%s\n", s.good, s.bold, sim.Route, s.off)
 	for i, r := range sim.Rules {
 		fmt.Fprintf(w, "  %d. ring %s for %d s", i+1, r.Number, r.Timeout)
@@ -136,9 +135,9 @@ func printSimulation(w io.Writer, s style, set *rules.Set, tracker string, at ti
 	case sim.Voicemail && len(sim.Rules) > 0:
 		fmt.Fprintln(w, "  then voicemail")
 	case sim.Voicemail:
-		fmt.Fprintln(w, "  straight to voicemail")
+		fmt.Fprintln(w, "  directly to voicemail")
 	case len(sim.Rules) == 0:
-		fmt.Fprintln(w, "  nobody is rung, and there is no voicemail")
+		fmt.Fprintln(w, "  no number rings, and there is no voicemail")
 	}
 	if len(sim.Flags) > 0 {
 		fmt.Fprintf(w, "  %sflags: %s%s\n", s.warn, strings.Join(sim.Flags, ", "), s.off)
@@ -146,16 +145,25 @@ func printSimulation(w io.Writer, s style, set *rules.Set, tracker string, at ti
 	fmt.Fprintf(w, "\nanswer to Ziwo\n  %s\n", sim.Answer)
 }
 
-// printNextSteps is what a person who has just started the server tries next:
-// the lines of Ziwo's page, with the keys of the document that was applied.
-func PrintNextSteps(w io.Writer, dataDir string, address net.Addr, trackers map[string]config.Tracker, generatedToken bool) {
-	if len(trackers) == 0 {
+// NextSteps describes a server that has just started with a document.
+type NextSteps struct {
+	Document       config.Input
+	Address        net.Addr // that the server listens on
+	DataDir        string
+	GeneratedToken bool // whether the admin token is in the data directory
+}
+
+// Print prints commands that a new user can try: the requests of Ziwo's developer
+// page with the keys of the document, and how to see their results.
+func (n NextSteps) Print(w io.Writer) {
+	parsed, _ := config.Parse([]byte(n.Document.Document), n.Document.Format, resolveLocally)
+	if parsed == nil || len(parsed.Trackers) == 0 {
 		return
 	}
-	id := slices.Min(slices.Collect(maps.Keys(trackers)))
-	doc := trackers[id]
+	id := slices.Min(slices.Collect(maps.Keys(parsed.Trackers)))
+	doc := parsed.Trackers[id]
 	base := "http://localhost:8080"
-	if tcp, ok := address.(*net.TCPAddr); ok {
+	if tcp, ok := n.Address.(*net.TCPAddr); ok {
 		base = fmt.Sprintf("http://localhost:%d", tcp.Port)
 	}
 	did := "061234567"
@@ -163,20 +171,20 @@ func PrintNextSteps(w io.Writer, dataDir string, address net.Addr, trackers map[
 		did = doc.Numbers[0].DID
 	}
 	token := "$CALLTRACKER_ADMIN_TOKEN"
-	if generatedToken {
-		token = fmt.Sprintf("$(cat %s)", filepath.Join(dataDir, datadir.AdminTokenFile))
+	if n.GeneratedToken {
+		token = fmt.Sprintf("$(cat %s)", filepath.Join(n.DataDir, datadir.AdminTokenFile))
 	}
 	fmt.Fprintf(w, `
-calltracker is ready. In another terminal, be Ziwo:
+calltracker is ready. In another terminal, act as Ziwo:
 
-  a call comes in: where does it go?
+  a call comes in: ask where it goes
     curl -X POST %[1]s/callTrackers/%[2]s/startCall%[3]s --form 'didCalled=%[4]s' --form 'callerIDNumber=+971501234567'
 
-  the call has ended: keep its record
+  the call ends: send its record
     curl -X POST %[1]s/callTrackers/%[2]s/endCall%[5]s -H 'Content-Type: application/json' \
       -d '{"callID":"c0ffee00-0000-4000-8000-000000000001","didCalled":"%[4]s","callerIDNumber":"+971501234567","direction":"inbound","startedAt":"2026-11-22T09:00:00Z","answeredAt":"2026-11-22T09:00:12Z","endedAt":"2026-11-22T09:01:00Z","result":"answered"}'
 
-  what was stored, and why the call went there
+  see the stored call, and why it was routed there
     curl -H "Authorization: Bearer %[6]s" %[1]s/api/v1/calls
     curl -H "Authorization: Bearer %[6]s" %[1]s/api/v1/decisions
 
@@ -185,7 +193,8 @@ calltracker is ready. In another terminal, be Ziwo:
 `, base, id, keyHeader(doc.Keys.Start), did, keyHeader(doc.Keys.End), token)
 }
 
-// keyHeader shows a key only when it stands in the document for all to read.
+// keyHeader returns the curl option with a key. The key is shown only if the document
+// has it as plain text.
 func keyHeader(keys config.KeyList) string {
 	switch {
 	case keys.Open || len(keys.Keys) == 0:

@@ -1,3 +1,5 @@
+// Package datadir names the files of the data directory, and reads and writes the
+// small ones: generated secrets and the last good configuration.
 package datadir
 
 import (
@@ -15,7 +17,7 @@ import (
 	"calltracker/storage"
 )
 
-// Files of the data directory.
+// Files and directories in the data directory, and sizes of generated secrets.
 const (
 	AdminTokenFile = "admin-token"
 	SecretKeyFile  = "secret.key"
@@ -28,14 +30,14 @@ const (
 	AdminTokenBytes = 24
 )
 
-// generated is the content of a file of the data directory; it is made of
-// random bytes when there is no such file yet.
-func ReadOrGenerate(path string, size int) (text string, fresh bool, err error) {
+// ReadOrGenerate returns the text in a file. If the file does not exist, it creates
+// one with size random bytes in base64, and generated is true.
+func ReadOrGenerate(path string, size int) (text string, generated bool, err error) {
 	content, err := os.ReadFile(path)
 	if err == nil {
 		text = strings.TrimSpace(string(content))
 		if text == "" {
-			return "", false, fmt.Errorf("%s is empty; remove it to have a new one generated", path)
+			return "", false, fmt.Errorf("%s is empty: delete it to generate a new one", path)
 		}
 		return text, false, nil
 	}
@@ -51,7 +53,8 @@ func ReadOrGenerate(path string, size int) (text string, fresh bool, err error) 
 	return text, true, nil
 }
 
-// secretKey decodes the key that encrypts stored secrets.
+// ReadSecretKey returns the key that encrypts stored secrets from a file. If the file
+// does not exist, it generates a key.
 func ReadSecretKey(path string) ([]byte, error) {
 	text, _, err := ReadOrGenerate(path, SecretKeyBytes)
 	if err != nil {
@@ -59,13 +62,13 @@ func ReadSecretKey(path string) ([]byte, error) {
 	}
 	key, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || len(key) != SecretKeyBytes {
-		return nil, fmt.Errorf("%s does not hold base64 of %d bytes", path, SecretKeyBytes)
+		return nil, fmt.Errorf("%s does not contain %d bytes in base64", path, SecretKeyBytes)
 	}
 	return key, nil
 }
 
-// writeDurably replaces a file at once and for good: after a crash there is the
-// old content or the new, never a part. Only the owner may read it.
+// writeDurably replaces a file atomically and durably: after a crash, it has either
+// the old content or the new one. Only the owner may read it.
 func writeDurably(path string, content []byte) error {
 	folder := filepath.Dir(path)
 	temporary, err := os.CreateTemp(folder, "."+filepath.Base(path)+"-") // mode 0600
@@ -83,7 +86,7 @@ func writeDurably(path string, content []byte) error {
 	return syncFolder(folder)
 }
 
-// syncFolder makes a rename in it survive a power failure.
+// syncFolder flushes a directory, so that a rename in it survives a power failure.
 func syncFolder(path string) error {
 	folder, err := os.Open(path)
 	if err != nil {
@@ -92,7 +95,8 @@ func syncFolder(path string) error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// lastGood is the file that a start without a database reads.
+// LastGood is the file with the last good configuration, which a server reads if it
+// starts without its database.
 type LastGood struct{ Path string }
 
 // Save replaces the file.

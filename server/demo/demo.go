@@ -148,8 +148,8 @@ func (d *demo) register(base string) {
 	}
 }
 
-// simulate simulates the past day, prints what there is to see, and goes on with
-// live calls until ctx ends.
+// simulate simulates the past day, prints instructions, and then simulates live calls
+// until ctx ends.
 func (d *demo) simulate(ctx context.Context, running Running, from time.Time) {
 	fmt.Fprintln(d.Out, "Simulating a day of calls …")
 	backfilled, err := d.simulateYesterday(ctx, running, from)
@@ -277,7 +277,7 @@ func dayProfile(from time.Time) []float64 {
 	return slices.Concat(hours[first:], hours[:first])
 }
 
-// printInstructions prints what there is to see and try.
+// printInstructions prints what the user can see and try.
 func (d *demo) printInstructions(token string, backfilled int) {
 	people := d.ziwo.Customers()
 	first := func(home int) ziwotest.Customer {
@@ -294,7 +294,7 @@ func (d *demo) printInstructions(token string, backfilled int) {
 	known, twice, stranger := first(atKustomer), first(atBoth), first(nowhere)
 	fmt.Fprintf(d.Out, `
 calltracker is running with a simulated Ziwo, a simulated Kustomer and Zendesk, and %d invented customers. It has routed a day of
-%d calls, and backfilled %d CDRs that Ziwo did not send. %g calls a minute go on.
+%d calls, and backfilled %d CDRs that Ziwo did not send. It continues with %g calls per minute.
 Nothing leaves this machine. Press Ctrl-C to stop; all data is then deleted.
 
 Open in a browser

@@ -1,3 +1,10 @@
+// Package httpapi is the HTTP API of the server: what Ziwo, browsers and
+// administrators call. It decodes requests, calls the use cases in package
+// handlers, and encodes their results. It decides nothing else.
+//
+// routes.go lists every route. errors.go maps every error to an answer. Each other
+// file has the handlers of one resource, with the annotations from which the
+// OpenAPI description is generated.
 package httpapi
 
 import (
@@ -6,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"time"
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,15 +39,24 @@ import (
 	"calltracker/storage/spool"
 )
 
-// apiOptions are what an api is made from. All fields are required unless their
-// comment says otherwise.
+// Limits of the HTTP server. Handlers that stream set their own deadlines.
+const (
+	headerTimeout  = 5 * time.Second
+	readTimeout    = 15 * time.Second
+	writeTimeout   = 30 * time.Second
+	idleTimeout    = 120 * time.Second
+	maxHeaderBytes = 64 << 10
+)
+
+// Options are the settings and parts of an API. All fields are required unless
+// their comment says otherwise.
 type Options struct {
 	AdminToken     string
 	VoicemailField string         // name of the voicemail flag in answers to Ziwo; empty leaves it out
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed; may be empty
-	SQLite         bool           // the database is a file beside the spool
+	TrustedProxies []netip.Prefix // load balancers whose X-Forwarded-For header is trusted; may be empty
+	SQLite         bool           // whether the database is a file on the same disk as the spool
 	Logger         *slog.Logger
-	Registry       *prometheus.Registry // what /metrics serves; request metrics are added to it
+	Registry       *prometheus.Registry // metrics that /metrics serves; New adds those of requests
 	Schema         []byte               // JSON Schema of the configuration
 
 	Config      *config.Controller
@@ -62,60 +79,63 @@ type Options struct {
 	Lookups     *lookup.Lookups
 	Jobs        *jobs.List
 
-	Database pinger
-	Spool    spoolState
-	Redis    RedisState // nil without Redis
+	Database Database
+	Spool    Spool
+	Redis    Redis // nil without Redis
 }
 
-type pinger interface {
+// Database reports whether the database is available.
+type Database interface {
 	Ping(ctx context.Context) error
 }
 
-// spoolState reports how the spool is.
-type spoolState interface {
+// Spool reports the state of the spool.
+type Spool interface {
 	Stats() spool.Stats
-	Check() error
+	Check() error // why records cannot be spooled, or nil
 }
 
-type RedisState interface{ Up() bool }
+// Redis reports whether Redis is available.
+type Redis interface{ Up() bool }
 
-// api is the HTTP side of the server. It is safe for concurrent use.
+// API is the HTTP API. It is safe for concurrent use.
 type API struct {
 	Options
 	requests   *requestMetrics
 	cutStreams chan struct{} // closed when streams must end
 }
 
-// newAPI returns the API.
+// New returns an API with the given parts.
 func New(o Options) *API {
 	return &API{Options: o, requests: newRequestMetrics(o.Registry), cutStreams: make(chan struct{})}
 }
 
-// CutStreams ends the recordings that are being streamed. It may be called once.
+// CutStreams ends the recordings that are being streamed. It must be called at most
+// once.
 func (s *API) CutStreams() { close(s.cutStreams) }
 
-// Handler serves every route of the API.
+// Handler returns the handler of all routes.
 func (s *API) Handler() http.Handler {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
-	e.HTTPErrorHandler = s.answerError
+	e.HTTPErrorHandler = s.handleError
 	e.IPExtractor = ipExtractor(s.TrustedProxies)
 	s.routes(e)
 	return e
 }
 
-// NewServer returns an HTTP server with the limits of this API: how long a
-// request and its answer may take, and how large its header may be.
+// NewServer returns an HTTP server that serves the API and limits the size and
+// duration of requests.
 func (s *API) NewServer() *http.Server {
 	return &http.Server{
 		Handler: s.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(s.Logger.Handler(), slog.LevelInfo),
 	}
 }
 
-// ipExtractor returns how the address of a client is found. Without trusted
-// proxies X-Forwarded-For is ignored, because any client can send it.
+// ipExtractor returns the function that finds the address of a client. Without
+// trusted proxies it ignores X-Forwarded-For, which any client can send.
 func ipExtractor(trusted []netip.Prefix) echo.IPExtractor {
 	if len(trusted) == 0 {
 		return echo.ExtractIPDirect()

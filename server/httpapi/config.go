@@ -12,20 +12,20 @@ import (
 	"calltracker/config"
 )
 
-// getConfig handles the operation getConfig.
+// getConfig returns the active configuration. Administrators may call it.
 //
-//	@Summary	Get the active configuration
-//	@Description	Returns the active document as it was written, including comments. The ETag is its version.
-//	@ID		getConfig
-//	@Tags		configuration
-//	@Produce	application/yaml,json
-//	@Success	200	{object}	object	"The document, in the format in which it was applied"
-//	@Header		200	{string}	ETag	"Active version"
-//	@Success	304
-//	@Failure	401	{object}	Problem
-//	@Failure	404	{object}	Problem
-//	@Security	Bearer
-//	@Router		/api/v1/config [get]
+//	@Summary		Get the active configuration
+//	@Description	Returns the active configuration document as YAML, as it was written, or as JSON if the `Accept` header asks for it. The `ETag` header is its version.
+//	@ID				getConfig
+//	@Tags			configuration
+//	@Produce		application/yaml,json
+//	@Success		200	{object}	object	"The document, in the format in which it was applied"
+//	@Header			200	{string}	ETag	"Version of the document"
+//	@Success		304
+//	@Failure		401	{object}	Problem
+//	@Failure		404	{object}	Problem
+//	@Security		Bearer
+//	@Router			/api/v1/config [get]
 func (s *API) getConfig(c echo.Context) error {
 	version, err := s.Config.Document()
 	if err != nil {
@@ -51,21 +51,21 @@ func (s *API) getConfig(c echo.Context) error {
 
 func etag(version int64) string { return strconv.Quote(strconv.FormatInt(version, 10)) }
 
-// putConfig handles the operation putConfig.
+// putConfig applies a configuration, or only checks it. Administrators may call it.
 //
 //	@Summary		Apply a configuration
-//	@Description	Validates the document, runs its tests, and activates it as a new version. An invalid document changes nothing, and the response lists every problem.
-//	@ID		putConfig
+//	@Description	Checks the document, runs its tests, stores it as a new version and activates it. A 422 lists every problem; with `dry_run=true` the document is only checked.
+//	@ID				putConfig
 //	@Tags			configuration
 //	@Accept			application/yaml,json
 //	@Produce		json
 //	@Param			If-Match	header		string	false	"Version that must be active, or *; optional for a dry run"
-//	@Param			dry_run		query		boolean	false	"Validate only; change nothing"
-//	@Param			comment		query		string	false	"Comment for the version history"
-//	@Param			author		query		string	false	"Author for the version history"
+//	@Param			dry_run		query		boolean	false	"Check the document without applying it"
+//	@Param			comment		query		string	false	"Comment, for the version history"
+//	@Param			author		query		string	false	"Author, for the version history"
 //	@Param			body		body		string	true	"Configuration document"
 //	@Success		200			{object}	config.ApplyResult
-//	@Header			200			{string}	ETag	"Active version"
+//	@Header			200			{string}	ETag	"Version of the document"
 //	@Failure		400			{object}	Problem
 //	@Failure		401			{object}	Problem
 //	@Failure		412			{object}	Problem
@@ -75,12 +75,12 @@ func etag(version int64) string { return strconv.Quote(strconv.FormatInt(version
 //	@Failure		428			{object}	Problem
 //	@Failure		503			{object}	Problem
 //	@Security		Bearer
-//	@x-any-body	true
+//	@x-any-body		true
 //	@Router			/api/v1/config [put]
 func (s *API) putConfig(c echo.Context) error {
-	q := queryOf(c)
+	q := readQuery(c)
 	in := config.Input{
-		DryRun: q.flag("dry_run"), Comment: Clipped(q.text("comment")), Author: Clipped(q.text("author")),
+		DryRun: q.flag("dry_run"), Comment: clip(q.text("comment")), Author: clip(q.text("author")),
 		IfMatch: c.Request().Header.Get("If-Match"),
 	}
 	if err := q.err(); err != nil {
@@ -98,7 +98,7 @@ func (s *API) putConfig(c echo.Context) error {
 		return err
 	}
 	in.Document = string(body)
-	applied, err := s.Config.Apply(detached(c), in)
+	applied, err := s.Config.Apply(uncanceled(c), in)
 	if err != nil {
 		return err
 	}
@@ -106,8 +106,8 @@ func (s *API) putConfig(c echo.Context) error {
 	return c.JSON(http.StatusOK, applied)
 }
 
-// documentFormat tells the notation from the content type. What curl sends by
-// default counts as YAML.
+// documentFormat returns the format of a document with this content type. The
+// default content type of curl stands for YAML.
 func documentFormat(contentType string) (config.Format, error) {
 	if contentType == "" {
 		return config.YAML, nil
@@ -120,77 +120,78 @@ func documentFormat(contentType string) (config.Format, error) {
 		mediaType == echo.MIMEApplicationForm || mediaType == echo.MIMEOctetStream):
 		return config.YAML, nil
 	default:
-		return "", fmt.Errorf("%w: send application/yaml or application/json, not %s", errMediaType, Clipped(contentType))
+		return "", fmt.Errorf("%w %s: send application/yaml or application/json", errMediaType, clip(contentType))
 	}
 }
 
-// listVersions handles the operation listConfigVersions.
+// listVersions lists the versions of the configuration. Administrators may call it.
 //
-//	@Summary	List the configuration versions
-//	@Description	Returns the version history, newest first, with the time, author, and comment of each version.
-//	@ID		listConfigVersions
-//	@Tags		configuration
-//	@Produce	json
-//	@Param		cursor	query		string	false	"Value of next from the previous page"
-//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
-//	@Success	200		{object}	config.VersionList
-//	@Failure	401		{object}	Problem
-//	@Failure	422		{object}	Problem
-//	@Failure	503		{object}	Problem
-//	@Security	Bearer
-//	@Router		/api/v1/config/versions [get]
+//	@Summary		List configuration versions
+//	@Description	Returns one page of configuration versions, newest first, with the author, time and comment of each, without the documents.
+//	@ID				listConfigVersions
+//	@Tags			configuration
+//	@Produce		json
+//	@Param			cursor	query		string	false	"Value of `next` of the previous page"
+//	@Param			limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
+//	@Success		200		{object}	config.VersionList
+//	@Failure		401		{object}	Problem
+//	@Failure		422		{object}	Problem
+//	@Failure		503		{object}	Problem
+//	@Security		Bearer
+//	@Router			/api/v1/config/versions [get]
 func (s *API) listVersions(c echo.Context) error {
-	q := queryOf(c)
+	q := readQuery(c)
 	page := q.page()
 	if err := q.err(); err != nil {
 		return err
 	}
-	return answer(c)(s.Config.Versions(c.Request().Context(), page))
+	return respond(c)(s.Config.Versions(c.Request().Context(), page))
 }
 
-// getVersion handles the operation getConfigVersion.
+// getVersion returns a version of the configuration. Administrators may call it.
 //
-//	@Summary	Get a configuration version
+//	@Summary		Get a configuration version
 //	@Description	Returns one version of the configuration with its document.
-//	@ID		getConfigVersion
-//	@Tags		configuration
-//	@Produce	json
-//	@Param		n	path		int	true	"Version number"
-//	@Success	200	{object}	config.VersionView
-//	@Failure	401	{object}	Problem
-//	@Failure	404	{object}	Problem
-//	@Failure	422	{object}	Problem
-//	@Failure	503	{object}	Problem
-//	@Security	Bearer
-//	@Router		/api/v1/config/versions/{n} [get]
+//	@ID				getConfigVersion
+//	@Tags			configuration
+//	@Produce		json
+//	@Param			n	path		int	true	"Version number"
+//	@Success		200	{object}	config.VersionView
+//	@Failure		401	{object}	Problem
+//	@Failure		404	{object}	Problem
+//	@Failure		422	{object}	Problem
+//	@Failure		503	{object}	Problem
+//	@Security		Bearer
+//	@Router			/api/v1/config/versions/{n} [get]
 func (s *API) getVersion(c echo.Context) error {
 	n, err := versionNumber(c)
 	if err != nil {
 		return err
 	}
-	return answer(c)(s.Config.Version(c.Request().Context(), n))
+	return respond(c)(s.Config.Version(c.Request().Context(), n))
 }
 
-// restoreVersion handles the operation restoreConfigVersion.
+// restoreVersion applies an older version of the configuration. Administrators may
+// call it.
 //
-//	@Summary	Restore a configuration version
-//	@Description	Applies the document of an older version as a new version. The document is validated again, and its tests must pass.
-//	@ID		restoreConfigVersion
-//	@Tags		configuration
-//	@Produce	json
-//	@Param		n		path		int		true	"Version number"
-//	@Param		author	query		string	false	"Author for the version history"
-//	@Success	200		{object}	config.ApplyResult
-//	@Header		200		{string}	ETag	"Active version"
-//	@Failure	401		{object}	Problem
-//	@Failure	404		{object}	Problem
-//	@Failure	422		{object}	Problem
-//	@Failure	503		{object}	Problem
-//	@Security	Bearer
-//	@Router		/api/v1/config/versions/{n}/restore [post]
+//	@Summary		Restore a configuration version
+//	@Description	Applies the document of an older version as a new version. It is checked like any other document.
+//	@ID				restoreConfigVersion
+//	@Tags			configuration
+//	@Produce		json
+//	@Param			n		path		int		true	"Version number"
+//	@Param			author	query		string	false	"Author, for the version history"
+//	@Success		200		{object}	config.ApplyResult
+//	@Header			200		{string}	ETag	"Version of the document"
+//	@Failure		401		{object}	Problem
+//	@Failure		404		{object}	Problem
+//	@Failure		422		{object}	Problem
+//	@Failure		503		{object}	Problem
+//	@Security		Bearer
+//	@Router			/api/v1/config/versions/{n}/restore [post]
 func (s *API) restoreVersion(c echo.Context) error {
-	q := queryOf(c)
-	author := Clipped(q.text("author"))
+	q := readQuery(c)
+	author := clip(q.text("author"))
 	if err := q.err(); err != nil {
 		return err
 	}
@@ -198,7 +199,7 @@ func (s *API) restoreVersion(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	applied, err := s.Config.Restore(detached(c), n, author)
+	applied, err := s.Config.Restore(uncanceled(c), n, author)
 	if err != nil {
 		return err
 	}
@@ -209,7 +210,7 @@ func (s *API) restoreVersion(c echo.Context) error {
 func versionNumber(c echo.Context) (int64, error) {
 	n, err := strconv.ParseInt(c.Param("n"), 10, 64)
 	if err != nil || n < 1 {
-		return 0, fieldError("n", "must be the number of a version")
+		return 0, fieldError("n", "must be a version number")
 	}
 	return n, nil
 }

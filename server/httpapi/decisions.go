@@ -6,29 +6,29 @@ import (
 	"calltracker/handlers/decisions"
 )
 
-// listDecisions handles the operation listDecisions.
+// listDecisions lists the decisions on start calls. Administrators may call it.
 //
-//	@Summary	List decisions
-//	@Description	Returns the decisions on start calls that match the filters, newest first, with their traces.
-//	@ID		listDecisions
-//	@Tags		calls
-//	@Produce	json
-//	@Param		from	query		string	false	"Decided at or after (RFC 3339)"
-//	@Param		to		query		string	false	"Decided before (RFC 3339)"
-//	@Param		tracker	query		string	false	"Tracker ID"
-//	@Param		did		query		string	false	"Dialed number, in any format"
-//	@Param		caller	query		string	false	"Caller number, in any format"
-//	@Param		route	query		string	false	"Route ID"
-//	@Param		cursor	query		string	false	"Value of next from the previous page"
-//	@Param		limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
-//	@Success	200		{object}	decisions.DecisionList
-//	@Failure	401		{object}	Problem
-//	@Failure	422		{object}	Problem
-//	@Failure	503		{object}	Problem
-//	@Security	Bearer
-//	@Router		/api/v1/decisions [get]
+//	@Summary		List decisions
+//	@Description	Returns one page of decisions, newest first: the start calls that Ziwo sent, the answers, and the traces that explain them.
+//	@ID				listDecisions
+//	@Tags			calls
+//	@Produce		json
+//	@Param			from	query		string	false	"Start of the period, inclusive (RFC 3339)"
+//	@Param			to		query		string	false	"End of the period, exclusive (RFC 3339)"
+//	@Param			tracker	query		string	false	"Name of the tracker"
+//	@Param			did		query		string	false	"Number that the caller dialed (DID), in any format"
+//	@Param			caller	query		string	false	"Number of the caller, in any format"
+//	@Param			route	query		string	false	"ID of the route"
+//	@Param			cursor	query		string	false	"Value of `next` of the previous page"
+//	@Param			limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
+//	@Success		200		{object}	decisions.DecisionList
+//	@Failure		401		{object}	Problem
+//	@Failure		422		{object}	Problem
+//	@Failure		503		{object}	Problem
+//	@Security		Bearer
+//	@Router			/api/v1/decisions [get]
 func (s *API) listDecisions(c echo.Context) error {
-	q := queryOf(c)
+	q := readQuery(c)
 	filter := decisions.DecisionQuery{
 		From: q.instant("from"), To: q.instant("to"), Tracker: q.text("tracker"), DID: q.text("did"), Caller: q.text("caller"),
 		Route: q.text("route"),
@@ -37,23 +37,23 @@ func (s *API) listDecisions(c echo.Context) error {
 	if err := q.err(); err != nil {
 		return err
 	}
-	return answer(c)(s.Decisions.List(c.Request().Context(), filter, page))
+	return respond(c)(s.Decisions.List(c.Request().Context(), filter, page))
 }
 
-// getDecision handles the operation getDecision.
+// getDecision returns the decision on a start call. Administrators may call it.
 //
-//	@Summary	Get a decision
-//	@Description	Returns the decision on a start call with its trace, and the ID of the resulting call.
-//	@ID		getDecision
-//	@Tags		calls
-//	@Produce	json
-//	@Param		id	path		string	true	"Decision ID"
-//	@Success	200	{object}	decisions.DecisionView
-//	@Failure	401	{object}	Problem
-//	@Failure	404	{object}	Problem
-//	@Failure	503	{object}	Problem
-//	@Security	Bearer
-//	@Router		/api/v1/decisions/{id} [get]
+//	@Summary		Get a decision
+//	@Description	Returns one decision with its trace, and the call that followed it.
+//	@ID				getDecision
+//	@Tags			calls
+//	@Produce		json
+//	@Param			id	path		string	true	"ID of the decision"
+//	@Success		200	{object}	decisions.DecisionView
+//	@Failure		401	{object}	Problem
+//	@Failure		404	{object}	Problem
+//	@Failure		503	{object}	Problem
+//	@Security		Bearer
+//	@Router			/api/v1/decisions/{id} [get]
 func (s *API) getDecision(c echo.Context) error {
-	return answer(c)(s.Decisions.Get(c.Request().Context(), c.Param("id")))
+	return respond(c)(s.Decisions.Get(c.Request().Context(), c.Param("id")))
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -16,178 +15,181 @@ import (
 	"calltracker/web"
 )
 
-// How long browsers and proxies may keep what they got. A changed configuration
-// is seen within the first; the second is for addresses whose content never
-// changes.
+// Values of Cache-Control.
 const (
-	cacheShortly = "public, max-age=60"
-	cacheForever = "public, max-age=31536000, immutable"
+	cacheMinute  = "public, max-age=60"                  // content that follows the configuration
+	cacheForever = "public, max-age=31536000, immutable" // content that never changes under its URL
 )
 
-const (
-	typeScript = "text/javascript; charset=utf-8"
-	typeJSON   = "application/json; charset=utf-8"
-)
-
-// webCallback serves Ziwo's call-me-back button for a site.
+// webCallback serves the callback button of a site. Any client may call it.
 //
-//	@Summary		The WebCallback button of a site: SITE.js is the script, SITE.json its configuration
-//	@Description	The configuration has Ziwo's own keys, and under "calltracker" the texts by language and the next changes of the hours.
-//	@ID		webCallback
+//	@Summary		Get the WebCallback button of a site
+//	@Description	Serves `SITE.js`, a script with the WebCallback button of a site, or `SITE.json`, its configuration. The configuration has Ziwo's keys, and under `calltracker` the texts by language and the next changes of the opening hours.
+//	@ID				webCallback
 //	@Tags			browsers
 //	@Produce		text/javascript,json
 //	@Param			file			path		string	true	"SITE.js or SITE.json"
-//	@Param			If-None-Match	header		string	false	"The ETag of an earlier answer"
+//	@Param			If-None-Match	header		string	false	"ETag of an earlier response"
 //	@Success		200				{string}	string
-//	@Header			200				{string}	ETag	"Of the content in this encoding"
+//	@Header			200				{string}	ETag	"ETag of the content in this encoding"
 //	@Success		304
-//	@Failure		404				{string}	string	"A script that tells in the console what is wrong, or a problem"
+//	@Failure		404	{string}	string	"Script that logs the error to the browser console, or a problem"
 //	@x-script		true
 //	@Router			/webcallback/{file} [get]
 func (s *API) webCallback(c echo.Context) error { return s.embed(c, web.WebCallback) }
 
-// jorel serves Ziwo's web phone for a site.
+// jorel serves the web phone of a site. Any client may call it.
 //
-//	@Summary	The Jorel web phone of a site, with click-to-call and the pop-up where configured: SITE.js or SITE.json
-//	@ID		jorel
-//	@Tags		browsers
-//	@Produce	text/javascript,json
-//	@Param		file			path		string	true	"SITE.js or SITE.json"
-//	@Param		If-None-Match	header		string	false	"The ETag of an earlier answer"
-//	@Success	200				{string}	string
-//	@Header		200				{string}	ETag	"Of the content in this encoding"
-//	@Success	304
-//	@Failure	404				{string}	string	"A script that tells in the console what is wrong, or a problem"
-//	@x-script	true
-//	@Router		/jorel/{file} [get]
+//	@Summary		Get the Jorel web phone of a site
+//	@Description	Serves `SITE.js`, a script with the Jorel web phone, click to call and the screen pop of a site, or `SITE.json`, its configuration.
+//	@ID				jorel
+//	@Tags			browsers
+//	@Produce		text/javascript,json
+//	@Param			file			path		string	true	"SITE.js or SITE.json"
+//	@Param			If-None-Match	header		string	false	"ETag of an earlier response"
+//	@Success		200				{string}	string
+//	@Header			200				{string}	ETag	"ETag of the content in this encoding"
+//	@Success		304
+//	@Failure		404	{string}	string	"Script that logs the error to the browser console, or a problem"
+//	@x-script		true
+//	@Router			/jorel/{file} [get]
 func (s *API) jorel(c echo.Context) error { return s.embed(c, web.Jorel) }
 
-// popup serves the script that opens the caller's CRM page.
+// popup serves the screen pop script of a site. Any client may call it.
 //
-//	@Summary	The script that opens the caller's page in the CRM, without the web phone: SITE.js or SITE.json
-//	@ID		popup
-//	@Tags		browsers
-//	@Produce	text/javascript,json
-//	@Param		file			path		string	true	"SITE.js or SITE.json"
-//	@Param		If-None-Match	header		string	false	"The ETag of an earlier answer"
-//	@Success	200				{string}	string
-//	@Header		200				{string}	ETag	"Of the content in this encoding"
-//	@Success	304
-//	@Failure	404				{string}	string	"A script that tells in the console what is wrong, or a problem"
-//	@x-script	true
-//	@Router		/popup/{file} [get]
+//	@Summary		Get the screen pop script of a site
+//	@Description	Serves `SITE.js`, a script that opens the customer's CRM page when a call arrives, without the web phone, or `SITE.json`, its configuration.
+//	@ID				popup
+//	@Tags			browsers
+//	@Produce		text/javascript,json
+//	@Param			file			path		string	true	"SITE.js or SITE.json"
+//	@Param			If-None-Match	header		string	false	"ETag of an earlier response"
+//	@Success		200				{string}	string
+//	@Header			200				{string}	ETag	"ETag of the content in this encoding"
+//	@Success		304
+//	@Failure		404	{string}	string	"Script that logs the error to the browser console, or a problem"
+//	@x-script		true
+//	@Router			/popup/{file} [get]
 func (s *API) popup(c echo.Context) error { return s.embed(c, web.Popup) }
 
-// embed serves a script or configuration. The name of the site may itself have
-// dots, so that the last one tells.
+// embed serves a script (SITE.js) or its configuration (SITE.json). The name of a
+// site may contain dots.
 func (s *API) embed(c echo.Context, kind web.Kind) error {
-	site, json := strings.CutSuffix(c.Param("file"), ".json")
-	if json {
+	site, isJSON := strings.CutSuffix(c.Param("file"), ".json")
+	if isJSON {
 		asset, err := s.Embeds.Configuration(kind, site)
 		if err != nil {
 			return err
 		}
-		return serveAsset(c, asset, typeJSON, cacheShortly)
+		return serveAsset(c, asset, typeJSON, cacheMinute)
 	}
-	site, script := strings.CutSuffix(c.Param("file"), ".js")
-	if !script {
+	site, isScript := strings.CutSuffix(c.Param("file"), ".js")
+	if !isScript {
 		return echo.ErrNotFound
 	}
 	asset, err := s.Embeds.Script(kind, site)
 	if err != nil {
-		return s.complain(c, err)
+		return s.scriptError(c, err)
 	}
-	return serveAsset(c, asset, typeScript, cacheShortly)
+	return serveAsset(c, asset, typeScript, cacheMinute)
 }
 
-// webCallbackRelease serves the button as a script that pages can pin.
+// webCallbackRelease serves a pinned version of the callback button. Any client may
+// call it.
 //
-//	@Summary	The WebCallback script as a page can pin it with integrity: VERSION.js fetches SITE.json
-//	@ID		webCallbackRelease
-//	@Tags		browsers
-//	@Produce	text/javascript
-//	@Param		site			path		string	true	"Site"
-//	@Param		file			path		string	true	"VERSION.js, as /sites/SITE tells"
-//	@Param		If-None-Match	header		string	false	"The ETag of an earlier answer"
-//	@Success	200				{string}	string
-//	@Success	304
-//	@Failure	404				{string}	string	"A script that tells in the console what is wrong"
-//	@x-script	true
-//	@Router		/webcallback/{site}/{file} [get]
+//	@Summary		Get a pinned version of the WebCallback script
+//	@Description	Serves `VERSION.js`, a script whose content never changes, so that a page can pin it with an `integrity` attribute. The script loads the configuration of the site from `SITE.json`.
+//	@ID				webCallbackRelease
+//	@Tags			browsers
+//	@Produce		text/javascript
+//	@Param			site			path		string	true	"Name of the site"
+//	@Param			file			path		string	true	"VERSION.js, with the version shown at /sites/SITE"
+//	@Param			If-None-Match	header		string	false	"ETag of an earlier response"
+//	@Success		200				{string}	string
+//	@Success		304
+//	@Failure		404	{string}	string	"Script that logs the error to the browser console"
+//	@x-script		true
+//	@Router			/webcallback/{site}/{file} [get]
 func (s *API) webCallbackRelease(c echo.Context) error { return s.release(c, web.WebCallback) }
 
-// jorelRelease serves the web phone as a script that pages can pin.
+// jorelRelease serves a pinned version of the web phone. Any client may call it.
 //
-//	@Summary	The Jorel script as a page can pin it with integrity: VERSION.js fetches SITE.json
-//	@ID		jorelRelease
-//	@Tags		browsers
-//	@Produce	text/javascript
-//	@Param		site			path		string	true	"Site"
-//	@Param		file			path		string	true	"VERSION.js, as /sites/SITE tells"
-//	@Param		If-None-Match	header		string	false	"The ETag of an earlier answer"
-//	@Success	200				{string}	string
-//	@Success	304
-//	@Failure	404				{string}	string	"A script that tells in the console what is wrong"
-//	@x-script	true
-//	@Router		/jorel/{site}/{file} [get]
+//	@Summary		Get a pinned version of the Jorel script
+//	@Description	Serves `VERSION.js`, a script whose content never changes, so that a page can pin it with an `integrity` attribute. The script loads the configuration of the site from `SITE.json`.
+//	@ID				jorelRelease
+//	@Tags			browsers
+//	@Produce		text/javascript
+//	@Param			site			path		string	true	"Name of the site"
+//	@Param			file			path		string	true	"VERSION.js, with the version shown at /sites/SITE"
+//	@Param			If-None-Match	header		string	false	"ETag of an earlier response"
+//	@Success		200				{string}	string
+//	@Success		304
+//	@Failure		404	{string}	string	"Script that logs the error to the browser console"
+//	@x-script		true
+//	@Router			/jorel/{site}/{file} [get]
 func (s *API) jorelRelease(c echo.Context) error { return s.release(c, web.Jorel) }
 
-// popupRelease serves the pop-up as a script that pages can pin.
+// popupRelease serves a pinned version of the screen pop script. Any client may call
+// it.
 //
-//	@Summary	The pop-up script as a page can pin it with integrity: VERSION.js fetches SITE.json
-//	@ID		popupRelease
-//	@Tags		browsers
-//	@Produce	text/javascript
-//	@Param		site			path		string	true	"Site"
-//	@Param		file			path		string	true	"VERSION.js, as /sites/SITE tells"
-//	@Param		If-None-Match	header		string	false	"The ETag of an earlier answer"
-//	@Success	200				{string}	string
-//	@Success	304
-//	@Failure	404				{string}	string	"A script that tells in the console what is wrong"
-//	@x-script	true
-//	@Router		/popup/{site}/{file} [get]
+//	@Summary		Get a pinned version of the screen pop script
+//	@Description	Serves `VERSION.js`, a script whose content never changes, so that a page can pin it with an `integrity` attribute. The script loads the configuration of the site from `SITE.json`.
+//	@ID				popupRelease
+//	@Tags			browsers
+//	@Produce		text/javascript
+//	@Param			site			path		string	true	"Name of the site"
+//	@Param			file			path		string	true	"VERSION.js, with the version shown at /sites/SITE"
+//	@Param			If-None-Match	header		string	false	"ETag of an earlier response"
+//	@Success		200				{string}	string
+//	@Success		304
+//	@Failure		404	{string}	string	"Script that logs the error to the browser console"
+//	@x-script		true
+//	@Router			/popup/{site}/{file} [get]
 func (s *API) popupRelease(c echo.Context) error { return s.release(c, web.Popup) }
 
+// release serves VERSION.js, the pinned version of a script.
 func (s *API) release(c echo.Context, kind web.Kind) error {
-	version, script := strings.CutSuffix(c.Param("file"), ".js")
-	if !script {
+	version, isScript := strings.CutSuffix(c.Param("file"), ".js")
+	if !isScript {
 		return echo.ErrNotFound
 	}
 	asset, err := s.Embeds.Release(kind, c.Param("site"), version)
 	if err != nil {
-		return s.complain(c, err)
+		return s.scriptError(c, err)
 	}
 	return serveAsset(c, asset, typeScript, cacheForever)
 }
 
-// sitePage serves the page for a site's owner.
+// sitePage serves the setup page of a site, for its owner. Any client may call it.
 //
-//	@Summary	A page for the owner of a site: the lines to paste, the button as it is now, what is missing
-//	@ID		sitePage
-//	@Tags		browsers
-//	@Produce	html
-//	@Param		site	path		string	true	"Site"
-//	@Success	200		{string}	string
-//	@Failure	404		{object}	Problem
-//	@Failure	500		{object}	Problem
-//	@Router		/sites/{site} [get]
+//	@Summary		Get the setup page of a site
+//	@Description	Returns a page for the owner of a site: the lines to add to web pages, a preview of the button, and what is missing in the configuration.
+//	@ID				sitePage
+//	@Tags			browsers
+//	@Produce		html
+//	@Param			site	path		string	true	"Name of the site"
+//	@Success		200		{string}	string
+//	@Failure		404		{object}	Problem
+//	@Failure		500		{object}	Problem
+//	@Router			/sites/{site} [get]
 func (s *API) sitePage(c echo.Context) error {
-	shown, err := s.Embeds.Page(c.Param("site"))
+	page, err := s.Embeds.Page(c.Param("site"))
 	if err != nil {
 		return err
 	}
 	var body bytes.Buffer
-	if err := shown.Write(&body); err != nil {
-		return fmt.Errorf("page of site %s: %w", shown.Site, err)
+	if err := page.Write(&body); err != nil {
+		return fmt.Errorf("page of site %s: %w", page.Site, err)
 	}
 	header := c.Response().Header()
 	header.Set(echo.HeaderContentSecurityPolicy, "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	header.Set(echo.HeaderXContentTypeOptions, "nosniff")
-	header.Set(echo.HeaderCacheControl, "no-store") // it says what is now
+	header.Set(echo.HeaderCacheControl, "no-store") // the page shows the current state
 	return c.HTMLBlob(http.StatusOK, body.Bytes())
 }
 
-// pageAsset serves the styles and scripts of our own pages.
+// pageAsset serves the styles and scripts of the pages that this server renders. Any
+// client may call it.
 func pageAsset(c echo.Context) error {
 	name := c.Param("file")
 	body, ok := web.Asset(name)
@@ -196,7 +198,7 @@ func pageAsset(c echo.Context) error {
 	}
 	contentType := typeScript
 	if strings.HasSuffix(name, ".css") {
-		contentType = "text/css; charset=utf-8"
+		contentType = typeStyles
 	}
 	header := c.Response().Header()
 	header.Set(echo.HeaderCacheControl, cacheForever)
@@ -204,34 +206,26 @@ func pageAsset(c echo.Context) error {
 	return c.Blob(http.StatusOK, contentType, body)
 }
 
-// complain answers a script that is not there with one that says so.
-func (s *API) complain(c echo.Context, err error) error {
+// scriptError answers an unknown script with a script that logs the error, and
+// returns all other errors.
+func (s *API) scriptError(c echo.Context, err error) error {
 	var unknown *embeds.UnknownEmbed
 	if !errors.As(err, &unknown) {
 		return err
 	}
-	code, _ := status(err)
-	s.Logger.LogAttrs(c.Request().Context(), slog.LevelInfo, "request refused", slog.Int("status", code),
-		slog.String("method", c.Request().Method), slog.String("route", c.Path()), slog.String("address", c.RealIP()), slog.Any("error", err))
-	body, err := web.ErrorScript(unknown.Error())
-	if err != nil {
-		return err
-	}
-	header := c.Response().Header()
-	header.Set(echo.HeaderCacheControl, "no-store") // it may be there in a minute
-	header.Set(echo.HeaderXContentTypeOptions, "nosniff")
-	return c.Blob(code, typeScript, body)
+	return s.writeScriptError(c, err)
 }
 
-// Headers that all scripts share. Nobody adds to them.
+// Header values of all scripts, shared to save allocations. They must not be
+// modified.
 var (
 	varyByOrigin = []string{"Accept-Encoding, Origin"}
 	noSniff      = []string{"nosniff"}
 	crossOrigin  = []string{"cross-origin"}
 )
 
-// serveAsset answers with a file from memory, in the smallest encoding that the
-// client takes, or with 304 when it has it.
+// serveAsset answers with an asset in the smallest encoding that the client
+// accepts, or with status 304 if the client has it.
 func serveAsset(c echo.Context, a *embeds.Asset, contentType, cache string) error {
 	body, suffix, encoding := a.Plain, "", ""
 	switch accepted := c.Request().Header.Get(echo.HeaderAcceptEncoding); {
@@ -255,12 +249,12 @@ func serveAsset(c echo.Context, a *embeds.Asset, contentType, cache string) erro
 	if encoding != "" {
 		header[echo.HeaderContentEncoding] = []string{encoding}
 	}
-	header[echo.HeaderContentLength] = []string{strconv.Itoa(len(body))} // or net/http would send it in chunks
+	header[echo.HeaderContentLength] = []string{strconv.Itoa(len(body))} // otherwise net/http sends chunks
 	return c.Blob(http.StatusOK, contentType, body)
 }
 
-// accepts tells whether an Accept-Encoding header takes an encoding: it is
-// there, and not with the weight 0.
+// accepts reports whether an Accept-Encoding header lists an encoding with a weight
+// other than 0.
 func accepts(header, encoding string) bool {
 	for item := range strings.SplitSeq(header, ",") {
 		name, weight, weighted := strings.Cut(item, ";")
@@ -272,8 +266,8 @@ func accepts(header, encoding string) bool {
 	return false
 }
 
-// unchanged tells whether an If-None-Match header has the content, in whatever
-// encoding it was got.
+// unchanged reports whether an If-None-Match header has the ETag of the content, in
+// any encoding.
 func unchanged(header, tag string) bool {
 	for item := range strings.SplitSeq(header, ",") {
 		got := strings.Trim(strings.TrimPrefix(strings.TrimSpace(item), "W/"), `"`)

@@ -11,66 +11,24 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calltracker/handlers/clicktocall"
 	"calltracker/handlers/live"
 )
 
-// clickToCall goes on when the client hangs up: the phone rings by then.
-//
-//	@Summary		Start a call from an agent to a customer
-//	@Description	Rings the agent first and calls the customer when the agent answers. Status 202 means that Ziwo rings the agent. 409 means that Ziwo refused, for example because the agent is logged out or in a call. 504 means that the outcome is unknown.
-//	@ID			clickToCall
-//	@Tags			live
-//	@Accept			json
-//	@Produce		json
-//	@Param			body	body		clicktocall.Input	true	"Agent and number"
-//	@Success		202		{object}	clicktocall.View
-//	@Failure		400		{object}	Problem
-//	@Failure		401		{object}	Problem
-//	@Failure		404		{object}	Problem
-//	@Failure		409		{object}	Problem
-//	@Failure		413		{object}	Problem
-//	@Failure		415		{object}	Problem
-//	@Failure		422		{object}	Problem
-//	@Failure		502		{object}	Problem
-//	@Failure		503		{object}	Problem
-//	@Failure		504		{object}	Problem
-//	@Header			503		{integer}	Retry-After	"Seconds to wait before retrying"
-//	@Security	Bearer
-//	@Router			/api/v1/calls [post]
-func (s *API) clickToCall(c echo.Context) error {
-	var in clicktocall.Input
-	if err := readJSON(c, &in); err != nil {
-		return err
-	}
-	view, err := s.ClickToCall.Call(detached(c), in)
-	if err != nil {
-		return err
-	}
-	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
-	return c.JSON(http.StatusAccepted, view)
-}
-
 const (
-	eventStream = "text/event-stream"
+	typeEventStream = "text/event-stream"
 
-	// livePatience is how long a client may take over each part of a stream.
-	livePatience = 10 * time.Second
-	// heartbeat is shorter than the time after which proxies take a connection
-	// for idle.
-	heartbeat = 15 * time.Second
-	// firstPatience is how long a stream waits for sources that do not answer
-	// before it begins without them.
-	firstPatience = time.Second
-	// comeBack tells browsers how soon to open a stream again that ended.
-	comeBack = 3 * time.Second
+	eventWriteTimeout = 10 * time.Second // for each write to a stream
+	heartbeat         = 15 * time.Second // shorter than the idle timeouts of proxies
+	snapshotTimeout   = time.Second      // how long the first snapshot waits for contact centers that do not answer
+	reconnectDelay    = 3 * time.Second  // before a browser reconnects
 )
 
-// live answers once, or goes on with what changes.
+// live returns the state of agents and calls, once or as a stream of events.
+// Administrators may call it.
 //
-//	@Summary		Get the live view of agents and calls
-//	@Description	Returns one JSON document, or with `Accept: text/event-stream` a stream of server-sent events. A stream starts with a `snapshot` event and continues with `call`, `call-ended`, `agent`, `agent-gone`, `contact-center`, and `decisions` events; after many changes at once it sends another `snapshot`. Comments keep the connection open. Reconnect when a stream ends; the new stream starts with a snapshot regardless of Last-Event-ID.
-//	@ID			live
+//	@Summary		Get or stream live calls and agents
+//	@Description	Returns the state of agents and calls as JSON, or with `Accept: text/event-stream` as server-sent events: first a `snapshot`, then `call`, `call-ended`, `agent`, `agent-gone`, `contact-center` and `decisions` for each change, and another `snapshot` after a burst of changes. Comments keep the connection open; every new stream starts with a snapshot, whatever `Last-Event-ID` is.
+//	@ID				live
 //	@Tags			live
 //	@Produce		json,text/event-stream
 //	@Param			Last-Event-ID	header		string	false	"Sent by browsers when they reconnect; ignored"
@@ -79,17 +37,17 @@ const (
 //	@Failure		422				{object}	Problem
 //	@Failure		503				{object}	Problem
 //	@Header			503				{integer}	Retry-After	"Seconds to wait before retrying"
-//	@Security	Bearer
+//	@Security		Bearer
 //	@Router			/api/v1/live [get]
 func (s *API) live(c echo.Context) error {
-	if err := queryOf(c).err(); err != nil {
+	if err := readQuery(c).err(); err != nil {
 		return err
 	}
 	c.Response().Header().Set(echo.HeaderVary, echo.HeaderAccept)
-	if strings.Contains(c.Request().Header.Get(echo.HeaderAccept), eventStream) {
+	if strings.Contains(c.Request().Header.Get(echo.HeaderAccept), typeEventStream) {
 		return s.streamLive(c)
 	}
-	return answer(c)(s.Wallboard.Snapshot(c.Request().Context()))
+	return respond(c)(s.Wallboard.Snapshot(c.Request().Context()))
 }
 
 // streamLive sends server-sent events
@@ -102,17 +60,17 @@ func (s *API) streamLive(c echo.Context) error {
 	}
 	defer listener.Close()
 	control := http.NewResponseController(c.Response())
-	// The deadline for reading a request would end it in the middle of the answer.
+	// The deadline for reading the request would interrupt the stream.
 	if err := control.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
 	header := c.Response().Header()
-	header.Set(echo.HeaderContentType, eventStream)
+	header.Set(echo.HeaderContentType, typeEventStream)
 	header.Set(echo.HeaderCacheControl, "no-store")
-	header.Set("X-Accel-Buffering", "no") // nginx would hold events back
+	header.Set("X-Accel-Buffering", "no") // otherwise nginx buffers events
 	c.Response().WriteHeader(http.StatusOK)
 	send := func(text []byte) error {
-		if err := control.SetWriteDeadline(time.Now().Add(livePatience)); err != nil {
+		if err := control.SetWriteDeadline(time.Now().Add(eventWriteTimeout)); err != nil {
 			return err
 		}
 		if _, err := c.Response().Write(text); err != nil {
@@ -120,37 +78,37 @@ func (s *API) streamLive(c echo.Context) error {
 		}
 		return control.Flush()
 	}
-	if err = send(fmt.Appendf(nil, "retry: %d\n\n", comeBack.Milliseconds())); err == nil {
-		err = pump(c, listener, send)
+	if err = send(fmt.Appendf(nil, "retry: %d\n\n", reconnectDelay.Milliseconds())); err == nil {
+		err = sendEvents(c, listener, send)
 	}
 	if err != nil {
-		s.Logger.LogAttrs(c.Request().Context(), slog.LevelDebug, "a listener is gone", slog.Any("error", err))
+		s.Logger.LogAttrs(c.Request().Context(), slog.LevelDebug, "live stream ended", slog.Any("error", err))
 	}
 	return nil
 }
 
-var errBehind = errors.New("the listener was too far behind, or the server stops")
+var errListenerClosed = errors.New("the client was too slow, or the server is shutting down")
 
-// pump hands on events until there are no more.
-func pump(c echo.Context, listener *live.Listener, send func([]byte) error) error {
-	alive := time.NewTicker(heartbeat)
-	defer alive.Stop()
-	first := time.NewTimer(firstPatience)
-	defer first.Stop()
+// sendEvents sends events until the client disconnects or the listener is closed.
+func sendEvents(c echo.Context, listener *live.Listener, send func([]byte) error) error {
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	snapshot := time.NewTimer(snapshotTimeout)
+	defer snapshot.Stop()
 	var text bytes.Buffer
 	for {
 		text.Reset()
 		select {
 		case <-c.Request().Context().Done():
 			return c.Request().Context().Err()
-		case <-first.C:
+		case <-snapshot.C:
 			listener.SendSnapshot()
 			continue
-		case <-alive.C:
+		case <-beat.C:
 			text.WriteString(": alive\n\n")
 		case events, ok := <-listener.Events():
 			if !ok {
-				return errBehind
+				return errListenerClosed
 			}
 			for _, e := range events {
 				fmt.Fprintf(&text, "id: %d\nevent: %s\ndata: %s\n\n", e.ID, e.Name, e.Data)

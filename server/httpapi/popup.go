@@ -3,8 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"cmp"
-	"crypto/hmac"
-	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -14,30 +13,24 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"calltracker/crm"
+	"calltracker/handlers/access"
 	"calltracker/handlers/popup"
 	"calltracker/web"
 )
 
-// tokenKey signs tokens of sites. It is derived, so that what one key does tells
-// nothing of the other.
-func TokenKey(secret []byte) []byte {
-	mac := hmac.New(sha256.New, secret)
-	_, _ = mac.Write([]byte("calltracker site tokens")) // never fails
-	return mac.Sum(nil)
-}
-
-// crmURL tells a browser which page to open for a caller.
+// crmURL returns the CRM page to open for a caller. Browsers call it with a key or
+// token of the site.
 //
-//	@Summary		Look up a caller for the screen pop
-//	@Description	Returns the customers with this number and the CRM page to open. Requires a key of the site (X-Embed-Key header or key parameter) or a token (token parameter). CORS allows only the origins of the site.
-//	@ID		crmURL
+//	@Summary		Find the customer's page in the CRM
+//	@Description	Looks up the customer with a phone number and returns the CRM page to open. Requires a key of the site (`X-Embed-Key` or `key`) or a site token (`token`); CORS allows only the site's origins.
+//	@ID				crmURL
 //	@Tags			browsers
 //	@Produce		json
-//	@Param			site		query		string	true	"Site name"
-//	@Param			number		query		string	true	"Caller number, in any format"
-//	@Param			token		query		string	false	"Site token"
-//	@Param			key			query		string	false	"Site key"
-//	@Param			X-Embed-Key	header		string	false	"Site key"
+//	@Param			site		query		string	true	"Name of the site"
+//	@Param			number		query		string	true	"Number of the caller, in any format"
+//	@Param			token		query		string	false	"Signed site token"
+//	@Param			key			query		string	false	"Key of the site"
+//	@Param			X-Embed-Key	header		string	false	"Key of the site"
 //	@Success		200			{object}	popup.CallerPage
 //	@Failure		401			{object}	Problem
 //	@Failure		404			{object}	Problem
@@ -45,13 +38,13 @@ func TokenKey(secret []byte) []byte {
 //	@Failure		429			{object}	Problem
 //	@Router			/crm/url [get]
 func (s *API) crmURL(c echo.Context) error {
-	page, _, err := s.caller(c)
+	page, _, err := s.lookUpCaller(c)
 	if err != nil {
 		return err
 	}
 	pooled := buffers.Get().(*[]byte)
 	defer func() {
-		if cap(*pooled) <= largestPooled {
+		if cap(*pooled) <= maxPooledBuffer {
 			buffers.Put(pooled)
 		}
 	}()
@@ -60,22 +53,24 @@ func (s *API) crmURL(c echo.Context) error {
 	return c.Blob(http.StatusOK, echo.MIMEApplicationJSON, text)
 }
 
-// crmPreflight answers a browser that asks whether a page may ask.
+// crmPreflight answers the CORS preflight request of crmURL. Browsers call it
+// without a key.
 //
-//	@Summary	May a page ask /crm/url? CORS, for the site's origins only
-//	@ID		crmPreflight
-//	@Tags		browsers
-//	@Param		site	query	string	true	"Site"
-//	@Success	204
-//	@Failure	403	{object}	Problem
-//	@Failure	404	{object}	Problem
-//	@Router		/crm/url [options]
+//	@Summary		CORS preflight for /crm/url
+//	@Description	Answers the CORS preflight request for `/crm/url`. Only the site's origins are allowed.
+//	@ID				crmPreflight
+//	@Tags			browsers
+//	@Param			site	query	string	true	"Name of the site"
+//	@Success		204
+//	@Failure		403	{object}	Problem
+//	@Failure		404	{object}	Problem
+//	@Router			/crm/url [options]
 func (s *API) crmPreflight(c echo.Context) error {
-	line, err := s.Popup.Site(c.QueryParam("site"))
+	site, err := s.Popup.Site(c.QueryParam("site"))
 	if err != nil {
 		return err
 	}
-	if !allow(c, line) {
+	if !allowOrigin(c, site) {
 		return popup.ErrOriginNotAllowed
 	}
 	header := c.Response().Header()
@@ -85,58 +80,65 @@ func (s *API) crmPreflight(c echo.Context) error {
 	return c.NoContent(http.StatusNoContent)
 }
 
-// allow lets pages of the site's origins read the answer, and tells whether this
-// is one.
-func allow(c echo.Context, line popup.AuthorizedSite) bool {
+// allowOrigin sets the CORS headers for a page of one of the site's origins. It
+// reports whether the origin is allowed.
+func allowOrigin(c echo.Context, site popup.AuthorizedSite) bool {
 	header := c.Response().Header()
 	header.Add(echo.HeaderVary, echo.HeaderOrigin)
 	origin := c.Request().Header.Get(echo.HeaderOrigin)
-	if !line.Allows(origin) {
+	if !site.Allows(origin) {
 		return false
 	}
 	header.Set(echo.HeaderAccessControlAllowOrigin, origin)
 	return true
 }
 
-// caller looks up whose number a browser asks about.
-func (s *API) caller(c echo.Context) (popup.CallerPage, popup.AuthorizedSite, error) {
+// lookUpCaller checks the credentials of a browser and looks up the customer with a
+// phone number.
+func (s *API) lookUpCaller(c echo.Context) (popup.CallerPage, popup.AuthorizedSite, error) {
 	header := c.Response().Header()
-	header[echo.HeaderCacheControl] = []string{"no-store"} // names, and by whose key
+	header[echo.HeaderCacheControl] = []string{"no-store"} // the answer has names of customers
 	header[echo.HeaderReferrerPolicy] = []string{"no-referrer"}
 	header[echo.HeaderXContentTypeOptions] = []string{"nosniff"}
-	line, err := s.Popup.Site(c.QueryParam("site"))
+	site, err := s.Popup.Site(c.QueryParam("site"))
 	if err != nil {
-		return popup.CallerPage{}, line, err
+		return popup.CallerPage{}, site, err
 	}
-	allow(c, line) // an error is for the page to read, too
-	pass := popup.SiteCredentials{Key: cmp.Or(c.Request().Header.Get("X-Embed-Key"), c.QueryParam("key")), Token: c.QueryParam("token")}
-	if err := s.Popup.Authorize(line, pass, address(c)); err != nil {
-		return popup.CallerPage{}, line, err
+	allowOrigin(c, site) // before any error, so that the page can read it
+	credentials := popup.SiteCredentials{Key: cmp.Or(c.Request().Header.Get("X-Embed-Key"), c.QueryParam("key")), Token: c.QueryParam("token")}
+	err = s.Popup.Authorize(site, credentials, clientAddress(c))
+	if errors.Is(err, access.ErrUnauthorized) {
+		err = errNoSiteKey
 	}
-	page, err := s.Popup.Find(c.Request().Context(), line, c.QueryParam("number"))
-	return page, line, err
+	if err != nil {
+		return popup.CallerPage{}, site, err
+	}
+	page, err := s.Popup.Find(c.Request().Context(), site, c.QueryParam("number"))
+	return page, site, err
 }
 
-// crmOpen sends a browser to the caller's page, or shows whom to choose.
+// crmOpen redirects a browser to the customer's page in the CRM, or shows a page to
+// choose from. Browsers call it with a key or token of the site.
 //
-//	@Summary	Opens the caller's page in the CRM: a redirect for one customer, a page to choose for several, search and create links for none
-//	@ID		crmOpen
-//	@Tags		browsers
-//	@Produce	html
-//	@Param		site	query	string	true	"Site"
-//	@Param		number	query	string	true	"The caller, in any form"
-//	@Param		token	query	string	false	"A signed token"
-//	@Param		key		query	string	false	"A key of the site"
-//	@Success	200		{string}	string
-//	@Success	302
-//	@Header		302	{string}	Location	"The customer's page"
-//	@Failure	401	{object}	Problem
-//	@Failure	404	{object}	Problem
-//	@Failure	422	{object}	Problem
-//	@Failure	429	{object}	Problem
-//	@Router		/crm/open [get]
+//	@Summary		Open the customer's page in the CRM
+//	@Description	Looks up the customer with a phone number. One match redirects to the customer's page in the CRM, several show a page to choose from, and none shows links to search for or create the customer.
+//	@ID				crmOpen
+//	@Tags			browsers
+//	@Produce		html
+//	@Param			site	query		string	true	"Name of the site"
+//	@Param			number	query		string	true	"Number of the caller, in any format"
+//	@Param			token	query		string	false	"Signed site token"
+//	@Param			key		query		string	false	"Key of the site"
+//	@Success		200		{string}	string
+//	@Success		302
+//	@Header			302	{string}	Location	"URL of the customer's page"
+//	@Failure		401	{object}	Problem
+//	@Failure		404	{object}	Problem
+//	@Failure		422	{object}	Problem
+//	@Failure		429	{object}	Problem
+//	@Router			/crm/open [get]
 func (s *API) crmOpen(c echo.Context) error {
-	found, line, err := s.caller(c)
+	found, site, err := s.lookUpCaller(c)
 	if err != nil {
 		return err
 	}
@@ -144,30 +146,32 @@ func (s *API) crmOpen(c echo.Context) error {
 		return c.Redirect(http.StatusFound, found.URL)
 	}
 	var body bytes.Buffer
-	if err := callersPage(line.Name(), found).Write(&body); err != nil {
-		return fmt.Errorf("page of callers: %w", err)
+	if err := choicePage(site.Name(), found).Write(&body); err != nil {
+		return fmt.Errorf("page of customers: %w", err)
 	}
 	c.Response().Header().Set(echo.HeaderContentSecurityPolicy, "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	return c.HTMLBlob(http.StatusOK, body.Bytes())
 }
 
-func callersPage(site string, found popup.CallerPage) web.CallersPage {
+// choicePage returns the page on which an agent chooses a customer, or what to do
+// if there is none.
+func choicePage(site string, found popup.CallerPage) web.CallersPage {
 	page := web.CallersPage{Site: site, Number: found.Number}
 	switch found.Status {
 	case crm.Found, crm.Many:
 		page.Title = "Who is calling?"
 	case crm.None:
-		page.Title = "Nobody is known by this number"
+		page.Title = "No customer has this number"
 	case crm.Skipped:
-		page.Title = "This number belongs to nobody"
-		page.Note = "It is withheld, internal or no telephone number, so that nobody was looked up."
+		page.Title = "This number cannot be looked up"
+		page.Note = "It is withheld, internal, or not a phone number."
 	default:
-		page.Title = "The CRM does not answer"
+		page.Title = "The CRM did not answer"
 		page.Note = "Reload this page to try again."
 	}
 	for _, customer := range found.Customers {
 		page.Customers = append(page.Customers, web.CallerLink{
-			Name: cmp.Or(customer.Name, "Without a name"), URL: customer.URL, About: customer.Connection + matched(customer.MatchedBy),
+			Name: cmp.Or(customer.Name, "Unnamed customer"), URL: customer.URL, About: customer.Connection + matchNote(customer.MatchedBy),
 		})
 	}
 	for _, search := range found.Searches() {
@@ -181,26 +185,28 @@ func callersPage(site string, found popup.CallerPage) web.CallersPage {
 	return page
 }
 
-// matched says what of a customer has the number, unless that is as usual.
-func matched(by string) string {
+// matchNote names the field of a customer that matched the number. It is empty for the
+// usual field, the phone number.
+func matchNote(by string) string {
 	switch by {
 	case "phone", "":
 		return ""
 	case "shared_phone":
 		return ", shares this number"
 	default:
-		return ", by " + strings.ReplaceAll(by, "_", " ")
+		return ", matched by " + strings.ReplaceAll(by, "_", " ")
 	}
 }
 
-// siteToken makes a token for a site.
+// siteToken creates a token that allows the CRM lookups of a site. Administrators
+// may call it.
 //
 //	@Summary		Create a site token
-//	@Description	Returns a signed token for the data-token attribute of the site's scripts, so that pages need no key. The token permits only caller lookups for this site.
-//	@ID		createSiteToken
+//	@Description	Creates a signed, short-lived token that allows CRM lookups of one site. Put it into the `data-token` attribute of the site's script, so that the page does not contain a key.
+//	@ID				createSiteToken
 //	@Tags			sites
 //	@Produce		json
-//	@Param			site	path		string	true	"Site name"
+//	@Param			site	path		string	true	"Name of the site"
 //	@Param			ttl		query		integer	false	"Lifetime in seconds, from 60 to 43200 (default 3600)"
 //	@Success		200		{object}	popup.SiteToken
 //	@Failure		401		{object}	Problem
@@ -209,20 +215,20 @@ func matched(by string) string {
 //	@Security		Bearer
 //	@Router			/api/v1/sites/{site}/token [post]
 func (s *API) siteToken(c echo.Context) error {
-	q := queryOf(c)
+	q := readQuery(c)
 	text := q.text("ttl")
 	if err := q.err(); err != nil {
 		return err
 	}
-	var life time.Duration
+	var lifetime time.Duration
 	if text != "" {
 		seconds, err := strconv.Atoi(text)
 		if err != nil || seconds < 1 || seconds > int((24*time.Hour).Seconds()) {
-			return fieldError("ttl", "must be a whole number of seconds")
+			return fieldError("ttl", "must be a whole number of seconds, such as 3600")
 		}
-		life = time.Duration(seconds) * time.Second
+		lifetime = time.Duration(seconds) * time.Second
 	}
-	token, err := s.Popup.Token(c.Param("site"), life)
+	token, err := s.Popup.Token(c.Param("site"), lifetime)
 	if err != nil {
 		return err
 	}

@@ -9,48 +9,51 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"calltracker/storage/spool"
 )
 
-// part is the state of one part of the server.
+// part is the state of a part of the server.
 type part struct {
 	State   string `json:"state" enums:"ok,empty,behind,failing"`
 	Version int64  `json:"version,omitempty"`
 	Error   string `json:"error,omitempty"`
 }
 
-// readiness tells whether calls are served.
+// Readiness is the state of the server, part by part.
 type Readiness struct {
 	Status        string    `json:"status" enums:"ready,failing"`
-	StartCalls    bool      `json:"startCalls"` // they can be answered
-	EndCalls      bool      `json:"endCalls"`   // they can be kept, in the database or in the spool
+	StartCalls    bool      `json:"startCalls"` // whether they can be answered
+	EndCalls      bool      `json:"endCalls"`   // whether they can be stored, in the database or in the spool
 	Configuration part      `json:"configuration"`
 	Database      part      `json:"database"`
 	Spool         spoolPart `json:"spool"`
 	Redis         *part     `json:"redis,omitempty"` // only with CALLTRACKER_REDIS_URL
 }
 
-// spoolPart is the state of the spool, and what waits in it for the database.
+// spoolPart is the state of the spool and of the records in it.
 type spoolPart struct {
 	part
 	Records int        `json:"records"`
 	Bytes   int64      `json:"bytes"`
-	Oldest  *time.Time `json:"oldest,omitempty" format:"date-time"` // since when the oldest of them waits
+	Oldest  *time.Time `json:"oldest,omitempty" format:"date-time"` // when the oldest record was spooled
 }
 
-// healthz tells that the process is alive.
+// healthz reports that the process is running. Any client may call it.
 //
-//	@Summary	Alive
-//	@ID		healthz
-//	@Tags		operation
-//	@Produce	json
-//	@Success	200	{object}	aliveness
-//	@Router		/healthz [get]
+//	@Summary		Check that the server is alive
+//	@Description	Answers 200 while the process is running. It checks nothing else.
+//	@ID				healthz
+//	@Tags			operation
+//	@Produce		json
+//	@Success		200	{object}	aliveness
+//	@Router			/healthz [get]
 func (s *API) healthz(c echo.Context) error {
 	return c.JSON(http.StatusOK, aliveness{Status: "ok"})
 }
 
+// aliveness is the answer of healthz.
 type aliveness struct {
 	Status string `json:"status" example:"ok"`
 }
@@ -58,15 +61,17 @@ type aliveness struct {
 // pingTimeout bounds how long a readiness probe waits for the database.
 const pingTimeout = 2 * time.Second
 
-// readyz tells whether start calls can be answered and end calls kept.
+// readyz reports whether start calls can be answered and end calls stored. Any
+// client may call it.
 //
-//	@Summary	Ready to answer start calls and to keep end calls, part by part
-//	@ID		readyz
-//	@Tags		operation
-//	@Produce	json
-//	@Success	200	{object}	Readiness
-//	@Failure	503	{object}	Readiness
-//	@Router		/readyz [get]
+//	@Summary		Check that the server is ready
+//	@Description	Returns the state of each part of the server. The status is 200 while start calls can be answered and end calls can be stored, otherwise 503.
+//	@ID				readyz
+//	@Tags			operation
+//	@Produce		json
+//	@Success		200	{object}	Readiness
+//	@Failure		503	{object}	Readiness
+//	@Router			/readyz [get]
 func (s *API) readyz(c echo.Context) error {
 	state := s.readiness(c)
 	code := http.StatusOK
@@ -77,66 +82,90 @@ func (s *API) readyz(c echo.Context) error {
 	return c.JSON(code, state)
 }
 
-// notReady is what anybody may read of why the database is not ready; the log
-// has the rest.
-func notReady(err error) string {
+// metrics serves the metrics to Prometheus. Any client may call it.
+//
+//	@Summary		Get Prometheus metrics
+//	@Description	Returns metrics in the Prometheus text format.
+//	@ID				metrics
+//	@Tags			operation
+//	@Produce		plain
+//	@Success		200	{string}	string
+//	@Router			/metrics [get]
+func (s *API) metrics(c echo.Context) error {
+	promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}).ServeHTTP(c.Response(), c.Request())
+	return nil
+}
+
+// States and errors of parts. Any client may read them, so causes are only logged.
+const (
+	stateOK      = "ok"
+	stateEmpty   = "empty"  // no configuration has been applied
+	stateBehind  = "behind" // an older configuration is active than the newest one
+	stateFailing = "failing"
+
+	detailDiskFull = "the disk is full"
+)
+
+var errRejectsWrites = errors.New("the database answers, but rejects writes")
+
+// databaseDetail returns the text about a database that is not ready.
+func databaseDetail(err error) string {
 	switch {
-	case errors.Is(err, errTakesNothing):
-		return errTakesNothing.Error()
+	case errors.Is(err, errRejectsWrites):
+		return errRejectsWrites.Error()
 	case errors.Is(err, spool.ErrFull):
-		return "the disk is full"
+		return detailDiskFull
 	default:
-		return told(err, http.StatusServiceUnavailable)
+		return detailDatabaseUnavailable
 	}
 }
 
-var errTakesNothing = errors.New("the database answers, but takes no records")
-
+// readiness checks every part of the server.
 func (s *API) readiness(c echo.Context) Readiness {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), pingTimeout)
 	defer cancel()
-	r := Readiness{Status: "ready", Database: part{State: "ok"}, Configuration: part{State: "empty"}, StartCalls: true, EndCalls: true}
-	if live := s.Config.Current(); live != nil {
-		r.Configuration = part{State: "ok", Version: live.Version.Version}
-	}
-	if behind := s.Config.Pending(); behind != nil && s.Config.Current() != nil {
-		r.Configuration.State = "behind"
-		r.Configuration.Error = fmt.Sprintf("version %d cannot be used here, the log says why; the one before serves", behind.Version)
-	}
-	if s.Redis != nil {
-		r.Redis = &part{State: "ok"}
-		if !s.Redis.Up() { // calls are served all the same
-			r.Redis = &part{State: "failing", Error: "it does not answer; this process counts on its own"}
+	r := Readiness{Status: "ready", Database: part{State: stateOK}, Configuration: part{State: stateEmpty}, StartCalls: true, EndCalls: true}
+	if current := s.Config.Current(); current != nil {
+		r.Configuration = part{State: stateOK, Version: current.Version.Version}
+		if pending := s.Config.Pending(); pending != nil {
+			r.Configuration.State = stateBehind
+			r.Configuration.Error = fmt.Sprintf("version %d could not be activated on this replica; the log has the cause", pending.Version)
 		}
 	}
-	spooled := s.Spool.Stats()
-	r.Spool = spoolPart{part: part{State: "ok"}, Records: spooled.Records, Bytes: spooled.Bytes}
-	if spooled.Records > 0 {
-		r.Spool.Oldest = &spooled.Oldest
+	if s.Redis != nil {
+		r.Redis = &part{State: stateOK}
+		if !s.Redis.Up() { // calls are served without it
+			r.Redis = &part{State: stateFailing, Error: "Redis is unavailable; this process uses its own counters and cache"}
+		}
 	}
-	unspooled := s.Spool.Check()
-	if unspooled != nil {
-		s.Logger.Error("the spool is not ready", slog.Any("error", unspooled))
-		r.Spool.part = part{State: "failing", Error: "the data directory cannot be written to"}
-		if errors.Is(unspooled, spool.ErrFull) {
-			r.Spool.Error = "the disk is full"
+	stats := s.Spool.Stats()
+	r.Spool = spoolPart{part: part{State: stateOK}, Records: stats.Records, Bytes: stats.Bytes}
+	if stats.Records > 0 {
+		r.Spool.Oldest = &stats.Oldest
+	}
+	spoolErr := s.Spool.Check()
+	if spoolErr != nil {
+		s.Logger.Error("spool not ready", slog.Any("error", spoolErr))
+		r.Spool.part = part{State: stateFailing, Error: "the data directory is not writable"}
+		if errors.Is(spoolErr, spool.ErrFull) {
+			r.Spool.Error = detailDiskFull
 		}
 	}
 	err := s.Database.Ping(ctx)
 	switch {
 	case err != nil:
 	case s.Intake.Spooling():
-		err = errTakesNothing
-	case s.SQLite && errors.Is(unspooled, spool.ErrFull):
-		err = unspooled // SQLite answers, but its file is on the same disk
+		err = errRejectsWrites
+	case s.SQLite && errors.Is(spoolErr, spool.ErrFull):
+		err = spoolErr // SQLite answers, but its file is on the same disk
 	}
 	if err != nil {
-		s.Logger.Error("the database is not ready", slog.Any("error", err))
-		r.Database = part{State: "failing", Error: notReady(err)}
-		// Without the database an empty configuration may be one that could not be read.
-		r.StartCalls = r.Configuration.State != "empty"
+		s.Logger.Error("database not ready", slog.Any("error", err))
+		r.Database = part{State: stateFailing, Error: databaseDetail(err)}
+		// Without a configuration, start calls cannot be answered: there may be one that could not be read.
+		r.StartCalls = r.Configuration.State != stateEmpty
 	}
-	r.EndCalls = (err == nil || unspooled == nil) && !s.Intake.Failing()
+	r.EndCalls = (err == nil || spoolErr == nil) && !s.Intake.Failing()
 	if !r.StartCalls || !r.EndCalls {
 		r.Status = "failing"
 	}

@@ -14,23 +14,23 @@ import (
 	"calltracker/handlers/recordings"
 )
 
-// How long a recording may take on its way to a client.
+// Limits on sending a recording to a client.
 const (
-	streamPatience = 20 * time.Second // for each part of it
-	streamLongest  = 2 * time.Hour    // in all
-	streamPart     = 32 << 10
+	recordingWriteTimeout = 20 * time.Second // for each chunk
+	recordingTimeout      = 2 * time.Hour    // for the whole recording
+	recordingChunk        = 32 << 10
 )
 
-// getRecording streams the recording of a call. Of where it comes from nothing
-// is passed on but the fields that are named here.
+// getRecording streams the recording or voicemail of a call. Of the headers of its
+// source, it passes on only those named here. Administrators may call it.
 //
-//	@Summary		Download the recording or voicemail of a call
-//	@Description	Returns the stored copy, or streams the recording from Ziwo if there is none. Range requests are supported. Two problems have status 404: recording_not_yet includes Retry-After, and no_recording is permanent.
+//	@Summary		Get the recording or voicemail of a call
+//	@Description	Returns the stored copy of the recording or voicemail, or streams it from Ziwo, with support for range requests. A 404 has the code `recording_not_yet` and a `Retry-After` header if the recording may still arrive, or `no_recording` if it will not.
 //	@ID				getRecording
 //	@Tags			calls
 //	@Produce		audio/mpeg,audio/*
-//	@Param			id			path		string	true	"Call ID"
-//	@Param			Range		header		string	false	"Single byte range, such as bytes=0-1023"
+//	@Param			id			path		string	true	"ID of the call"
+//	@Param			Range		header		string	false	"One byte range, such as bytes=0-1023"
 //	@Param			If-Range	header		string	false	"ETag or date; if it does not match, the whole recording is sent"
 //	@Success		200			{file}		binary
 //	@Success		206			{file}		binary
@@ -48,11 +48,11 @@ const (
 //	@Router			/api/v1/calls/{id}/recording [get]
 func (s *API) getRecording(c echo.Context) error {
 	control := http.NewResponseController(c.Response())
-	// Finding it at Ziwo may take longer than other answers do.
-	if err := errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Now().Add(writeTimeout+streamPatience))); err != nil {
+	// Ziwo may take longer to find the recording than other requests may last.
+	if err := errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Now().Add(writeTimeout+recordingWriteTimeout))); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Request().Context(), streamLongest)
+	ctx, cancel := context.WithTimeout(c.Request().Context(), recordingTimeout)
 	defer cancel()
 	go func() {
 		select {
@@ -61,11 +61,11 @@ func (s *API) getRecording(c echo.Context) error {
 		case <-ctx.Done():
 		}
 	}()
-	var part recordings.RecordingPart
-	if c.Request().Method == http.MethodGet { // for others a range has no meaning
-		part.Range, part.IfRange = c.Request().Header.Get("Range"), c.Request().Header.Get("If-Range")
+	var requested recordings.RecordingPart
+	if c.Request().Method == http.MethodGet { // RFC 9110 defines ranges only for GET
+		requested.Range, requested.IfRange = c.Request().Header.Get("Range"), c.Request().Header.Get("If-Range")
 	}
-	recording, err := s.Recordings.Open(ctx, c.Param("id"), part)
+	recording, err := s.Recordings.Open(ctx, c.Param("id"), requested)
 	if err != nil {
 		return err
 	}
@@ -91,23 +91,24 @@ func (s *API) getRecording(c echo.Context) error {
 	if c.Request().Method == http.MethodHead {
 		return nil
 	}
-	if err := patiently(c.Response(), control, recording.Body); err != nil {
-		s.Logger.LogAttrs(ctx, slog.LevelInfo, "recording broken off", slog.String("route", c.Path()), slog.Any("error", err))
-		panic(http.ErrAbortHandler) // so that the client knows that it is not whole
+	if err := copyChunks(c.Response(), control, recording.Body); err != nil {
+		s.Logger.LogAttrs(ctx, slog.LevelInfo, "recording interrupted", slog.String("route", c.Path()), slog.Any("error", err))
+		panic(http.ErrAbortHandler) // closes the connection, so that the client notices
 	}
 	return nil
 }
 
-// patiently copies a body to a client that may be slow, but must not stand still.
-func patiently(to io.Writer, control *http.ResponseController, from io.Reader) error {
-	part := make([]byte, streamPart)
+// copyChunks copies src to dst. The client may be slow, but must accept each chunk
+// within recordingWriteTimeout.
+func copyChunks(dst io.Writer, control *http.ResponseController, src io.Reader) error {
+	chunk := make([]byte, recordingChunk)
 	for {
-		n, err := from.Read(part)
+		n, err := src.Read(chunk)
 		if n > 0 {
-			if err := control.SetWriteDeadline(time.Now().Add(streamPatience)); err != nil {
+			if err := control.SetWriteDeadline(time.Now().Add(recordingWriteTimeout)); err != nil {
 				return err
 			}
-			if _, err := to.Write(part[:n]); err != nil {
+			if _, err := dst.Write(chunk[:n]); err != nil {
 				return err
 			}
 		}
@@ -120,35 +121,20 @@ func patiently(to io.Writer, control *http.ResponseController, from io.Reader) e
 	}
 }
 
-// headRecording tells of a recording without sending it.
+// headRecording returns the headers of a recording. Administrators may call it.
 //
-//	@Summary	Whether a call has a recording, and what it is like
-//	@ID			headRecording
-//	@Tags		calls
-//	@Produce	json
-//	@Param		id	path	string	true	"Call"
-//	@Success	200
-//	@Failure	401	{object}	Problem
-//	@Failure	404	{object}	Problem
-//	@Failure	409	{object}	Problem
-//	@Failure	502	{object}	Problem
-//	@Failure	503	{object}	Problem
-//	@Security	Bearer
-//	@Router		/api/v1/calls/{id}/recording [head]
+//	@Summary		Get the headers of a recording
+//	@Description	Returns the headers of the recording or voicemail without its content, to check whether there is one and how large it is.
+//	@ID				headRecording
+//	@Tags			calls
+//	@Produce		json
+//	@Param			id	path	string	true	"ID of the call"
+//	@Success		200
+//	@Failure		401	{object}	Problem
+//	@Failure		404	{object}	Problem
+//	@Failure		409	{object}	Problem
+//	@Failure		502	{object}	Problem
+//	@Failure		503	{object}	Problem
+//	@Security		Bearer
+//	@Router			/api/v1/calls/{id}/recording [head]
 func (s *API) headRecording(c echo.Context) error { return s.getRecording(c) }
-
-// recordingStatus is status for recordings.
-func recordingStatus(err *recordings.RecordingError) int {
-	switch err.Code {
-	case recordings.RecordingPending, recordings.NoRecording:
-		return http.StatusNotFound
-	case recordings.RangeNotSatisfiable:
-		return http.StatusRequestedRangeNotSatisfiable
-	case recordings.ContactCenterUnavailable:
-		return http.StatusServiceUnavailable
-	case recordings.ContactCenterUnknown:
-		return http.StatusConflict
-	default:
-		return http.StatusBadGateway
-	}
-}

@@ -6,11 +6,11 @@ import (
 	"calltracker/handlers/simulate"
 )
 
-// simulate handles the operation simulate.
+// simulate decides a call without storing anything. Administrators may call it.
 //
 //	@Summary		Simulate a call
-//	@Description	Decides a call with the active configuration, or with the document in the request, and explains the decision. Nothing is stored.
-//	@ID		simulate
+//	@Description	Returns the decision that a call would get at a given time, with its trace and the answer that Ziwo would receive. It uses the active configuration, or a document in the request.
+//	@ID				simulate
 //	@Tags			configuration
 //	@Accept			json
 //	@Produce		json
@@ -29,5 +29,5 @@ func (s *API) simulate(c echo.Context) error {
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}
-	return answer(c)(s.Simulator.Simulate(in))
+	return respond(c)(s.Simulator.Simulate(in))
 }

@@ -86,8 +86,8 @@ func firstID(at time.Time) string {
 }
 
 // LookupNumber returns the customer's number in a call, in E.164. It is empty if the
-// call has no public number. LookupNumber returns storage.ErrNotFound if there is no
-// such call.
+// call has no public number. LookupNumber returns storage.ErrNotFound for an unknown
+// call.
 func (s *Store) LookupNumber(ctx context.Context, call string) (number string, err error) {
 	err = s.do("load number of call "+call, func(db *database) error {
 		err := db.read.QueryRowContext(ctx, db.dialect.sql(`SELECT `+customerNumber+` FROM calls c WHERE c.id = ?`), cleanText(call)).Scan(&number)
@@ -105,7 +105,7 @@ func (s *Store) LookupNumber(ctx context.Context, call string) (number string, e
 // RequestLookup makes the lookup of a call due now, even if the call was looked up
 // before, and returns its state. The lookup does not use cached results. The state is
 // zero if the call has no customer's public number. RequestLookup returns
-// storage.ErrNotFound if there is no such call.
+// storage.ErrNotFound for an unknown call.
 func (s *Store) RequestLookup(ctx context.Context, id string, now time.Time) (e storage.Enrichment, err error) {
 	number, err := s.LookupNumber(ctx, id)
 	if err != nil || number == "" {

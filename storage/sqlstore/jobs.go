@@ -26,8 +26,8 @@ const jobValues = `VALUES (?, ?, ?, ?, 'waiting', false, false, ?, 0, ?, 0, '', 
 const unlessJobExists = ` ON CONFLICT (job_key, kind) DO NOTHING`
 
 // orRestartJob restarts a job that already exists, without resetting its attempts. If
-// the job is running, it runs once more afterwards, because the current attempt may have
-// read outdated data.
+// the job is running, it runs again after it finishes, because the current attempt may
+// have read outdated data.
 const orRestartJob = ` ON CONFLICT (job_key, kind) DO UPDATE SET
 	again = (jobs.state = 'running'),
 	skip_cache = (jobs.skip_cache OR excluded.skip_cache),
@@ -342,8 +342,8 @@ func narrowJobs(q *gorm.DB, f storage.JobFilter) *gorm.DB {
 }
 
 // RetryJob makes a job due now, resets its attempts, and keeps it from using cached
-// results. It returns storage.ErrNotFound if there is no such job, and
-// storage.ErrConflict if it is running.
+// results. It returns storage.ErrNotFound for an unknown job, and storage.ErrConflict if
+// the job is running.
 func (s *Store) RetryJob(ctx context.Context, id string, now time.Time) (job storage.Job, err error) {
 	err = s.do("retry job "+id, func(db *database) error {
 		return db.transaction(ctx, func(tx *sql.Tx) error {

@@ -1,6 +1,11 @@
 package httpapi
 
 import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -8,8 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// requestMetrics times requests by route. Labels are fixed when the route is
-// registered, so that nothing a client sends becomes one.
+// requestMetrics measures requests by route. The labels are set when a route is
+// registered, so clients cannot create new ones.
 type requestMetrics struct {
 	durations *prometheus.HistogramVec
 	answers   *prometheus.CounterVec
@@ -29,7 +34,7 @@ func newRequestMetrics(registry prometheus.Registerer) *requestMetrics {
 	return m
 }
 
-// observe wraps the handler of one route.
+// observe returns a handler that calls next and measures it.
 func (m *requestMetrics) observe(method, route string, next echo.HandlerFunc) echo.HandlerFunc {
 	labels := prometheus.Labels{"method": method, "route": route}
 	duration := m.durations.With(labels)
@@ -39,14 +44,32 @@ func (m *requestMetrics) observe(method, route string, next echo.HandlerFunc) ec
 		start := time.Now()
 		err := next(c)
 		if err != nil {
-			c.Error(err) // answers it, so that the status is known
+			c.Error(err) // sends the answer, which sets the status
 		}
 		duration.Observe(time.Since(start).Seconds())
-		if status := c.Response().Status; status == 200 {
+		if status := c.Response().Status; status == http.StatusOK {
 			ok.Inc()
 		} else {
 			answers.WithLabelValues(strconv.Itoa(status)).Inc()
 		}
 		return nil
+	}
+}
+
+// recoverPanics turns a panic of a handler into an error of its request.
+func (s *API) recoverPanics(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		defer func() {
+			r := recover()
+			if cause, ok := r.(error); ok && errors.Is(cause, http.ErrAbortHandler) {
+				panic(r) // net/http then closes the connection
+			}
+			if r != nil {
+				s.Logger.LogAttrs(c.Request().Context(), slog.LevelError, "panic",
+					slog.Any("panic", r), slog.String("route", c.Path()), slog.String("stack", string(debug.Stack())))
+				err = fmt.Errorf("panic: %v", r)
+			}
+		}()
+		return next(c)
 	}
 }
