@@ -63,7 +63,7 @@ tests:
 func TestCheckCommand(t *testing.T) {
 	file := writeFile(t, "config.yaml", checkedDocument)
 	code, out, _ := runCLI(t, "", "check", file)
-	want := file + `:7:20: warning: trackers.sales.keys.start[0]: ${env:CLI_TEST_UNSET_KEY}: not set here; the server that uses this needs the variable
+	want := file + `:7:20: warning: trackers.sales.keys.start[0]: ${env:CLI_TEST_UNSET_KEY}: not set here; set the variable on the server
 ok    Monday
 ok    Tuesday
 ` + file + `: valid, 1 tracker, 2 tests passed, 1 warning
@@ -138,7 +138,7 @@ func TestSimulateCommand(t *testing.T) {
   otherwise  matched  
 
 route otherwise
-  straight to voicemail
+  directly to voicemail
 
 answer to Ziwo
   {"result":true,"content":{"didCalled":"061234567","rules":[],"voicemail":true},"info":{}}
@@ -205,7 +205,7 @@ func TestApplyCommand(t *testing.T) {
 func TestMigrateAndVersionCommands(t *testing.T) {
 	dir := t.TempDir()
 	for range 2 {
-		if code, out, errOut := runCLI(t, "", "migrate", "--data-dir", dir); code != 0 || !strings.Contains(out, "the database schema is at version ") {
+		if code, out, errOut := runCLI(t, "", "migrate", "--data-dir", dir); code != 0 || !strings.Contains(out, "database schema version ") {
 			t.Errorf("migrate: code %d, want 0; output %s%s", code, out, errOut)
 		}
 	}

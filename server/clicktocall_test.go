@@ -22,7 +22,7 @@ const ctiCall = "POST /integrations/cti/agents/{agent}/call"
 func TestClickToCallRingsTheAgentOnce(t *testing.T) {
 	for format, number := range map[string]string{"national": "0501234567", "with spaces": "+971 50 123 4567", "international": "00971501234567"} {
 		t.Run(format, func(t *testing.T) {
-			r := withZiwo(t, ziwotest.Options{})
+			r := serveWithZiwo(t, ziwotest.Options{})
 			agent := r.ziwo.Agents()[2].CCLogin
 			got := into[clicktocall.View](t, r.clickToCall(`{"agent":"`+agent+`","number":"`+number+`"}`).want(t, 202))
 			if got.ContactCenter != "aldebaran" || got.Agent != agent || got.Number != "+971501234567" || got.CallID == "" {
@@ -44,7 +44,7 @@ func TestClickToCallRingsTheAgentOnce(t *testing.T) {
 }
 
 func TestClickToCallReportsInvalidRequests(t *testing.T) {
-	r := withZiwo(t, ziwotest.Options{})
+	r := serveWithZiwo(t, ziwotest.Options{})
 	agents := r.ziwo.Agents()
 	r.ziwo.SetStatus(agents[1].CCLogin, 0)
 	body := func(agent, number string) string { return `{"agent":"` + agent + `","number":"` + number + `"}` }
@@ -97,7 +97,7 @@ func TestClickToCallReportsZiwoErrors(t *testing.T) {
 		{ziwotest.Fault{Kind: ziwotest.FaultRejected}, 409, "", "cannot be done now"},
 	} {
 		t.Run(string(c.fault.Kind), func(t *testing.T) {
-			r := withZiwo(t, ziwotest.Options{})
+			r := serveWithZiwo(t, ziwotest.Options{})
 			c.fault.Path = "/integrations/"
 			r.ziwo.AddFault(c.fault)
 			got := r.clickToCall(`{"agent":"0011","number":"0501234567"}`).want(t, c.status)
@@ -137,7 +137,7 @@ func TestClickToCallReportsZiwoErrors(t *testing.T) {
 }
 
 func TestClickToCallRequiresContactCenterIfSeveralHaveKeys(t *testing.T) {
-	r := withZiwo(t, ziwotest.Options{})
+	r := serveWithZiwo(t, ziwotest.Options{})
 	api := r.parts.config.Current().Document.ContactCenters["aldebaran"].API
 	_, _, key := r.ziwo.Credentials()
 	h := serve(t, `

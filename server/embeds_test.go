@@ -18,8 +18,8 @@ import (
 	"calltracker/web"
 )
 
-// embedDocument is a configuration with sites of every kind. Every secret in it
-// has the word hush in it, so that a leak can be seen.
+// embedDocument is a configuration with every kind of site. Every secret in it
+// contains "hush" so that tests can detect a leak.
 const embedDocument = `
 schedules:
   always:
@@ -55,7 +55,7 @@ sites:
         fr: {formButton: Sonnez-moi}
         fr-CA: {formTitle: Allô}
         de: {formTitle: Wir rufen Sie an}
-      keyOfTomorrow: {deep: [1, null, "x"], __proto__: {polluted: true}}
+      unknownKey: {deep: [1, null, "x"], __proto__: {polluted: true}}
   v1.2:
     webcallback: {contactCenterName: aldebaran, extensions: ["1001"], positionClass: "  top-left mine "}
   open-now:
@@ -117,8 +117,8 @@ func TestWebCallbackConfiguration(t *testing.T) {
 		"contactCenterName": "aldebaran", "extensions": []any{"33176431477", "33184131602"}, "callerIDNumber": "+971557526349",
 		"numberOfRetries": 0.0, "timeout": 60.0, "extensionTimeout": 15.0, "extensionDelay": 20.0, "positionClass": "bottom-right",
 		"replacementTargetId": "call-us", "defaultCountryFlags": []any{"ae", "fr"}, "offline": false,
-		"customTexts":   built("en", "formButton", "Ring me"),
-		"keyOfTomorrow": map[string]any{"deep": []any{1.0, nil, "x"}, "__proto__": map[string]any{"polluted": true}},
+		"customTexts": built("en", "formButton", "Ring me"),
+		"unknownKey":  map[string]any{"deep": []any{1.0, nil, "x"}, "__proto__": map[string]any{"polluted": true}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("configuration (-want +got):\n%s", diff)
@@ -133,23 +133,23 @@ func TestWebCallbackConfiguration(t *testing.T) {
 	for language, all := range web.Texts() {
 		for _, key := range web.TextKeys() {
 			if all[key] == "" {
-				t.Errorf("%s has no %s", language, key)
+				t.Errorf("language %s: missing text %s", language, key)
 			}
 		}
 	}
 
 	plain := into[map[string]any](t, h.get("/webcallback/v1.2.json").want(t, 200))
 	if plain["positionClass"] != "top-left mine" {
-		t.Errorf("positionClass is %v", plain["positionClass"])
+		t.Errorf("positionClass %v, want %q", plain["positionClass"], "top-left mine")
 	}
 	for _, absent := range []string{"callerIDNumber", "numberOfRetries", "timeout", "replacementTargetId", "defaultCountryFlags"} {
-		if value, there := plain[absent]; there {
-			t.Errorf("%s is there although nobody set it: %v", absent, value)
+		if value, ok := plain[absent]; ok {
+			t.Errorf("%s is not configured but has the value %v", absent, value)
 		}
 	}
 }
 
-func TestOfflineFollowsTheHours(t *testing.T) {
+func TestOfflineFollowsSchedules(t *testing.T) {
 	h := serve(t, embedDocument)
 	type config struct {
 		Offline     bool
@@ -160,7 +160,7 @@ func TestOfflineFollowsTheHours(t *testing.T) {
 	} {
 		got := into[config](t, h.get("/webcallback/"+site+".json").want(t, 200))
 		if got.Offline != want.offline || len(got.Calltracker.Changes) > 0 != want.changes {
-			t.Errorf("%s: offline %v, changes %v", site, got.Offline, got.Calltracker.Changes)
+			t.Errorf("%s: offline %v, changes %v; want offline %v, any changes %v", site, got.Offline, got.Calltracker.Changes, want.offline, want.changes)
 		}
 	}
 	type change struct {
@@ -173,7 +173,7 @@ func TestOfflineFollowsTheHours(t *testing.T) {
 	}](t, h.get("/webcallback/half-days.json").want(t, 200))
 	changes := got.Calltracker.Changes
 	if len(changes) < 20 {
-		t.Fatalf("only %d changes: %v", len(changes), changes)
+		t.Fatalf("%d changes, want at least 20: %v", len(changes), changes)
 	}
 	offline := got.Offline
 	for i, c := range changes {
@@ -182,7 +182,7 @@ func TestOfflineFollowsTheHours(t *testing.T) {
 			want = "T20:00:00Z"
 		}
 		if c.Offline == offline || !strings.HasSuffix(c.At, want) || i > 0 && c.At <= changes[i-1].At {
-			t.Errorf("change %d is %v after offline %v", i, c, offline)
+			t.Errorf("change %d: %v; previous offline %v", i, c, offline)
 		}
 		offline = c.Offline
 	}
@@ -207,7 +207,7 @@ func TestJorelConfiguration(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := into[map[string]any](t, h.get(path).want(t, 200))
-		if popup, there := got["calltracker"].(map[string]any)["popup"].(map[string]any); there {
+		if popup, ok := got["calltracker"].(map[string]any)["popup"].(map[string]any); ok {
 			texts, err := json.Marshal(popup["texts"])
 			if err != nil {
 				t.Fatal(err)
@@ -235,41 +235,42 @@ func TestEmbedsAreCachedAndCompressed(t *testing.T) {
 		"/jorel/crm.json": "public, max-age=60", "/popup/pop-only.js": "public, max-age=60",
 		"/popup/pop-only/" + release.Version + ".js": "public, max-age=31536000, immutable",
 	} {
-		plain := h.packed(request{path: path, header: map[string]string{"Accept-Encoding": "identity"}}).want(t, 200)
+		plain := h.getCompressed(request{path: path, header: map[string]string{"Accept-Encoding": "identity"}}).want(t, 200)
 		tags := map[string]bool{}
 		for accepted, encoding := range map[string]string{
 			"gzip, deflate, br": "br", "gzip;q=1.0, br;q=0": "gzip", "br;q=0.5": "br", "identity": "", "x-gzip": "", "gzip; q=0, BR; q=0.001": "br",
 		} {
-			got := h.packed(request{path: path, header: map[string]string{"Accept-Encoding": accepted}}).want(t, 200)
+			got := h.getCompressed(request{path: path, header: map[string]string{"Accept-Encoding": accepted}}).want(t, 200)
 			if got.header.Get("Content-Encoding") != encoding {
-				t.Errorf("%s with %q is encoded as %q", path, accepted, got.header.Get("Content-Encoding"))
+				t.Errorf("%s, Accept-Encoding %q: Content-Encoding %q, want %q", path, accepted, got.header.Get("Content-Encoding"), encoding)
 			}
 			if length := got.header.Get("Content-Length"); length != strconv.Itoa(len(got.body)) {
-				t.Errorf("%s says the length %q, and has %d", path, length, len(got.body))
+				t.Errorf("%s: Content-Length %q, want %d", path, length, len(got.body))
 			}
-			if unpacked := unpack(t, encoding, got.body); unpacked != plain.body {
-				t.Errorf("%s in %q unpacks to something else", path, encoding)
+			if decompress(t, encoding, got.body) != plain.body {
+				t.Errorf("%s: the %q body does not decompress to the plain body", path, encoding)
 			}
 			if got.header.Get("Cache-Control") != cache || got.header.Get("Vary") != "Accept-Encoding, Origin" || got.header.Get("X-Content-Type-Options") != "nosniff" {
-				t.Errorf("%s has the headers %v", path, got.header)
+				t.Errorf("%s: headers %v", path, got.header)
 			}
 			tag := got.header.Get("ETag")
 			tags[encoding+tag] = true
 			for _, sent := range []string{tag, "W/" + tag, `"other", ` + tag, "*"} {
-				again := h.packed(request{path: path, header: map[string]string{"Accept-Encoding": accepted, "If-None-Match": sent}})
+				again := h.getCompressed(request{path: path, header: map[string]string{"Accept-Encoding": accepted, "If-None-Match": sent}})
 				if again.status != 304 || again.body != "" || again.header.Get("ETag") != tag {
-					t.Errorf("%s with If-None-Match %s: %d, ETag %s", path, sent, again.status, again.header.Get("ETag"))
+					t.Errorf("%s, If-None-Match %s: status %d, ETag %s; want 304, %s", path, sent, again.status, again.header.Get("ETag"), tag)
 				}
 			}
 		}
 		if len(tags) != 3 {
-			t.Errorf("%s has the tags %v, want one for each of three encodings", path, tags)
+			t.Errorf("%s: ETags %v, want one for each of 3 encodings", path, tags)
 		}
 	}
 }
 
-// packed gets what may come compressed, which the description knows nothing of.
-func (h *harness) packed(r request) response {
+// getCompressed sends a GET request without checking the response against the API
+// specification, which does not describe compressed bodies.
+func (h *harness) getCompressed(r request) response {
 	h.t.Helper()
 	req, err := http.NewRequestWithContext(h.t.Context(), http.MethodGet, h.base+r.path, http.NoBody)
 	if err != nil {
@@ -290,29 +291,29 @@ func (h *harness) packed(r request) response {
 	return response{status: res.StatusCode, header: res.Header, body: string(body)}
 }
 
-func unpack(t *testing.T, encoding, body string) string {
+func decompress(t *testing.T, encoding, body string) string {
 	t.Helper()
-	var from io.Reader = strings.NewReader(body)
+	var reader io.Reader = strings.NewReader(body)
 	switch encoding {
 	case "br":
-		from = brotli.NewReader(from)
+		reader = brotli.NewReader(reader)
 	case "gzip":
-		unzipped, err := gzip.NewReader(from)
+		unzipped, err := gzip.NewReader(reader)
 		if err != nil {
 			t.Fatal(err)
 		}
-		from = unzipped
+		reader = unzipped
 	}
-	out, err := io.ReadAll(from)
+	out, err := io.ReadAll(reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(out)
 }
 
-// A new configuration is a new script at once; an old ETag of the same content
-// still fits when another site changed.
-func TestEmbedsFollowTheConfiguration(t *testing.T) {
+// TestEmbedsFollowConfigChanges checks that a configuration change applies to a
+// script immediately and that the ETags of unchanged scripts remain valid.
+func TestEmbedsFollowConfigChanges(t *testing.T) {
 	h := serve(t, embedDocument)
 	shop := h.get("/webcallback/shop.js").want(t, 200).header.Get("ETag")
 	crm := h.get("/jorel/crm.js").want(t, 200).header.Get("ETag")
@@ -320,12 +321,12 @@ func TestEmbedsFollowTheConfiguration(t *testing.T) {
 	h.do(request{method: "PUT", path: "/api/v1/config", admin: true, body: changed, header: map[string]string{"Content-Type": "application/yaml", "If-Match": "*"}}).want(t, 200)
 	now := h.get("/webcallback/shop.js").want(t, 200)
 	if now.header.Get("ETag") == shop || !strings.Contains(now.body, "Call me now") {
-		t.Error("the script did not follow the configuration")
+		t.Error("the script did not change with the configuration")
 	}
 	h.do(request{method: "GET", path: "/jorel/crm.js", header: map[string]string{"If-None-Match": crm}}).want(t, 304)
 }
 
-func TestOnlyTheSitesOriginsMayRead(t *testing.T) {
+func TestEmbedsAllowOnlySiteOrigins(t *testing.T) {
 	h := serve(t, embedDocument)
 	for origin, want := range map[string]string{
 		"https://shop.example.com": "https://shop.example.com", "https://www.shop.example.com": "https://www.shop.example.com",
@@ -334,42 +335,42 @@ func TestOnlyTheSitesOriginsMayRead(t *testing.T) {
 		for _, path := range []string{"/webcallback/shop.json", "/webcallback/shop.js", "/webcallback/shop/" + web.WebCallback.Release().Version + ".js"} {
 			got := h.do(request{method: "GET", path: path, header: map[string]string{"Origin": origin}}).want(t, 200).header
 			if got.Get("Access-Control-Allow-Origin") != want || got.Get("Access-Control-Allow-Credentials") != "" {
-				t.Errorf("%s from %q allows %q", path, origin, got.Get("Access-Control-Allow-Origin"))
+				t.Errorf("%s, Origin %q: Access-Control-Allow-Origin %q, want %q", path, origin, got.Get("Access-Control-Allow-Origin"), want)
 			}
 		}
 	}
 }
 
-func TestUnknownEmbeds(t *testing.T) {
+func TestUnknownEmbedsReturn404(t *testing.T) {
 	h := serve(t, embedDocument)
 	for path, want := range map[string]string{
-		"/webcallback/nobody.js":  `console.error("calltracker: unknown site \"nobody\"`,
-		"/webcallback/crm.js":     `console.error("calltracker: site \"crm\" has no webcallback`,
-		"/jorel/shop.js":          `has no jorel`,
-		"/popup/phone-only.js":    `has no popup`,
-		"/popup/pop-only/0000.js": `console.error("calltracker: version \"0000\" of this script is no longer available`,
-		"/webcallback/a'b`.js":    "unknown site \\\"a'b`\\\"",
+		"/webcallback/no-such-site.js": `console.error("calltracker: unknown site \"no-such-site\"`,
+		"/webcallback/crm.js":          `console.error("calltracker: site \"crm\" has no webcallback`,
+		"/jorel/shop.js":               `has no jorel`,
+		"/popup/phone-only.js":         `has no popup`,
+		"/popup/pop-only/0000.js":      `console.error("calltracker: version \"0000\" of this script is no longer available`,
+		"/webcallback/a'b`.js":         "unknown site \\\"a'b`\\\"",
 	} {
 		got := h.do(request{method: "GET", path: path}).want(t, 404)
 		if !strings.Contains(got.body, want) || got.header.Get("Content-Type") != "text/javascript; charset=utf-8" || strings.Count(got.body, "\n") != 1 {
-			t.Errorf("%s answers %s: %q", path, got.header.Get("Content-Type"), got.body)
+			t.Errorf("%s: Content-Type %s, body %q, want a script with %q", path, got.header.Get("Content-Type"), got.body, want)
 		}
 	}
-	for _, path := range []string{"/webcallback/nobody.json", "/webcallback/shop", "/webcallback/shop.css", "/popup/pop-only/x.json"} {
+	for _, path := range []string{"/webcallback/no-such-site.json", "/webcallback/shop", "/webcallback/shop.css", "/popup/pop-only/x.json"} {
 		got := h.do(request{method: "GET", path: path}).want(t, 404)
 		if got.header.Get("Content-Type") != "application/problem+json" {
-			t.Errorf("%s answers %q", path, got.header.Get("Content-Type"))
+			t.Errorf("%s: Content-Type %q, want application/problem+json", path, got.header.Get("Content-Type"))
 		}
 	}
-	before := serve(t, "")
-	if got := before.do(request{method: "GET", path: "/jorel/crm.js"}).want(t, 404); !strings.Contains(got.body, "no configuration is active") {
-		t.Errorf("without a configuration: %q", got.body)
+	unconfigured := serve(t, "")
+	if got := unconfigured.do(request{method: "GET", path: "/jorel/crm.js"}).want(t, 404); !strings.Contains(got.body, "no configuration is active") {
+		t.Errorf("without a configuration: body %q", got.body)
 	}
 }
 
-// Nothing that a browser can get holds a secret: not of the document, not of the
-// server, not of another site.
-func TestEmbedsHoldNoSecret(t *testing.T) {
+// TestEmbedsContainNoSecrets checks that browsers receive no secrets of the
+// configuration, the server, or another site.
+func TestEmbedsContainNoSecrets(t *testing.T) {
 	h := serve(t, embedDocument)
 	var paths []string
 	for _, site := range []string{"shop", "v1.2", "open-now", "half-days", "crm", "phone-only", "pop-only"} {
@@ -385,31 +386,32 @@ func TestEmbedsHoldNoSecret(t *testing.T) {
 		all := got.body + fmt.Sprint(got.header)
 		for _, secret := range []string{"hush", h.token, key, "acme.example.com", "kustomer"} {
 			if strings.Contains(all, secret) {
-				t.Errorf("%s tells %q", path, secret)
+				t.Errorf("%s contains %q", path, secret)
 			}
 		}
 	}
 	if found < 15 {
-		t.Errorf("only %d of the paths answered anything", found)
+		t.Errorf("%d paths returned 200, want at least 15", found)
 	}
 }
 
-// The scripts stay small, and are what a strict policy lets run.
-func TestScriptsAreSmallAndStrict(t *testing.T) {
+// TestScriptsAreSmallAndSafe checks that the scripts are small and that they use
+// only functions that a strict content security policy allows.
+func TestScriptsAreSmallAndSafe(t *testing.T) {
 	h := serve(t, embedDocument)
 	forbidden := regexp.MustCompile(`\beval\(|new Function|innerHTML|outerHTML|insertAdjacentHTML|document\.write|\.on[a-z]+=`)
 	for _, path := range []string{"/webcallback/shop.js", "/jorel/crm.js", "/popup/pop-only.js"} {
-		zipped := h.packed(request{path: path, header: map[string]string{"Accept-Encoding": "gzip"}}).want(t, 200)
-		const most = 6000
-		if len(zipped.body) >= most {
-			t.Errorf("%s has %d bytes gzipped, want fewer than %d", path, len(zipped.body), most)
+		zipped := h.getCompressed(request{path: path, header: map[string]string{"Accept-Encoding": "gzip"}}).want(t, 200)
+		const limit = 6000
+		if len(zipped.body) >= limit {
+			t.Errorf("%s: %d bytes gzipped, want fewer than %d", path, len(zipped.body), limit)
 		}
 		t.Logf("%s: %d bytes gzipped", path, len(zipped.body))
-		if found := forbidden.FindString(unpack(t, "gzip", zipped.body)); found != "" {
-			t.Errorf("%s has %q", path, found)
+		if found := forbidden.FindString(decompress(t, "gzip", zipped.body)); found != "" {
+			t.Errorf("%s contains %q", path, found)
 		}
-		if bytes.ContainsAny([]byte(unpack(t, "gzip", zipped.body)), "\u2028\u2029<") && strings.Contains(unpack(t, "gzip", zipped.body), "</script") {
-			t.Errorf("%s could end the element that it stands in", path)
+		if bytes.ContainsAny([]byte(decompress(t, "gzip", zipped.body)), "\u2028\u2029<") && strings.Contains(decompress(t, "gzip", zipped.body), "</script") {
+			t.Errorf("%s contains </script, which would end its script element", path)
 		}
 	}
 }

@@ -23,14 +23,14 @@ import (
 const liveInterval = 20 * time.Millisecond
 
 // serveLive starts a server that polls a simulated Ziwo every liveInterval.
-func serveLive(t *testing.T) *reconciled {
+func serveLive(t *testing.T) *ziwoHarness {
 	t.Helper()
 	z := ziwotest.New(ziwotest.Options{})
 	t.Cleanup(z.Close)
 	api := httptest.NewServer(z)
 	t.Cleanup(api.Close)
 	h := serveWith(t, t.TempDir(), documentFor(z, api.URL), func(s *settings) { s.liveInterval = liveInterval })
-	return &reconciled{harness: h, ziwo: z}
+	return &ziwoHarness{harness: h, ziwo: z}
 }
 
 // stream is an open connection that receives server-sent events.
@@ -474,7 +474,7 @@ func TestShutdownEndsStreams(t *testing.T) {
 	s, _ := r.watch()
 	r.stop() // fails the test after 10 s
 	s.waitForEnd()
-	if strings.Contains(r.log.String(), "requests were cut off") || strings.Contains(r.log.String(), `"level":"ERROR"`) {
+	if strings.Contains(r.log.String(), "requests interrupted") || strings.Contains(r.log.String(), `"level":"ERROR"`) {
 		t.Errorf("shutdown was not graceful: %s", r.log)
 	}
 }

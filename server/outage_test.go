@@ -9,20 +9,20 @@ import (
 	"calltracker/ziwo/ziwotest"
 )
 
-// TestAnHourWithoutAServerIsClosedByItself has the server off while Ziwo goes on:
-// no start call is answered and no record taken. Once it is back, everything is
-// fetched without anybody asking.
-func TestAnHourWithoutAServerIsClosedByItself(t *testing.T) {
+// TestServerOutageIsBackfilled stops the server while Ziwo handles an hour of calls:
+// no start call is answered and no record is received. After the restart, the server
+// backfills every call automatically.
+func TestServerOutageIsBackfilled(t *testing.T) {
 	z := ziwotest.New(ziwotest.Options{Seed: 16})
 	t.Cleanup(z.Close)
 	api := httptest.NewServer(z)
 	t.Cleanup(api.Close)
 	dir := t.TempDir()
-	often := func(set *settings) { set.reconcileEvery = time.Second }
+	everySecond := func(set *settings) { set.reconcileEvery = time.Second }
 	runs := func(h *harness) []reconcile.ReconciliationView {
 		return into[reconcile.ReconciliationList](t, h.get("/api/v1/reconciliation").want(t, 200)).Runs
 	}
-	h := serveWith(t, dir, documentFor(z, api.URL), often)
+	h := serveWith(t, dir, documentFor(z, api.URL), everySecond)
 	eventually(t, "the first reconciliation", func() bool { return len(runs(h)) > 0 })
 	before := len(runs(h))
 	z.AddTracker(ziwotest.Tracker{
@@ -37,25 +37,25 @@ func TestAnHourWithoutAServerIsClosedByItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if report.Starts[0] != calls || report.Ends[0] != calls { // no answers
-		t.Fatalf("somebody answered: %+v", report)
+	if report.Starts[0] != calls || report.Ends[0] != calls { // status 0: no response
+		t.Fatalf("calls during the outage: %+v, want no responses", report)
 	}
 	z.SetNow(time.Time{})
-	back := serveWith(t, dir, "", often)
+	restarted := serveWith(t, dir, "", everySecond)
 	backfilled := 0
-	eventually(t, "fetching", func() bool {
+	eventually(t, "the backfill", func() bool {
 		backfilled = 0
-		for _, run := range runs(back) {
+		for _, run := range runs(restarted) {
 			backfilled += run.Backfilled
 		}
 		return backfilled > 0
 	})
 	if backfilled != calls {
-		t.Errorf("%d calls were fetched, want %d", backfilled, calls)
+		t.Errorf("%d calls backfilled, want %d", backfilled, calls)
 	}
-	if len(runs(back)) <= before {
-		t.Error("no reconciliation ran")
+	if len(runs(restarted)) <= before {
+		t.Error("no reconciliation ran after the restart")
 	}
-	(&reconciled{harness: back, ziwo: z}).equalTruth(t)
-	t.Logf("off for an hour of calls: happened %d, answered 0, fetched once it was back %d", calls, backfilled)
+	(&ziwoHarness{harness: restarted, ziwo: z}).compareWithZiwo(t)
+	t.Logf("one-hour outage: %d calls, 0 answered, %d backfilled after the restart", calls, backfilled)
 }

@@ -16,11 +16,12 @@ import (
 	"calltracker/handlers/popup"
 )
 
-// hostileName is a name as nobody has it.
+// hostileName is a customer name with markup and a long word.
 const hostileName = `</b><script>document.title = "broken"</script>"'&` + "AVeryLongNameWithoutAnySpaceThatGoesOnAndOnAndOnAndOnUntilItIsWiderThanThePage"
 
-// desk is a server with a Kustomer and a Zendesk that are made up, and a site.
-func desk(t *testing.T, popup string) (h *harness, kustomer *crmtest.Kustomer, zendesk *crmtest.Zendesk) {
+// serveWithCRMs starts a server with a fake Kustomer, a fake Zendesk, and sites that
+// use them. The popup section of site crm is popupSection.
+func serveWithCRMs(t *testing.T, popupSection string) (h *harness, kustomer *crmtest.Kustomer, zendesk *crmtest.Zendesk) {
 	t.Helper()
 	kustomer, zendesk = &crmtest.Kustomer{Key: "kustomer-key"}, &crmtest.Zendesk{Email: "bot@example.com", Token: "zendesk-token"}
 	kustomer.Add(
@@ -45,25 +46,26 @@ sites:
     popup: %s
   other: {origins: ["https://other.example.com"], jorel: {contactCenterName: aldebaran, defaultRegionCode: AE}, popup: {connections: [kustomer]}}
   bare: {origins: ["https://bare.example.com"], jorel: {contactCenterName: aldebaran}}
-`, k.URL, z.URL, popup), func(set *settings) { set.drivers = builtin.Drivers() })
+`, k.URL, z.URL, popupSection), func(set *settings) { set.drivers = builtin.Drivers() })
 	return h, kustomer, zendesk
 }
 
-const popupWithAll = `{connections: [kustomer, zendesk], many: choose, none: search}`
+const fullPopup = `{connections: [kustomer, zendesk], many: choose, none: search}`
 
-func (h *harness) caller(number string) popup.CallerPage {
+// lookUp looks up a caller of site crm.
+func (h *harness) lookUp(number string) popup.CallerPage {
 	h.t.Helper()
 	r := h.do(request{method: "GET", path: "/crm/url?site=crm&number=" + number, header: map[string]string{"X-Embed-Key": "embed-key-of-the-site"}})
 	return into[popup.CallerPage](h.t, r.want(h.t, 200))
 }
 
-// leave has a CRM answer nobody any more.
-func leave(u *crmtest.Upstream) {
+// failAll makes a CRM respond to every request with 502.
+func failAll(u *crmtest.Upstream) {
 	u.SetFault(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 }
 
-func TestCallersPageInEachOutcome(t *testing.T) {
-	h, kustomer, zendesk := desk(t, popupWithAll)
+func TestCallerLookupOutcomes(t *testing.T) {
+	h, kustomer, zendesk := serveWithCRMs(t, fullPopup)
 	one := "https://acme.kustomerapp.com/app/customers/501"
 	for number, want := range map[string]struct {
 		status crm.State
@@ -80,35 +82,35 @@ func TestCallersPageInEachOutcome(t *testing.T) {
 		"agent-0029":      {crm.Skipped, "", "agent-0029", 0},
 		"anonymous":       {crm.Skipped, "", "anonymous", 0},
 	} {
-		got := h.caller(number)
+		got := h.lookUp(number)
 		if got.Status != want.status || got.URL != want.url || got.Number != want.number || len(got.Customers) != want.hits || got.Customers == nil {
-			t.Errorf("%s: %+v", number, got)
+			t.Errorf("%s: got %+v, want %+v", number, got, want)
 		}
 	}
-	leave(&kustomer.Upstream)
-	leave(&zendesk.Upstream)
-	if got := h.caller("0502223333"); got.Status != crm.Unknown || got.URL != "https://acme.kustomerapp.com/app" {
-		t.Errorf("with both away: %+v", got)
+	failAll(&kustomer.Upstream)
+	failAll(&zendesk.Upstream)
+	if got := h.lookUp("0502223333"); got.Status != crm.Unknown || got.URL != "https://acme.kustomerapp.com/app" {
+		t.Errorf("both CRMs unavailable: %+v", got)
 	}
-	if got := h.caller("0502220001"); got.Status != crm.Found { // from the cache
-		t.Errorf("with both away, a caller who is known: %+v", got)
+	if got := h.lookUp("0502220001"); got.Status != crm.Found { // from the cache
+		t.Errorf("both CRMs unavailable, cached caller: %+v", got)
 	}
 }
 
-func TestThePopupOpensWhatTheSiteSays(t *testing.T) {
-	for popup, want := range map[string][2]string{ // for many, for none
+func TestPopupOpensConfiguredURL(t *testing.T) {
+	for section, want := range map[string][2]string{ // URL for several customers, URL for none
 		`{connections: [zendesk, kustomer], many: first, none: create}`:    {"https://acme.zendesk.com/agent/users/901", "https://acme.kustomerapp.com/new?phone=%2B971502229999"},
 		`{connections: [kustomer, zendesk], many: nothing, none: nothing}`: {"", ""},
 	} {
-		h, _, _ := desk(t, popup)
-		if many, none := h.caller("0502220002").URL, h.caller("0502229999").URL; many != want[0] || none != want[1] {
-			t.Errorf("%s: opens %q and %q", popup, many, none)
+		h, _, _ := serveWithCRMs(t, section)
+		if many, none := h.lookUp("0502220002").URL, h.lookUp("0502229999").URL; many != want[0] || none != want[1] {
+			t.Errorf("%s: several customers open %q, none opens %q; want %q", section, many, none, want)
 		}
 	}
 }
 
-func TestThePopupIsForItsSite(t *testing.T) {
-	h, _, _ := desk(t, popupWithAll)
+func TestPopupRequiresSiteCredentials(t *testing.T) {
+	h, _, _ := serveWithCRMs(t, fullPopup)
 	const path = "/crm/url?number=0502220001&site="
 	get := func(query string, header map[string]string) response {
 		return h.do(request{method: "GET", path: path + query, header: header})
@@ -126,11 +128,11 @@ func TestThePopupIsForItsSite(t *testing.T) {
 	get("crm&token="+token.Token, nil).want(t, 200)
 	get("crm&token="+token.Token[1:], nil).want(t, 401)
 	until, signature, _ := strings.Cut(token.Token, ".")
-	get("crm&token="+until+"0."+signature, nil).want(t, 401) // good for longer, if it were believed
+	get("crm&token="+until+"0."+signature, nil).want(t, 401) // a later expiration time invalidates the signature
 	for origin, allowed := range map[string]string{"https://crm.example.com": "https://crm.example.com", "https://evil.example": ""} {
 		r := get("crm&key=embed-key-of-the-site", map[string]string{"Origin": origin})
 		if got := r.header.Get("Access-Control-Allow-Origin"); got != allowed {
-			t.Errorf("%s: allowed for %q", origin, got)
+			t.Errorf("Origin %s: Access-Control-Allow-Origin %q, want %q", origin, got, allowed)
 		}
 		status := map[bool]int{true: 204, false: 403}[allowed != ""]
 		h.do(request{method: "OPTIONS", path: "/crm/url?site=crm", header: map[string]string{"Origin": origin, "Access-Control-Request-Method": "GET"}}).want(t, status)
@@ -140,23 +142,23 @@ func TestThePopupIsForItsSite(t *testing.T) {
 	}
 }
 
-func TestOpenRedirectsOrShowsAPage(t *testing.T) {
-	h, _, _ := desk(t, popupWithAll)
+func TestOpenRedirectsOrShowsPage(t *testing.T) {
+	h, _, _ := serveWithCRMs(t, fullPopup)
 	open := func(number string) response {
 		return h.do(request{method: "GET", path: "/crm/open?site=crm&key=embed-key-of-the-site&number=" + number})
 	}
-	stay := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	noRedirects := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.base+"/crm/open?site=crm&key=embed-key-of-the-site&number=0502220001", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := stay.Do(req)
+	res, err := noRedirects.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
 	if got := res.Header.Get("Location"); res.StatusCode != http.StatusFound || got != "https://acme.kustomerapp.com/app/customers/501" {
-		t.Errorf("%d, sent to %s", res.StatusCode, got)
+		t.Errorf("status %d, Location %s; want 302 to the customer", res.StatusCode, got)
 	}
 	for number, want := range map[string][]string{
 		"0502220002": {"Who is calling?", "Both places, too", "https://acme.zendesk.com/agent/users/901"},
@@ -166,7 +168,7 @@ func TestOpenRedirectsOrShowsAPage(t *testing.T) {
 		r := open(number).want(t, 200)
 		for _, text := range want {
 			if !strings.Contains(r.body, text) {
-				t.Errorf("%s: no %q in %s", number, text, r.body)
+				t.Errorf("%s: %q is missing from %s", number, text, r.body)
 			}
 		}
 		if policy := r.header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'") || r.header.Get("Cache-Control") != "no-store" {
@@ -175,9 +177,8 @@ func TestOpenRedirectsOrShowsAPage(t *testing.T) {
 	}
 }
 
-// A token is good for its site, and for its time.
-func TestATokenIsForOneSiteAndItsTime(t *testing.T) {
-	h, _, _ := desk(t, popupWithAll)
+func TestTokenIsValidForOneSiteUntilItExpires(t *testing.T) {
+	h, _, _ := serveWithCRMs(t, fullPopup)
 	get := func(site, token string) response {
 		return h.do(request{method: "GET", path: "/crm/url?number=0502220001&site=" + site + "&token=" + token})
 	}
@@ -190,46 +191,46 @@ func TestATokenIsForOneSiteAndItsTime(t *testing.T) {
 	get("other", ours).want(t, 401)
 	get("crm", theirs).want(t, 401)
 
-	// One that the same server made a while ago.
+	// Tokens that the same server issued earlier.
 	for ago, want := range map[time.Duration]int{30 * time.Second: 200, time.Minute: 401, 24 * time.Hour: 401, -30 * time.Second: 200} {
-		then := popup.New(popup.Options{Config: h.parts.config, Key: siteTokenKey(h.parts.settings.secretKey), Now: func() time.Time { return time.Now().Add(-ago) }})
-		made, err := then.Token("crm", time.Minute)
+		earlier := popup.New(popup.Options{Config: h.parts.config, Key: siteTokenKey(h.parts.settings.secretKey), Now: func() time.Time { return time.Now().Add(-ago) }})
+		issued, err := earlier.Token("crm", time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r := get("crm", made.Token); r.status != want {
-			t.Errorf("a token for a minute, %s later: %d, want %d", ago, r.status, want)
+		if r := get("crm", issued.Token); r.status != want {
+			t.Errorf("one-minute token after %s: status %d, want %d", ago, r.status, want)
 		}
 	}
 }
 
-func TestWrongPassesAreLimitedAndRightOnesAreNot(t *testing.T) {
-	h, _, _ := desk(t, popupWithAll)
-	get := func(path, pass string) response {
-		return h.do(request{method: "GET", path: path + "?site=crm&number=0502220001&" + pass, header: map[string]string{"Origin": "https://crm.example.com"}})
+func TestOnlyInvalidSiteCredentialsAreRateLimited(t *testing.T) {
+	h, _, _ := serveWithCRMs(t, fullPopup)
+	get := func(path, credential string) response {
+		return h.do(request{method: "GET", path: path + "?site=crm&number=0502220001&" + credential, header: map[string]string{"Origin": "https://crm.example.com"}})
 	}
 	for i := range 30 {
-		pass := fmt.Sprintf("key=guess-%d", i)
+		credential := fmt.Sprintf("key=guess-%d", i)
 		if i%2 == 0 {
-			pass = fmt.Sprintf("token=zz.%d", i)
+			credential = fmt.Sprintf("token=zz.%d", i)
 		}
-		get("/crm/url", pass).want(t, 401)
+		get("/crm/url", credential).want(t, 401)
 	}
 	for _, path := range []string{"/crm/url", "/crm/open"} {
 		r := get(path, "key=one-more").want(t, 429)
 		if seconds, err := strconv.Atoi(r.header.Get("Retry-After")); err != nil || seconds < 1 || seconds > 60 {
-			t.Errorf("%s: Retry-After %q", path, r.header.Get("Retry-After"))
+			t.Errorf("%s: Retry-After %q, want 1 to 60", path, r.header.Get("Retry-After"))
 		}
 		if got := r.header.Get("Access-Control-Allow-Origin"); got != "https://crm.example.com" {
-			t.Errorf("%s: the page cannot read why: allowed for %q", path, got)
+			t.Errorf("%s: Access-Control-Allow-Origin %q, want https://crm.example.com so that the page can read the error", path, got)
 		}
-		get(path, "").want(t, 401) // who shows no pass guesses none
+		get(path, "").want(t, 401) // a request without credentials is not a guess
 	}
 	get("/crm/url", "key=embed-key-of-the-site").want(t, 200)
 }
 
-func TestPreflightIsForTheSitesOrigins(t *testing.T) {
-	h, _, _ := desk(t, popupWithAll)
+func TestPreflightAllowsOnlySiteOrigins(t *testing.T) {
+	h, _, _ := serveWithCRMs(t, fullPopup)
 	preflight := func(site, origin string) response {
 		return h.do(request{method: "OPTIONS", path: "/crm/url?site=" + site, header: map[string]string{
 			"Origin": origin, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "x-embed-key",
@@ -247,15 +248,16 @@ func TestPreflightIsForTheSitesOrigins(t *testing.T) {
 	for _, origin := range []string{"", "null", "https://evil.example", "http://crm.example.com", "https://crm.example.com.evil.example", "https://CRM.example.com:443", "https://other.example.com"} {
 		r := preflight("crm", origin).want(t, 403)
 		if got := r.header.Get("Access-Control-Allow-Origin"); got != "" {
-			t.Errorf("%q: allowed for %q", origin, got)
+			t.Errorf("Origin %q: Access-Control-Allow-Origin %q, want none", origin, got)
 		}
 	}
 	preflight("nowhere", "https://crm.example.com").want(t, 404)
 	preflight("bare", "https://bare.example.com").want(t, 404)
 }
 
-// A CRM, or who else writes what it says, sends no agent to another host.
-func TestNoPageLeadsAwayFromTheCRM(t *testing.T) {
+// TestPopupRejectsURLsOutsideCRM checks that a CRM record cannot send an agent to
+// another host.
+func TestPopupRejectsURLsOutsideCRM(t *testing.T) {
 	b := newAddressBook(t)
 	h := serveWithAddressBook(t, addressBookDocument(b)+`
 sites:
@@ -269,40 +271,40 @@ sites:
 		b.respondWith(func(w http.ResponseWriter, _ *http.Request) {
 			_ = json.NewEncoder(w).Encode([]map[string]any{{"id": "c-1", "name": "Mallory", "url": address, "matchedBy": "phone"}})
 		})
-		if got := h.caller(number); got.Status != crm.Found || got.URL != "" || got.Customers[0].URL != "" {
-			t.Errorf("%q: %+v", address, got)
+		if got := h.lookUp(number); got.Status != crm.Found || got.URL != "" || got.Customers[0].URL != "" {
+			t.Errorf("URL %q: %+v, want no URL", address, got)
 		}
 		if r := h.do(request{method: "GET", path: "/crm/open?site=crm&key=embed-key-of-the-site&number=" + number}).want(t, 200); strings.Contains(r.body, "evil.example") {
-			t.Errorf("%q: the page leads there: %s", address, r.body)
+			t.Errorf("URL %q: the page links to evil.example: %s", address, r.body)
 		}
 	}
 	b.respondWith(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`[{"id":"c-1","name":"Layla","url":"https://BOOKS.example/c-1","matchedBy":"phone"}]`))
 	})
-	if got := h.caller("0503330099"); got.URL != "https://BOOKS.example/c-1" {
-		t.Errorf("a page of the CRM: %+v", got)
+	if got := h.lookUp("0503330099"); got.URL != "https://BOOKS.example/c-1" {
+		t.Errorf("URL on the CRM's host: %+v", got)
 	}
 }
 
-func TestAPageThatAddsCustomersIsOnTheCRMsHost(t *testing.T) {
+func TestCreateURLMustBeOnCRMHost(t *testing.T) {
 	for address, want := range map[string]int{"https://acme.kustomerapp.com/new?phone={number}": 200, "https://evil.example/new?phone={number}": 422} {
 		text := fmt.Sprintf("connections: {k: {driver: kustomer, settings: {base_url: \"https://acme.api.kustomerapp.com\", org: acme, api_key: \"${env:K}\", create_url: %q}}}\n", address)
 		h := serveWith(t, t.TempDir(), document, func(set *settings) { set.drivers = builtin.Drivers() })
 		t.Setenv("K", "kustomer-key")
 		r := h.putConfig("?dry_run=true", "*", "application/yaml", document+text).want(t, want)
 		if want == 422 && !strings.Contains(r.body, "create_url") {
-			t.Errorf("the problem does not say where: %s", r.body)
+			t.Errorf("the problem does not name create_url: %s", r.body)
 		}
 	}
 }
 
-func TestCallersPageInABrowser(t *testing.T) {
-	h, kustomer, zendesk := desk(t, popupWithAll)
+func TestCallerPageInBrowser(t *testing.T) {
+	h, kustomer, zendesk := serveWithCRMs(t, fullPopup)
 	w := newTestBrowserFor(t, h)
-	open := func(number, picture string) *tab {
+	open := func(number, screenshot string) *tab {
 		tab := w.tab(t)
 		tab.navigate("https://calls.example.com/crm/open?site=crm&key=embed-key-of-the-site&number=" + number)
-		tab.screenshot(picture)
+		tab.screenshot(screenshot)
 		return tab
 	}
 	links := func(tab *tab) string {
@@ -310,29 +312,29 @@ func TestCallersPageInABrowser(t *testing.T) {
 	}
 	many := open("0502220002", "callers-many")
 	if got, want := links(many), "https://acme.kustomerapp.com/app/customers/502 https://acme.zendesk.com/agent/users/901 "; !strings.HasPrefix(got, want) {
-		t.Errorf("several: links to %s", got)
+		t.Errorf("several customers: links %s", got)
 	}
 	if got := eval[string](many, `document.querySelector("h1").textContent + document.querySelector(".caller").textContent`); got != "Who is calling?+971502220002" {
-		t.Errorf("several: %q", got)
+		t.Errorf("several customers: heading %q", got)
 	}
 	if height := eval[float64](many, `Math.min(...[...document.querySelectorAll("main a")].map((a) => a.getBoundingClientRect().height))`); height < 40 {
-		t.Errorf("links are %v pixels high: hard to hit while the phone rings", height)
+		t.Errorf("links are %v px high, want at least 40 so that they are easy to click", height)
 	}
 	none := open("0502229999", "callers-none")
 	if got := links(none); !strings.Contains(got, "https://acme.kustomerapp.com/new?phone=%2B971502229999") || !strings.Contains(got, "https://acme.zendesk.com/agent/search/1?") {
-		t.Errorf("nobody: links to %s", got)
+		t.Errorf("no customer: links %s", got)
 	}
 	hostile := open("0502220004", "callers-hostile")
 	if got := eval[[]string](hostile, `[...document.querySelectorAll(".choices b")].map((b) => b.textContent)`); len(got) != 2 || got[0] != hostileName {
-		t.Errorf("names: %q", got)
+		t.Errorf("hostile names: %q", got)
 	}
-	leave(&kustomer.Upstream)
-	leave(&zendesk.Upstream)
-	away := open("0502228888", "callers-away")
-	if got := eval[string](away, `document.querySelector("h1").textContent`); got != "The CRM did not answer" {
-		t.Errorf("away: %q", got)
+	failAll(&kustomer.Upstream)
+	failAll(&zendesk.Upstream)
+	unavailable := open("0502228888", "callers-unavailable")
+	if got := eval[string](unavailable, `document.querySelector("h1").textContent`); got != "The CRM did not answer" {
+		t.Errorf("both CRMs unavailable: heading %q", got)
 	}
-	for _, tab := range []*tab{many, none, hostile, away} {
+	for _, tab := range []*tab{many, none, hostile, unavailable} {
 		tab.wantNoErrors()
 	}
 }

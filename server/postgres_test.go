@@ -7,9 +7,9 @@ import (
 	"calltracker/storage/storetest/postgrestest"
 )
 
-// TestOnPostgreSQL is one call's way through the server and back after a restart;
-// what the store does by itself stands in storetest.
-func TestOnPostgreSQL(t *testing.T) {
+// TestPostgreSQLKeepsCallsAcrossRestart follows one call through the server and a
+// restart. Package storetest tests the store alone.
+func TestPostgreSQLKeepsCallsAcrossRestart(t *testing.T) {
 	database := postgrestest.Database(t, postgrestest.Address(t))
 	serve := func(document string) *harness {
 		return serveWith(t, t.TempDir(), document, func(set *settings) { set.databaseURL = database })
@@ -23,10 +23,10 @@ func TestOnPostgreSQL(t *testing.T) {
 	h.decisions(1)
 	h.stop()
 
-	h = serve("") // another data directory: everything is in the database
+	h = serve("") // a new data directory: all records are in the database
 	calls := h.calls("?did=%2B97142345678")
 	if len(calls) != 1 || calls[0].RecordingFile == "" || calls[0].Decision != r.header.Get("X-Decision-Id") || calls[0].Route != "office" {
-		t.Fatalf("calls are %+v", calls)
+		t.Fatalf("calls %+v", calls)
 	}
 	h.startCall("sales", "start-key-old", "didCalled", "042345678").want(t, 200)
 }

@@ -25,13 +25,14 @@ import (
 	"calltracker/ziwo/ziwotest"
 )
 
-// reconciled is a server and a Ziwo that know each other.
-type reconciled struct {
+// ziwoHarness is a server and a fake Ziwo that send requests to each other.
+type ziwoHarness struct {
 	*harness
 	ziwo *ziwotest.Ziwo
 }
 
-// documentFor is a document with a tracker at a Ziwo.
+// documentFor returns a configuration with one call tracker and one contact center,
+// the fake Ziwo z whose API is at the URL api.
 func documentFor(z *ziwotest.Ziwo, api string) string {
 	username, password, key := z.Credentials()
 	return fmt.Sprintf(`
@@ -50,7 +51,9 @@ trackers:
 `, api, username, password, key)
 }
 
-func withZiwo(t *testing.T, o ziwotest.Options) *reconciled {
+// serveWithZiwo starts a fake Ziwo and a server, and registers the server's call
+// tracker and numbers at the Ziwo.
+func serveWithZiwo(t *testing.T, o ziwotest.Options) *ziwoHarness {
 	t.Helper()
 	z := ziwotest.New(o)
 	t.Cleanup(z.Close)
@@ -63,11 +66,11 @@ func withZiwo(t *testing.T, o ziwotest.Options) *reconciled {
 	})
 	z.AddNumber(ziwotest.Number{E164: "+97142345678", DIDCalled: "042345678", Tracker: "sales"})
 	z.AddNumber(ziwotest.Number{E164: "+97142345679", DIDCalled: "042345679", Tracker: "sales"})
-	return &reconciled{harness: h, ziwo: z}
+	return &ziwoHarness{harness: h, ziwo: z}
 }
 
-// live simulates calls that started some hours ago.
-func (r *reconciled) live(s ziwotest.Simulation) ziwotest.Report {
+// simulate simulates calls that start at s.From, by default 6 hours ago.
+func (r *ziwoHarness) simulate(s ziwotest.Simulation) ziwotest.Report {
 	r.t.Helper()
 	if s.From.IsZero() {
 		s.From = time.Now().UTC().Add(-6 * time.Hour).Truncate(time.Second)
@@ -77,26 +80,27 @@ func (r *reconciled) live(s ziwotest.Simulation) ziwotest.Report {
 		r.t.Fatal(err)
 	}
 	if len(report.Violations) > 0 {
-		r.t.Errorf("Ziwo could not follow: %v", report.Violations)
+		r.t.Errorf("protocol violations: %v", report.Violations)
 	}
 	return report
 }
 
-// reconcile compares everything and returns the figures of the only contact center.
-func (r *reconciled) reconcile(t *testing.T) reconcile.ReconciliationView {
+// reconcile reconciles the last 30 hours and returns the run of the only contact center.
+func (r *ziwoHarness) reconcile(t *testing.T) reconcile.ReconciliationView {
 	t.Helper()
-	r.ziwo.SetNow(time.Now().Add(time.Hour)) // late recordings are there
+	r.ziwo.SetNow(time.Now().Add(time.Hour)) // late recordings are available
 	body := fmt.Sprintf(`{"from":%q,"to":%q}`, time.Now().Add(-30*time.Hour).Format(time.RFC3339), time.Now().Add(time.Hour).Format(time.RFC3339))
 	list := into[reconcile.ReconciliationList](t, r.do(request{method: "POST", path: "/api/v1/reconciliation", body: body, admin: true,
 		header: map[string]string{"Content-Type": "application/json"}}).want(t, 200))
 	if len(list.Runs) != 1 {
-		t.Fatalf("%d runs", len(list.Runs))
+		t.Fatalf("%d runs, want 1", len(list.Runs))
 	}
 	return list.Runs[0]
 }
 
-// stored reads every stored call that is one.
-func (r *reconciled) stored(t *testing.T) map[string]calls.CallView {
+// storedCalls returns the stored calls by call ID, without test calls and unreadable
+// records.
+func (r *ziwoHarness) storedCalls(t *testing.T) map[string]calls.CallView {
 	t.Helper()
 	stored := map[string]calls.CallView{}
 	for cursor := ""; ; {
@@ -105,7 +109,7 @@ func (r *reconciled) stored(t *testing.T) map[string]calls.CallView {
 			if c.Result == "unreadable" || c.CallID == "" || c.CallID == "dummy-call-id" {
 				continue
 			}
-			if _, twice := stored[c.CallID]; twice {
+			if _, duplicate := stored[c.CallID]; duplicate {
 				t.Errorf("call %s is stored twice", c.CallID)
 			}
 			stored[c.CallID] = c
@@ -116,36 +120,36 @@ func (r *reconciled) stored(t *testing.T) map[string]calls.CallView {
 	}
 }
 
-// equalTruth compares the stored calls with Ziwo's, field by field.
-func (r *reconciled) equalTruth(t *testing.T) {
+// compareWithZiwo compares the stored calls with Ziwo's, field by field.
+func (r *ziwoHarness) compareWithZiwo(t *testing.T) {
 	t.Helper()
-	stored := r.stored(t)
-	truth := r.ziwo.EndedCalls()
-	if len(stored) != len(truth) {
-		t.Errorf("%d calls are stored, %d happened", len(stored), len(truth))
+	stored := r.storedCalls(t)
+	ended := r.ziwo.EndedCalls()
+	if len(stored) != len(ended) {
+		t.Errorf("%d calls stored, want %d", len(stored), len(ended))
 	}
-	wrong := 0
-	for _, want := range truth {
+	differing := 0
+	for _, want := range ended {
 		got, ok := stored[want.CallID]
 		if !ok {
 			t.Errorf("call %s is missing", want.CallID)
 			continue
 		}
-		if diff := cmp.Diff(fields(t, want, nil), fields(t, got, want)); diff != "" {
-			if wrong++; wrong < 5 {
-				t.Errorf("call %s (%s, %+v) differs (-truth +stored):\n%s", want.CallID, want.Format, want.Deliveries, diff)
+		if diff := cmp.Diff(jsonFields(t, want, nil), jsonFields(t, got, want)); diff != "" {
+			if differing++; differing < 5 {
+				t.Errorf("call %s (%s, %+v) differs (-Ziwo +stored):\n%s", want.CallID, want.Format, want.Deliveries, diff)
 			}
 		}
 	}
-	if wrong > 0 {
-		t.Errorf("%d of %d calls differ", wrong, len(truth))
+	if differing > 0 {
+		t.Errorf("%d of %d calls differ", differing, len(ended))
 	}
 }
 
-// fields is a record as JSON names and values; only those that like has, when it
-// is given. An instant that is not there is null in one and the zero time in the
-// other, and how a number was written may differ between two records of a call.
-func fields(t *testing.T, record, like any) map[string]any {
+// jsonFields returns the JSON fields of a record. If like is not nil, the result has
+// only the fields that like has. A zero answeredAt becomes null, because an unanswered
+// call has null in one record and the zero time in the other.
+func jsonFields(t *testing.T, record, like any) map[string]any {
 	t.Helper()
 	text, err := json.Marshal(record)
 	if err != nil {
@@ -159,7 +163,7 @@ func fields(t *testing.T, record, like any) map[string]any {
 		out["answeredAt"] = nil
 	}
 	if like != nil {
-		known := fields(t, like, nil)
+		known := jsonFields(t, like, nil)
 		for name := range out {
 			if _, ok := known[name]; !ok {
 				delete(out, name)
@@ -169,9 +173,9 @@ func fields(t *testing.T, record, like any) map[string]any {
 	return out
 }
 
-func TestReconciliationClosesEveryGapThatFaultsLeave(t *testing.T) {
-	r := withZiwo(t, ziwotest.Options{Seed: 11})
-	report := r.live(ziwotest.Simulation{Length: 4 * time.Hour, Calls: 300, Faults: ziwotest.EveryFault(0.06)})
+func TestReconciliationRepairsEveryFault(t *testing.T) {
+	r := serveWithZiwo(t, ziwotest.Options{Seed: 11})
+	report := r.simulate(ziwotest.Simulation{Length: 4 * time.Hour, Calls: 300, Faults: ziwotest.EveryFault(0.06)})
 	lost := 0
 	for _, c := range r.ziwo.EndedCalls() {
 		if !c.Delivered() {
@@ -180,32 +184,32 @@ func TestReconciliationClosesEveryGapThatFaultsLeave(t *testing.T) {
 	}
 	run := r.reconcile(t)
 	if run.State != "done" || run.Found != 300 || run.Present+run.Backfilled != 300 || run.Enriched == 0 ||
-		run.Backfilled < report.Faults["dropped"] || run.Backfilled > lost { // a record may be safe although its answer came too late
-		t.Errorf("%d were lost, and the run is %+v (%v)", lost, run, report.Faults)
+		run.Backfilled < report.Faults["dropped"] || run.Backfilled > lost { // a record can be stored although its response came too late
+		t.Errorf("run %+v; %d undelivered records, faults %v", run, lost, report.Faults)
 	}
-	r.equalTruth(t)
+	r.compareWithZiwo(t)
 	again := r.reconcile(t)
 	if again.Backfilled != 0 || again.Enriched != 0 || again.Differing != 0 || again.Present != 300 {
-		t.Errorf("the second run still found something: %+v", again)
+		t.Errorf("second run %+v, want no changes", again)
 	}
-	for id, call := range r.stored(t) {
+	for id, call := range r.storedCalls(t) {
 		if want := map[string]string{"+97142345679": "outdoor"}[call.DID]; call.Campaign != want {
-			t.Errorf("call %s has the campaign %q", id, call.Campaign)
+			t.Errorf("call %s: campaign %q, want %q", id, call.Campaign, want)
 		}
 	}
 	list := into[reconcile.ReconciliationList](t, r.do(request{method: "GET", path: "/api/v1/reconciliation", admin: true}).want(t, 200))
 	if len(list.Runs) != 2 || list.Runs[0].ID != again.ID || list.Runs[1].Backfilled != run.Backfilled {
-		t.Errorf("the last runs are %+v", list.Runs)
+		t.Errorf("listed runs %+v, want the last 2", list.Runs)
 	}
 }
 
 func TestReconciliationRacesEndCall(t *testing.T) {
-	r := withZiwo(t, ziwotest.Options{Seed: 12})
+	r := serveWithZiwo(t, ziwotest.Options{Seed: 12})
 	r.ziwo.SetNow(time.Now())
 	ctx, cancel := context.WithCancel(t.Context())
-	var compared sync.WaitGroup
+	var reconciling sync.WaitGroup
 	runs := 0
-	compared.Go(func() {
+	reconciling.Go(func() {
 		for ctx.Err() == nil {
 			body := fmt.Sprintf(`{"from":%q,"to":%q}`, time.Now().Add(-30*time.Hour).Format(time.RFC3339), time.Now().Add(time.Hour).Format(time.RFC3339))
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.base+"/api/v1/reconciliation", strings.NewReader(body))
@@ -216,7 +220,7 @@ func TestReconciliationRacesEndCall(t *testing.T) {
 			req.Header.Set("Authorization", "Bearer "+r.token)
 			res, err := http.DefaultClient.Do(req)
 			if err != nil || res.StatusCode != http.StatusOK {
-				t.Errorf("%v, %v", res, err)
+				t.Errorf("reconcile: %v, %v", res, err)
 				return
 			}
 			if err := res.Body.Close(); err != nil {
@@ -225,75 +229,75 @@ func TestReconciliationRacesEndCall(t *testing.T) {
 			runs++
 		}
 	})
-	r.live(ziwotest.Simulation{Length: time.Hour, Calls: 120, Faults: ziwotest.Faults{Duplicate: 0.3, Reorder: 0.5}})
+	r.simulate(ziwotest.Simulation{Length: time.Hour, Calls: 120, Faults: ziwotest.Faults{Duplicate: 0.3, Reorder: 0.5}})
 	cancel()
-	compared.Wait()
+	reconciling.Wait()
 	if runs == 0 {
-		t.Fatal("nothing raced")
+		t.Fatal("no reconciliation ran during the calls")
 	}
 	r.reconcile(t)
-	r.equalTruth(t)
+	r.compareWithZiwo(t)
 }
 
-func TestAZiwoThatIsIllDelaysReconciliationOnly(t *testing.T) {
+func TestZiwoFailureDelaysOnlyReconciliation(t *testing.T) {
 	for _, fault := range []ziwotest.FaultKind{
 		ziwotest.FaultHTML, ziwotest.FaultEmpty, ziwotest.FaultTruncatedJSON, ziwotest.FaultUnexpectedJSON, ziwotest.FaultRejected, ziwotest.Fault429, ziwotest.Fault500,
 	} {
 		t.Run(string(fault), func(t *testing.T) {
-			r := withZiwo(t, ziwotest.Options{Seed: 13})
-			r.live(ziwotest.Simulation{Length: time.Hour, Calls: 20, HistoryOnly: true})
-			// A longer wait is not waited for but told.
+			r := serveWithZiwo(t, ziwotest.Options{Seed: 13})
+			r.simulate(ziwotest.Simulation{Length: time.Hour, Calls: 20, HistoryOnly: true})
+			// A run does not wait for a long Retry-After. It reports the delay.
 			r.ziwo.AddFault(ziwotest.Fault{Kind: fault, Path: "/callHistory", RetryAfter: "60"})
 			run := r.reconcile(t)
 			if run.State != "delayed" || run.Error == "" || run.Found != 0 || run.Reached != nil {
-				t.Errorf("the run is %+v", run)
+				t.Errorf("run %+v, want delayed", run)
 			}
 			if secret := "correct horse"; strings.Contains(run.Error, secret) || strings.Contains(r.log.String(), secret) {
-				t.Error("the password is told")
+				t.Error("the run or the log contains the password")
 			}
 			r.startCall("sales", "start-key-1", "didCalled", "042345678").want(t, 200)
 			r.ziwo.ClearFaults()
 			if run = r.reconcile(t); run.State != "done" || run.Backfilled != 20 {
-				t.Errorf("and when it was well again: %+v", run)
+				t.Errorf("after the recovery: run %+v, want 20 backfilled calls", run)
 			}
-			r.equalTruth(t)
+			r.compareWithZiwo(t)
 		})
 	}
 }
 
-func TestReconciliationIsAskedForProperly(t *testing.T) {
-	r := withZiwo(t, ziwotest.Options{})
+func TestReconciliationRejectsInvalidRequests(t *testing.T) {
+	r := serveWithZiwo(t, ziwotest.Options{})
 	for name, body := range map[string]string{
-		"nothing":          `{}`,
-		"backwards":        `{"from":"2026-03-03T00:00:00Z","to":"2026-03-02T00:00:00Z"}`,
-		"too long":         `{"from":"2026-01-01T00:00:00Z","to":"2026-03-02T00:00:00Z"}`,
-		"another center":   `{"from":"2026-03-01T00:00:00Z","to":"2026-03-02T00:00:00Z","contactCenter":"vega"}`,
-		"an unknown field": `{"since":"2026-03-01T00:00:00Z"}`,
+		"no period":              `{}`,
+		"to before from":         `{"from":"2026-03-03T00:00:00Z","to":"2026-03-02T00:00:00Z"}`,
+		"too long":               `{"from":"2026-01-01T00:00:00Z","to":"2026-03-02T00:00:00Z"}`,
+		"unknown contact center": `{"from":"2026-03-01T00:00:00Z","to":"2026-03-02T00:00:00Z","contactCenter":"vega"}`,
+		"unknown field":          `{"since":"2026-03-01T00:00:00Z"}`,
 	} {
 		res := r.do(request{method: "POST", path: "/api/v1/reconciliation", body: body, admin: true, header: map[string]string{"Content-Type": "application/json"}})
 		if res.status != http.StatusUnprocessableEntity {
-			t.Errorf("%s: %d %s", name, res.status, res.body)
+			t.Errorf("%s: status %d, want 422: %s", name, res.status, res.body)
 		}
 	}
 	r.do(request{method: "POST", path: "/api/v1/reconciliation", body: `{}`}).want(t, 401)
 }
 
-func TestDecisionsWithoutACallAreTold(t *testing.T) {
-	r := withZiwo(t, ziwotest.Options{})
+func TestReconciliationReportsDecisionsWithoutCall(t *testing.T) {
+	r := serveWithZiwo(t, ziwotest.Options{})
 	r.startCall("sales", "start-key-1", "didCalled", "042345678", "callID", "never-ended").want(t, 200)
-	r.decisions(1) // it is recorded in the background
+	r.decisions(1) // decisions are recorded in the background
 	reconciler := reconcile.New(reconcile.Options{
-		Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: r.parts.store, Registry: newRegistry(),
+		Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: r.parts.store, Registry: prometheus.NewRegistry(),
 		Now: func() time.Time { return time.Now().Add(2 * time.Hour) }, Logger: slog.New(slog.DiscardHandler), Interval: time.Minute,
 	})
 	list, err := reconciler.Reconcile(t.Context(), reconcile.ReconciliationInput{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)})
 	if err != nil || list.Runs[0].Unended != 1 || len(list.Runs[0].Open) != 1 {
-		t.Errorf("%+v, %v", list, err)
+		t.Errorf("got %+v, %v; want one decision without a call", list, err)
 	}
 }
 
-// signalling is a store that tells of every reconciliation that is written down.
-type signalling struct {
+// recordingStore is a store that sends each recorded reconciliation to a channel.
+type recordingStore struct {
 	reconciliationStore
 	recorded chan storage.Reconciliation
 }
@@ -308,21 +312,21 @@ type reconciliationStore interface {
 	Release(ctx context.Context, name, holder string) error
 }
 
-func (s signalling) RecordReconciliation(ctx context.Context, r storage.Reconciliation) error {
+func (s recordingStore) RecordReconciliation(ctx context.Context, r storage.Reconciliation) error {
 	err := s.reconciliationStore.RecordReconciliation(ctx, r)
 	s.recorded <- r
 	return err
 }
 
-func TestAnOutageOfHoursIsClosedByItself(t *testing.T) {
-	r := withZiwo(t, ziwotest.Options{Seed: 14})
+func TestScheduledReconciliationBackfillsLongOutage(t *testing.T) {
+	r := serveWithZiwo(t, ziwotest.Options{Seed: 14})
 	recorded := make(chan storage.Reconciliation, 10)
 	now := time.Now()
-	scheduled := func(at time.Time) storage.Reconciliation {
+	runAt := func(at time.Time) storage.Reconciliation {
 		t.Helper()
 		reconciler := reconcile.New(reconcile.Options{
-			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: signalling{r.parts.store, recorded},
-			Registry: newRegistry(), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
+			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: recordingStore{r.parts.store, recorded},
+			Registry: prometheus.NewRegistry(), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		err := reconciler.Scheduled(t.Context())
 		run := <-recorded
@@ -331,117 +335,115 @@ func TestAnOutageOfHoursIsClosedByItself(t *testing.T) {
 		}
 		return run
 	}
-	first := scheduled(now.Add(-30 * time.Hour))
+	first := runAt(now.Add(-30 * time.Hour))
 	if first.State != storage.ReconciliationDone || first.Counts.Found != 0 {
-		t.Fatalf("the first run is %+v", first)
+		t.Fatalf("first run %+v, want done without calls", first)
 	}
-	// 20 hours in which the server hears of nothing, and Ziwo is ill for a while.
-	r.live(ziwotest.Simulation{From: now.Add(-28 * time.Hour), Length: 20 * time.Hour, Calls: 200, HistoryOnly: true})
+	// For 20 hours, the server receives no records. Then Ziwo's API fails for a while.
+	r.simulate(ziwotest.Simulation{From: now.Add(-28 * time.Hour), Length: 20 * time.Hour, Calls: 200, HistoryOnly: true})
 	r.ziwo.SetNow(now)
 	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.Fault500, Path: "/callHistory"})
-	if ill := scheduled(now.Add(-2 * time.Hour)); ill.State != storage.ReconciliationDelayed || !ill.Reached.IsZero() {
-		t.Errorf("with an ill Ziwo the run is %+v", ill)
+	if delayed := runAt(now.Add(-2 * time.Hour)); delayed.State != storage.ReconciliationDelayed || !delayed.Reached.IsZero() {
+		t.Errorf("Ziwo failing: run %+v, want delayed", delayed)
 	}
 	r.ziwo.ClearFaults()
-	run := scheduled(now)
+	run := runAt(now)
 	if run.State != storage.ReconciliationDone || run.Counts.Backfilled != 200 || run.From.After(first.Reached) {
-		t.Errorf("the run is %+v", run)
+		t.Errorf("run %+v, want 200 calls backfilled since %v", run, first.Reached)
 	}
-	r.equalTruth(t)
-	next := scheduled(now.Add(time.Hour))
+	r.compareWithZiwo(t)
+	next := runAt(now.Add(time.Hour))
 	if next.Counts.Backfilled != 0 || next.To.Sub(next.From) > 6*time.Hour {
-		t.Errorf("and the next one is %+v", next)
+		t.Errorf("next run %+v, want no backfilled calls and at most 6 hours", next)
 	}
 }
 
-// dayOfCalls is how many calls the day has. CALLTRACKER_TEST_CALLS=50000 makes a
-// measurement of the test.
+// dayOfCalls is the number of calls in the day. To measure a busy day, set the
+// environment variable CALLTRACKER_TEST_CALLS, for example to 50000.
 const dayOfCalls = 1500
 
-// TestADayOfCallsIsReconciled prints how long a day takes, and holds how many
-// requests it costs Ziwo.
-func TestADayOfCallsIsReconciled(t *testing.T) {
-	calls := dayOfCalls
+// TestReconcileDayOfCalls logs how long a day of calls takes to reconcile and limits
+// the number of requests to Ziwo.
+func TestReconcileDayOfCalls(t *testing.T) {
+	n := dayOfCalls
 	if text := os.Getenv("CALLTRACKER_TEST_CALLS"); text != "" {
 		var err error
-		if calls, err = strconv.Atoi(text); err != nil {
+		if n, err = strconv.Atoi(text); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r := withZiwo(t, ziwotest.Options{Seed: 15})
+	r := serveWithZiwo(t, ziwotest.Options{Seed: 15})
 	from := time.Now().UTC().Add(-26 * time.Hour).Truncate(time.Second)
-	r.live(ziwotest.Simulation{From: from, Length: 24 * time.Hour, Calls: calls, Profile: ziwotest.BusinessDay(), HistoryOnly: true})
+	r.simulate(ziwotest.Simulation{From: from, Length: 24 * time.Hour, Calls: n, Profile: ziwotest.BusinessDay(), HistoryOnly: true})
 	for _, round := range []struct {
 		name       string
 		backfilled int
-	}{{"missing", calls}, {"present", 0}} {
+	}{{"missing", n}, {"present", 0}} {
 		before, began := r.ziwo.Requests(""), time.Now()
 		run := r.reconcile(t)
-		if run.State != "done" || run.Found != calls || run.Backfilled != round.backfilled || run.Differing != 0 {
-			t.Fatalf("%s: %+v", round.name, run)
+		if run.State != "done" || run.Found != n || run.Backfilled != round.backfilled || run.Differing != 0 {
+			t.Fatalf("%s: run %+v, want %d calls found and %d backfilled", round.name, run, n, round.backfilled)
 		}
 		requests := r.ziwo.Requests("") - before
-		t.Logf("%s: %d calls, %d of them stored, in %.1f s with %d requests", round.name, calls, run.Backfilled, time.Since(began).Seconds(), requests)
-		if most := calls/1000 + 45; requests > most {
-			t.Errorf("%d requests, want at most %d", requests, most)
+		t.Logf("%s: %d calls, %d backfilled, in %.1f s with %d requests", round.name, n, run.Backfilled, time.Since(began).Seconds(), requests)
+		if limit := n/1000 + 45; requests > limit {
+			t.Errorf("%s: %d requests, want at most %d", round.name, requests, limit)
 		}
 	}
 }
 
-func newRegistry() *prometheus.Registry { return prometheus.NewRegistry() }
-
-func TestTwoStoriesOfOneCall(t *testing.T) {
-	r := withZiwo(t, ziwotest.Options{})
+func TestReconciliationMergesDifferingRecords(t *testing.T) {
+	r := serveWithZiwo(t, ziwotest.Options{})
 	r.ziwo.SetNow(time.Now())
 	at := time.Now().UTC().Add(-3 * time.Hour).Truncate(time.Second)
 	call := ziwotest.Call{
-		ContactCenter: "aldebaran", Tracker: "sales", CallID: "told-twice", Direction: "inbound", DID: "+97142345678", RawDID: "042345678",
+		ContactCenter: "aldebaran", Tracker: "sales", CallID: "differing", Direction: "inbound", DID: "+97142345678", RawDID: "042345678",
 		Caller: "+971501234567", RawCaller: "0501234567", CallerName: "0501234567", StartedAt: at, AnsweredAt: at.Add(5 * time.Second),
 		EndedAt: at.Add(30 * time.Second), Duration: 30, RingTime: 5, TalkTime: 25, Result: "answered", HangupCause: "NORMAL_CLEARING",
-		HangupBy: "originator", Position: "0501112233", RecordingFile: "told-twice.mp3",
+		HangupBy: "originator", Position: "0501112233", RecordingFile: "differing.mp3",
 	}
 	stamp := func(t time.Time) string { return t.Format(time.RFC3339) }
-	// The end call knew less, had a number written in another way and another
-	// duration, and was written earlier.
-	r.endCall("sales", "end-key-1", fmt.Sprintf(`{"callID":"told-twice","direction":"inbound","didCalled":"+97142345678","callerIDNumber":"0501234567",
+	// The endCall record is older than Ziwo's. It has fewer fields, another duration,
+	// and a number in another format.
+	r.endCall("sales", "end-key-1", fmt.Sprintf(`{"callID":"differing","direction":"inbound","didCalled":"+97142345678","callerIDNumber":"0501234567",
 		"startedAt":%q,"answeredAt":%q,"endedAt":%q,"duration":29,"talkTime":25,"updatedAt":%q,"hangupCause":"NORMAL_CLEARING"}`,
 		stamp(at), stamp(at.Add(5*time.Second)), stamp(at.Add(30*time.Second)), stamp(at.Add(30*time.Second)))).want(t, 200)
 	r.ziwo.AddCalls(call)
 	if run := r.reconcile(t); run.Present != 1 || run.Differing != 1 || run.Enriched != 1 || run.Backfilled != 0 {
-		t.Errorf("the run is %+v", run)
+		t.Errorf("run %+v, want 1 enriched call", run)
 	}
-	r.equalTruth(t)
+	r.compareWithZiwo(t)
 	if run := r.reconcile(t); run.Differing != 0 || run.Enriched != 0 {
-		t.Errorf("the next run is %+v", run)
+		t.Errorf("next run %+v, want no changes", run)
 	}
-	stored := r.stored(t)["told-twice"]
+	stored := r.storedCalls(t)["differing"]
 	details := into[calls.CallDetail](t, r.do(request{method: "GET", path: "/api/v1/calls/" + stored.ID, admin: true}).want(t, 200))
 	if len(details.Revisions) != 2 || details.Revisions[1].Source != "reconciliation" {
-		t.Errorf("revisions are %+v", details.Revisions)
+		t.Errorf("revisions %+v, want the second from reconciliation", details.Revisions)
 	}
 }
 
 // onRelease is a store that reports every lease that is released.
 type onRelease struct {
-	signalling
+	recordingStore
 	released chan string
 }
 
 func (s onRelease) Release(ctx context.Context, name, holder string) error {
-	err := s.signalling.Release(ctx, name, holder)
+	err := s.recordingStore.Release(ctx, name, holder)
 	s.released <- name
 	return err
 }
 
-func TestOneReplicaReconciles(t *testing.T) {
-	r := withZiwo(t, ziwotest.Options{})
+func TestOnlyOneReplicaReconciles(t *testing.T) {
+	r := serveWithZiwo(t, ziwotest.Options{})
 	r.ziwo.SetNow(time.Now())
 	recorded, released := make(chan storage.Reconciliation, 10), make(chan string, 10)
 	now := time.Now()
 	for range 2 { // replicas
 		reconciler := reconcile.New(reconcile.Options{
-			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: onRelease{signalling{r.parts.store, recorded}, released},
-			Registry: newRegistry(), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
+			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: onRelease{recordingStore{r.parts.store, recorded}, released},
+			Registry: prometheus.NewRegistry(), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		if err := reconciler.Scheduled(t.Context()); err != nil {
 			t.Error(err)
@@ -449,14 +451,14 @@ func TestOneReplicaReconciles(t *testing.T) {
 		<-released
 	}
 	if len(recorded) != 1 {
-		t.Errorf("two replicas reconciled %d times", len(recorded))
+		t.Errorf("%d reconciliations by two replicas, want 1", len(recorded))
 	}
 }
 
 // TestReconciliationsOfAContactCenterExcludeEachOther requests a reconciliation while
 // another process reconciles the contact center.
 func TestReconciliationsOfAContactCenterExcludeEachOther(t *testing.T) {
-	r := withZiwo(t, ziwotest.Options{})
+	r := serveWithZiwo(t, ziwotest.Options{})
 	r.ziwo.SetNow(time.Now())
 	lease := jobs.NewLease(r.parts.store, "reconciliation of aldebaran", time.Hour, time.Now)
 	if held, err := lease.Acquire(t.Context()); err != nil || !held {
@@ -465,8 +467,8 @@ func TestReconciliationsOfAContactCenterExcludeEachOther(t *testing.T) {
 	_, release := lease.Hold(t.Context())
 	recorded := make(chan storage.Reconciliation, 10)
 	reconciler := reconcile.New(reconcile.Options{
-		Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: signalling{r.parts.store, recorded},
-		Registry: newRegistry(), Now: time.Now, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
+		Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: recordingStore{r.parts.store, recorded},
+		Registry: prometheus.NewRegistry(), Now: time.Now, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 	})
 	if err := reconciler.Scheduled(t.Context()); err != nil {
 		t.Error(err)

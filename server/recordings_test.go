@@ -16,25 +16,26 @@ import (
 	"calltracker/ziwo/ziwotest"
 )
 
-// withRecordings is a server and a Ziwo, with these recordings in the document.
-func withRecordings(t *testing.T, recordings string) *reconciled {
+// serveWithRecordings starts a server and a fake Ziwo. The recordings section of the
+// contact center is section.
+func serveWithRecordings(t *testing.T, section string) *ziwoHarness {
 	t.Helper()
-	r := withZiwo(t, ziwotest.Options{})
-	r.recordings(recordings)
+	r := serveWithZiwo(t, ziwotest.Options{})
+	r.setRecordings(section)
 	return r
 }
 
-// recordings puts another document in force.
-func (r *reconciled) recordings(recordings string) {
+// setRecordings applies a configuration with another recordings section.
+func (r *ziwoHarness) setRecordings(section string) {
 	r.t.Helper()
 	api := r.parts.config.Current().Document.ContactCenters["aldebaran"].API
-	document := strings.Replace(documentFor(r.ziwo, api), "webhook_keys: [hook-key-1]}", "webhook_keys: [hook-key-1], recordings: "+recordings+"}", 1)
+	document := strings.Replace(documentFor(r.ziwo, api), "webhook_keys: [hook-key-1]}", "webhook_keys: [hook-key-1], recordings: "+section+"}", 1)
 	r.do(request{method: "PUT", path: "/api/v1/config", body: document, admin: true, header: map[string]string{"Content-Type": "application/yaml", "If-Match": "*"}}).want(r.t, 200)
 }
 
-// heard lives through a call that ended some time ago: Ziwo has it, and the server
-// got its record. It returns the id of the call here.
-func (r *reconciled) heard(callID string, ended time.Duration, edit func(*ziwotest.Call)) (string, ziwotest.Call) {
+// addCall adds a call that ended some time ago to Ziwo and sends its record to the
+// server. It returns the ID of the stored call.
+func (r *ziwoHarness) addCall(callID string, ended time.Duration, edit func(*ziwotest.Call)) (string, ziwotest.Call) {
 	r.t.Helper()
 	end := time.Now().UTC().Add(-ended).Truncate(time.Second)
 	call := ziwotest.Call{
@@ -66,8 +67,9 @@ func (r *reconciled) heard(callID string, ended time.Duration, edit func(*ziwote
 	return "", call
 }
 
-// recording asks for one. Fields are name, value, name, value, …
-func (r *reconciled) recording(id string, fields ...string) response {
+// getRecording requests the recording of a call. Fields are names and values of
+// headers in turn.
+func (r *ziwoHarness) getRecording(id string, fields ...string) response {
 	r.t.Helper()
 	header := map[string]string{}
 	for i := 0; i < len(fields); i += 2 {
@@ -76,75 +78,75 @@ func (r *reconciled) recording(id string, fields ...string) response {
 	return r.do(request{method: "GET", path: "/api/v1/calls/" + id + "/recording", admin: true, header: header})
 }
 
-// secretless fails the test when an answer or the log holds a credential of Ziwo.
-func (r *reconciled) secretless(answers ...response) {
+// checkNoSecrets checks that neither a response nor the log contains Ziwo's credentials.
+func (r *ziwoHarness) checkNoSecrets(responses ...response) {
 	r.t.Helper()
 	_, password, _ := r.ziwo.Credentials()
 	texts := []string{r.log.String()}
-	for _, a := range answers {
-		texts = append(texts, fmt.Sprint(a.header))
-		if !strings.HasPrefix(a.header.Get("Content-Type"), "audio/") {
-			texts = append(texts, a.body)
+	for _, res := range responses {
+		texts = append(texts, fmt.Sprint(res.header))
+		if !strings.HasPrefix(res.header.Get("Content-Type"), "audio/") {
+			texts = append(texts, res.body)
 		}
 	}
 	for _, text := range texts {
-		for _, secret := range []string{password, "70000000-0000-4000-8000-", "signature="} { // tokens of ziwotest begin so
+		for _, secret := range []string{password, "70000000-0000-4000-8000-", "signature="} { // prefix of ziwotest's tokens
 			if strings.Contains(text, secret) {
-				r.t.Errorf("%q holds %q", text, secret)
+				r.t.Errorf("%q contains %q", text, secret)
 			}
 		}
 	}
 }
 
-func TestRecordingsAreStreamedInParts(t *testing.T) {
+func TestRecordingsSupportRangeRequests(t *testing.T) {
 	for _, style := range ziwo.RecordingStyles() {
 		t.Run(string(style), func(t *testing.T) {
-			r := withRecordings(t, "{styles: ["+string(style)+"]}")
-			id, call := r.heard("call-with-sound", time.Minute, nil)
-			sound := string(ziwotest.Audio(call))
-			size := strconv.Itoa(len(sound))
+			r := serveWithRecordings(t, "{styles: ["+string(style)+"]}")
+			id, call := r.addCall("call-with-audio", time.Minute, nil)
+			audio := string(ziwotest.Audio(call))
+			size := strconv.Itoa(len(audio))
 
-			whole := r.recording(id).want(t, 200)
-			if whole.body != sound || whole.header.Get("Content-Length") != size || whole.header.Get("Content-Type") != "audio/mpeg" ||
-				whole.header.Get("Accept-Ranges") != "bytes" || whole.header.Get("Content-Disposition") != `inline; filename="call-with-sound.mp3"` {
-				t.Errorf("%d bytes, %v", len(whole.body), whole.header)
+			whole := r.getRecording(id).want(t, 200)
+			if whole.body != audio || whole.header.Get("Content-Length") != size || whole.header.Get("Content-Type") != "audio/mpeg" ||
+				whole.header.Get("Accept-Ranges") != "bytes" || whole.header.Get("Content-Disposition") != `inline; filename="call-with-audio.mp3"` {
+				t.Errorf("whole recording: %d bytes, want %s; headers %v", len(whole.body), size, whole.header)
 			}
-			for _, c := range []struct{ asked, body, told string }{
-				{"bytes=0-99", sound[:100], "bytes 0-99/" + size},
-				{"bytes=100-", sound[100:], "bytes 100-" + strconv.Itoa(len(sound)-1) + "/" + size},
-				{"bytes=-7", sound[len(sound)-7:], "bytes " + strconv.Itoa(len(sound)-7) + "-" + strconv.Itoa(len(sound)-1) + "/" + size},
+			for _, c := range []struct{ requested, body, contentRange string }{
+				{"bytes=0-99", audio[:100], "bytes 0-99/" + size},
+				{"bytes=100-", audio[100:], "bytes 100-" + strconv.Itoa(len(audio)-1) + "/" + size},
+				{"bytes=-7", audio[len(audio)-7:], "bytes " + strconv.Itoa(len(audio)-7) + "-" + strconv.Itoa(len(audio)-1) + "/" + size},
 			} {
-				part := r.recording(id, "Range", c.asked).want(t, 206)
-				if part.body != c.body || part.header.Get("Content-Range") != c.told || part.header.Get("Content-Length") != strconv.Itoa(len(c.body)) {
-					t.Errorf("%s: %d bytes, %v", c.asked, len(part.body), part.header)
+				part := r.getRecording(id, "Range", c.requested).want(t, 206)
+				if part.body != c.body || part.header.Get("Content-Range") != c.contentRange || part.header.Get("Content-Length") != strconv.Itoa(len(c.body)) {
+					t.Errorf("%s: %d bytes, headers %v", c.requested, len(part.body), part.header)
 				}
 			}
 			for _, ignored := range []string{"bytes=0-1,5-6", "bytes=9-3", "bytes=-", "seconds=1-2", "bytes=0-99999999999999999999"} {
-				if r.recording(id, "Range", ignored).want(t, 200).body != sound {
-					t.Errorf("%s is not ignored", ignored)
+				if r.getRecording(id, "Range", ignored).want(t, 200).body != audio {
+					t.Errorf("Range %q does not return the whole recording", ignored)
 				}
 			}
 			tag := whole.header.Get("ETag")
-			if part := r.recording(id, "Range", "bytes=0-9", "If-Range", tag).want(t, 206); tag == "" || part.body != sound[:10] {
-				t.Errorf("with the ETag %q %d bytes", tag, len(part.body))
+			if part := r.getRecording(id, "Range", "bytes=0-9", "If-Range", tag).want(t, 206); tag == "" || part.body != audio[:10] {
+				t.Errorf("If-Range %q: %d bytes, want 10", tag, len(part.body))
 			}
-			if r.recording(id, "Range", "bytes=0-9", "If-Range", `"another"`).want(t, 200).body != sound {
-				t.Error("a part of another recording is sent")
+			if r.getRecording(id, "Range", "bytes=0-9", "If-Range", `"another"`).want(t, 200).body != audio {
+				t.Error("an If-Range header with another ETag does not return the whole recording")
 			}
-			outside := r.recording(id, "Range", "bytes=99999999-").want(t, 416)
+			outside := r.getRecording(id, "Range", "bytes=99999999-").want(t, 416)
 			if problem := into[httpapi.Problem](t, outside); problem.Code != "range_not_satisfiable" {
-				t.Errorf("%+v", problem)
+				t.Errorf("range past the end: problem %+v", problem)
 			}
-			head := r.head(id).want(t, 200)
+			head := r.headRecording(id).want(t, 200)
 			if head.header.Get("Content-Length") != size || head.header.Get("Content-Type") != "audio/mpeg" {
-				t.Errorf("HEAD: %v", head.header)
+				t.Errorf("HEAD: headers %v, want Content-Length %s", head.header, size)
 			}
-			r.secretless(whole, outside)
+			r.checkNoSecrets(whole, outside)
 		})
 	}
 }
 
-func (r *reconciled) head(id string) response {
+func (r *ziwoHarness) headRecording(id string) response {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodHead, r.base+"/api/v1/calls/"+id+"/recording", http.NoBody)
 	if err != nil {
@@ -159,9 +161,10 @@ func (r *reconciled) head(id string) response {
 	return response{status: res.StatusCode, header: res.Header}
 }
 
-// Not there yet and never there are told apart.
-func TestMissingRecordingsSayWhy(t *testing.T) {
-	r := withRecordings(t, "{}")
+// TestMissingRecordings checks that a response distinguishes between a recording that
+// is not available yet and one that does not exist.
+func TestMissingRecordings(t *testing.T) {
+	r := serveWithRecordings(t, "{}")
 	late := func(c *ziwotest.Call) { c.RecordedAt = time.Now().Add(time.Hour) }
 	unanswered := func(c *ziwotest.Call) { c.AnsweredAt, c.Result, c.RecordingFile = time.Time{}, "missed", "" }
 	unnamed := func(c *ziwotest.Call) { c.RecordingFile = "" }
@@ -170,46 +173,46 @@ func TestMissingRecordingsSayWhy(t *testing.T) {
 		ended time.Duration
 		edit  func(*ziwotest.Call)
 		code  string
-		least int // Retry-After; 0: none
+		least int // minimum Retry-After in seconds; 0 for none
 	}{
-		{"the call has just ended", 10 * time.Second, late, "recording_not_yet", 15},
-		{"for twenty minutes", 20 * time.Minute, late, "recording_not_yet", 600},
-		{"it is not named yet", time.Minute, unnamed, "recording_not_yet", 15},
-		{"nobody answered", time.Minute, unanswered, "no_recording", 0},
-		{"no recording is named", 2 * time.Hour, unnamed, "no_recording", 0},
-		{"Ziwo never stored it", 25 * time.Hour, late, "no_recording", 0},
+		{"call just ended", 10 * time.Second, late, "recording_not_yet", 15},
+		{"call ended 20 minutes ago", 20 * time.Minute, late, "recording_not_yet", 600},
+		{"no file name yet", time.Minute, unnamed, "recording_not_yet", 15},
+		{"unanswered call", time.Minute, unanswered, "no_recording", 0},
+		{"no file name after 2 hours", 2 * time.Hour, unnamed, "no_recording", 0},
+		{"not stored after 25 hours", 25 * time.Hour, late, "no_recording", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			id, _ := r.heard(strings.ReplaceAll(c.name, " ", "-"), c.ended, c.edit)
-			answer := r.recording(id).want(t, 404)
-			problem := into[httpapi.Problem](t, answer)
+			id, _ := r.addCall(strings.ReplaceAll(c.name, " ", "-"), c.ended, c.edit)
+			res := r.getRecording(id).want(t, 404)
+			problem := into[httpapi.Problem](t, res)
 			if problem.Code != c.code || problem.Type != "urn:calltracker:problem:"+c.code || problem.Detail == "" {
-				t.Errorf("%+v", problem)
+				t.Errorf("problem %+v, want code %s", problem, c.code)
 			}
-			wait := answer.header.Get("Retry-After")
+			wait := res.header.Get("Retry-After")
 			if seconds, err := strconv.Atoi(wait); (wait != "") != (c.least > 0) || wait != "" && (err != nil || seconds < c.least) {
-				t.Errorf("Retry-After is %q", wait)
+				t.Errorf("Retry-After %q, want at least %d", wait, c.least)
 			}
-			r.head(id).want(t, 404)
+			r.headRecording(id).want(t, 404)
 		})
 	}
-	t.Run("then it is there", func(t *testing.T) {
-		id, call := r.heard("late", time.Minute, late)
-		r.recording(id).want(t, 404)
+	t.Run("available later", func(t *testing.T) {
+		id, call := r.addCall("late", time.Minute, late)
+		r.getRecording(id).want(t, 404)
 		r.ziwo.SetNow(time.Now().Add(2 * time.Hour))
-		if r.recording(id).want(t, 200).body != string(ziwotest.Audio(call)) {
-			t.Error("it is another")
+		if r.getRecording(id).want(t, 200).body != string(ziwotest.Audio(call)) {
+			t.Error("wrong recording")
 		}
 	})
-	if problem := into[httpapi.Problem](t, r.recording("0190d0c8-0000-7000-8000-000000000000").want(t, 404)); problem.Code != "" {
-		t.Errorf("a call that is not there: %+v", problem)
+	if problem := into[httpapi.Problem](t, r.getRecording("0190d0c8-0000-7000-8000-000000000000").want(t, 404)); problem.Code != "" {
+		t.Errorf("unknown call: problem %+v, want no code", problem)
 	}
-	r.secretless()
+	r.checkNoSecrets()
 }
 
-func TestRecordingsOfAZiwoThatFails(t *testing.T) {
-	r := withRecordings(t, "{styles: [surveillance]}")
-	id, call := r.heard("faulty", time.Minute, nil)
+func TestRecordingsWhenZiwoFails(t *testing.T) {
+	r := serveWithRecordings(t, "{styles: [surveillance]}")
+	id, call := r.addCall("faulty", time.Minute, nil)
 	for _, c := range []struct {
 		fault  ziwotest.FaultKind
 		status int
@@ -223,34 +226,34 @@ func TestRecordingsOfAZiwoThatFails(t *testing.T) {
 		{ziwotest.FaultRejected, 404, "recording_not_yet"},
 	} {
 		r.ziwo.AddFault(ziwotest.Fault{Kind: c.fault, Path: "/surveillance/", RetryAfter: "7"})
-		answer := r.recording(id).want(t, c.status)
-		if problem := into[httpapi.Problem](t, answer); problem.Code != c.code {
-			t.Errorf("%s: %+v", c.fault, problem)
+		res := r.getRecording(id).want(t, c.status)
+		if problem := into[httpapi.Problem](t, res); problem.Code != c.code {
+			t.Errorf("%s: problem %+v, want code %s", c.fault, problem, c.code)
 		}
-		if c.status == 503 && answer.header.Get("Retry-After") == "" {
+		if c.status == 503 && res.header.Get("Retry-After") == "" {
 			t.Errorf("%s: no Retry-After", c.fault)
 		}
 		r.ziwo.ClearFaults()
 	}
 	for _, fault := range []ziwotest.FaultKind{ziwotest.FaultOctetStream, ziwotest.FaultRedirect, ziwotest.FaultLeakToken, ziwotest.FaultIgnoreRange} {
 		r.ziwo.AddFault(ziwotest.Fault{Kind: fault, Path: "/surveillance/"})
-		answer := r.recording(id).want(t, 200)
-		if answer.body != string(ziwotest.Audio(call)) || answer.header.Get("Content-Type") != "audio/mpeg" {
-			t.Errorf("%s: %d bytes, %v", fault, len(answer.body), answer.header)
+		res := r.getRecording(id).want(t, 200)
+		if res.body != string(ziwotest.Audio(call)) || res.header.Get("Content-Type") != "audio/mpeg" {
+			t.Errorf("%s: %d bytes, headers %v", fault, len(res.body), res.header)
 		}
-		r.secretless(answer)
+		r.checkNoSecrets(res)
 		r.ziwo.ClearFaults()
 	}
 	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.FaultHalfBody, Path: "/surveillance/"})
-	body := r.open(t.Context(), id)
+	body := r.openRecording(t.Context(), id)
 	defer body.Close()
 	if got, err := io.ReadAll(body); err == nil {
-		t.Errorf("a recording that broke off is whole, with %d bytes", len(got))
+		t.Errorf("a truncated recording of %d bytes was read without an error", len(got))
 	}
 }
 
-// open begins to read a recording.
-func (r *reconciled) open(ctx context.Context, id string) io.ReadCloser {
+// openRecording starts to stream a recording and returns the response body.
+func (r *ziwoHarness) openRecording(ctx context.Context, id string) io.ReadCloser {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.base+"/api/v1/calls/"+id+"/recording", http.NoBody)
 	if err != nil {
@@ -263,48 +266,47 @@ func (r *reconciled) open(ctx context.Context, id string) io.ReadCloser {
 	}
 	if res.StatusCode != http.StatusOK {
 		_ = res.Body.Close()
-		r.t.Fatalf("status %d", res.StatusCode)
+		r.t.Fatalf("status %d, want 200", res.StatusCode)
 	}
 	return res.Body
 }
 
-// A stream under way ends with the server, and does not hold it up.
-func TestRecordingsEndWithTheServer(t *testing.T) {
-	r := withRecordings(t, "{styles: [surveillance]}")
-	id, _ := r.heard("long", time.Minute, nil)
+// TestShutdownEndsRecordingStreams checks that a shutdown ends open streams promptly.
+func TestShutdownEndsRecordingStreams(t *testing.T) {
+	r := serveWithRecordings(t, "{styles: [surveillance]}")
+	id, _ := r.addCall("long", time.Minute, nil)
 	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.FaultStalledBody, Path: "/surveillance/"})
-	body := r.open(t.Context(), id)
+	body := r.openRecording(t.Context(), id)
 	defer body.Close()
 	r.stop()
 	if _, err := io.ReadAll(body); err == nil {
-		t.Error("the stream ended as if it were whole")
+		t.Error("the interrupted stream ended without an error")
 	}
-	if strings.Contains(r.log.String(), "requests were cut off") {
-		t.Error("the stream did not end by itself")
+	if strings.Contains(r.log.String(), "requests interrupted") {
+		t.Error("the shutdown had to interrupt the stream")
 	}
 }
 
-// A document with other styles is heeded at once.
-func TestAnotherStyleIsAnotherClient(t *testing.T) {
-	r := withRecordings(t, "{styles: [surveillance]}")
-	id, _ := r.heard("styled", time.Minute, nil)
-	r.recording(id).want(t, 200)
-	r.recordings("{styles: [static]}")
-	r.recording(id).want(t, 200)
+func TestRecordingStyleChangeAppliesImmediately(t *testing.T) {
+	r := serveWithRecordings(t, "{styles: [surveillance]}")
+	id, _ := r.addCall("styled", time.Minute, nil)
+	r.getRecording(id).want(t, 200)
+	r.setRecordings("{styles: [static]}")
+	r.getRecording(id).want(t, 200)
 	if n, m := r.ziwo.Requests("GET /surveillance/recordings/{file}"), r.ziwo.Requests("GET /static/callRecordingsEndpoint"); n != 1 || m != 1 {
-		t.Errorf("%d requests in the old style, %d in the new", n, m)
+		t.Errorf("%d requests in the old style, %d in the new; want 1 of each", n, m)
 	}
 }
 
 func TestRecordingsWithoutCredentials(t *testing.T) {
-	r := withRecordings(t, "{}")
-	id, _ := r.heard("locked", time.Minute, nil)
+	r := serveWithRecordings(t, "{}")
+	id, _ := r.addCall("locked", time.Minute, nil)
 	r.do(request{method: "PUT", path: "/api/v1/config", admin: true, header: map[string]string{"Content-Type": "application/yaml", "If-Match": "*"},
 		body: "contact_centers: {aldebaran: {}}\ntrackers: {sales: {keys: {start: [a-key-1], end: [a-key-1]}, routes: [{id: all, voicemail: true}]}}\n"}).want(t, 200)
-	if problem := into[httpapi.Problem](t, r.recording(id).want(t, 409)); problem.Code != "contact_center_unknown" {
-		t.Errorf("%+v", problem)
+	if problem := into[httpapi.Problem](t, r.getRecording(id).want(t, 409)); problem.Code != "contact_center_unknown" {
+		t.Errorf("problem %+v, want code contact_center_unknown", problem)
 	}
-	if answer := r.do(request{method: "GET", path: "/api/v1/calls/" + id + "/recording"}); answer.status != 401 {
-		t.Errorf("without a token: %d", answer.status)
+	if res := r.do(request{method: "GET", path: "/api/v1/calls/" + id + "/recording"}); res.status != 401 {
+		t.Errorf("without a token: status %d, want 401", res.status)
 	}
 }

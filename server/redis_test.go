@@ -10,18 +10,18 @@ import (
 	"calltracker/storage/storetest/redistest"
 )
 
-// serveShared is a server whose counters are in the Redis at address.
-func serveShared(t *testing.T, address, prefix string) *harness {
+// serveWithRedis starts a server whose counters are in the Redis at address.
+func serveWithRedis(t *testing.T, address, prefix string) *harness {
 	t.Helper()
 	return serveWith(t, t.TempDir(), document, func(set *settings) {
 		set.redisURL = address
-		// A busy machine must not make a test count on its own.
+		// Long timeouts prevent a fallback to local counters on a busy machine.
 		set.redis = cache.Options{Prefix: prefix, CountTimeout: time.Minute, ValueTimeout: time.Minute, ProbeEvery: time.Millisecond}
 	})
 }
 
-// turn is the number that the rotating route rings first.
-func (h *harness) turn() string {
+// rotate makes a call to the rotating route and returns the first number of the answer.
+func (h *harness) rotate() string {
 	h.t.Helper()
 	answer := h.startCall("sales", "start-key-old", "didCalled", "061234567", "queue", "support").want(h.t, 200).body
 	_, rest, _ := strings.Cut(answer, `"number":"`)
@@ -29,12 +29,12 @@ func (h *harness) turn() string {
 	return number
 }
 
-func TestReplicasRotateTogether(t *testing.T) {
+func TestReplicasShareCounters(t *testing.T) {
 	address, prefix := redistest.Address(t), redistest.Prefix()
-	a, b := serveShared(t, address, prefix), serveShared(t, address, prefix)
-	// Each on its own, both would begin with the first number.
-	if got := [4]string{a.turn(), b.turn(), b.turn(), a.turn()}; got != [4]string{"0500000001", "0500000002", "0500000001", "0500000002"} {
-		t.Errorf("two replicas rang %v", got)
+	a, b := serveWithRedis(t, address, prefix), serveWithRedis(t, address, prefix)
+	// With separate counters, both replicas would start with the first number.
+	if got := [4]string{a.rotate(), b.rotate(), b.rotate(), a.rotate()}; got != [4]string{"0500000001", "0500000002", "0500000001", "0500000002"} {
+		t.Errorf("first numbers %v, want the two numbers to alternate", got)
 	}
 	for range 15 {
 		a.startCall("sales", "wrong", "didCalled", "061234567").want(t, 401)
@@ -44,36 +44,36 @@ func TestReplicasRotateTogether(t *testing.T) {
 	b.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
 }
 
-func TestWithoutRedisCallsAreAnswered(t *testing.T) {
+func TestCallsAreAnsweredWithoutRedis(t *testing.T) {
 	server := redistest.Start(t)
-	h := serveShared(t, server.URL(), "")
-	state := func(metric, ready string) {
+	h := serveWithRedis(t, server.URL(), "")
+	checkState := func(metric, ready string) {
 		t.Helper()
 		if body := h.do(request{method: "GET", path: "/metrics"}).body; !strings.Contains(body, "calltracker_redis_up "+metric) {
-			t.Errorf("calltracker_redis_up is not %s", metric)
+			t.Errorf("metric calltracker_redis_up is not %s", metric)
 		}
 		got := h.do(request{method: "GET", path: "/readyz"}).want(t, 200)
 		if r := into[httpapi.Readiness](t, got); r.Redis == nil || r.Redis.State != ready || r.Status != "ready" {
-			t.Errorf("ready: %s", got.body)
+			t.Errorf("readiness %s, want Redis state %q", got.body, ready)
 		}
 	}
-	first := h.turn()
-	state("1", "ok")
+	first := h.rotate()
+	checkState("1", "ok")
 	if err := server.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "noticing that redis is away", func() bool { return !h.parts.redis.Up() })
-	if second := h.turn(); second == first {
-		t.Error("the rotation did not go on")
+	eventually(t, "detection of the Redis outage", func() bool { return !h.parts.redis.Up() })
+	if second := h.rotate(); second == first {
+		t.Error("the rotation stopped without Redis")
 	}
-	state("0", "failing")
+	checkState("0", "failing")
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "noticing that redis is back", h.parts.redis.Up)
-	h.turn()
-	state("1", "ok")
+	eventually(t, "detection of the Redis recovery", h.parts.redis.Up)
+	h.rotate()
+	checkState("1", "ok")
 	if n := strings.Count(h.log.String(), "redis unavailable"); n != 1 {
-		t.Errorf("the outage was logged %d times", n)
+		t.Errorf("outage logged %d times, want 1", n)
 	}
 }

@@ -24,17 +24,17 @@ import (
 	"calltracker/storage/storetest/postgrestest"
 )
 
-// replicas starts two servers on one PostgreSQL database, as a load balancer has
-// them behind it: each with its own data directory, and one secret key.
+// replicas starts two servers on one PostgreSQL database, like servers behind a load
+// balancer. Each has its own data directory. Both have the same secret key.
 func replicas(t *testing.T, document string) (a, b *harness) {
 	t.Helper()
 	database := postgrestest.Database(t, postgrestest.Address(t))
 	return replicasWith(t, document, func(set *settings) { set.databaseURL = database })
 }
 
-func replicasWith(t *testing.T, document string, on func(*settings)) (a, b *harness) {
+func replicasWith(t *testing.T, document string, edit func(*settings)) (a, b *harness) {
 	t.Helper()
-	a = serveWith(t, t.TempDir(), document, on)
+	a = serveWith(t, t.TempDir(), document, edit)
 	dir := t.TempDir()
 	key, err := os.ReadFile(filepath.Join(a.dir, datadir.SecretKeyFile))
 	if err != nil {
@@ -43,164 +43,166 @@ func replicasWith(t *testing.T, document string, on func(*settings)) (a, b *harn
 	if err := os.WriteFile(filepath.Join(dir, datadir.SecretKeyFile), key, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return a, serveWith(t, dir, "", on)
+	return a, serveWith(t, dir, "", edit)
 }
 
-func (h *harness) version() int64 {
+// configVersion returns the active configuration version, or 0 if there is none.
+func (h *harness) configVersion() int64 {
 	if live := h.parts.config.Current(); live != nil {
 		return live.Version.Version
 	}
 	return 0
 }
 
-func (h *harness) put(document string) {
+func (h *harness) applyConfig(document string) {
 	h.t.Helper()
 	h.do(request{method: "PUT", path: "/api/v1/config", body: document, admin: true,
 		header: map[string]string{"Content-Type": "application/yaml", "If-Match": "*"}}).want(h.t, 200)
 }
 
-func TestReplicasFollowEachOther(t *testing.T) {
+func TestReplicasShareConfigAndCalls(t *testing.T) {
 	a, b := replicas(t, document)
-	if got := b.version(); got != 1 {
+	if got := b.configVersion(); got != 1 {
 		t.Fatalf("the second replica started with version %d, want 1", got)
 	}
-	a.put(strings.ReplaceAll(document, "0501112233", "0507778899"))
-	eventually(t, "following", func() bool { return b.version() == 2 })
+	a.applyConfig(strings.ReplaceAll(document, "0501112233", "0507778899"))
+	eventually(t, "version 2 on the other replica", func() bool { return b.configVersion() == 2 })
 	answer := b.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200).body
 	if !strings.Contains(answer, "0507778899") {
-		t.Errorf("the other replica answers %s", answer)
+		t.Errorf("the other replica answered %s", answer)
 	}
 
-	// A secret that is changed on one is in force on the other.
-	secret := func(h *harness, value string) {
+	// A secret that is changed on one replica applies on the other.
+	setSecret := func(h *harness, value string) {
 		h.do(request{method: "PUT", path: "/api/v1/secrets/start", body: `{"value":"` + value + `"}`, admin: true,
 			header: map[string]string{"Content-Type": "application/json"}}).want(t, 200)
 	}
-	secret(b, "first-key-1")
-	b.put(strings.ReplaceAll(document, "start-key-old", `"${secret:start}"`))
-	works := func(h *harness, key string) func() bool {
+	setSecret(b, "first-key-1")
+	b.applyConfig(strings.ReplaceAll(document, "start-key-old", `"${secret:start}"`))
+	accepts := func(h *harness, key string) func() bool {
 		return func() bool { return h.startCall("sales", key, "didCalled", "061234567").status == 200 }
 	}
-	eventually(t, "the first key", works(a, "first-key-1"))
-	secret(b, "second-key-2")
-	eventually(t, "the second key", works(a, "second-key-2"))
+	eventually(t, "the first key", accepts(a, "first-key-1"))
+	setSecret(b, "second-key-2")
+	eventually(t, "the second key", accepts(a, "second-key-2"))
 
-	// A call that came to one is shown by the other.
+	// A call that one replica receives is visible on the other.
 	a.endCall("sales", "end-key-old", `{"callID":"c-1","didCalled":"061234567"}`).want(t, 200)
-	if calls := into[calls.CallList](t, b.get("/api/v1/calls").want(t, 200)).Calls; len(calls) != 1 {
-		t.Errorf("%d calls, want 1", len(calls))
+	if n := len(into[calls.CallList](t, b.get("/api/v1/calls").want(t, 200)).Calls); n != 1 {
+		t.Errorf("%d calls, want 1", n)
 	}
 }
 
-// TestReplicasAreTold has replicas that do not look by themselves.
-func TestReplicasAreTold(t *testing.T) {
+// TestReplicasFollowNotifications uses a poll interval of one hour, so that only
+// notifications can announce a change.
+func TestReplicasFollowNotifications(t *testing.T) {
 	database := postgrestest.Database(t, postgrestest.Address(t))
 	a, b := replicasWith(t, document, func(set *settings) { set.databaseURL, set.pollInterval = database, time.Hour })
 	number := func(version int64) string { return fmt.Sprintf("050777%04d", version) }
 	change := func(version int64) {
 		t.Helper()
-		a.put(strings.ReplaceAll(document, "0501112233", number(version)))
-		eventually(t, "being told", func() bool { return b.version() == version })
+		a.applyConfig(strings.ReplaceAll(document, "0501112233", number(version)))
+		eventually(t, "the notification", func() bool { return b.configVersion() == version })
 		answer := b.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200).body
 		if !strings.Contains(answer, number(version)) {
-			t.Errorf("with version %d the other replica answers %s", version, answer)
+			t.Errorf("version %d: the other replica answered %s", version, answer)
 		}
 	}
 	listeners := func() (n int) {
 		postgrestest.QueryRow(t, database, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'`, &n)
 		return n
 	}
-	eventually(t, "listening", func() bool { return listeners() == 2 })
+	eventually(t, "both listeners", func() bool { return listeners() == 2 })
 	change(2)
-	// Whoever listens again looks for what it has missed.
+	// A replica that reconnects loads the changes that it missed.
 	for version := int64(3); version < 6; version++ {
 		var killed int
 		postgrestest.QueryRow(t, database, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 			WHERE datname = current_database() AND query LIKE 'LISTEN%'`, &killed)
 		if killed == 0 {
-			t.Error("nobody listened")
+			t.Error("no replica was listening")
 		}
 		change(version)
-		eventually(t, "listening again", func() bool { return listeners() == 2 })
+		eventually(t, "both listeners to reconnect", func() bool { return listeners() == 2 })
 	}
 }
 
-// TestReplicasLookByThemselves has a change of which nobody is told, as behind a
-// pooler that loses notifications.
-func TestReplicasLookByThemselves(t *testing.T) {
+// TestReplicasPollForChanges makes a change without a notification, as with a
+// connection pooler that loses notifications.
+func TestReplicasPollForChanges(t *testing.T) {
 	database := postgrestest.Database(t, postgrestest.Address(t))
 	a, b := replicasWith(t, document, func(set *settings) { set.databaseURL, set.pollInterval = database, 50*time.Millisecond })
 	var version int64
 	postgrestest.QueryRow(t, database, `INSERT INTO config_versions (version, at_us, author, comment, format, document)
 		SELECT version + 1, at_us, author, comment, format, replace(document, '0501112233', '0507778899') FROM config_versions RETURNING version`, &version)
 	for _, h := range []*harness{a, b} {
-		eventually(t, "seeing the change", func() bool { return h.version() == version })
+		eventually(t, "the change", func() bool { return h.configVersion() == version })
 		answer := h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200).body
 		if !strings.Contains(answer, "0507778899") {
-			t.Errorf("after the change: %s", answer)
+			t.Errorf("after the change: answered %s", answer)
 		}
 	}
 }
 
-func TestAReplicaThatCannotFollowSaysSo(t *testing.T) {
+func TestReplicaReportsConfigItCannotLoad(t *testing.T) {
 	a, b := replicas(t, document)
 	a.parts.config.Env = func(name string) (string, bool) { return "key-of-a-1", name == "ONLY_HERE" }
-	a.put(strings.ReplaceAll(document, "start-key-old", `"${env:ONLY_HERE}"`))
-	eventually(t, "being behind", func() bool { return b.parts.config.Pending() != nil })
+	a.applyConfig(strings.ReplaceAll(document, "start-key-old", `"${env:ONLY_HERE}"`))
+	eventually(t, "the replica to be behind", func() bool { return b.parts.config.Pending() != nil })
 	ready := into[httpapi.Readiness](t, b.do(request{method: "GET", path: "/readyz"}).want(t, 200))
 	if ready.Configuration.State != "behind" || ready.Configuration.Version != 1 || !strings.Contains(ready.Configuration.Error, "version 2") {
-		t.Errorf("ready: %+v", ready.Configuration)
+		t.Errorf("readiness %+v, want configuration behind at version 1", ready.Configuration)
 	}
 	if !strings.Contains(b.log.String(), "ONLY_HERE") {
-		t.Error("the log does not say why")
+		t.Error("the log does not name the missing variable ONLY_HERE")
 	}
 	b.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
-	a.put(document)
-	eventually(t, "catching up", func() bool { return b.version() == 3 && b.parts.config.Pending() == nil })
+	a.applyConfig(document)
+	eventually(t, "the replica to catch up", func() bool { return b.configVersion() == 3 && b.parts.config.Pending() == nil })
 }
 
-func TestReplicasOutliveTheirDatabase(t *testing.T) {
+func TestReplicasAnswerDuringDatabaseOutage(t *testing.T) {
 	server := postgrestest.Start(t)
-	on := func(set *settings) { set.databaseURL = server.URL() }
+	useDatabase := func(set *settings) { set.databaseURL = server.URL() }
 	dir := t.TempDir()
-	a := serveWith(t, t.TempDir(), document, on)
-	b := serveWith(t, dir, "", on)
-	end := func(h *harness, callID string) {
+	a := serveWith(t, t.TempDir(), document, useDatabase)
+	b := serveWith(t, dir, "", useDatabase)
+	endCall := func(h *harness, callID string) {
 		t.Helper()
 		h.endCall("sales", "end-key-old", `{"callID":"`+callID+`","didCalled":"061234567"}`).want(t, 200)
 	}
-	end(a, "before")
+	endCall(a, "before")
 	if err := server.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	for _, h := range []*harness{a, b} {
 		h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
 	}
-	end(a, "while-a")
-	end(b, "while-b")
-	// After a restart without the database the last good configuration serves.
+	endCall(a, "while-a")
+	endCall(b, "while-b")
+	// A server that restarts without the database uses the last good configuration.
 	b.stop()
-	b = serveWith(t, dir, "", on)
+	b = serveWith(t, dir, "", useDatabase)
 	b.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
-	end(b, "restarted")
+	endCall(b, "restarted")
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
 	for _, h := range []*harness{a, b} {
-		eventually(t, "finding all calls", func() bool {
+		eventually(t, "all 4 calls", func() bool {
 			r := h.get("/api/v1/calls")
 			return r.status == 200 && len(into[calls.CallList](t, r).Calls) == 4
 		})
 	}
-	a.put(strings.ReplaceAll(document, "0501112233", "0507778899"))
-	eventually(t, "following again", func() bool { return b.version() == 2 })
+	a.applyConfig(strings.ReplaceAll(document, "0501112233", "0507778899"))
+	eventually(t, "version 2 on the other replica", func() bool { return b.configVersion() == 2 })
 }
 
-// asLeader has the address of the database on which the test binary does tasks
-// like a server, until it is killed.
+// asLeader is the environment variable that makes the test binary run leader tasks on
+// the database whose URL it contains, until the process is killed.
 const asLeader = "CALLTRACKER_TEST_AS_LEADER"
 
-// leadUntilKilled prints a line whenever it does its task.
+// leadUntilKilled runs a task that prints the time.
 func leadUntilKilled(database string) {
 	store, err := sqlstore.New(sqlstore.Options{URL: database})
 	if err == nil {
@@ -219,13 +221,13 @@ func leadUntilKilled(database string) {
 	if err != nil {
 		panic(err)
 	}
-	_ = leader.Run(context.Background()) // it does not return
+	_ = leader.Run(context.Background()) // runs until the process is killed
 }
 
-// leader is such a process.
+// leader is a process that runs leadUntilKilled.
 type leader struct {
 	command *exec.Cmd
-	did     chan time.Time // the task, with room for all
+	runs    chan time.Time // times of the task's runs, with room for all
 }
 
 func startLeader(t *testing.T, database string) *leader {
@@ -234,7 +236,7 @@ func startLeader(t *testing.T, database string) *leader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &leader{command: exec.CommandContext(t.Context(), self), did: make(chan time.Time, 1<<16)}
+	l := &leader{command: exec.CommandContext(t.Context(), self), runs: make(chan time.Time, 1<<16)}
 	l.command.Env = append(os.Environ(), asLeader+"="+database)
 	out, err := l.command.StdoutPipe()
 	if err != nil {
@@ -244,10 +246,10 @@ func startLeader(t *testing.T, database string) *leader {
 		t.Fatal(err)
 	}
 	go func() {
-		defer close(l.did)
+		defer close(l.runs)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			if ns, err := strconv.ParseInt(lines.Text(), 10, 64); err == nil {
-				l.did <- time.Unix(0, ns)
+				l.runs <- time.Unix(0, ns)
 			}
 		}
 		_ = l.command.Wait() // killed
@@ -256,28 +258,28 @@ func startLeader(t *testing.T, database string) *leader {
 	return l
 }
 
-// kill gives the process no chance to say that it leaves.
+// kill ends the process before it can release its lease.
 func (l *leader) kill() { _ = l.command.Process.Kill() }
 
-// TestAKilledLeaderIsReplaced has processes of which only one does the task; when
-// it is killed, another one does it, once the lease has ended.
-func TestAKilledLeaderIsReplaced(t *testing.T) {
+// TestKilledLeaderIsReplaced starts two processes, of which only the leader runs the
+// task. When the leader is killed, the other process takes over after the lease expires.
+func TestKilledLeaderIsReplaced(t *testing.T) {
 	database := postgrestest.Database(t, postgrestest.Address(t))
 	first := startLeader(t, database)
-	does := func(l *leader) time.Time {
+	nextRun := func(l *leader) time.Time {
 		t.Helper()
 		select {
-		case at := <-l.did:
+		case at := <-l.runs:
 			if at.IsZero() {
-				t.Fatal("the process has ended")
+				t.Fatal("the process ended")
 			}
 			return at
 		case <-time.After(20 * time.Second):
-			t.Fatal("nobody does the task")
+			t.Fatal("the task did not run within 20 s")
 			return time.Time{}
 		}
 	}
-	does(first)
+	nextRun(first)
 	holder := func() (id string) {
 		t.Helper()
 		postgrestest.QueryRow(t, database, `SELECT holder FROM leases WHERE name = 'tasks'`, &id)
@@ -285,35 +287,35 @@ func TestAKilledLeaderIsReplaced(t *testing.T) {
 	}
 	before := holder()
 	second := startLeader(t, database+"&application_name=second")
-	eventually(t, "a second process", func() (there bool) {
-		postgrestest.QueryRow(t, database, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'second' AND datname = current_database())`, &there)
-		return there
+	eventually(t, "the second process to connect", func() (connected bool) {
+		postgrestest.QueryRow(t, database, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'second' AND datname = current_database())`, &connected)
+		return connected
 	})
-	for begin := does(first); does(first).Before(begin.Add(1500 * time.Millisecond)); { // longer than its lease
+	for begin := nextRun(first); nextRun(first).Before(begin.Add(1500 * time.Millisecond)); { // longer than its lease
 	}
 	if holder() != before {
-		t.Error("the first process has lost the lease")
+		t.Error("the first process lost the lease before it was killed")
 	}
-	if len(second.did) > 0 {
-		t.Error("both do the task")
+	if len(second.runs) > 0 {
+		t.Error("both processes ran the task")
 	}
 	first.kill()
 	var last time.Time
-	for at := range first.did { // until its end
+	for at := range first.runs { // until the process ends
 		last = at
 	}
-	next := does(second)
-	if !next.After(last) {
-		t.Errorf("the second did the task at %v, and the first until %v", next, last)
+	takeover := nextRun(second)
+	if !takeover.After(last) {
+		t.Errorf("the second process ran the task at %v, before the first process's last run at %v", takeover, last)
 	}
 	if holder() == before {
-		t.Error("the first process still has the lease")
+		t.Error("the first process still holds the lease after it was killed")
 	}
 }
 
-// TestTheLeaderLinksWhatWasMissed runs the task that links calls and decisions
-// that were stored at the same time.
-func TestTheLeaderLinksWhatWasMissed(t *testing.T) {
+// TestLeaderLinksUnlinkedCalls runs the task that links calls to decisions that were
+// stored at the same time.
+func TestLeaderLinksUnlinkedCalls(t *testing.T) {
 	database := postgrestest.Database(t, postgrestest.Address(t))
 	h := serveWith(t, t.TempDir(), document, func(set *settings) { set.databaseURL = database })
 	h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
@@ -324,7 +326,7 @@ func TestTheLeaderLinksWhatWasMissed(t *testing.T) {
 		c AS (UPDATE calls SET decision_id = '', route = '' WHERE decision_id <> '' RETURNING 1)
 		SELECT (SELECT count(*) FROM d) + (SELECT count(*) FROM c)`, &unlinked)
 	if unlinked != 2 {
-		t.Fatalf("%d rows were unlinked, want the call's and the decision's", unlinked)
+		t.Fatalf("unlinked %d rows, want 2: the call and the decision", unlinked)
 	}
 	for _, task := range h.parts.tasks {
 		if task.Name == "link calls to decisions" {
@@ -333,21 +335,21 @@ func TestTheLeaderLinksWhatWasMissed(t *testing.T) {
 			}
 		}
 	}
-	if calls := h.calls(""); len(calls) != 1 || calls[0].Decision == "" || calls[0].Route != "office" {
-		t.Errorf("calls %+v", calls)
+	if stored := h.calls(""); len(stored) != 1 || stored[0].Decision == "" || stored[0].Route != "office" {
+		t.Errorf("calls %+v, want one linked to its decision", stored)
 	}
 }
 
-// TestAHungDatabaseDoesNotKeepCallsWaiting restarts a replica while its database
-// takes connections and answers nothing.
-func TestAHungDatabaseDoesNotKeepCallsWaiting(t *testing.T) {
+// TestHungDatabaseDoesNotDelayCalls restarts a replica while its database accepts
+// connections but does not respond.
+func TestHungDatabaseDoesNotDelayCalls(t *testing.T) {
 	dir := t.TempDir()
 	serveIn(t, dir, document).stop()
 	hung, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var tried atomic.Int32
+	var attempts atomic.Int32
 	accepting := make(chan struct{})
 	go func() {
 		defer close(accepting)
@@ -357,7 +359,7 @@ func TestAHungDatabaseDoesNotKeepCallsWaiting(t *testing.T) {
 			if err != nil {
 				break
 			}
-			tried.Add(1)
+			attempts.Add(1)
 			open = append(open, c)
 		}
 		for _, c := range open {
@@ -368,10 +370,10 @@ func TestAHungDatabaseDoesNotKeepCallsWaiting(t *testing.T) {
 	h := serveWith(t, dir, "", func(set *settings) {
 		set.databaseURL = "postgres://calltracker@" + hung.Addr().String() + "/calltracker"
 	})
-	// It is tried with TLS and without, 3 s each. Who has a document does not wait
-	// even for the first.
-	if n := tried.Load(); n != 1 {
-		t.Errorf("it was tried %d times before calls were answered", n)
+	// The server tries to connect with TLS and without, for 3 s each. A server with a
+	// saved configuration does not wait even for the first attempt.
+	if n := attempts.Load(); n != 1 {
+		t.Errorf("%d connection attempts before the server answered calls, want 1", n)
 	}
 	h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
 	h.endCall("sales", "end-key-old", `{"callID":"spooled","didCalled":"061234567"}`).want(t, 200)
@@ -380,27 +382,27 @@ func TestAHungDatabaseDoesNotKeepCallsWaiting(t *testing.T) {
 	}
 	ready := into[httpapi.Readiness](t, h.do(request{method: "GET", path: "/readyz"}).want(t, 200))
 	if ready.Status != "ready" || ready.Database.State != "failing" || ready.Configuration.Version != 1 {
-		t.Errorf("ready: %+v", ready)
+		t.Errorf("readiness %+v, want ready with a failing database", ready)
 	}
 }
 
-func TestRetentionStripsOldCalls(t *testing.T) {
+func TestRetentionRemovesPersonalDataOfOldCalls(t *testing.T) {
 	h := serve(t, document+"retention: {personal_days: 30}\n")
 	h.endCall("sales", "end-key-old", `{"callID":"old","didCalled":"061234567","callerIDNumber":"0501234567","startedAt":"2020-01-01T10:00:00Z"}`).want(t, 200)
 	h.endCall("sales", "end-key-old", `{"callID":"new","didCalled":"061234567","callerIDNumber":"0501234567"}`).want(t, 200)
-	// Today's job is there already, or will be soon.
+	// The server also adds today's job. Again runs the job even if it is already done.
 	key := time.Now().UTC().Format(time.DateOnly)
 	if err := h.parts.store.AddJobs(t.Context(), time.Now(), []storage.NewJob{{Kind: "retention", Key: key, Again: true}}); err != nil {
 		t.Fatal(err)
 	}
 	h.parts.runner.Wake()
-	eventually(t, "retention", func() bool {
+	eventually(t, "the retention job", func() bool {
 		list := into[jobs.Page](t, h.get("/api/v1/jobs?kind=retention").want(t, 200)).Jobs
 		return len(list) == 1 && list[0].State == "done"
 	})
 	for _, c := range h.calls("") {
-		if stripped := c.Caller == "" && c.RawCaller == ""; stripped != (c.CallID == "old") {
-			t.Errorf("call %+v", c)
+		if removed := c.Caller == "" && c.RawCaller == ""; removed != (c.CallID == "old") {
+			t.Errorf("call %+v: personal data removed %t", c, removed)
 		}
 	}
 	h.do(request{method: "PUT", path: "/api/v1/config", body: document + "retention: {raw_days: -1}\n", admin: true,

@@ -26,35 +26,35 @@ func TestSitePage(t *testing.T) {
 		got := h.do(request{method: "GET", path: path}).want(t, 200)
 		for _, part := range want {
 			if !strings.Contains(got.body, strings.ReplaceAll(part, "+", "&#43;")) {
-				t.Errorf("%s does not have %q", path, part)
+				t.Errorf("%s: %q is missing", path, part)
 			}
 		}
 		if strings.Contains(got.body, "hush") || strings.Contains(got.body, h.token) {
-			t.Errorf("%s tells a secret", path)
+			t.Errorf("%s contains a secret", path)
 		}
 		if policy := got.header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
-			t.Errorf("%s has the policy %q", path, policy)
+			t.Errorf("%s: Content-Security-Policy %q", path, policy)
 		}
 		assets := regexp.MustCompile(`/assets/[a-z0-9.-]+`).FindAllString(got.body, -1)
 		if len(assets) != 2 {
-			t.Errorf("%s loads %q", path, assets)
+			t.Errorf("%s: assets %q, want 2", path, assets)
 		}
 		for _, asset := range assets {
-			if got := h.packed(request{path: asset}); got.status != 200 || !strings.Contains(got.header.Get("Cache-Control"), "immutable") {
-				t.Errorf("%s answers %d, %v", asset, got.status, got.header)
+			if got := h.getCompressed(request{path: asset}); got.status != 200 || !strings.Contains(got.header.Get("Cache-Control"), "immutable") {
+				t.Errorf("%s: status %d, headers %v; want 200, immutable", asset, got.status, got.header)
 			}
 		}
 	}
-	if got := h.do(request{method: "GET", path: "/sites/nobody"}).want(t, 404); !strings.Contains(got.body, "check the sites section of the configuration") {
-		t.Errorf("an unknown site answers %q", got.body)
+	if got := h.do(request{method: "GET", path: "/sites/no-such-site"}).want(t, 404); !strings.Contains(got.body, "check the sites section of the configuration") {
+		t.Errorf("unknown site: body %q", got.body)
 	}
-	if got := h.packed(request{path: "/assets/site-0000.js"}); got.status != 404 {
-		t.Errorf("an unknown asset answers %d", got.status)
+	if got := h.getCompressed(request{path: "/assets/site-0000.js"}); got.status != 404 {
+		t.Errorf("unknown asset: status %d, want 404", got.status)
 	}
 }
 
-// TestChecklist holds what the page says is missing to what is missing.
-func TestChecklist(t *testing.T) {
+// TestSitePageChecklist checks that the checklist of each site lists what is missing.
+func TestSitePageChecklist(t *testing.T) {
 	const sites = `
 connections:
   kustomer: {driver: kustomer, settings: {base_url: "https://acme.example.com", org: acme, api_key: hush}}
@@ -91,7 +91,7 @@ sites:
 		}
 		return out
 	}
-	const reached = "done: This server is reachable over HTTPS."
+	const reachable = "done: This server is reachable over HTTPS."
 	for _, c := range []struct {
 		server *harness
 		site   string
@@ -107,7 +107,7 @@ sites:
 			"done: customTexts: every text is translated into ar, en, fr.",
 		}},
 		{public, "closed", []string{
-			reached,
+			reachable,
 			"done: Pages on https://shop.example.com may read the configuration and use pinned scripts.",
 			"missing: offline is true. The button is closed regardless of the schedules.",
 			"done: 2 extensions are tried in order.",
@@ -120,7 +120,7 @@ sites:
 			"missing: The schedules in offline_outside do not open within a year.",
 		}},
 		{public, "agents", []string{
-			reached,
+			reachable,
 			"missing: origins is empty. Browsers block lookups from pages on other hosts, so the pop-up finds no customers there.",
 			"optional: contactCenterName is not set. Each agent enters it at the first login.",
 			"missing: defaultRegionCode is not set. The web phone cannot interpret national numbers.",
@@ -133,11 +133,11 @@ sites:
 		got := checks(c.server, c.site)
 		for _, want := range c.want {
 			if !slices.Contains(got, want) {
-				t.Errorf("%s lacks %q; it says\n%s", c.site, want, strings.Join(got, "\n"))
+				t.Errorf("%s: check %q is missing from\n%s", c.site, want, strings.Join(got, "\n"))
 			}
 		}
 		if c.site != "never" && c.site != "empty" && len(got) != len(c.want) {
-			t.Errorf("%s has %d checks, want %d:\n%s", c.site, len(got), len(c.want), strings.Join(got, "\n"))
+			t.Errorf("%s: %d checks, want %d:\n%s", c.site, len(got), len(c.want), strings.Join(got, "\n"))
 		}
 	}
 }

@@ -21,24 +21,24 @@ const officeAnswer = `{"result":true,"content":{"didCalled":"061234567","rules":
 	`{"action":"call","number":"0501112233","callerID":"042223344","timeout":10},` +
 	`{"action":"call","number":"045556677","callerID":"042223344","timeout":20}],"voicemail":true},"info":{}}`
 
-func TestStartCallAnswersInEveryNotation(t *testing.T) {
+func TestStartCallAcceptsEveryBodyFormat(t *testing.T) {
 	h := serve(t, document)
 	contentType, form := multipartForm("didCalled", "061234567", "callerIDNumber", "0501234567", "callID", "a-1")
 	for _, c := range []struct{ name, contentType, path, body string }{
 		{"multipart", contentType, "", form},
 		{"multipart without a content type", "", "", form},
-		{"multipart said to be JSON", "application/json", "", form},
+		{"multipart with a JSON content type", "application/json", "", form},
 		{"urlencoded", "application/x-www-form-urlencoded", "", "didCalled=061234567&callerIDNumber=0501234567"},
 		{"urlencoded with a charset", "application/x-www-form-urlencoded; charset=utf-8", "", "didCalled=061234567"},
 		{"JSON", "application/json", "", `{"didCalled":"061234567","callerIDNumber":"0501234567"}`},
 		{"JSON with a charset", "application/json; charset=utf-8", "", `{"didCalled":"061234567"}`},
-		{"JSON said to be a form", "application/x-www-form-urlencoded", "", `{"didCalled":"061234567"}`},
+		{"JSON with a form content type", "application/x-www-form-urlencoded", "", `{"didCalled":"061234567"}`},
 		{"JSON without a content type", "", "", ` {"didCalled":"061234567"}`},
 		{"JSON in curly quotes", "application/json", "", `{“didCalled”: “061234567”}`},
 		{"wrapped JSON", "application/json", "", `{"action":"start","content":{"didCalled":"061234567"}}`},
-		{"other capitals", "application/json", "", `{"DIDCALLED":"061234567"}`},
+		{"upper-case field name", "application/json", "", `{"DIDCALLED":"061234567"}`},
 		{"query parameters", "", "?didCalled=061234567&callerIDNumber=0501234567", ""},
-		{"nonsense content type", "a/b/c; ;;", "", "didCalled=061234567"},
+		{"malformed content type", "a/b/c; ;;", "", "didCalled=061234567"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := *h
@@ -48,16 +48,16 @@ func TestStartCallAnswersInEveryNotation(t *testing.T) {
 				header: map[string]string{"Content-Type": c.contentType},
 			}).want(t, 200)
 			if r.body != officeAnswer {
-				t.Errorf("answered %s", r.body)
+				t.Errorf("body %s, want %s", r.body, officeAnswer)
 			}
 			if got := r.header.Get("Content-Type"); got != "application/json; charset=utf-8" {
-				t.Errorf("content type is %q", got)
+				t.Errorf("Content-Type %q, want application/json; charset=utf-8", got)
 			}
 		})
 	}
 }
 
-func TestStartCallFollowsTheRules(t *testing.T) {
+func TestStartCallFollowsRules(t *testing.T) {
 	h := serve(t, document)
 	for _, c := range []struct {
 		name    string
@@ -66,30 +66,30 @@ func TestStartCallFollowsTheRules(t *testing.T) {
 		callers []string
 	}{
 		{"caller by country", []string{"didCalled", "061234567", "callerIDNumber", "+33612345678"}, []string{"0509998877"}, []string{"044440000"}},
-		{"caller under another name", []string{"didCalled", "061234567", "from", "0033612345678"}, []string{"0509998877"}, []string{"044440000"}},
+		{"caller in field from", []string{"didCalled", "061234567", "from", "0033612345678"}, []string{"0509998877"}, []string{"044440000"}},
 		{"any other caller", []string{"didCalled", "061234567", "callerIDNumber", "anonymous"}, []string{"0501112233", "045556677"}, []string{"042223344", "042223344"}},
-		{"turn 1", []string{"didCalled", "061234567", "Queue", "support"}, []string{"0500000001", "0500000002"}, nil},
-		{"turn 2", []string{"didCalled", "061234567", "queue", "support"}, []string{"0500000002", "0500000001"}, nil},
-		{"turn 3", []string{"didCalled", "061234567", "queue", "support"}, []string{"0500000001", "0500000002"}, nil},
-		{"a DID that is not listed", []string{"didCalled", "065554433"}, []string{"0501112233", "045556677"}, nil},
+		{"rotation turn 1", []string{"didCalled", "061234567", "Queue", "support"}, []string{"0500000001", "0500000002"}, nil},
+		{"rotation turn 2", []string{"didCalled", "061234567", "queue", "support"}, []string{"0500000002", "0500000001"}, nil},
+		{"rotation turn 3", []string{"didCalled", "061234567", "queue", "support"}, []string{"0500000001", "0500000002"}, nil},
+		{"unlisted DID", []string{"didCalled", "065554433"}, []string{"0501112233", "045556677"}, nil},
 	} {
 		r := h.startCall("sales", "start-key-new", c.fields...).want(t, 200)
 		answer := into[httpapi.StartEnvelope](t, r)
 		for i, want := range c.numbers {
 			if i >= len(answer.Content.Rules) || answer.Content.Rules[i].Number != want {
-				t.Fatalf("%s: rules are %+v, want numbers %v", c.name, answer.Content.Rules, c.numbers)
+				t.Fatalf("%s: rules %+v, want numbers %v", c.name, answer.Content.Rules, c.numbers)
 			}
 			if i < len(c.callers) && answer.Content.Rules[i].CallerID != c.callers[i] {
-				t.Errorf("%s: rule %d shows %q, want %q", c.name, i, answer.Content.Rules[i].CallerID, c.callers[i])
+				t.Errorf("%s: rule %d: caller ID %q, want %q", c.name, i, answer.Content.Rules[i].CallerID, c.callers[i])
 			}
 		}
 		if answer.Content.DIDCalled != c.fields[1] {
-			t.Errorf("%s: didCalled is %q", c.name, answer.Content.DIDCalled)
+			t.Errorf("%s: didCalled %q, want %q", c.name, answer.Content.DIDCalled, c.fields[1])
 		}
 	}
 }
 
-func TestStartCallEchoesTheDIDByteForByte(t *testing.T) {
+func TestStartCallEchoesDIDByteForByte(t *testing.T) {
 	h := serve(t, document)
 	for _, did := range []string{"061234567", "+97161234567", " 061234567 ", `06"12\34`, "٠٦١٢٣", "00971 6 123 4567", "<script>", "06\u2028"} {
 		body, err := json.Marshal(map[string]string{"didCalled": did})
@@ -98,14 +98,14 @@ func TestStartCallEchoesTheDIDByteForByte(t *testing.T) {
 		}
 		r := h.do(request{method: "POST", path: "/callTrackers/open-line/startCall", body: string(body)}).want(t, 200)
 		if got := into[httpapi.StartEnvelope](t, r).Content.DIDCalled; got != did {
-			t.Errorf("sent %q, got back %q", did, got)
+			t.Errorf("didCalled %q, want %q", got, did)
 		}
 	}
 }
 
-func TestRefusals(t *testing.T) {
+func TestZiwoRequestRejections(t *testing.T) {
 	h := serve(t, document)
-	form := func(path, key, user, body string) request {
+	jsonRequest := func(path, key, user, body string) request {
 		return request{method: "POST", path: path, key: key, user: user, body: body, header: map[string]string{"Content-Type": "application/json"}}
 	}
 	const did, cdr = `{"didCalled":"061234567"}`, `{"callID":"c-1","didCalled":"061234567"}`
@@ -113,34 +113,34 @@ func TestRefusals(t *testing.T) {
 		name    string
 		request request
 		status  int
-		reason  string // "" for a request that is accepted
-		says    string
+		reason  string // "" if the request is accepted
+		message string // part of the error message
 	}{
-		{"old key", form("/callTrackers/sales/startCall", "start-key-old", "", did), 200, "", ""},
-		{"new key", form("/callTrackers/sales/startCall", "start-key-new", "", did), 200, "", ""},
-		{"Basic", form("/callTrackers/sales/startCall", "start-key-new", "anyone", did), 200, "", ""},
-		{"open", form("/callTrackers/open-line/startCall", "", "", did), 200, "", ""},
-		{"open, with some key", form("/callTrackers/open-line/startCall", "whatever", "", did), 200, "", ""},
-		{"no key", form("/callTrackers/sales/startCall", "", "", did), 401, "wrong_key", "X-API-Key"},
-		{"wrong key", form("/callTrackers/sales/startCall", "start-key-ol", "", did), 401, "wrong_key", "X-API-Key"},
-		{"end key at the start", form("/callTrackers/sales/startCall", "end-key-old", "", did), 401, "wrong_key", ""},
-		{"start key at the end", form("/callTrackers/sales/endCall", "start-key-old", "", cdr), 401, "wrong_key", ""},
-		{"wrong Basic password", form("/callTrackers/sales/startCall", "nope", "start-key-old", did), 401, "wrong_key", ""},
-		{"tracker without keys", form("/callTrackers/locked/startCall", "anything", "", did), 401, "wrong_key", ""},
-		{"blocked", form("/callTrackers/shut/startCall", "shut-key-123", "", did), 403, "blocked", "blocked"},
-		{"blocked, wrong key", form("/callTrackers/shut/startCall", "no", "", did), 401, "wrong_key", ""},
-		{"unknown tracker", form("/callTrackers/sale/startCall", "start-key-old", "", did), 404, "unknown_tracker", `"sale"`},
-		{"unknown tracker at the end", form("/callTrackers/sale/endCall", "end-key-old", "", cdr), 404, "unknown_tracker", ""},
-		{"no DID", form("/callTrackers/sales/startCall", "start-key-old", "", `{"callID":"x"}`), 400, "no_did", "didCalled"},
-		{"no DID but an empty body", form("/callTrackers/sales/startCall", "start-key-old", "", ""), 400, "no_did", "didCalled"},
-		{"broken JSON", form("/callTrackers/sales/startCall", "start-key-old", "", `{"didCalled":"06`), 400, "", ""},
-		{"start too large", form("/callTrackers/sales/startCall", "start-key-old", "", strings.Repeat("x", 1<<20+1)), 413, "too_large", "1048576"},
-		{"end too large", form("/callTrackers/sales/endCall", "end-key-old", "", strings.Repeat("x", 1<<20+1)), 413, "too_large", "1048576"},
-		{"end empty", form("/callTrackers/sales/endCall", "end-key-old", "", ""), 400, "empty_body", "empty"},
-		{"webhook without a key", form("/webhooks/ziwo/callHistory", "", "", cdr), 401, "wrong_key", ""},
-		{"webhook with a tracker's key", form("/webhooks/ziwo/callHistory", "end-key-old", "", cdr), 401, "wrong_key", ""},
+		{"old key", jsonRequest("/callTrackers/sales/startCall", "start-key-old", "", did), 200, "", ""},
+		{"new key", jsonRequest("/callTrackers/sales/startCall", "start-key-new", "", did), 200, "", ""},
+		{"Basic authentication", jsonRequest("/callTrackers/sales/startCall", "start-key-new", "anyone", did), 200, "", ""},
+		{"tracker without authentication", jsonRequest("/callTrackers/open-line/startCall", "", "", did), 200, "", ""},
+		{"tracker without authentication, any key", jsonRequest("/callTrackers/open-line/startCall", "whatever", "", did), 200, "", ""},
+		{"no key", jsonRequest("/callTrackers/sales/startCall", "", "", did), 401, "wrong_key", "X-API-Key"},
+		{"wrong key", jsonRequest("/callTrackers/sales/startCall", "start-key-ol", "", did), 401, "wrong_key", "X-API-Key"},
+		{"end key for startCall", jsonRequest("/callTrackers/sales/startCall", "end-key-old", "", did), 401, "wrong_key", ""},
+		{"start key for endCall", jsonRequest("/callTrackers/sales/endCall", "start-key-old", "", cdr), 401, "wrong_key", ""},
+		{"wrong Basic password", jsonRequest("/callTrackers/sales/startCall", "nope", "start-key-old", did), 401, "wrong_key", ""},
+		{"tracker without keys", jsonRequest("/callTrackers/locked/startCall", "anything", "", did), 401, "wrong_key", ""},
+		{"blocked tracker", jsonRequest("/callTrackers/shut/startCall", "shut-key-123", "", did), 403, "blocked", "blocked"},
+		{"blocked tracker, wrong key", jsonRequest("/callTrackers/shut/startCall", "no", "", did), 401, "wrong_key", ""},
+		{"unknown tracker", jsonRequest("/callTrackers/sale/startCall", "start-key-old", "", did), 404, "unknown_tracker", `"sale"`},
+		{"unknown tracker for endCall", jsonRequest("/callTrackers/sale/endCall", "end-key-old", "", cdr), 404, "unknown_tracker", ""},
+		{"no DID", jsonRequest("/callTrackers/sales/startCall", "start-key-old", "", `{"callID":"x"}`), 400, "no_did", "didCalled"},
+		{"no DID, empty body", jsonRequest("/callTrackers/sales/startCall", "start-key-old", "", ""), 400, "no_did", "didCalled"},
+		{"broken JSON", jsonRequest("/callTrackers/sales/startCall", "start-key-old", "", `{"didCalled":"06`), 400, "", ""},
+		{"startCall body too large", jsonRequest("/callTrackers/sales/startCall", "start-key-old", "", strings.Repeat("x", 1<<20+1)), 413, "too_large", "1048576"},
+		{"endCall body too large", jsonRequest("/callTrackers/sales/endCall", "end-key-old", "", strings.Repeat("x", 1<<20+1)), 413, "too_large", "1048576"},
+		{"endCall body empty", jsonRequest("/callTrackers/sales/endCall", "end-key-old", "", ""), 400, "empty_body", "empty"},
+		{"webhook without a key", jsonRequest("/webhooks/ziwo/callHistory", "", "", cdr), 401, "wrong_key", ""},
+		{"webhook with a tracker's key", jsonRequest("/webhooks/ziwo/callHistory", "end-key-old", "", cdr), 401, "wrong_key", ""},
 	}
-	refused := 0
+	rejected := 0
 	for _, c := range cases {
 		r := h.do(c.request)
 		if r.status != c.status {
@@ -150,32 +150,32 @@ func TestRefusals(t *testing.T) {
 		if c.status == 200 {
 			continue
 		}
-		refused++
+		rejected++
 		envelope := into[httpapi.ErrorEnvelope](t, r)
-		if envelope.Result || envelope.Error.Message == "" || !strings.Contains(envelope.Error.Message, c.says) {
-			t.Errorf("%s: says %s", c.name, r.body)
+		if envelope.Result || envelope.Error.Message == "" || !strings.Contains(envelope.Error.Message, c.message) {
+			t.Errorf("%s: body %s, want an error message with %q", c.name, r.body, c.message)
 		}
 		if !strings.HasPrefix(r.body, `{"result":false,"content":{},"info":{},"error":{"message":"`) {
-			t.Errorf("%s: the envelope is %s", c.name, r.body)
+			t.Errorf("%s: unexpected envelope %s", c.name, r.body)
 		}
 	}
-	for i, got := range h.rejections(refused) { // newest first
+	for i, got := range h.rejections(rejected) { // newest first
 		for _, c := range cases {
 			if c.status != 200 && c.status == got.Status && c.reason == got.Reason && strings.HasPrefix(c.request.path, got.Path) {
 				goto found
 			}
 		}
 		if got.Reason != "unreadable" {
-			t.Errorf("rejection %d is not one of those made: %+v", i, got)
+			t.Errorf("rejection %d matches no rejected request: %+v", i, got)
 		}
 	found:
 	}
 	for _, secret := range []string{"start-key-ol", "end-key-old", "shut-key-123", "nope"} {
 		if r := h.get("/api/v1/rejections?limit=1000"); strings.Contains(r.body, secret) {
-			t.Errorf("the rejections show the key %q", secret)
+			t.Errorf("the rejections contain the key %q", secret)
 		}
 		if strings.Contains(h.log.String(), secret) {
-			t.Errorf("the log shows the key %q", secret)
+			t.Errorf("the log contains the key %q", secret)
 		}
 	}
 }
@@ -199,19 +199,19 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 		}
 		status, header, body := send(t, req)
 		if status != c.status {
-			t.Errorf("%s %s: %d, want %d", c.method, c.path, status, c.status)
+			t.Errorf("%s %s: status %d, want %d", c.method, c.path, status, c.status)
 		}
 		wantType, wantPart := "application/problem+json", `"status":`
 		if !strings.HasPrefix(c.path, "/api/") {
 			wantType, wantPart = "application/json", `"error":{"message":`
 		}
 		if !strings.HasPrefix(header.Get("Content-Type"), wantType) || !strings.Contains(body, wantPart) {
-			t.Errorf("%s %s: %s %s", c.method, c.path, header.Get("Content-Type"), body)
+			t.Errorf("%s %s: Content-Type %s, body %s; want %s with %s", c.method, c.path, header.Get("Content-Type"), body, wantType, wantPart)
 		}
 	}
 }
 
-func TestGuessersWaitAndOthersDoNot(t *testing.T) {
+func TestOnlyInvalidKeysAreRateLimited(t *testing.T) {
 	h := serve(t, document)
 	for i := range 30 {
 		h.startCall("sales", fmt.Sprintf("guess-%d", i), "didCalled", "061234567").want(t, 401)
@@ -219,7 +219,7 @@ func TestGuessersWaitAndOthersDoNot(t *testing.T) {
 	r := h.startCall("sales", "guess-31", "didCalled", "061234567").want(t, 429)
 	seconds, err := strconv.Atoi(r.header.Get("Retry-After"))
 	if err != nil || seconds < 1 || seconds > 60 {
-		t.Errorf("Retry-After is %q", r.header.Get("Retry-After"))
+		t.Errorf("Retry-After %q, want 1 to 60", r.header.Get("Retry-After"))
 	}
 	h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200)
 	h.startCall("sales", "", "didCalled", "061234567").want(t, 401)
@@ -228,8 +228,8 @@ func TestGuessersWaitAndOthersDoNot(t *testing.T) {
 	h.get("/api/v1/calls").want(t, 200)
 }
 
-// cdr2016 has the shape of Ziwo's developer page, cdr2026 that of its webhook of
-// August 2026; the values are made up.
+// cdr2016 has the format that Ziwo's developer page describes. cdr2026 has the
+// format that Ziwo's webhook sent in August 2026. The values are fake.
 const (
 	cdr2016 = `{"callID":"7c9e6679-7425-40de-944b-e07fc1f90ae7","answeredRawTime":1468150607,"hangupBy":"originatee","audioQuality":"100",
 "duration":28,"createdAt":"2016-07-10T11:37:03.944Z","callerIDName":"044998877","recordingFile":"7c9e6679-7425-40de-944b-e07fc1f90ae7.mp3",
@@ -245,21 +245,21 @@ const (
 "agent":{"id":7,"firstName":"Sam","lastName":"Doe","username":"sam@example.com","ccLogin":"0026"},"customer":null,"recordingFile":null}}`
 )
 
-func TestEndCallStoresTheCall(t *testing.T) {
+func TestEndCallStoresCall(t *testing.T) {
 	h := serve(t, document)
 	r := h.endCall("sales", "end-key-old", cdr2016).want(t, 200)
 	if r.body != `{"result":true,"content":{},"info":{}}` {
-		t.Errorf("answered %s", r.body)
+		t.Errorf("unexpected body %s", r.body)
 	}
-	calls := h.calls("")
-	if len(calls) != 1 {
-		t.Fatalf("%d calls", len(calls))
+	stored := h.calls("")
+	if len(stored) != 1 {
+		t.Fatalf("%d calls, want 1", len(stored))
 	}
-	got := calls[0]
+	got := stored[0]
 	at := func(clock string) string { return "2016-07-10T" + clock + "Z" }
 	for _, c := range []struct{ field, got, want string }{
 		{"tracker", got.Tracker, "sales"},
-		{"contactCenter", got.ContactCenter, "aldebaran"}, // the only one of the document
+		{"contactCenter", got.ContactCenter, "aldebaran"}, // the only one in the configuration
 		{"callID", got.CallID, "7c9e6679-7425-40de-944b-e07fc1f90ae7"},
 		{"direction", got.Direction, "inbound"},
 		{"did", got.DID, "+97142345678"},
@@ -279,51 +279,51 @@ func TestEndCallStoresTheCall(t *testing.T) {
 		{"campaign", got.Campaign, "outdoor"},
 	} {
 		if c.got != c.want {
-			t.Errorf("%s is %q, want %q", c.field, c.got, c.want)
+			t.Errorf("%s %q, want %q", c.field, c.got, c.want)
 		}
 	}
 	detail := h.get("/api/v1/calls/"+got.ID).want(t, 200)
 	if strings.Contains(detail.body, "hunter2") || !strings.Contains(detail.body, `"ccPassword":"***"`) {
-		t.Errorf("the password is not masked: %s", detail.body)
+		t.Errorf("password is not masked: %s", detail.body)
 	}
 	if !strings.Contains(detail.body, "sofia/internal/042345678@sip.example.com") {
-		t.Errorf("a field that nobody knows was lost: %s", detail.body)
+		t.Errorf("unknown field channelName is missing: %s", detail.body)
 	}
 }
 
-func TestTheSameCallTwiceIsOneCall(t *testing.T) {
+func TestRepeatedEndCallUpdatesCall(t *testing.T) {
 	h := serve(t, document)
 	early := strings.Replace(cdr2016, `"recordingFile":"7c9e6679-7425-40de-944b-e07fc1f90ae7.mp3",`, `"recordingFile":null,`, 1)
 	h.endCall("sales", "end-key-old", early).want(t, 200)
 	if got := h.calls("")[0].RecordingFile; got != "" {
-		t.Fatalf("recording is %q before it came", got)
+		t.Fatalf("recording file %q, want none before the update", got)
 	}
 	h.endCall("sales", "end-key-old", early).want(t, 200)
 	h.endCall("sales", "end-key-old", cdr2016).want(t, 200)
-	h.endCall("sales", "end-key-old", early).want(t, 200) // out of order: takes nothing away
+	h.endCall("sales", "end-key-old", early).want(t, 200) // out of order: removes nothing
 	stored := h.calls("")
 	if len(stored) != 1 || stored[0].RecordingFile == "" || stored[0].Duration != 28 {
-		t.Fatalf("calls are %+v", stored)
+		t.Fatalf("calls %+v, want one with its recording file", stored)
 	}
 	detail := into[calls.CallDetail](t, h.get("/api/v1/calls/"+stored[0].ID).want(t, 200))
 	if len(detail.Revisions) != 2 {
-		t.Errorf("%d revisions, want the 2 different bodies", len(detail.Revisions))
+		t.Errorf("%d revisions, want 2 for 2 different bodies", len(detail.Revisions))
 	}
 }
 
-func TestParallelRepeatsAreOneCall(t *testing.T) {
+func TestConcurrentEndCallsStoreOneCall(t *testing.T) {
 	h := serve(t, document)
-	var all sync.WaitGroup
+	var requests sync.WaitGroup
 	for range 20 {
-		all.Go(func() {
+		requests.Go(func() {
 			if r := h.endCall("sales", "end-key-old", cdr2016); r.status != 200 {
-				t.Errorf("status %d: %s", r.status, r.body)
+				t.Errorf("status %d, want 200: %s", r.status, r.body)
 			}
 		})
 	}
-	all.Wait()
-	if calls := h.calls(""); len(calls) != 1 {
-		t.Errorf("%d calls", len(calls))
+	requests.Wait()
+	if n := len(h.calls("")); n != 1 {
+		t.Errorf("%d calls, want 1", n)
 	}
 }
 
@@ -336,30 +336,30 @@ func TestWebhookStoresCallsOfItsContactCenter(t *testing.T) {
 		})
 	}
 	post("webhook-key-1", cdr2026).want(t, 200)
-	calls := h.calls("")
-	if len(calls) != 1 {
-		t.Fatalf("%d calls", len(calls))
+	stored := h.calls("")
+	if len(stored) != 1 {
+		t.Fatalf("%d calls, want 1", len(stored))
 	}
-	got := calls[0]
+	got := stored[0]
 	if got.ContactCenter != "aldebaran" || got.Tracker != "" || got.Result != "cancelled" || got.DID != "+971507654321" || got.Agent != "0026" ||
 		got.RingTime != 18 || got.Duration != 20 || got.AnsweredAt != nil {
-		t.Errorf("stored %+v", got)
+		t.Errorf("stored call %+v", got)
 	}
-	// The same call by both ways is one call.
+	// endCall and the webhook report the same call, which is stored once.
 	h.endCall("sales", "end-key-old", cdr2016).want(t, 200)
 	post("webhook-key-1", `{"action":"create","content":`+cdr2016+`}`).want(t, 200)
-	if calls := h.calls(""); len(calls) != 2 || calls[1].Tracker != "sales" {
-		t.Errorf("calls are %+v", calls)
+	if stored := h.calls(""); len(stored) != 2 || stored[1].Tracker != "sales" {
+		t.Errorf("calls %+v, want 2", stored)
 	}
 }
 
-func TestWhatIsNoRecordIsKept(t *testing.T) {
+func TestUnreadableRecordsAreStored(t *testing.T) {
 	h := serve(t, document)
 	bodies := []string{`{"hello":"world"}`, `not JSON at all`, `{"callID":"cut-off","didCalled":"06123`, `[1,2,3]`, "\x00\xff\xfe"}
 	for _, body := range bodies {
 		r := h.endCall("sales", "end-key-old", body).want(t, 200)
 		if envelope := into[httpapi.Envelope](t, r); !envelope.Result || len(envelope.Info.Warnings) != 1 {
-			t.Errorf("%q: answered %s", body, r.body)
+			t.Errorf("%q: body %s, want one warning", body, r.body)
 		}
 	}
 	h.endCall("sales", "end-key-old", bodies[0]).want(t, 200) // a repeat is the same record
@@ -369,24 +369,24 @@ func TestWhatIsNoRecordIsKept(t *testing.T) {
 	}
 	detail := into[calls.CallDetail](t, h.get("/api/v1/calls/"+stored[len(stored)-1].ID).want(t, 200))
 	if string(detail.Raw) != bodies[0] {
-		t.Errorf("kept %s", detail.Raw)
+		t.Errorf("stored %s, want %s", detail.Raw, bodies[0])
 	}
 	for _, r := range h.rejections(len(bodies) + 1) {
 		if r.Reason != "unreadable" || r.Status != 200 {
-			t.Errorf("rejection %+v", r)
+			t.Errorf("rejection %+v, want unreadable with status 200", r)
 		}
 	}
 }
 
-func TestRecordsOfABlockedTrackerAreKept(t *testing.T) {
+func TestRecordsOfBlockedTrackerAreStored(t *testing.T) {
 	h := serve(t, document)
 	h.endCall("shut", "shut-key-123", cdr2016).want(t, 403)
-	if calls := h.calls("?tracker=shut"); len(calls) != 1 {
-		t.Errorf("%d calls kept, want the one", len(calls))
+	if n := len(h.calls("?tracker=shut")); n != 1 {
+		t.Errorf("%d calls, want 1", n)
 	}
 }
 
-func TestABodyThatBreaksOffIsKept(t *testing.T) {
+func TestTruncatedBodyIsStored(t *testing.T) {
 	h := serve(t, document)
 	connection, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(h.base, "http://"))
 	if err != nil {
@@ -400,20 +400,20 @@ func TestABodyThatBreaksOffIsKept(t *testing.T) {
 	}
 	line, err := bufio.NewReader(connection).ReadString('\n')
 	if err != nil || !strings.Contains(line, "400") {
-		t.Errorf("answered %q, %v", line, err)
+		t.Errorf("status line %q, %v; want 400", line, err)
 	}
-	calls := h.calls("")
-	if len(calls) != 1 || calls[0].Result != "unreadable" {
-		t.Fatalf("calls are %+v", calls)
+	stored := h.calls("")
+	if len(stored) != 1 || stored[0].Result != "unreadable" {
+		t.Fatalf("calls %+v, want one unreadable record", stored)
 	}
 }
 
-func TestDecisionsAreRecordedWithTheirTrace(t *testing.T) {
+func TestDecisionsAreRecordedWithTrace(t *testing.T) {
 	h := serve(t, document)
 	r := h.startCall("sales", "start-key-old", "didCalled", "0097165554433", "callerIDNumber", "0501234567", "callID", "leg-1").want(t, 200)
 	got := h.decisions(1)[0]
 	if got.ID != r.header.Get("X-Decision-Id") {
-		t.Errorf("id %s is not that of the answer", got.ID)
+		t.Errorf("ID %s, want %s", got.ID, r.header.Get("X-Decision-Id"))
 	}
 	trace := ""
 	for _, s := range got.Trace {
@@ -421,44 +421,44 @@ func TestDecisionsAreRecordedWithTheirTrace(t *testing.T) {
 	}
 	for _, want := range []string{"at-night closed never is closed", "vip failed caller.country: AE, must be in FR", "turns failed request.queue: not sent", "office matched"} {
 		if !strings.Contains(trace, want) {
-			t.Errorf("the trace lacks %q:\n%s", want, trace)
+			t.Errorf("%q is missing from the trace:\n%s", want, trace)
 		}
 	}
 	if got.DID != "+97165554433" || got.RawDID != "0097165554433" || got.Caller != "+971501234567" || got.CallID != "leg-1" ||
 		got.Route != "office" || !got.Voicemail || len(got.Rules) != 2 || got.ConfigVersion != 1 || strings.Join(got.Flags, " ") != "did_unlisted" {
-		t.Errorf("recorded %+v", got)
+		t.Errorf("decision %+v", got)
 	}
 	one := into[decisions.DecisionView](t, h.get("/api/v1/decisions/"+got.ID).want(t, 200))
 	if one.Route != "office" {
-		t.Errorf("by its id: %+v", one)
+		t.Errorf("decision by ID: %+v", one)
 	}
 }
 
-func TestACallIsLinkedToItsDecision(t *testing.T) {
+func TestCallIsLinkedToDecision(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		fields []string
 		cdr    string
 	}{
-		{"by the call id", []string{"didCalled", "042345678", "callID", "7c9e6679-7425-40de-944b-e07fc1f90ae7"}, cdr2016},
-		{"by DID and caller, at the time it came", []string{"didCalled", "042345678", "callerIDNumber", "+97144998877"}, cdr2016},
-		{"by DID alone, which is all that Ziwo documents", []string{"didCalled", "+97142345678"}, cdr2016},
-		{"by the time it started", []string{"didCalled", "042345678", "callerIDNumber", "044998877"}, fmt.Sprintf(
+		{"by call ID", []string{"didCalled", "042345678", "callID", "7c9e6679-7425-40de-944b-e07fc1f90ae7"}, cdr2016},
+		{"by DID, caller, and time of receipt", []string{"didCalled", "042345678", "callerIDNumber", "+97144998877"}, cdr2016},
+		{"by DID alone, the only field that Ziwo documents", []string{"didCalled", "+97142345678"}, cdr2016},
+		{"by start time", []string{"didCalled", "042345678", "callerIDNumber", "044998877"}, fmt.Sprintf(
 			`{"callID":"x","didCalled":"042345678","callerIDNumber":"044998877","startedAt":%q,"duration":7200}`, time.Now().UTC().Format(time.RFC3339))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := serve(t, document)
-			h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200) // another line
+			h.startCall("sales", "start-key-old", "didCalled", "061234567").want(t, 200) // another DID
 			h.startCall("sales", "start-key-old", "didCalled", "042345678", "callerIDNumber", "0509999999", "callID", "other").want(t, 200)
 			r := h.startCall("sales", "start-key-old", c.fields...).want(t, 200)
 			h.endCall("sales", "end-key-old", c.cdr).want(t, 200)
 			h.decisions(3)
 			call := h.calls("")[0]
 			if want := r.header.Get("X-Decision-Id"); call.Decision != want || call.Route != "office" {
-				t.Errorf("the call has decision %q and route %q, want %q and office", call.Decision, call.Route, want)
+				t.Errorf("call has decision %q and route %q, want %q and office", call.Decision, call.Route, want)
 			}
 			if d := into[decisions.DecisionView](t, h.get("/api/v1/decisions/"+r.header.Get("X-Decision-Id"))); d.Call != call.ID {
-				t.Errorf("the decision has call %q, want %q", d.Call, call.ID)
+				t.Errorf("decision has call %q, want %q", d.Call, call.ID)
 			}
 		})
 	}
@@ -471,16 +471,16 @@ func TestDemonstrationEndpoints(t *testing.T) {
 		method: "POST", path: "/callTrackers/example/startCall", key: "any", body: body, header: map[string]string{"Content-Type": contentType},
 	}).want(t, 200)
 	if answer := into[httpapi.StartEnvelope](t, r); answer.Content.DIDCalled != "061234567" || len(answer.Content.Rules) == 0 {
-		t.Errorf("answered %s", r.body)
+		t.Errorf("unexpected body %s", r.body)
 	}
 	h.do(request{method: "POST", path: "/callTrackers/example/startCall"}).want(t, 400)
 	h.endCall("example", "", cdr2016).want(t, 200)
 	h.endCall("example", "", "").want(t, 400)
-	if calls := h.calls(""); len(calls) != 0 {
-		t.Errorf("%d calls were stored", len(calls))
+	if n := len(h.calls("")); n != 0 {
+		t.Errorf("%d calls stored, want 0", n)
 	}
 	if list := into[decisions.DecisionList](t, h.get("/api/v1/decisions")); len(list.Decisions) != 0 {
-		t.Errorf("%d decisions were stored", len(list.Decisions))
+		t.Errorf("%d decisions stored, want 0", len(list.Decisions))
 	}
 }
 
@@ -496,7 +496,7 @@ func TestLogsHideNumbersAndKeys(t *testing.T) {
 	h.stop()
 	for _, hidden := range []string{"501234599", "44998877", "start-key", "end-key", "bad-key", "hunter", h.token} {
 		if strings.Contains(h.log.String(), hidden) {
-			t.Errorf("the log shows %q:\n%s", hidden, h.log)
+			t.Errorf("the log contains %q:\n%s", hidden, h.log)
 		}
 	}
 }

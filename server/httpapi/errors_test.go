@@ -155,7 +155,7 @@ func TestErrorFormats(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			e := echo.New()
 			recorder := httptest.NewRecorder()
-			api.handleError(err, e.NewContext(httptest.NewRequest(http.MethodPost, test.path, http.NoBody), recorder))
+			api.handleError(err, e.NewContext(httptest.NewRequestWithContext(t.Context(), http.MethodPost, test.path, http.NoBody), recorder))
 			answer := recorder.Result()
 			defer answer.Body.Close()
 			body, readErr := io.ReadAll(answer.Body)
@@ -175,7 +175,7 @@ func TestErrorFormats(t *testing.T) {
 	t.Run("script", func(t *testing.T) {
 		e := echo.New()
 		recorder := httptest.NewRecorder()
-		c := e.NewContext(httptest.NewRequest(http.MethodGet, "/jorel/shop.js", http.NoBody), recorder)
+		c := e.NewContext(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/jorel/shop.js", http.NoBody), recorder)
 		if err := api.scriptError(c, &embeds.UnknownEmbed{}); err != nil {
 			t.Fatal(err)
 		}

@@ -8,34 +8,34 @@ import (
 
 // routes registers every HTTP route of the server.
 func (s *API) routes(e *echo.Echo) {
-	public := func(method, path string, handler echo.HandlerFunc) {
+	route := func(method, path string, handler echo.HandlerFunc) {
 		e.Add(method, path, s.requests.observe(method, path, s.recoverPanics(handler)))
 	}
-	admin := func(method, path string, handler echo.HandlerFunc) { public(method, path, s.requireAdmin(handler)) }
+	admin := func(method, path string, handler echo.HandlerFunc) { route(method, path, s.requireAdmin(handler)) }
 
 	// Ziwo sends these with the key of a tracker or webhook; their errors have Ziwo's
 	// envelope. The example routes need no key.
-	public(http.MethodPost, "/callTrackers/:tracker/startCall", s.startCall)
-	public(http.MethodPost, "/callTrackers/:tracker/endCall", s.endCall)
-	public(http.MethodPost, "/callTrackers/example/startCall", s.exampleStart)
-	public(http.MethodPost, "/callTrackers/example/endCall", s.exampleEnd)
-	public(http.MethodPost, "/webhooks/ziwo/callHistory", s.callHistory)
+	route(http.MethodPost, "/callTrackers/:tracker/startCall", s.startCall)
+	route(http.MethodPost, "/callTrackers/:tracker/endCall", s.endCall)
+	route(http.MethodPost, "/callTrackers/example/startCall", s.exampleStart)
+	route(http.MethodPost, "/callTrackers/example/endCall", s.exampleEnd)
+	route(http.MethodPost, "/webhooks/ziwo/callHistory", s.callHistory)
 
 	// Browsers load these from web pages and the CRM. /crm/… needs a key or token of the
-	// site; the rest is public.
-	public(http.MethodGet, "/webcallback/:file", s.webCallback)
-	public(http.MethodGet, "/webcallback/:site/:file", s.webCallbackRelease)
-	public(http.MethodGet, "/jorel/:file", s.jorel)
-	public(http.MethodGet, "/jorel/:site/:file", s.jorelRelease)
-	public(http.MethodGet, "/popup/:file", s.popup)
-	public(http.MethodGet, "/popup/:site/:file", s.popupRelease)
-	public(http.MethodGet, "/crm/url", s.crmURL)
-	public(http.MethodOptions, "/crm/url", s.crmPreflight)
-	public(http.MethodGet, "/crm/open", s.crmOpen)
-	public(http.MethodGet, "/sites/:site", s.sitePage)
-	public(http.MethodGet, "/assets/:file", pageAsset)
+	// site; the others need nothing.
+	route(http.MethodGet, "/webcallback/:file", s.webCallback)
+	route(http.MethodGet, "/webcallback/:site/:file", s.webCallbackRelease)
+	route(http.MethodGet, "/jorel/:file", s.jorel)
+	route(http.MethodGet, "/jorel/:site/:file", s.jorelRelease)
+	route(http.MethodGet, "/popup/:file", s.popup)
+	route(http.MethodGet, "/popup/:site/:file", s.popupRelease)
+	route(http.MethodGet, "/crm/url", s.crmURL)
+	route(http.MethodOptions, "/crm/url", s.crmPreflight)
+	route(http.MethodGet, "/crm/open", s.crmOpen)
+	route(http.MethodGet, "/sites/:site", s.sitePage)
+	route(http.MethodGet, "/assets/:file", pageAsset)
 
-	// Administrators and their programs call the rest of /api/v1 with the admin token.
+	// Administrators and their programs call these with the admin token.
 	//
 	// Configuration, and what it would do with a call.
 	admin(http.MethodGet, "/api/v1/config", s.getConfig)
@@ -79,12 +79,12 @@ func (s *API) routes(e *echo.Echo) {
 
 	// Load balancers, monitoring and people read these without a key; none of them shows
 	// stored data.
-	public(http.MethodGet, "/healthz", s.healthz)
-	public(http.MethodGet, "/readyz", s.readyz)
-	public(http.MethodGet, "/metrics", s.metrics)
-	public(http.MethodGet, "/schema/config.json", s.schema)
-	public(http.MethodGet, "/openapi.json", s.specification)
-	public(http.MethodGet, "/", toDocs)
-	public(http.MethodGet, "/docs", toDocs)
-	public(http.MethodGet, "/docs/*", docs())
+	route(http.MethodGet, "/healthz", s.healthz)
+	route(http.MethodGet, "/readyz", s.readyz)
+	route(http.MethodGet, "/metrics", s.metrics)
+	route(http.MethodGet, "/schema/config.json", s.schema)
+	route(http.MethodGet, "/openapi.json", s.specification)
+	route(http.MethodGet, "/", toDocs)
+	route(http.MethodGet, "/docs", toDocs)
+	route(http.MethodGet, "/docs/*", docs())
 }
