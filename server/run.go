@@ -268,7 +268,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	})
 
 	// Load the configuration and listen.
-	applyLater, err := load(ctx, store, controller, logger, options.apply)
+	pending, err := load(ctx, store, controller, logger, options.apply)
 	if err != nil {
 		return err
 	}
@@ -295,7 +295,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	for _, run := range []func(context.Context) error{controller.Follow, runner.Run, leader.Run, wallboard.Run} {
 		group.Go(func() error { return run(working) })
 	}
-	group.Go(func() error { return prepareInBackground(working, store, controller, logger, applyLater) })
+	group.Go(func() error { return prepareInBackground(working, store, controller, logger, pending) })
 
 	logger.Info("listening", slog.String("address", listener.Addr().String()), slog.String("version", currentBuild().Version))
 	if options.ready != nil {
@@ -340,8 +340,8 @@ func serveHTTP(ctx context.Context, server *httpapi.API, listener net.Listener, 
 
 // load prepares the database and activates the configuration. Calls that the
 // last good configuration can answer do not wait for a database that hangs. load
-// returns the input that could not be stored because the database is unavailable.
-func load(ctx context.Context, store *sqlstore.Store, controller *config.Controller, logger *slog.Logger, apply *config.Input) (applyLater *config.Input, err error) {
+// returns the inputs that could not be stored because the database is unavailable.
+func load(ctx context.Context, store *sqlstore.Store, controller *config.Controller, logger *slog.Logger, apply *config.Input) (pending []config.Input, err error) {
 	timeout := prepareTimeout
 	if controller.HasLastGood() {
 		timeout = prepareTimeoutShort
@@ -360,7 +360,7 @@ func load(ctx context.Context, store *sqlstore.Store, controller *config.Control
 		_, err := controller.Apply(ctx, *apply)
 		if errors.Is(err, storage.ErrUnavailable) && controller.Current() != nil {
 			logger.Error("configuration file not stored yet; last good configuration active", slog.Any("error", err))
-			return apply, nil
+			return []config.Input{*apply}, nil
 		}
 		return nil, err
 	}
@@ -378,7 +378,7 @@ func load(ctx context.Context, store *sqlstore.Store, controller *config.Control
 
 // prepareInBackground prepares a database that was unavailable at the start, and
 // then does what load could not do without it. It returns nil.
-func prepareInBackground(ctx context.Context, store *sqlstore.Store, controller *config.Controller, logger *slog.Logger, applyLater *config.Input) error {
+func prepareInBackground(ctx context.Context, store *sqlstore.Store, controller *config.Controller, logger *slog.Logger, pending []config.Input) error {
 	retry := time.NewTicker(prepareRetry)
 	defer retry.Stop()
 	for !store.Ready() {
@@ -394,8 +394,10 @@ func prepareInBackground(ctx context.Context, store *sqlstore.Store, controller 
 			if errors.Is(err, config.ErrNoConfig) {
 				err = nil
 			}
-			if err == nil && applyLater != nil {
-				_, err = controller.Apply(attempt, *applyLater)
+			for _, input := range pending {
+				if err == nil {
+					_, err = controller.Apply(attempt, input)
+				}
 			}
 			if err != nil {
 				logger.Error("configuration not activated; previous one stays active", slog.Any("error", err))

@@ -14,7 +14,7 @@ import (
 
 func TestCommittedDocumentIsCurrent(t *testing.T) {
 	dependOnSources(t)
-	want, err := describe(t.Context(), "server", "handlers")
+	want, err := describe(t.Context(), "server", "server/httpapi")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 func TestEveryRouteIsDescribed(t *testing.T) {
 	e := echo.New()
 	New(Options{Registry: prometheus.NewRegistry()}).routes(e)
-	pages := []string{"GET /", "GET /docs", "GET /docs/*", "GET /assets/{file}"} // for people, not part of the API
+	pages := []string{"GET /", "GET /docs", "GET /docs/*", "GET /assets/{file}"} // web pages, not part of the API
 	described := openapitest.Routes(t)
 	served := map[string]bool{}
 	for _, r := range e.Routes() {
