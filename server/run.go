@@ -184,8 +184,8 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 			}, local)
 		},
 	})
-	retentionJobs := retention.New(retention.Options{Store: store, Config: controller, Now: time.Now, Logger: logger})
-	lookups := lookup.New(lookup.Options{Store: store, Directory: directory, Now: set.now})
+	retentionJobs := retention.New(store, controller, time.Now, logger)
+	lookups := lookup.New(store, directory, set.now)
 	runner, err := jobs.NewRunner(jobs.RunnerOptions{
 		Store: store, Registry: registry, Now: time.Now, Logger: logger,
 		Kinds: []jobs.Kind{retentionJobs.Kind(), recordingCopies.Kind(), recordingCopies.RetentionKind(), lookups.Kind()},

@@ -30,19 +30,14 @@ type directory interface {
 	Names() []string
 }
 
-// Options are what Lookups is made from. All fields are required.
-type Options struct {
-	Store     store
-	Directory directory
-	Now       func() time.Time
-}
-
 // Lookups looks up the customers of stored calls. Queue adds a job for each call that
 // needs a lookup, and Kind runs these jobs. Which calls need one follows from the stored
 // calls, so saving a call costs nothing and no lookup is lost. It is safe for
 // concurrent use, except that Queue is for one goroutine at a time.
 type Lookups struct {
-	Options
+	store     store
+	directory directory
+	now       func() time.Time
 
 	// Progress of Queue.
 	since        time.Time // calls saved before have their lookups
@@ -53,10 +48,17 @@ type Lookups struct {
 	retryAt  time.Time // while failures is not 0: when to send the next lookup
 }
 
-// New returns Lookups.
-func New(o Options) *Lookups {
-	now := o.Now()
-	return &Lookups{Options: o, since: now.Add(-initialScanWindow), nextSlowScan: now.Add(slowScanInterval)}
+// New returns Lookups that reads calls from store and looks up their customers in
+// directory.
+func New(store store, directory directory, now func() time.Time) *Lookups {
+	if store == nil || directory == nil || now == nil {
+		panic("lookup.New: store, directory, and now are required")
+	}
+	at := now()
+	return &Lookups{
+		store: store, directory: directory, now: now,
+		since: at.Add(-initialScanWindow), nextSlowScan: at.Add(slowScanInterval),
+	}
 }
 
 const (
@@ -80,12 +82,12 @@ var lookupBackoff = jobs.Backoff{First: time.Second, Longest: 40 * time.Second}
 // Queue adds a job for each call that has a customer's public number and no lookup, and
 // returns how many it added. It adds none without connections.
 func (h *Lookups) Queue(ctx context.Context) (queued int, err error) {
-	if len(h.Directory.Names()) == 0 {
+	if len(h.directory.Names()) == 0 {
 		return 0, nil
 	}
-	now := h.Now().UTC()
+	now := h.now().UTC()
 	for {
-		n, err := h.Store.QueueLookups(ctx, h.since, now)
+		n, err := h.store.QueueLookups(ctx, h.since, now)
 		queued += n
 		if err != nil {
 			return queued, fmt.Errorf("queue lookups: %w", err)
@@ -111,7 +113,7 @@ func (h *Lookups) Kind() jobs.Kind {
 // limit returns how many lookups may run now. While no CRM answers, one at a time
 // checks whether they do again, with pauses.
 func (h *Lookups) limit() int {
-	if len(h.Directory.Names()) == 0 {
+	if len(h.directory.Names()) == 0 {
 		return 0
 	}
 	h.mu.Lock()
@@ -119,7 +121,7 @@ func (h *Lookups) limit() int {
 	switch {
 	case h.failures == 0:
 		return maxLookups
-	case h.Now().Before(h.retryAt):
+	case h.now().Before(h.retryAt):
 		return 0
 	default:
 		return 1
@@ -130,7 +132,7 @@ func (h *Lookups) limit() int {
 func (h *Lookups) record(answered bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now := h.Now()
+	now := h.now()
 	switch {
 	case answered:
 		h.failures = 0
@@ -142,14 +144,14 @@ func (h *Lookups) record(answered bool) {
 
 // lookUp looks up the customer's number of one call.
 func (h *Lookups) lookUp(ctx context.Context, j storage.Job) (*storage.LookupResult, error) {
-	number, err := h.Store.LookupNumber(ctx, j.Key)
+	number, err := h.store.LookupNumber(ctx, j.Key)
 	switch {
 	case errors.Is(err, storage.ErrNotFound) || err == nil && number == "": // removed by retention
 		return &storage.LookupResult{}, nil
 	case err != nil:
 		return nil, jobs.Delay(time.Minute, err)
 	}
-	result := h.Directory.Find(ctx, crm.Query{Number: phone.Parse(number, ""), Priority: crm.Background, SkipCache: j.SkipCache})
+	result := h.directory.Find(ctx, crm.Query{Number: phone.Parse(number, ""), Priority: crm.Background, SkipCache: j.SkipCache})
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return nil, ctx.Err()
 	}
@@ -190,11 +192,11 @@ func (h *Lookups) lookUp(ctx context.Context, j storage.Job) (*storage.LookupRes
 // returns the state until it runs. Errors: storage.ErrNotFound, *Invalid if no
 // connection is configured.
 func (h *Lookups) Enrich(ctx context.Context, id string) (storage.Enrichment, error) {
-	state, err := h.Store.RequestLookup(ctx, id, h.Now().UTC())
+	state, err := h.store.RequestLookup(ctx, id, h.now().UTC())
 	if err != nil {
 		return storage.Enrichment{}, fmt.Errorf("look up call %q: %w", problem.Clip(id), err)
 	}
-	if len(h.Directory.Names()) == 0 {
+	if len(h.directory.Names()) == 0 {
 		return storage.Enrichment{}, problem.Errorf("connections", "no CRM connection is configured")
 	}
 	return state.Shown(), nil
@@ -207,5 +209,5 @@ func (h *Lookups) LookupExpected(c storage.Call) bool {
 	if c.Direction == "outbound" {
 		number = c.DID
 	}
-	return strings.HasPrefix(number, "+") && h.Now().Sub(c.ReceivedAt) < slowScanWindow && len(h.Directory.Names()) > 0
+	return strings.HasPrefix(number, "+") && h.now().Sub(c.ReceivedAt) < slowScanWindow && len(h.directory.Names()) > 0
 }

@@ -110,7 +110,7 @@ func startWorker(t *testing.T, calls int, c *fakeCRM) *sqlstore.Store {
 	}
 	directory := crm.NewDirectory(crm.Options{Cache: cache.NewMemory(time.Now)})
 	directory.SetConnections([]*crm.Connection{connection})
-	lookups := lookup.New(lookup.Options{Store: store, Directory: directory, Now: time.Now})
+	lookups := lookup.New(store, directory, time.Now)
 	logger := slog.New(slog.DiscardHandler)
 	runner, err := jobs.NewRunner(jobs.RunnerOptions{
 		Store: store, Kinds: []jobs.Kind{lookups.Kind()}, Registry: prometheus.NewRegistry(), Now: time.Now, Logger: logger,

@@ -21,18 +21,21 @@ type store interface {
 // Retention removes bodies and personal fields from old calls and decisions, as
 // configured. It runs as one job per day, so that only one process does the work and
 // another can continue it.
-type Retention struct{ Options }
-
-// Options are what Retention is made from. All fields are required.
-type Options struct {
-	Store  store
-	Config *config.Controller
-	Now    func() time.Time
-	Logger *slog.Logger
+type Retention struct {
+	store  store
+	config *config.Controller
+	now    func() time.Time
+	logger *slog.Logger
 }
 
-// New returns Retention.
-func New(o Options) *Retention { return &Retention{o} }
+// New returns a Retention that deletes from store what the active configuration does
+// not keep.
+func New(store store, config *config.Controller, now func() time.Time, logger *slog.Logger) *Retention {
+	if store == nil || config == nil || now == nil || logger == nil {
+		panic("retention.New: store, config, now, and logger are required")
+	}
+	return &Retention{store: store, config: config, now: now, logger: logger}
+}
 
 const (
 	kind           = "retention"
@@ -49,16 +52,16 @@ func (h *Retention) Kind() jobs.Kind {
 
 // Schedule adds the job of the day unless all data is kept. It is idempotent.
 func (h *Retention) Schedule(ctx context.Context) error {
-	now := h.Now().UTC()
+	now := h.now().UTC()
 	if f := h.cutoffs(now); f.BodiesBefore.IsZero() && f.PersonalBefore.IsZero() {
 		return nil
 	}
-	return h.Store.AddJobs(ctx, now, []storage.NewJob{{Kind: kind, Key: now.Format(time.DateOnly)}})
+	return h.store.AddJobs(ctx, now, []storage.NewJob{{Kind: kind, Key: now.Format(time.DateOnly)}})
 }
 
 // cutoffs returns the limits of the active configuration at the given time.
 func (h *Retention) cutoffs(now time.Time) (f storage.RetentionStep) {
-	snapshot := h.Config.Current()
+	snapshot := h.config.Current()
 	if snapshot == nil || snapshot.Document.Retention == nil {
 		return f
 	}
@@ -74,14 +77,14 @@ func (h *Retention) cutoffs(now time.Time) (f storage.RetentionStep) {
 }
 
 func (h *Retention) run(ctx context.Context, j storage.Job) error {
-	start := h.Now().UTC()
+	start := h.now().UTC()
 	f := h.cutoffs(start)
 	f.Cursor, f.Limit = string(j.Payload), batchSize
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	var calls, decisions int
 	for !f.BodiesBefore.IsZero() || !f.PersonalBefore.IsZero() {
-		done, err := h.Store.ApplyRetention(ctx, f)
+		done, err := h.store.ApplyRetention(ctx, f)
 		switch {
 		case errors.Is(err, storage.ErrBadCursor): // written by another version of this program
 			f.Cursor = ""
@@ -95,7 +98,7 @@ func (h *Retention) run(ctx context.Context, j storage.Job) error {
 		if f.Cursor == "" {
 			break
 		}
-		if h.Now().Sub(start) >= attemptBudget {
+		if h.now().Sub(start) >= attemptBudget {
 			return jobs.Continue(0, []byte(f.Cursor))
 		}
 		if done.Calls+done.Decisions > 0 {
@@ -108,7 +111,7 @@ func (h *Retention) run(ctx context.Context, j storage.Job) error {
 		}
 	}
 	if calls+decisions > 0 {
-		h.Logger.LogAttrs(ctx, slog.LevelInfo, "expired call data deleted",
+		h.logger.LogAttrs(ctx, slog.LevelInfo, "expired call data deleted",
 			slog.Int("calls", calls), slog.Int("decisions", decisions))
 	}
 	return nil
