@@ -1,6 +1,5 @@
-// Package problem describes what is wrong with an input and where: the
-// vocabulary that everything that checks an input shares, from the routing
-// engine to the HTTP layer.
+// Package problem describes what is wrong with an input, and where. All code that
+// checks input uses it, from the routing engine to the HTTP layer.
 package problem
 
 import (
