@@ -20,8 +20,8 @@ import (
 	"calltracker/storage"
 )
 
-// configStore is the part of a store that ConfigController uses.
-type configStore interface {
+// versionStore is the part of a store that Controller uses.
+type versionStore interface {
 	SaveConfig(ctx context.Context, v storage.ConfigVersion, expected int64) (storage.ConfigVersion, error)
 	ActiveConfig(ctx context.Context) (storage.ConfigVersion, error)
 	ConfigVersions(ctx context.Context, p storage.Page) ([]storage.ConfigVersion, string, error)
@@ -71,10 +71,34 @@ func newSnapshot(version storage.ConfigVersion, doc *Document, set *rules.Set, w
 	}
 }
 
-// ConfigController owns the active configuration. Reading it never blocks. Changes
-// are serialized, and an invalid document changes nothing.
+// ControllerOptions holds the dependencies and settings of a Controller. All fields are
+// required except PollInterval.
+type ControllerOptions struct {
+	Store       versionStore
+	Vault       *Vault
+	LastGood    lastGoodStore
+	Env         func(name string) (string, bool) // looks up an environment variable
+	Connections connectionOpener
+	Test        func(*Document, *rules.Set) problem.List // runs the tests of a document and returns the failures
+	Now         func() time.Time
+	Logger      *slog.Logger
+
+	PollInterval time.Duration // polling interval of Follow; 0 means the default
+}
+
+// Controller owns the active configuration. Reading it never blocks. Changes are
+// serialized, and an invalid document changes nothing. Controller is safe for concurrent
+// use.
 type Controller struct {
-	ControllerOptions
+	store        versionStore
+	vault        *Vault
+	lastGood     lastGoodStore
+	env          func(name string) (string, bool)
+	connections  connectionOpener
+	test         func(*Document, *rules.Set) problem.List
+	now          func() time.Time
+	logger       *slog.Logger
+	pollInterval time.Duration
 
 	mu      sync.Mutex
 	current atomic.Pointer[Snapshot]
@@ -82,30 +106,21 @@ type Controller struct {
 	pending atomic.Pointer[PendingVersion]
 }
 
-// ConfigControllerOptions are what a ConfigController is made from. All fields are required unless their comment says otherwise.
-type ControllerOptions struct {
-	Store    configStore
-	Vault    *Vault
-	LastGood lastGoodStore
-	Env      func(name string) (string, bool) // usually os.LookupEnv
-	Now      func() time.Time
-	Logger   *slog.Logger
-
-	PollInterval time.Duration // polling interval of Follow; 0 means the default
-
-	Connections connectionOpener
-	Test        func(*Document, *rules.Set) problem.List // runs the tests of a document and returns the failures
-}
-
-// NewConfigController returns a ConfigController.
+// NewController returns a Controller without an active configuration.
 func NewController(o ControllerOptions) *Controller {
-	return &Controller{ControllerOptions: o}
+	if o.Store == nil || o.Vault == nil || o.LastGood == nil || o.Env == nil || o.Connections == nil || o.Test == nil || o.Now == nil || o.Logger == nil {
+		panic("config.NewController: Store, Vault, LastGood, Env, Connections, Test, Now, and Logger are required")
+	}
+	return &Controller{
+		store: o.Store, vault: o.Vault, lastGood: o.LastGood, env: o.Env, connections: o.Connections, test: o.Test, now: o.Now, logger: o.Logger,
+		pollInterval: o.PollInterval,
+	}
 }
 
 // Current returns the active configuration, or nil if there is none yet.
 func (c *Controller) Current() *Snapshot { return c.current.Load() }
 
-// ConfigInput is a document to activate.
+// Input is a document to activate.
 type Input struct {
 	Document string
 	Format   Format
@@ -124,7 +139,7 @@ type ApplyResult struct {
 
 // Apply activates a document. It compiles the document, runs its tests, stores it
 // as a new version, and only then replaces the active configuration. Applying the
-// active document again creates no version. Errors: *Invalid with every problem,
+// active document again creates no version. Errors: *problem.Invalid with every problem,
 // ErrStale if IfMatch names another version, storage.ErrUnavailable.
 func (c *Controller) Apply(ctx context.Context, in Input) (ApplyResult, error) {
 	c.mu.Lock()
@@ -137,14 +152,14 @@ func (c *Controller) apply(ctx context.Context, in Input) (ApplyResult, error) {
 	if err != nil {
 		return ApplyResult{}, err
 	}
-	doc, set, problems := Load([]byte(in.Document), in.Format, c.resolver(secrets, false), c.Connections.Drivers()...)
+	doc, set, problems := Load([]byte(in.Document), in.Format, c.resolver(secrets, false), c.connections.Drivers()...)
 	if set == nil {
 		return ApplyResult{}, &problem.Invalid{Problems: problems.Errors()}
 	}
-	if failed := c.Test(doc, set); len(failed) > 0 {
+	if failed := c.test(doc, set); len(failed) > 0 {
 		return ApplyResult{}, &problem.Invalid{Problems: failed}
 	}
-	activate, failed := c.Connections.Prepare(doc)
+	activate, failed := c.connections.Prepare(doc)
 	if len(failed) > 0 {
 		return ApplyResult{}, &problem.Invalid{Problems: failed}
 	}
@@ -166,8 +181,8 @@ func (c *Controller) apply(ctx context.Context, in Input) (ApplyResult, error) {
 	if current != nil && current.Version.Document == in.Document && current.Version.Format == string(in.Format) {
 		return out, nil
 	}
-	stored, err := c.Store.SaveConfig(ctx, storage.ConfigVersion{
-		At: c.Now().UTC(), Author: in.Author, Comment: in.Comment, Format: string(in.Format), Document: in.Document,
+	stored, err := c.store.SaveConfig(ctx, storage.ConfigVersion{
+		At: c.now().UTC(), Author: in.Author, Comment: in.Comment, Format: string(in.Format), Document: in.Document,
 	}, expected)
 	if errors.Is(err, storage.ErrConflict) {
 		return ApplyResult{}, fmt.Errorf("%w (%w)", ErrStale, err)
@@ -205,18 +220,18 @@ func (c *Controller) Load(ctx context.Context) error {
 }
 
 func (c *Controller) load(ctx context.Context) error {
-	version, err := c.Store.ActiveConfig(ctx)
+	version, err := c.store.ActiveConfig(ctx)
 	var secrets map[string][]byte
 	if err == nil {
 		secrets, err = c.loadSecrets(ctx)
 	}
 	switch {
 	case errors.Is(err, storage.ErrUnavailable):
-		lastGood, lastGoodErr := c.LastGood.Load()
+		lastGood, lastGoodErr := c.lastGood.Load()
 		if lastGoodErr != nil {
 			return fmt.Errorf("load configuration: %w; and no last good document: %w", err, lastGoodErr)
 		}
-		c.Logger.LogAttrs(ctx, slog.LevelWarn, "database unavailable; last good configuration active", slog.Any("error", err))
+		c.logger.LogAttrs(ctx, slog.LevelWarn, "database unavailable; last good configuration active", slog.Any("error", err))
 		return c.activate(lastGood.Version, lastGood.sealedSecrets(), false, true)
 	case errors.Is(err, storage.ErrNotFound):
 		return c.storeLastGood(ctx)
@@ -229,7 +244,7 @@ func (c *Controller) load(ctx context.Context) error {
 // storeLastGood stores the last good document in a database that has no
 // configuration, such as a new database that the server was moved to.
 func (c *Controller) storeLastGood(ctx context.Context) error {
-	lastGood, err := c.LastGood.Load()
+	lastGood, err := c.lastGood.Load()
 	if errors.Is(err, storage.ErrNotFound) {
 		return ErrNoConfig
 	}
@@ -237,7 +252,7 @@ func (c *Controller) storeLastGood(ctx context.Context) error {
 		return fmt.Errorf("load last good configuration: %w", err)
 	}
 	lastGood.Version.Comment = strings.TrimSpace("restored from the data directory because the database was empty. " + lastGood.Version.Comment)
-	version, err := c.Store.SaveConfig(ctx, lastGood.Version, 0)
+	version, err := c.store.SaveConfig(ctx, lastGood.Version, 0)
 	if err != nil {
 		return fmt.Errorf("store last good configuration: %w", err)
 	}
@@ -259,13 +274,13 @@ func (c *Controller) activate(version storage.ConfigVersion, secrets map[string]
 		c.secrets = secrets
 	}
 	// Calls are answered even if a CRM connection cannot be opened.
-	activate, failed := c.Connections.Prepare(doc)
+	activate, failed := c.connections.Prepare(doc)
 	for _, p := range failed {
-		c.Logger.LogAttrs(context.Background(), slog.LevelError, "connection misconfigured", slog.String("path", p.Path), slog.String("reason", p.Message))
+		c.logger.LogAttrs(context.Background(), slog.LevelError, "connection misconfigured", slog.String("path", p.Path), slog.String("reason", p.Message))
 	}
 	activate()
 	for _, p := range problems.Warnings() {
-		c.Logger.LogAttrs(context.Background(), slog.LevelWarn, "configuration warning",
+		c.logger.LogAttrs(context.Background(), slog.LevelWarn, "configuration warning",
 			slog.String("path", p.Path), slog.Int("line", p.Line), slog.String("warning", p.Message))
 	}
 	return nil
@@ -281,11 +296,11 @@ func (c *Controller) swap(snapshot *Snapshot, secrets map[string][]byte) {
 			lastGood.Secrets[name] = base64.StdEncoding.EncodeToString(sealed)
 		}
 	}
-	if err := c.LastGood.Save(lastGood); err != nil {
-		c.Logger.LogAttrs(context.Background(), slog.LevelError,
+	if err := c.lastGood.Save(lastGood); err != nil {
+		c.logger.LogAttrs(context.Background(), slog.LevelError,
 			"last good configuration not saved", slog.Any("error", err))
 	}
-	c.Logger.LogAttrs(context.Background(), slog.LevelInfo, "configuration activated",
+	c.logger.LogAttrs(context.Background(), slog.LevelInfo, "configuration activated",
 		slog.Int64("version", snapshot.Version.Version), slog.Int("trackers", len(snapshot.Set.Trackers())))
 	if len(snapshot.Version.Document) > largeDocumentBytes {
 		debug.FreeOSMemory()
@@ -293,7 +308,7 @@ func (c *Controller) swap(snapshot *Snapshot, secrets map[string][]byte) {
 }
 
 // largeDocumentBytes is the document size from which the memory used for compiling
-// is returned to the system at once. Otherwise the runtime returns it in many
+// is returned to the system in one step. Otherwise the runtime returns it in many
 // small steps that delay calls by a millisecond each.
 const largeDocumentBytes = 1 << 20
 
@@ -308,7 +323,7 @@ func (l LastGood) sealedSecrets() map[string][]byte {
 }
 
 func (c *Controller) loadSecrets(ctx context.Context) (map[string][]byte, error) {
-	stored, err := c.Store.Secrets(ctx)
+	stored, err := c.store.Secrets(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("load secrets: %w", err)
 	}
@@ -332,7 +347,7 @@ func (c *Controller) resolver(secrets map[string][]byte, lenient bool) Resolver 
 
 func (c *Controller) resolve(secrets map[string][]byte, kind, name string) (string, error) {
 	if kind == "env" {
-		if value, ok := c.Env(name); ok {
+		if value, ok := c.env(name); ok {
 			return value, nil
 		}
 		return "", fmt.Errorf("environment variable %s is not set", name)
@@ -341,15 +356,16 @@ func (c *Controller) resolve(secrets map[string][]byte, kind, name string) (stri
 	if !ok {
 		return "", fmt.Errorf("unknown secret; store it with PUT /api/v1/secrets/%s", name)
 	}
-	return c.Vault.open(name, sealed)
+	return c.vault.open(name, sealed)
 }
 
+// References reports whether the active configuration references a secret.
 func (c *Controller) References(secret string) bool {
 	snapshot := c.Current()
 	return snapshot != nil && strings.Contains(snapshot.Version.Document, "${secret:"+secret+"}")
 }
 
-// ConfigVersionView is a version in the history.
+// VersionView is a version in the history.
 type VersionView struct {
 	Version  int64     `json:"version"`
 	At       time.Time `json:"at" format:"date-time"`
@@ -360,7 +376,7 @@ type VersionView struct {
 	Document string    `json:"document,omitempty"` // only when a single version is requested
 } // @name ConfigVersionView
 
-// ConfigVersionList is a page of the history, newest first.
+// VersionList is a page of the history, newest first.
 type VersionList struct {
 	Versions []VersionView `json:"versions"`
 	Next     string        `json:"next"`
@@ -377,7 +393,7 @@ func (c *Controller) Document() (storage.ConfigVersion, error) {
 
 // Versions returns a page of the history without documents.
 func (c *Controller) Versions(ctx context.Context, page storage.Page) (VersionList, error) {
-	versions, next, err := c.Store.ConfigVersions(ctx, page)
+	versions, next, err := c.store.ConfigVersions(ctx, page)
 	if err != nil {
 		return VersionList{}, fmt.Errorf("list configuration versions: %w", err)
 	}
@@ -391,7 +407,7 @@ func (c *Controller) Versions(ctx context.Context, page storage.Page) (VersionLi
 // Version returns a version with its document. It returns storage.ErrNotFound if
 // the version does not exist.
 func (c *Controller) Version(ctx context.Context, n int64) (VersionView, error) {
-	v, err := c.Store.ConfigVersion(ctx, n)
+	v, err := c.store.ConfigVersion(ctx, n)
 	if err != nil {
 		return VersionView{}, fmt.Errorf("load configuration version %d: %w", n, err)
 	}
@@ -413,7 +429,7 @@ func (c *Controller) view(v storage.ConfigVersion) VersionView {
 func (c *Controller) Restore(ctx context.Context, n int64, author string) (ApplyResult, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	v, err := c.Store.ConfigVersion(ctx, n)
+	v, err := c.store.ConfigVersion(ctx, n)
 	if err != nil {
 		return ApplyResult{}, fmt.Errorf("load configuration version %d: %w", n, err)
 	}
@@ -443,6 +459,6 @@ func (c *Controller) NumberForms(number string) []string {
 
 // HasLastGood reports whether a last good configuration was saved.
 func (c *Controller) HasLastGood() bool {
-	_, err := c.LastGood.Load()
+	_, err := c.lastGood.Load()
 	return err == nil
 }

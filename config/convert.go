@@ -102,7 +102,7 @@ func (n *node) appendYAML(out *bytes.Buffer, indent int) {
 	}
 }
 
-// block reports whether the node is written on lines of its own.
+// block reports whether the node is written on separate lines.
 func (n *node) block() bool { return len(n.items) > 0 }
 
 func scalarYAML(n *node) string {

@@ -1,6 +1,7 @@
-// Package config is the configuration document: its types, strict decoding of
-// YAML and JSON with positions, its JSON Schema, and validation. Package rules
-// compiles its routing.
+// Package config owns the configuration: the types of the document, strict decoding of
+// YAML and JSON with positions, the JSON Schema, and validation. A Controller stores the
+// versions of the document, holds the active one, and follows changes by other replicas.
+// Package rules compiles its routing.
 package config
 
 import (
@@ -178,7 +179,7 @@ type Jorel struct {
 	ClickToCall *ClickToCall `json:"clickToCall" jsonschema_description:"Which phone numbers of the page call through the web phone."`
 }
 
-// ClickToCall says which phone numbers of a page are clickable.
+// ClickToCall selects the phone numbers of a page that are clickable.
 type ClickToCall struct {
 	Links     bool     `json:"links" jsonschema_description:"Links to tel: addresses."`
 	Selectors []string `json:"selectors" jsonschema_description:"CSS selectors of elements whose text, or data-phone attribute, is a phone number."`

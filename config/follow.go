@@ -37,7 +37,7 @@ type PendingVersion struct {
 func (c *Controller) Pending() *PendingVersion { return c.pending.Load() }
 
 // Follow activates the documents and secrets that other replicas store, until ctx
-// ends. It reacts at once if the database sends notifications, and otherwise within
+// ends. It reacts immediately if the database sends notifications, and otherwise within
 // five seconds. A document that this process cannot activate, for example because an
 // environment variable is missing here, changes nothing; it is logged and reported
 // by Pending. Follow returns nil.
@@ -63,7 +63,7 @@ func (c *Controller) Follow(ctx context.Context) error {
 		switch {
 		case errors.Is(err, storage.ErrUnavailable) || ctx.Err() != nil: // poll again soon
 		case err != nil:
-			c.Logger.LogAttrs(ctx, slog.LevelError, "newer configuration not activated; previous one stays active", slog.Any("error", err))
+			c.logger.LogAttrs(ctx, slog.LevelError, "newer configuration not activated; previous one stays active", slog.Any("error", err))
 			seen = mark
 		default:
 			seen = mark
@@ -74,8 +74,8 @@ func (c *Controller) Follow(ctx context.Context) error {
 
 func (c *Controller) pollDelay(listening bool) time.Duration {
 	switch {
-	case c.PollInterval > 0:
-		return c.PollInterval
+	case c.pollInterval > 0:
+		return c.pollInterval
 	case listening:
 		return pollIntervalListening
 	default:
@@ -88,7 +88,7 @@ func (c *Controller) pollDelay(listening bool) time.Duration {
 func (c *Controller) listen(ctx context.Context, changed chan<- struct{}, listening *atomic.Bool) {
 	failures := 0
 	for {
-		err := c.Store.ListenConfig(ctx, func() {
+		err := c.store.ListenConfig(ctx, func() {
 			failures = 0
 			listening.Store(true)
 			notify(changed)
@@ -99,7 +99,7 @@ func (c *Controller) listen(ctx context.Context, changed chan<- struct{}, listen
 		if listening.Swap(false) {
 			notify(changed) // changes during the interruption were not reported
 		}
-		c.Logger.LogAttrs(ctx, slog.LevelDebug, "change notifications lost; polling", slog.Any("error", err))
+		c.logger.LogAttrs(ctx, slog.LevelDebug, "change notifications lost; polling", slog.Any("error", err))
 		failures++
 		timer := time.NewTimer(listenBackoff.Pause(failures))
 		select {
@@ -123,12 +123,12 @@ func notify(message chan<- struct{}) {
 func (c *Controller) follow(ctx context.Context, seen string) (mark string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, followTimeout)
 	defer cancel()
-	if mark, err = c.Store.ConfigChangeToken(ctx); err != nil || mark == seen {
+	if mark, err = c.store.ConfigChangeToken(ctx); err != nil || mark == seen {
 		return mark, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	version, err := c.Store.ActiveConfig(ctx)
+	version, err := c.store.ActiveConfig(ctx)
 	if errors.Is(err, storage.ErrNotFound) {
 		return mark, nil
 	}

@@ -5,7 +5,7 @@ import (
 	"calltracker/rules"
 )
 
-// Driver is what validation knows of one kind of CRM.
+// Driver holds the data for validating the connections to one kind of CRM.
 type Driver struct {
 	Name    string
 	Secrets []string // settings that are secret

@@ -12,7 +12,7 @@ import (
 	"calltracker/rules"
 )
 
-// special decodes the types that have a notation of their own. It reports
+// special decodes the types that have a special notation. It reports
 // whether target is one of them.
 func (d *decoder) special(n *node, target any, path string) bool {
 	switch target := target.(type) {
@@ -134,7 +134,7 @@ func (d *decoder) seconds(n *node, to *rules.Seconds, path string) {
 }
 
 func (d *decoder) wait(n *node, to *Wait, path string) {
-	const longest = 2 * time.Second // Ziwo's own limit leaves no room for more
+	const longest = 2 * time.Second // Ziwo's own limit does not allow more
 	if n.kind != kindText && (n.kind != kindNumber || n.text != "0") {
 		d.report(n, path, "expected a duration like 150ms, found %s", n.found())
 		return

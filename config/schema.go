@@ -40,7 +40,7 @@ func Schema() ([]byte, error) {
 	return append(text, '\n'), nil
 }
 
-// notation returns the schema of a type that has a notation of its own, or nil.
+// notation returns the schema of a type that has a special notation, or nil.
 func notation(t reflect.Type) *jsonschema.Schema {
 	switch t {
 	case reflect.TypeFor[rules.Date]():

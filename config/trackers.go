@@ -7,13 +7,13 @@ import (
 	"calltracker/rules"
 )
 
-// ActiveTracker is a tracker of the configuration in force. It is immutable.
+// ActiveTracker is a tracker of the active configuration. It is immutable.
 type ActiveTracker struct {
-	Version            int64 // of the configuration
+	Version            int64 // version of the configuration
 	Router             *rules.Router
 	StartKeys, EndKeys KeyRing
-	CustomerTimeout    time.Duration // how long a start call waits for customer lookups
-	Blocked            bool          // start calls are refused
+	CustomerTimeout    time.Duration // maximum time that a start call waits for a customer lookup
+	Blocked            bool          // whether start calls are refused
 }
 
 // Origin returns the origin of the CDRs that Ziwo sends to this tracker.
@@ -21,12 +21,12 @@ func (t *ActiveTracker) Origin() Origin {
 	return Origin{Tracker: t.Router.ID(), ContactCenter: t.Router.ContactCenter(), Region: t.Router.Region(), campaign: t.Router.Campaign}
 }
 
-// activeTrackers returns the trackers of a document by their id.
+// activeTrackers returns the trackers of a document by ID.
 func activeTrackers(version int64, doc *Document, set *rules.Set) map[string]*ActiveTracker {
 	ids := set.Trackers()
 	trackers := make(map[string]*ActiveTracker, len(ids))
 	for _, id := range ids {
-		router, _ := set.Router(id) // every id of the set has one
+		router, _ := set.Router(id) // every ID of the set has a router
 		tracker := doc.Trackers[id]
 		trackers[id] = &ActiveTracker{
 			Version: version, Router: router, StartKeys: tracker.Keys.Start.Ring(), EndKeys: tracker.Keys.End.Ring(),
@@ -36,12 +36,11 @@ func activeTrackers(version int64, doc *Document, set *rules.Set) map[string]*Ac
 	return trackers
 }
 
-// Origin identifies where a CDR comes from, and with it how its numbers are
-// read.
+// Origin is the source of a CDR. It determines how the numbers in the CDR are parsed.
 type Origin struct {
-	Tracker       string // "" if the sender names none
+	Tracker       string // "" if the sender names no tracker
 	ContactCenter string
-	Region        string // country of national numbers, or ""
+	Region        string // region of national numbers, or ""
 
 	campaign func(did phone.Number) string
 }

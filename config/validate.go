@@ -308,7 +308,7 @@ var ziwoTexts = []string{
 }
 
 // ReservedKey is the key in the configuration of an embedded script under which the
-// server adds settings of its own.
+// server adds its own settings.
 const ReservedKey = "calltracker"
 
 func (v *validator) webCallback(path string, doc *WebCallback) {

@@ -28,9 +28,10 @@ func NewVault(key []byte) (*Vault, error) {
 	return &Vault{aead: aead}, nil
 }
 
-// seal binds the value to its name, so that sealed values cannot be exchanged.
+// Seal encrypts the value of a secret. It binds the value to the name, so that the sealed
+// values of two secrets cannot be exchanged.
 func (v *Vault) Seal(name, value string) []byte {
-	return v.aead.Seal(nil, nil, []byte(value), []byte(name))
+	return v.aead.Seal(nil, nil, []byte(value), []byte(name)) //nolint:gosec // the AEAD chooses a random nonce, so the nonce must be empty
 }
 
 func (v *Vault) open(name string, sealed []byte) (string, error) {

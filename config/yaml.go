@@ -47,8 +47,8 @@ func parseYAML(text []byte) (root *node, problems problem.List) {
 }
 
 // controlCharacter finds the first character that YAML does not allow
-// (https://yaml.org/spec/1.2.2/#51-character-set), since the parser does not say
-// where it is.
+// (https://yaml.org/spec/1.2.2/#51-character-set), since the parser does not
+// report its position.
 func controlCharacter(text []byte) (problem.Problem, bool) {
 	at := position{1, 1}
 	for len(text) > 0 {

@@ -6,36 +6,36 @@ import (
 	"github.com/maypok86/otter/v2"
 )
 
-// Limits of the cache of numbers.
+// Limits of a Cache.
 const (
 	maxNumbers      = 100_000
-	maxNumberLength = 40 // in bytes; longer texts are parsed each time
+	maxNumberLength = 40 // in bytes; longer texts are not cached
 )
 
-// Cache parses phone numbers and caches the results: the same callers and DIDs
-// recur, and parsing a number takes as long as the rest of a decision. It is safe
-// for concurrent use. Create it with NewCache.
+// Cache parses phone numbers and caches the results. The same callers and DIDs recur, and
+// parsing a number takes as long as the rest of a routing decision. Create a Cache with
+// NewCache. It is safe for concurrent use.
 type Cache struct {
-	cache *otter.Cache[numberKey, Number]
+	numbers *otter.Cache[numberKey, Number]
 }
 
 type numberKey struct{ raw, region string }
 
 // NewCache returns an empty cache.
 func NewCache() *Cache {
-	return &Cache{cache: otter.Must(&otter.Options[numberKey, Number]{MaximumSize: maxNumbers})}
+	return &Cache{numbers: otter.Must(&otter.Options[numberKey, Number]{MaximumSize: maxNumbers})}
 }
 
-// Parse returns the same result as the function [Parse].
+// Parse returns the same result as the function Parse.
 func (c *Cache) Parse(raw, region string) Number {
 	if raw == "" || len(raw) > maxNumberLength {
 		return Parse(raw, region)
 	}
-	if number, ok := c.cache.GetIfPresent(numberKey{raw, region}); ok {
+	if number, ok := c.numbers.GetIfPresent(numberKey{raw, region}); ok {
 		return number
 	}
-	raw = strings.Clone(raw) // the cache must not keep the request that raw is a part of
+	raw = strings.Clone(raw) // raw may be part of a request, which must not stay in memory
 	number := Parse(raw, region)
-	c.cache.Set(numberKey{raw, region}, number)
+	c.numbers.Set(numberKey{raw, region}, number)
 	return number
 }

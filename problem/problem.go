@@ -1,5 +1,5 @@
-// Package problem describes what is wrong with an input, and where. All code that
-// checks input uses it, from the routing engine to the HTTP layer.
+// Package problem describes what is wrong with an input and where. All packages that check
+// an input share it, from the routing engine to the HTTP layer.
 package problem
 
 import (
@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Problem is one thing that is wrong with an input.
+// Problem is an error or a warning about an input.
 type Problem struct {
 	Line    int    `json:"line,omitempty"`   // from 1; 0 if the input has no text
 	Column  int    `json:"column,omitempty"` // from 1, in characters
@@ -34,13 +34,13 @@ func (p Problem) String() string {
 	return out.String()
 }
 
-// List is all problems of one input.
+// List is a list of problems of one input.
 type List []Problem
 
 // Errors returns the problems that prevent the input from being used.
 func (l List) Errors() List { return l.filter(false) }
 
-// Warnings returns the problems that do not.
+// Warnings returns the problems that do not prevent the input from being used.
 func (l List) Warnings() List { return l.filter(true) }
 
 func (l List) filter(warnings bool) List {
@@ -61,7 +61,7 @@ func (l List) Sort() {
 	})
 }
 
-// Invalid is the error of an input that cannot be used.
+// Invalid is the error for an input that cannot be used.
 type Invalid struct{ Problems List }
 
 // Error returns all problems on one line.

@@ -6,15 +6,14 @@ import (
 	"slices"
 )
 
-// Limits on a report about an input that is wrong throughout.
+// Limits on a report about an input with very many errors.
 const (
 	MaxErrors = 10_000
-	maxHints  = 100 // names for which Unknown searches a similar one
+	maxHints  = 100 // unknown names for which Unknown searches for a similar name
 )
 
-// Report collects the problems of one input. After MaxErrors errors it only
-// counts further ones, so that a report never grows much larger than the
-// input. The zero value is empty.
+// Report collects the problems of one input. It lists at most MaxErrors errors, so that a
+// report never grows much larger than the input. The zero value is empty.
 type Report struct {
 	Problems List
 
@@ -32,7 +31,7 @@ func (r *Report) Warnf(path, format string, args ...any) {
 }
 
 // Unknown adds an error about a name that is not among the known ones, and
-// suggests a similar one. What says what is named, such as "schedule".
+// suggests a similar one. what is the kind of name, such as "schedule".
 func (r *Report) Unknown(path, what, name string, known iter.Seq[string]) {
 	hint := ""
 	if r.errors < maxHints {

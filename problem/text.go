@@ -5,27 +5,27 @@ import (
 	"unicode"
 )
 
-// Clip prepares text from an input for a message: it shortens the text and
-// keeps it on one line.
+// Clip shortens text from an input to 60 characters and replaces control characters by
+// spaces, for use in a message.
 func Clip(text string) string {
-	const most = 60
+	const maxLength = 60
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
 	}, text)
-	if r := []rune(text); len(r) > most {
-		return string(r[:most-3]) + "..."
+	if r := []rune(text); len(r) > maxLength {
+		return string(r[:maxLength-3]) + "..."
 	}
 	return text
 }
 
 // Nearest returns the candidate that differs from word in at most two letters,
-// or "" if there is none. Upper and lower case are the same.
+// or "" if there is none. It ignores case.
 func Nearest(word string, candidates []string) string {
-	const longestWord, mostCandidates = 64, 1000 // beyond that a suggestion costs more than it helps
-	if len(word) > longestWord || len(candidates) > mostCandidates {
+	const maxWord, maxCandidates = 64, 1000 // limits the cost of a suggestion
+	if len(word) > maxWord || len(candidates) > maxCandidates {
 		return ""
 	}
 	best, least := "", 3
@@ -37,8 +37,8 @@ func Nearest(word string, candidates []string) string {
 	return best
 }
 
-// distance counts the letters to insert, remove or replace to get from a to b,
-// up to limit.
+// distance returns the number of letters to insert, remove, or replace to turn a into b,
+// or limit if the number is larger.
 func distance(a, b string, limit int) int {
 	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
 		return limit

@@ -20,8 +20,8 @@ var inputValidator = sync.OnceValue(func() *validator.Validate {
 	return v
 })
 
-// Validate checks the validate tags of an input. The error is an *Invalid with
-// every invalid field, under its JSON name.
+// Validate checks the validate tags of an input. The error is an *Invalid that
+// lists every invalid field by its JSON name.
 func Validate(in any) error {
 	err := inputValidator().Struct(in)
 	var fieldErrs validator.ValidationErrors

@@ -227,7 +227,7 @@ func TestSimulateDecidesWithoutRecording(t *testing.T) {
 			t.Errorf("%s: problem %+v, want path %q", name, problem, c.path)
 		}
 	}
-	if list := into[decisions.DecisionList](t, h.get("/api/v1/decisions")); len(list.Decisions) != 0 {
+	if list := into[decisions.List](t, h.get("/api/v1/decisions")); len(list.Decisions) != 0 {
 		t.Errorf("recorded decisions %+v, want none", list)
 	}
 }
@@ -277,7 +277,7 @@ func TestCallsAreFilteredAndPaginated(t *testing.T) {
 
 	var paged []string
 	for next, page := "", 0; ; page++ {
-		list := into[calls.CallList](t, h.get("/api/v1/calls?tracker=sales&limit=50&cursor="+url.QueryEscape(next)).want(t, 200))
+		list := into[calls.List](t, h.get("/api/v1/calls?tracker=sales&limit=50&cursor="+url.QueryEscape(next)).want(t, 200))
 		for _, c := range list.Calls {
 			paged = append(paged, c.CallID)
 		}
@@ -348,7 +348,7 @@ func TestSecretsAreEncryptedAndNeverReturned(t *testing.T) {
 		return h.do(request{method: "PUT", path: "/api/v1/secrets/" + name, admin: true, body: body, header: map[string]string{"Content-Type": "application/json"}})
 	}
 	r := put("line", `{"value":"`+value+`"}`).want(t, 200)
-	if view := into[secrets.SecretView](t, r); view.Name != "line" || view.InUse || view.CreatedAt.IsZero() || strings.Contains(r.body, value) {
+	if view := into[secrets.View](t, r); view.Name != "line" || view.InUse || view.CreatedAt.IsZero() || strings.Contains(r.body, value) {
 		t.Errorf("PUT returned %s", r.body)
 	}
 	withSecret := strings.Replace(document, "start-key-old", `"${secret:line}"`, 1)

@@ -11,7 +11,6 @@ import (
 // TestPackagesImportOnlyAllowedPackages checks that packages import only the
 // packages that allowedImports lists, and that only libraryUsers import a library.
 func TestPackagesImportOnlyAllowedPackages(t *testing.T) {
-	feature := []string{"config", "crm", "jobs", "phone", "problem", "rules", "storage", "web", "ziwo"}
 	allowedImports := map[string][]string{
 		"phone":                          {},
 		"openapi":                        {},
@@ -39,28 +38,28 @@ func TestPackagesImportOnlyAllowedPackages(t *testing.T) {
 		"storage/storetest/daemon":       {},
 		"storage/storetest/redistest":    {"storage/storetest/daemon"},
 		"storage/storetest/postgrestest": {"storage/storetest/daemon"},
-		"config":                         {"crm", "integration", "jobs", "phone", "problem", "rules", "storage"},
+		"config":                         {"jobs", "phone", "problem", "rules", "storage"},
 		"jobs":                           {"storage", "problem"},
 
-		"handlers/access":      feature,
-		"handlers/calls":       feature,
-		"handlers/clicktocall": append([]string{"handlers/ziwoclients"}, feature...),
-		"handlers/connections": append([]string{"integration"}, feature...), // opens CRM accounts from their settings
-		"handlers/decisions":   feature,
-		"handlers/embeds":      feature,
-		"handlers/endcall":     feature,
-		"handlers/live":        append([]string{"handlers/ziwoclients"}, feature...),
-		"handlers/lookup":      feature,
-		"handlers/popup":       feature,
-		"handlers/reconcile":   append([]string{"handlers/endcall", "handlers/ziwoclients"}, feature...),
-		"handlers/recordings":  append([]string{"handlers/ziwoclients"}, feature...),
-		"handlers/register":    feature,
-		"handlers/rejections":  feature,
-		"handlers/retention":   feature,
-		"handlers/secrets":     feature,
-		"handlers/simulate":    append([]string{"handlers/startcall"}, feature...), // a simulation is a start call that is not recorded
-		"handlers/startcall":   feature,
-		"handlers/ziwoclients": feature,
+		"handlers/access":      {"config", "problem"},
+		"handlers/calls":       {"config", "problem", "storage", "ziwo"},
+		"handlers/clicktocall": {"config", "handlers/ziwoclients", "phone", "problem", "ziwo"},
+		"handlers/connections": {"config", "crm", "integration", "phone", "problem", "storage"}, // opens CRM accounts from their settings
+		"handlers/decisions":   {"config", "problem", "rules", "storage"},
+		"handlers/embeds":      {"config", "phone", "problem", "rules", "web"},
+		"handlers/endcall":     {"config", "phone", "storage", "ziwo"},
+		"handlers/live":        {"config", "handlers/ziwoclients", "jobs", "phone", "problem", "storage", "ziwo"},
+		"handlers/lookup":      {"crm", "jobs", "phone", "problem", "storage"},
+		"handlers/popup":       {"config", "crm", "phone", "problem", "storage", "ziwo"},
+		"handlers/reconcile":   {"config", "handlers/ziwoclients", "jobs", "problem", "storage", "ziwo"},
+		"handlers/recordings":  {"config", "handlers/ziwoclients", "jobs", "problem", "storage", "ziwo"},
+		"handlers/register":    {"config", "rules", "ziwo"},
+		"handlers/rejections":  {"storage"},
+		"handlers/retention":   {"config", "jobs", "storage"},
+		"handlers/secrets":     {"config", "problem", "storage"},
+		"handlers/simulate":    {"config", "handlers/startcall", "phone", "problem", "rules", "ziwo"}, // a simulation is a start call that is not recorded
+		"handlers/startcall":   {"config", "crm", "phone", "rules", "storage", "ziwo"},
+		"handlers/ziwoclients": {"config", "problem", "storage", "ziwo"},
 	}
 	// These packages may import any package of this module.
 	unrestricted := []string{"openapi/generate", "openapi/openapitest", "server", "server/cli", "server/datadir", "server/demo", "server/httpapi", "tools/bench", "tools/endurance", "tools/endurance/run", "tools/prose", "web/generate"}

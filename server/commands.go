@@ -211,7 +211,7 @@ func serveDemo(ctx context.Context, s demo.Server, logger *slog.Logger) error {
 			s.Ready(demo.Running{
 				Port: p.address.(*net.TCPAddr).Port, AdminToken: p.settings.adminToken,
 				Reconcile: func(ctx context.Context, from, to time.Time) (backfilled int, err error) {
-					list, err := p.reconciler.Reconcile(ctx, reconcile.ReconciliationInput{From: from, To: to})
+					list, err := p.reconciler.Reconcile(ctx, reconcile.Input{From: from, To: to})
 					for _, run := range list.Runs {
 						backfilled += run.Backfilled
 					}

@@ -125,13 +125,13 @@ func serveWithAddressBook(t *testing.T, document string) *harness {
 }
 
 // connections lists the connections and checks that the list contains no key.
-func (h *harness) connections() []connections.ConnectionView {
+func (h *harness) connections() []connections.View {
 	h.t.Helper()
 	got := h.get("/api/v1/connections").want(h.t, 200)
 	if strings.Contains(got.body, addressBookKey) {
 		h.t.Errorf("list contains the key: %s", got.body)
 	}
-	return into[connections.ConnectionList](h.t, got).Connections
+	return into[connections.List](h.t, got).Connections
 }
 
 func (h *harness) testConnection(name, body string) response {
@@ -150,15 +150,15 @@ func TestConnectionsAreListedAndTested(t *testing.T) {
 		len(list[0].Budgets) != 1 || list[0].Budgets[0] != (connections.BudgetView{Name: "requests", Requests: 600, Seconds: 60, Left: 60, Burst: 60}) {
 		t.Errorf("connections %+v, want a with its label and a full budget, and b, both unused", list)
 	}
-	got := into[connections.ConnectionTest](t, h.testConnection("a", `{"number":"050 123 4567"}`).want(t, 200))
+	got := into[connections.TestResult](t, h.testConnection("a", `{"number":"050 123 4567"}`).want(t, 200))
 	if !got.OK || got.State != "found" || len(got.Customers) != 1 ||
 		got.Customers[0] != (storage.Customer{Connection: "a", ID: "c-1", Name: "Layla", URL: "https://books.example/c-1", MatchedBy: "phone"}) {
 		t.Errorf("test with Layla's number: %+v", got)
 	}
-	if got := into[connections.ConnectionTest](t, h.testConnection("a", `{"number":"+971509999999"}`).want(t, 200)); !got.OK || got.State != "none" || got.SearchURL == "" {
+	if got := into[connections.TestResult](t, h.testConnection("a", `{"number":"+971509999999"}`).want(t, 200)); !got.OK || got.State != "none" || got.SearchURL == "" {
 		t.Errorf("test with an unknown number: %+v", got)
 	}
-	if got := into[connections.ConnectionTest](t, h.testConnection("a", `{}`).want(t, 200)); !got.OK || got.State != "skipped" {
+	if got := into[connections.TestResult](t, h.testConnection("a", `{}`).want(t, 200)); !got.OK || got.State != "skipped" {
 		t.Errorf("test without a number: %+v", got)
 	}
 	h.testConnection("a", `{"number":"0026"}`).want(t, 422)
@@ -169,7 +169,7 @@ func TestConnectionsAreListedAndTested(t *testing.T) {
 
 	b.respondWith(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	for range 3 {
-		got := into[connections.ConnectionTest](t, h.testConnection("b", `{"number":"+971501234567"}`).want(t, 200))
+		got := into[connections.TestResult](t, h.testConnection("b", `{"number":"+971501234567"}`).want(t, 200))
 		if got.OK || got.State != "unavailable" || got.Error == nil || got.Error.Status != 502 || got.Check == nil {
 			t.Errorf("test of a failing account: %+v", got)
 		}
@@ -187,7 +187,7 @@ func TestConnectionsAreListedAndTested(t *testing.T) {
 		}
 	}
 	b.handler.Store(nil)
-	if got := into[connections.ConnectionTest](t, h.testConnection("b", `{"number":"+971501234567"}`).want(t, 200)); !got.OK {
+	if got := into[connections.TestResult](t, h.testConnection("b", `{"number":"+971501234567"}`).want(t, 200)); !got.OK {
 		t.Errorf("test of a recovered account: %+v", got)
 	}
 	if list := h.connections(); list[1].State != "ok" || list[1].Breaker != "closed" {
@@ -200,7 +200,7 @@ func TestConnectionsAreListedAndTested(t *testing.T) {
 
 func TestConnectionTestReportsWrongKey(t *testing.T) {
 	h := serveWithAddressBook(t, strings.Replace(addressBookDocument(newAddressBook(t)), addressBookKey, "wrong", 1))
-	got := into[connections.ConnectionTest](t, h.testConnection("a", `{"number":"+971501234567"}`).want(t, 200))
+	got := into[connections.TestResult](t, h.testConnection("a", `{"number":"+971501234567"}`).want(t, 200))
 	if got.OK || got.Check == nil || got.Check.Kind != "unauthorized" || got.Check.Message != "wrong key" {
 		t.Errorf("test result %+v, want an unauthorized check", got)
 	}
@@ -262,7 +262,7 @@ func TestMisconfiguredConnectionDoesNotBlockCalls(t *testing.T) {
 	if list := h.connections(); len(list) != 1 || list[0].State != "misconfigured" || list[0].LastError == nil {
 		t.Errorf("connections %+v, want one that is misconfigured", list)
 	}
-	if got := into[connections.ConnectionTest](t, h.testConnection("a", `{"number":"+971501234567"}`).want(t, 200)); got.OK || got.Check == nil {
+	if got := into[connections.TestResult](t, h.testConnection("a", `{"number":"+971501234567"}`).want(t, 200)); got.OK || got.Check == nil {
 		t.Errorf("test of a misconfigured connection: %+v", got)
 	}
 }

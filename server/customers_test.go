@@ -40,14 +40,14 @@ connections:
 }
 
 // decide sends a start call and returns its recorded decision.
-func (h *harness) decide(tracker, caller string) decisions.DecisionView {
+func (h *harness) decide(tracker, caller string) decisions.View {
 	h.t.Helper()
 	answer := h.startCall(tracker, "", "didCalled", "061234567", "callerIDNumber", caller).want(h.t, 200)
-	var got decisions.DecisionView
+	var got decisions.View
 	eventually(h.t, "the recorded decision", func() bool {
 		r := h.get("/api/v1/decisions/" + answer.header.Get("X-Decision-Id"))
 		if r.status == 200 {
-			got = into[decisions.DecisionView](h.t, r)
+			got = into[decisions.View](h.t, r)
 		}
 		return r.status == 200
 	})
@@ -141,8 +141,8 @@ func TestStoredCallsAreEnrichedWithCustomers(t *testing.T) {
 	h.endCall("sales", "end-key-old", `{"callID":"known","direction":"inbound","didCalled":"061234567","callerIDNumber":"0501234567"}`).want(t, 200)
 	h.endCall("sales", "end-key-old", `{"callID":"no-customer","direction":"inbound","didCalled":"061234567","callerIDNumber":"0509999999"}`).want(t, 200)
 	h.endCall("sales", "end-key-old", `{"callID":"withheld","direction":"inbound","didCalled":"061234567","callerIDNumber":"anonymous"}`).want(t, 200)
-	byID := func() map[string]calls.CallView {
-		out := map[string]calls.CallView{}
+	byID := func() map[string]calls.View {
+		out := map[string]calls.View{}
 		for _, c := range h.calls("") {
 			out[c.CallID] = c
 		}
@@ -165,9 +165,9 @@ func TestStoredCallsAreEnrichedWithCustomers(t *testing.T) {
 	if c := stored["withheld"]; c.Enrichment != (storage.Enrichment{State: "none"}) || len(c.Customers) != 0 {
 		t.Errorf("call with a withheld number: enrichment %+v, want state none", c.Enrichment)
 	}
-	detail := into[calls.CallDetail](t, h.get("/api/v1/calls/"+stored["known"].ID).want(t, 200))
+	detail := into[calls.Detail](t, h.get("/api/v1/calls/"+stored["known"].ID).want(t, 200))
 	if len(detail.Customers) != 1 || detail.Enrichment.State != "found" {
-		t.Errorf("call detail %+v, want one customer", detail.CallView)
+		t.Errorf("call detail %+v, want one customer", detail.View)
 	}
 	if got := h.calls("?customer=c-1"); len(got) != 1 || got[0].CallID != "known" {
 		t.Errorf("calls of customer c-1: %+v, want one", got)

@@ -96,9 +96,9 @@ func (d demoRun) get(address string) response {
 }
 
 // calls lists the stored calls.
-func (d demoRun) calls() []calls.CallView {
+func (d demoRun) calls() []calls.View {
 	d.t.Helper()
-	return into[calls.CallList](d.t, d.get(d.base+"/api/v1/calls?limit=1000").want(d.t, 200)).Calls
+	return into[calls.List](d.t, d.get(d.base+"/api/v1/calls?limit=1000").want(d.t, 200)).Calls
 }
 
 func TestDemo(t *testing.T) {
@@ -108,7 +108,7 @@ func TestDemo(t *testing.T) {
 	d, stop := startDemo(t, demoCommand{Listen: "127.0.0.1:0", Rate: 1200, Seed: 7})
 
 	t.Run("stores a day of past calls", func(t *testing.T) {
-		var calls []calls.CallView
+		var calls []calls.View
 		eventually(t, "the lookups of all past calls", func() bool {
 			pending := 0
 			calls = nil
@@ -145,7 +145,7 @@ func TestDemo(t *testing.T) {
 		}
 	})
 	t.Run("backfills missing CDRs", func(t *testing.T) {
-		runs := into[reconcile.ReconciliationList](t, d.get(d.base+"/api/v1/reconciliation").want(t, 200)).Runs
+		runs := into[reconcile.List](t, d.get(d.base+"/api/v1/reconciliation").want(t, 200)).Runs
 		backfilled := 0
 		for _, r := range runs {
 			backfilled += r.Backfilled
@@ -175,7 +175,7 @@ func TestDemo(t *testing.T) {
 		deadline := time.After(time.Minute) // a call is stored after it has ended
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
-		live := func(c calls.CallView) bool { return c.StartedAt.After(began) && len(c.Customers) > 0 }
+		live := func(c calls.View) bool { return c.StartedAt.After(began) && len(c.Customers) > 0 }
 		for n := 0; n == 0; {
 			select {
 			case <-deadline:

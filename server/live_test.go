@@ -173,7 +173,7 @@ const liveRecord = `{"callID":"live-1","direction":"inbound","didCalled":"042345
 func TestLiveReportsStartAndEndOfCalls(t *testing.T) {
 	r := serveLive(t)
 	s, view := r.watch()
-	if len(view.Calls) != 0 || view.Decisions.State != live.LiveOK || len(view.ContactCenters) != 1 || view.ContactCenters[0].State != live.LiveOK {
+	if len(view.Calls) != 0 || view.Decisions.State != live.SourceOK || len(view.ContactCenters) != 1 || view.ContactCenters[0].State != live.SourceOK {
 		t.Fatalf("snapshot %+v, want no calls and all sources ok", view)
 	}
 	decision := r.startCall("sales", "start-key-1", "didCalled", "042345678", "callerIDNumber", "0501234567", "callID", "live-1").
@@ -194,8 +194,8 @@ func TestLiveReportsStartAndEndOfCalls(t *testing.T) {
 		t.Errorf("snapshot of a second listener has calls %+v, want %+v", second.Calls, want)
 	}
 	r.endCall("sales", "end-key-1", fmt.Sprintf(liveRecord, time.Now().Format(time.RFC3339))).want(t, 200)
-	ended := decodeStrict[live.LiveCallEnded](t, s.next("call-ended").data)
-	if stored := r.calls(""); len(stored) != 1 || ended != (live.LiveCallEnded{ID: "live-1", CallID: "live-1", Decision: decision, Call: stored[0].ID}) {
+	ended := decodeStrict[live.CallEnded](t, s.next("call-ended").data)
+	if stored := r.calls(""); len(stored) != 1 || ended != (live.CallEnded{ID: "live-1", CallID: "live-1", Decision: decision, Call: stored[0].ID}) {
 		t.Errorf("ended call %+v does not refer to stored call %+v", ended, stored)
 	}
 	if now := r.liveView(); len(now.Calls) != 0 {
@@ -232,7 +232,7 @@ func TestLiveReportsAgentsAndTheirCalls(t *testing.T) {
 		t.Errorf("agent is in call %q, want %q", got.Call, call.ID)
 	}
 	r.ziwo.SetNow(time.Now().Add(time.Minute)) // ends the call
-	if ended := decodeStrict[live.LiveCallEnded](t, s.next("call-ended").data); ended.ID != call.ID {
+	if ended := decodeStrict[live.CallEnded](t, s.next("call-ended").data); ended.ID != call.ID {
 		t.Errorf("ended call %+v, want %s", ended, call.ID)
 	}
 }
@@ -261,7 +261,7 @@ func TestStartedCallIsMatchedWithAgentCall(t *testing.T) {
 			}
 			// The record ends the call, although Ziwo still lists it.
 			r.endCall("sales", "end-key-1", fmt.Sprintf(liveRecord, now.Format(time.RFC3339))).want(t, 200)
-			if ended := decodeStrict[live.LiveCallEnded](t, s.next("call-ended").data); ended.ID != started.ID || ended.Call == "" {
+			if ended := decodeStrict[live.CallEnded](t, s.next("call-ended").data); ended.ID != started.ID || ended.Call == "" {
 				t.Errorf("ended call %+v, want %s with its stored call", ended, started.ID)
 			}
 			if now := r.liveView(); len(now.Calls) != 0 {
@@ -277,7 +277,7 @@ func TestLiveContinuesWithoutZiwo(t *testing.T) {
 	good := view.ContactCenters[0].Since
 	r.ziwo.AddFault(ziwotest.Fault{Kind: ziwotest.Fault500, Path: "/live"})
 	center := decodeStrict[live.ContactCenter](t, s.next("contact-center").data)
-	if center.Name != "aldebaran" || center.State != live.LiveUnavailable || center.Since.Before(good) || !strings.Contains(center.Error, "500") {
+	if center.Name != "aldebaran" || center.State != live.SourceUnavailable || center.Since.Before(good) || !strings.Contains(center.Error, "500") {
 		t.Errorf("contact center %+v, want it unavailable with error 500", center)
 	}
 	r.startCall("sales", "start-key-1", "didCalled", "042345678", "callID", "live-2").want(t, 200)
@@ -289,7 +289,7 @@ func TestLiveContinuesWithoutZiwo(t *testing.T) {
 		t.Errorf("JSON view has contact centers %+v and %d agents, want %+v and %d agents", now.ContactCenters, len(now.Agents), center, len(r.ziwo.Agents()))
 	}
 	r.ziwo.ClearFaults()
-	if center = decodeStrict[live.ContactCenter](t, s.next("contact-center").data); center.State != live.LiveOK || center.Error != "" {
+	if center = decodeStrict[live.ContactCenter](t, s.next("contact-center").data); center.State != live.SourceOK || center.Error != "" {
 		t.Errorf("contact center %+v, want it ok", center)
 	}
 	if strings.Contains(r.log.String(), "correct horse") {
@@ -303,8 +303,8 @@ func TestLiveContinuesWithoutDatabase(t *testing.T) {
 	if err := r.parts.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	source := decodeStrict[live.LiveSource](t, s.next("decisions").data)
-	if source.State != live.LiveUnavailable || source.Error != "the database is unavailable" || source.Since.IsZero() {
+	source := decodeStrict[live.Source](t, s.next("decisions").data)
+	if source.State != live.SourceUnavailable || source.Error != "the database is unavailable" || source.Since.IsZero() {
 		t.Errorf("decision source %+v, want it unavailable", source)
 	}
 	r.ziwo.SetStatus(r.ziwo.Agents()[0].CCLogin, 3)
@@ -333,7 +333,7 @@ func TestLiveFollowsConfigurationChanges(t *testing.T) {
 		return slices.Equal(states(v), []string{"aldebaran ok", "rigel waiting"})
 	})
 	nextMatching(s, "contact-center", func(c live.ContactCenter) bool {
-		return c.Name == "rigel" && c.State == live.LiveUnavailable
+		return c.Name == "rigel" && c.State == live.SourceUnavailable
 	})
 	put(document)
 	nextMatching(s, "snapshot", func(v live.View) bool { return slices.Equal(states(v), []string{"aldebaran ok"}) })
@@ -341,7 +341,7 @@ func TestLiveFollowsConfigurationChanges(t *testing.T) {
 
 func TestLiveWithoutConfigurationIsEmpty(t *testing.T) {
 	h := serve(t, "")
-	if now := h.liveView(); now.Decisions.State != live.LiveOK || now.Calls == nil || now.Agents == nil || now.ContactCenters == nil {
+	if now := h.liveView(); now.Decisions.State != live.SourceOK || now.Calls == nil || now.Agents == nil || now.ContactCenters == nil {
 		t.Errorf("view %+v, want empty lists and decisions ok", now)
 	}
 	h.do(request{method: "GET", path: "/api/v1/live"}).want(t, 401)
@@ -387,7 +387,7 @@ func TestListenersShareOnePollOfZiwo(t *testing.T) {
 	var streams []*stream
 	for range 5 {
 		s, view := h.watch()
-		if view.ContactCenters[0].State == live.LiveOK || view.Decisions.State != live.LiveOK {
+		if view.ContactCenters[0].State == live.SourceOK || view.Decisions.State != live.SourceOK {
 			t.Errorf("snapshot %+v, want Ziwo not ok and decisions ok", view)
 		}
 		streams = append(streams, s)

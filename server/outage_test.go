@@ -19,8 +19,8 @@ func TestServerOutageIsBackfilled(t *testing.T) {
 	t.Cleanup(api.Close)
 	dir := t.TempDir()
 	everySecond := func(set *settings) { set.reconcileEvery = time.Second }
-	runs := func(h *harness) []reconcile.ReconciliationView {
-		return into[reconcile.ReconciliationList](t, h.get("/api/v1/reconciliation").want(t, 200)).Runs
+	runs := func(h *harness) []reconcile.View {
+		return into[reconcile.List](t, h.get("/api/v1/reconciliation").want(t, 200)).Runs
 	}
 	h := serveWith(t, dir, documentFor(z, api.URL), everySecond)
 	eventually(t, "the first reconciliation", func() bool { return len(runs(h)) > 0 })

@@ -193,8 +193,8 @@ func TestTokenIsValidForOneSiteUntilItExpires(t *testing.T) {
 
 	// Tokens that the same server issued earlier.
 	for ago, want := range map[time.Duration]int{30 * time.Second: 200, time.Minute: 401, 24 * time.Hour: 401, -30 * time.Second: 200} {
-		earlier := popup.New(popup.Options{Config: h.parts.config, Key: siteTokenKey(h.parts.settings.secretKey), Now: func() time.Time { return time.Now().Add(-ago) }})
-		issued, err := earlier.Token("crm", time.Minute)
+		tokens := popup.NewTokens(siteTokenKey(h.parts.settings.secretKey), func() time.Time { return time.Now().Add(-ago) })
+		issued, err := tokens.Issue("crm", time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}

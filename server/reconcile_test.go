@@ -86,11 +86,11 @@ func (r *ziwoHarness) simulate(s ziwotest.Simulation) ziwotest.Report {
 }
 
 // reconcile reconciles the last 30 hours and returns the run of the only contact center.
-func (r *ziwoHarness) reconcile(t *testing.T) reconcile.ReconciliationView {
+func (r *ziwoHarness) reconcile(t *testing.T) reconcile.View {
 	t.Helper()
 	r.ziwo.SetNow(time.Now().Add(time.Hour)) // late recordings are available
 	body := fmt.Sprintf(`{"from":%q,"to":%q}`, time.Now().Add(-30*time.Hour).Format(time.RFC3339), time.Now().Add(time.Hour).Format(time.RFC3339))
-	list := into[reconcile.ReconciliationList](t, r.do(request{method: "POST", path: "/api/v1/reconciliation", body: body, admin: true,
+	list := into[reconcile.List](t, r.do(request{method: "POST", path: "/api/v1/reconciliation", body: body, admin: true,
 		header: map[string]string{"Content-Type": "application/json"}}).want(t, 200))
 	if len(list.Runs) != 1 {
 		t.Fatalf("%d runs, want 1", len(list.Runs))
@@ -100,11 +100,11 @@ func (r *ziwoHarness) reconcile(t *testing.T) reconcile.ReconciliationView {
 
 // storedCalls returns the stored calls by call ID, without test calls and unreadable
 // records.
-func (r *ziwoHarness) storedCalls(t *testing.T) map[string]calls.CallView {
+func (r *ziwoHarness) storedCalls(t *testing.T) map[string]calls.View {
 	t.Helper()
-	stored := map[string]calls.CallView{}
+	stored := map[string]calls.View{}
 	for cursor := ""; ; {
-		list := into[calls.CallList](t, r.do(request{method: "GET", path: "/api/v1/calls?limit=1000&cursor=" + url.QueryEscape(cursor), admin: true}).want(t, 200))
+		list := into[calls.List](t, r.do(request{method: "GET", path: "/api/v1/calls?limit=1000&cursor=" + url.QueryEscape(cursor), admin: true}).want(t, 200))
 		for _, c := range list.Calls {
 			if c.Result == "unreadable" || c.CallID == "" || c.CallID == "dummy-call-id" {
 				continue
@@ -197,7 +197,7 @@ func TestReconciliationRepairsEveryFault(t *testing.T) {
 			t.Errorf("call %s: campaign %q, want %q", id, call.Campaign, want)
 		}
 	}
-	list := into[reconcile.ReconciliationList](t, r.do(request{method: "GET", path: "/api/v1/reconciliation", admin: true}).want(t, 200))
+	list := into[reconcile.List](t, r.do(request{method: "GET", path: "/api/v1/reconciliation", admin: true}).want(t, 200))
 	if len(list.Runs) != 2 || list.Runs[0].ID != again.ID || list.Runs[1].Backfilled != run.Backfilled {
 		t.Errorf("listed runs %+v, want the last 2", list.Runs)
 	}
@@ -287,10 +287,10 @@ func TestReconciliationReportsDecisionsWithoutCall(t *testing.T) {
 	r.startCall("sales", "start-key-1", "didCalled", "042345678", "callID", "never-ended").want(t, 200)
 	r.decisions(1) // decisions are recorded in the background
 	reconciler := reconcile.New(reconcile.Options{
-		Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: r.parts.store, Registry: prometheus.NewRegistry(),
+		Clients: r.parts.clients, Config: r.parts.config, Recorder: r.parts.recorder, Store: r.parts.store, Registry: prometheus.NewRegistry(),
 		Now: func() time.Time { return time.Now().Add(2 * time.Hour) }, Logger: slog.New(slog.DiscardHandler), Interval: time.Minute,
 	})
-	list, err := reconciler.Reconcile(t.Context(), reconcile.ReconciliationInput{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)})
+	list, err := reconciler.Reconcile(t.Context(), reconcile.Input{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)})
 	if err != nil || list.Runs[0].Unended != 1 || len(list.Runs[0].Open) != 1 {
 		t.Errorf("got %+v, %v; want one decision without a call", list, err)
 	}
@@ -325,7 +325,7 @@ func TestScheduledReconciliationBackfillsLongOutage(t *testing.T) {
 	runAt := func(at time.Time) storage.Reconciliation {
 		t.Helper()
 		reconciler := reconcile.New(reconcile.Options{
-			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: recordingStore{r.parts.store, recorded},
+			Clients: r.parts.clients, Config: r.parts.config, Recorder: r.parts.recorder, Store: recordingStore{r.parts.store, recorded},
 			Registry: prometheus.NewRegistry(), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		err := reconciler.Scheduled(t.Context())
@@ -417,7 +417,7 @@ func TestReconciliationMergesDifferingRecords(t *testing.T) {
 		t.Errorf("next run %+v, want no changes", run)
 	}
 	stored := r.storedCalls(t)["differing"]
-	details := into[calls.CallDetail](t, r.do(request{method: "GET", path: "/api/v1/calls/" + stored.ID, admin: true}).want(t, 200))
+	details := into[calls.Detail](t, r.do(request{method: "GET", path: "/api/v1/calls/" + stored.ID, admin: true}).want(t, 200))
 	if len(details.Revisions) != 2 || details.Revisions[1].Source != "reconciliation" {
 		t.Errorf("revisions %+v, want the second from reconciliation", details.Revisions)
 	}
@@ -442,7 +442,7 @@ func TestOnlyOneReplicaReconciles(t *testing.T) {
 	now := time.Now()
 	for range 2 { // replicas
 		reconciler := reconcile.New(reconcile.Options{
-			Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: onRelease{recordingStore{r.parts.store, recorded}, released},
+			Clients: r.parts.clients, Config: r.parts.config, Recorder: r.parts.recorder, Store: onRelease{recordingStore{r.parts.store, recorded}, released},
 			Registry: prometheus.NewRegistry(), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
 		if err := reconciler.Scheduled(t.Context()); err != nil {
@@ -467,7 +467,7 @@ func TestReconciliationsOfAContactCenterExcludeEachOther(t *testing.T) {
 	_, release := lease.Hold(t.Context())
 	recorded := make(chan storage.Reconciliation, 10)
 	reconciler := reconcile.New(reconcile.Options{
-		Clients: r.parts.clients, Config: r.parts.config, Calls: r.parts.recorder, Store: recordingStore{r.parts.store, recorded},
+		Clients: r.parts.clients, Config: r.parts.config, Recorder: r.parts.recorder, Store: recordingStore{r.parts.store, recorded},
 		Registry: prometheus.NewRegistry(), Now: time.Now, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 	})
 	if err := reconciler.Scheduled(t.Context()); err != nil {
@@ -475,7 +475,7 @@ func TestReconciliationsOfAContactCenterExcludeEachOther(t *testing.T) {
 	}
 	requested := make(chan error, 1)
 	go func() {
-		_, err := reconciler.Reconcile(t.Context(), reconcile.ReconciliationInput{From: time.Now().Add(-time.Hour), To: time.Now()})
+		_, err := reconciler.Reconcile(t.Context(), reconcile.Input{From: time.Now().Add(-time.Hour), To: time.Now()})
 		requested <- err
 	}()
 	if len(recorded) != 0 {

@@ -88,7 +88,7 @@ func TestReplicasShareConfigAndCalls(t *testing.T) {
 
 	// A call that one replica receives is visible on the other.
 	a.endCall("sales", "end-key-old", `{"callID":"c-1","didCalled":"061234567"}`).want(t, 200)
-	if n := len(into[calls.CallList](t, b.get("/api/v1/calls").want(t, 200)).Calls); n != 1 {
+	if n := len(into[calls.List](t, b.get("/api/v1/calls").want(t, 200)).Calls); n != 1 {
 		t.Errorf("%d calls, want 1", n)
 	}
 }
@@ -145,8 +145,14 @@ func TestReplicasPollForChanges(t *testing.T) {
 }
 
 func TestReplicaReportsConfigItCannotLoad(t *testing.T) {
-	a, b := replicas(t, document)
-	a.parts.config.Env = func(name string) (string, bool) { return "key-of-a-1", name == "ONLY_HERE" }
+	database, first := postgrestest.Database(t, postgrestest.Address(t)), true
+	a, b := replicasWith(t, document, func(set *settings) {
+		set.databaseURL = database
+		if first {
+			set.env = func(name string) (string, bool) { return "key-of-a-1", name == "ONLY_HERE" }
+		}
+		first = false
+	})
 	a.applyConfig(strings.ReplaceAll(document, "start-key-old", `"${env:ONLY_HERE}"`))
 	eventually(t, "the replica to be behind", func() bool { return b.parts.config.Pending() != nil })
 	ready := into[httpapi.Readiness](t, b.do(request{method: "GET", path: "/readyz"}).want(t, 200))
@@ -191,7 +197,7 @@ func TestReplicasAnswerDuringDatabaseOutage(t *testing.T) {
 	for _, h := range []*harness{a, b} {
 		eventually(t, "all 4 calls", func() bool {
 			r := h.get("/api/v1/calls")
-			return r.status == 200 && len(into[calls.CallList](t, r).Calls) == 4
+			return r.status == 200 && len(into[calls.List](t, r).Calls) == 4
 		})
 	}
 	a.applyConfig(strings.ReplaceAll(document, "0501112233", "0507778899"))

@@ -85,7 +85,7 @@ type parts struct {
 	config     *config.Controller
 	clients    *ziwoclients.Clients
 	recorder   *endcall.Recorder
-	recordings *recordings.Recordings
+	recordings *recordings.Library
 	reconciler *reconcile.Reconciler
 	wallboard  *live.Wallboard
 	runner     *jobs.Runner
@@ -159,9 +159,9 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	directory := crm.NewDirectory(crm.Options{
 		Cache: shared, Key: cacheKey(set.secretKey), Logger: logger, Observe: newCRMMetrics(registry).observe,
 	})
-	crmConnections := connections.New(connections.Options{CRMs: set.drivers, Directory: directory, Transport: transport, Now: time.Now})
+	crmConnections := connections.New(set.drivers, directory, transport, time.Now)
 	controller := config.NewController(config.ControllerOptions{
-		Store: store, Vault: vault, LastGood: datadir.LastGood{Path: set.path(datadir.LastGoodFile)}, Env: os.LookupEnv, Now: time.Now,
+		Store: store, Vault: vault, LastGood: datadir.LastGood{Path: set.path(datadir.LastGoodFile)}, Env: set.env, Now: time.Now,
 		Logger: logger, PollInterval: set.pollInterval, Connections: crmConnections, Test: simulate.FailedTests,
 	})
 	clients := ziwoclients.New(controller)
@@ -194,14 +194,14 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		return err
 	}
 	intake := endcall.NewIntake(endcall.IntakeOptions{Store: store, Spool: spool, Wake: runner.Wake, Now: time.Now, Logger: logger, Registry: registry})
-	recorder := endcall.NewRecorder(endcall.Options{Intake: intake, Jobs: recordingCopies, Numbers: numbers, Now: set.now})
+	recorder := endcall.NewRecorder(intake, recordingCopies, numbers, set.now)
 
 	// What runs in the background.
 	wallboard := live.New(live.Options{
 		Store: store, Config: controller, Clients: clients, Numbers: numbers, Now: time.Now, Logger: logger, PollInterval: set.liveInterval,
 	})
 	reconciler := reconcile.New(reconcile.Options{
-		Clients: clients, Config: controller, Calls: recorder, Store: store, Registry: registry, Now: time.Now, Logger: logger,
+		Clients: clients, Config: controller, Recorder: recorder, Store: store, Registry: registry, Now: time.Now, Logger: logger,
 		Interval: set.reconcileEvery,
 	})
 	tasks := []jobs.Task{
@@ -245,17 +245,18 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		Logger: logger, Registry: registry, Schema: schema, Keys: keys,
 		Config:   controller,
 		Answerer: answerer, Recorder: recorder, Intake: intake, Rejections: rejectionLog,
-		Secrets:     secrets.New(secrets.Options{Store: store, Vault: vault, Config: controller, Now: time.Now}),
-		Calls:       calls.New(calls.Options{Store: store, Config: controller, LookupExpected: lookups.LookupExpected}),
-		Decisions:   decisions.New(decisions.Options{Store: store, Config: controller}),
-		Simulator:   simulate.New(simulate.Options{Config: controller, Numbers: numbers, VoicemailField: set.voicemailField, Now: time.Now}),
+		Secrets:     secrets.New(store, vault, controller, time.Now),
+		Calls:       calls.New(store, controller, lookups.LookupExpected),
+		Decisions:   decisions.New(store, controller),
+		Simulator:   simulate.New(controller, numbers, set.voicemailField, time.Now),
 		Reconciler:  reconciler,
 		Wallboard:   wallboard,
-		ClickToCall: clicktocall.New(clicktocall.Options{Config: controller, Clients: clients, Numbers: numbers, Logger: logger}),
+		ClickToCall: clicktocall.New(controller, clients, numbers, logger),
 		Recordings:  recordingCopies,
-		Embeds:      embeds.New(embeds.Options{Config: controller, PublicURL: set.publicURL, Now: time.Now}),
+		Embeds:      embeds.New(controller, set.publicURL, time.Now),
 		Popup: popup.New(popup.Options{
-			Config: controller, Directory: directory, Keys: keys, Numbers: numbers, Key: siteTokenKey(set.secretKey), Now: time.Now,
+			Config: controller, Directory: directory, WrongKeys: keys, Numbers: numbers,
+			Tokens: popup.NewTokens(siteTokenKey(set.secretKey), time.Now),
 		}),
 		Connections: crmConnections, Lookups: lookups,
 		Jobs:     jobList,

@@ -317,11 +317,11 @@ func eventually(t *testing.T, what string, done func() bool) {
 }
 
 // decisions waits until n decisions are recorded and returns them, newest first.
-func (h *harness) decisions(n int) []decisions.DecisionView {
+func (h *harness) decisions(n int) []decisions.View {
 	h.t.Helper()
-	var list decisions.DecisionList
+	var list decisions.List
 	eventually(h.t, fmt.Sprintf("%d recorded decisions", n), func() bool {
-		list = into[decisions.DecisionList](h.t, h.get("/api/v1/decisions?limit=1000").want(h.t, 200))
+		list = into[decisions.List](h.t, h.get("/api/v1/decisions?limit=1000").want(h.t, 200))
 		return len(list.Decisions) >= n
 	})
 	if len(list.Decisions) != n {
@@ -331,17 +331,17 @@ func (h *harness) decisions(n int) []decisions.DecisionView {
 }
 
 // calls lists the stored calls that match query, which is empty or begins with "?".
-func (h *harness) calls(query string) []calls.CallView {
+func (h *harness) calls(query string) []calls.View {
 	h.t.Helper()
-	return into[calls.CallList](h.t, h.get("/api/v1/calls"+query).want(h.t, 200)).Calls
+	return into[calls.List](h.t, h.get("/api/v1/calls"+query).want(h.t, 200)).Calls
 }
 
 // rejections waits until n rejections are recorded and returns them, newest first.
-func (h *harness) rejections(n int) []rejections.RejectionView {
+func (h *harness) rejections(n int) []rejections.View {
 	h.t.Helper()
-	var list rejections.RejectionList
+	var list rejections.List
 	eventually(h.t, fmt.Sprintf("%d recorded rejections", n), func() bool {
-		list = into[rejections.RejectionList](h.t, h.get("/api/v1/rejections?limit=1000").want(h.t, 200))
+		list = into[rejections.List](h.t, h.get("/api/v1/rejections?limit=1000").want(h.t, 200))
 		return len(list.Rejections) >= n
 	})
 	if len(list.Rejections) != n {

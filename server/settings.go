@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -48,10 +49,11 @@ type settings struct {
 	secretKey      []byte        // nil: generate
 	publicURL      string        // without a trailing slash
 	voicemailField string
-	reconcileEvery time.Duration    // 0: never
-	pollInterval   time.Duration    // interval of polling for configuration versions; 0, the default, except in tests
-	now            func() time.Time // clock for routing and storing calls; time.Now, except in tests and the demo
-	liveInterval   time.Duration    // interval of polling contact centers for the live view; 0, the default, except in tests
+	reconcileEvery time.Duration                    // 0: never
+	pollInterval   time.Duration                    // interval of polling for configuration versions; 0, the default, except in tests
+	now            func() time.Time                 // clock for routing and storing calls; time.Now, except in tests and the demo
+	env            func(name string) (string, bool) // environment of the configuration; os.LookupEnv, except in tests
+	liveInterval   time.Duration                    // interval of polling contact centers for the live view; 0, the default, except in tests
 	trustedProxies []netip.Prefix
 	drivers        []crm.Driver // CRMs that connections can use
 	logFormat      string       // text or json
@@ -76,7 +78,7 @@ func (o options) check(terminal bool) (settings, error) {
 	s := settings{
 		listen: o.Listen, dataDir: o.DataDir, databaseURL: o.DatabaseURL, redisURL: o.RedisURL, adminToken: strings.TrimSpace(o.AdminToken),
 		publicURL: strings.TrimSuffix(o.PublicURL, "/"), voicemailField: o.VoicemailField, logFormat: o.LogFormat,
-		drivers: builtin.Drivers(), now: time.Now,
+		drivers: builtin.Drivers(), now: time.Now, env: os.LookupEnv,
 	}
 	if _, port, err := net.SplitHostPort(o.Listen); err != nil || port == "" {
 		invalid("CALLTRACKER_LISTEN", "invalid address %q: use :8080 or 127.0.0.1:8080", o.Listen)

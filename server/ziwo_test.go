@@ -305,7 +305,7 @@ func TestRepeatedEndCallUpdatesCall(t *testing.T) {
 	if len(stored) != 1 || stored[0].RecordingFile == "" || stored[0].Duration != 28 {
 		t.Fatalf("calls %+v, want one with its recording file", stored)
 	}
-	detail := into[calls.CallDetail](t, h.get("/api/v1/calls/"+stored[0].ID).want(t, 200))
+	detail := into[calls.Detail](t, h.get("/api/v1/calls/"+stored[0].ID).want(t, 200))
 	if len(detail.Revisions) != 2 {
 		t.Errorf("%d revisions, want 2 for 2 different bodies", len(detail.Revisions))
 	}
@@ -367,7 +367,7 @@ func TestUnreadableRecordsAreStored(t *testing.T) {
 	if len(stored) != len(bodies) {
 		t.Fatalf("%d unreadable records, want %d", len(stored), len(bodies))
 	}
-	detail := into[calls.CallDetail](t, h.get("/api/v1/calls/"+stored[len(stored)-1].ID).want(t, 200))
+	detail := into[calls.Detail](t, h.get("/api/v1/calls/"+stored[len(stored)-1].ID).want(t, 200))
 	if string(detail.Raw) != bodies[0] {
 		t.Errorf("stored %s, want %s", detail.Raw, bodies[0])
 	}
@@ -428,7 +428,7 @@ func TestDecisionsAreRecordedWithTrace(t *testing.T) {
 		got.Route != "office" || !got.Voicemail || len(got.Rules) != 2 || got.ConfigVersion != 1 || strings.Join(got.Flags, " ") != "did_unlisted" {
 		t.Errorf("decision %+v", got)
 	}
-	one := into[decisions.DecisionView](t, h.get("/api/v1/decisions/"+got.ID).want(t, 200))
+	one := into[decisions.View](t, h.get("/api/v1/decisions/"+got.ID).want(t, 200))
 	if one.Route != "office" {
 		t.Errorf("decision by ID: %+v", one)
 	}
@@ -457,7 +457,7 @@ func TestCallIsLinkedToDecision(t *testing.T) {
 			if want := r.header.Get("X-Decision-Id"); call.Decision != want || call.Route != "office" {
 				t.Errorf("call has decision %q and route %q, want %q and office", call.Decision, call.Route, want)
 			}
-			if d := into[decisions.DecisionView](t, h.get("/api/v1/decisions/"+r.header.Get("X-Decision-Id"))); d.Call != call.ID {
+			if d := into[decisions.View](t, h.get("/api/v1/decisions/"+r.header.Get("X-Decision-Id"))); d.Call != call.ID {
 				t.Errorf("decision has call %q, want %q", d.Call, call.ID)
 			}
 		})
@@ -479,7 +479,7 @@ func TestDemonstrationEndpoints(t *testing.T) {
 	if n := len(h.calls("")); n != 0 {
 		t.Errorf("%d calls stored, want 0", n)
 	}
-	if list := into[decisions.DecisionList](t, h.get("/api/v1/decisions")); len(list.Decisions) != 0 {
+	if list := into[decisions.List](t, h.get("/api/v1/decisions")); len(list.Decisions) != 0 {
 		t.Errorf("%d decisions stored, want 0", len(list.Decisions))
 	}
 }

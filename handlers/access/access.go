@@ -1,3 +1,5 @@
+// Package access checks the keys that Ziwo sends to the endpoints of a tracker and to
+// the webhook, and limits how many wrong keys one address may send.
 package access
 
 import (
@@ -9,21 +11,21 @@ import (
 	"calltracker/problem"
 )
 
-// Errors of a Checker.
+// Errors of requests without access. A caller of Tracker returns ErrBlocked if it refuses
+// requests for a blocked tracker.
 var (
 	ErrUnauthorized = errors.New("missing or wrong key: send it in the X-API-Key header, or as the password of HTTP Basic")
 	ErrBlocked      = errors.New("this tracker is blocked")
 )
 
-// UnknownTracker is the error of a start or end call for a tracker that is not
-// in the configuration.
+// UnknownTracker reports a request for a tracker that is not in the configuration.
 type UnknownTracker struct{ ID string }
 
 func (e *UnknownTracker) Error() string {
-	return fmt.Sprintf("unknown tracker %q: check the URL that Ziwo was given", problem.Clip(e.ID))
+	return fmt.Sprintf("unknown tracker %q: check the URL in the Ziwo call tracker", problem.Clip(e.ID))
 }
 
-// TooManyWrongKeys is the error of an address that sends too many wrong keys.
+// TooManyWrongKeys reports a wrong key from an address that has sent too many of them.
 type TooManyWrongKeys struct{ RetryAfter time.Duration }
 
 func (e *TooManyWrongKeys) Error() string {
@@ -39,46 +41,43 @@ const (
 	EndSide   Side = "end"
 )
 
-// Limit on wrong keys from one address.
+// Limit on wrong keys per address.
 const (
 	maxWrongKeys   = 30
 	wrongKeyWindow = time.Minute
 )
 
-// hitCounter counts requests in a window of time.
+// hitCounter counts events per time window.
 type hitCounter interface {
-	// CountInWindow counts one request under key. It returns the count in the current
+	// CountInWindow counts one event for key. It returns the count in the current
 	// window and the time until the window closes.
 	CountInWindow(key string, window time.Duration) (hits int, closes time.Duration)
 }
 
-// snapshots returns the configuration in force.
-type snapshots interface {
-	Current() *config.Snapshot // nil before the first configuration
-}
-
-// Checker checks the keys of trackers, webhooks, and the admin API, and limits
-// how many wrong ones an address may send. It is safe for concurrent use.
+// Checker checks keys against the active configuration. It is safe for concurrent
+// use.
 type Checker struct {
-	config snapshots
-	wrong  hitCounter
+	config    *config.Controller
+	wrongKeys hitCounter // by address
 }
 
-// NewChecker returns a Checker for the keys of the configuration in force. Wrong
-// keys are counted in wrong.
-func New(config snapshots, wrong hitCounter) *Checker {
-	return &Checker{config: config, wrong: wrong}
+// New returns a Checker that counts wrong keys in wrongKeys.
+func New(controller *config.Controller, wrongKeys hitCounter) *Checker {
+	if controller == nil || wrongKeys == nil {
+		panic("access.New: controller and wrongKeys are required")
+	}
+	return &Checker{config: controller, wrongKeys: wrongKeys}
 }
 
-// Tracker returns the tracker if key is one of its keys for side. Errors:
-// *UnknownTracker, ErrUnauthorized, *TooManyWrongKeys. A correct key is never
-// refused because of wrong ones from the same address.
+// Tracker returns the tracker if key is one of its keys for side. A correct key is
+// always accepted, even from an address that has sent too many wrong ones. Errors:
+// *UnknownTracker, ErrUnauthorized, *TooManyWrongKeys.
 func (c *Checker) Tracker(id string, side Side, key, address string) (*config.ActiveTracker, error) {
-	live := c.config.Current()
-	if live == nil {
+	snapshot := c.config.Current()
+	if snapshot == nil {
 		return nil, &UnknownTracker{ID: id}
 	}
-	tracker, ok := live.Trackers[id]
+	tracker, ok := snapshot.Trackers[id]
 	if !ok {
 		return nil, &UnknownTracker{ID: id}
 	}
@@ -92,24 +91,24 @@ func (c *Checker) Tracker(id string, side Side, key, address string) (*config.Ac
 	return tracker, nil
 }
 
-// Webhook returns the origin of the records that a webhook with this key sends.
+// Webhook returns the origin of the CDRs that a webhook with this key sends.
 // Errors: ErrUnauthorized, *TooManyWrongKeys.
 func (c *Checker) Webhook(key, address string) (config.Origin, error) {
-	if live := c.config.Current(); live != nil {
-		if contactCenter, ok := live.WebhookKeys.ContactCenter(key); ok {
-			return live.Origin(contactCenter), nil
+	if snapshot := c.config.Current(); snapshot != nil {
+		if contactCenter, ok := snapshot.WebhookKeys.ContactCenter(key); ok {
+			return snapshot.Origin(contactCenter), nil
 		}
 	}
 	return config.Origin{}, c.WrongKey(key, address)
 }
 
 // WrongKey counts a wrong key and returns the error for it: ErrUnauthorized or
-// *TooManyWrongKeys. A missing key is not counted, because it is no guess.
+// *TooManyWrongKeys. A missing key is not counted.
 func (c *Checker) WrongKey(key, address string) error {
 	if key == "" {
 		return ErrUnauthorized
 	}
-	if hits, closes := c.wrong.CountInWindow(address, wrongKeyWindow); hits > maxWrongKeys {
+	if hits, closes := c.wrongKeys.CountInWindow(address, wrongKeyWindow); hits > maxWrongKeys {
 		return &TooManyWrongKeys{RetryAfter: closes}
 	}
 	return ErrUnauthorized

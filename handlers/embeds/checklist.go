@@ -30,12 +30,12 @@ func (l *checklist) check(ok bool, text string, state web.CheckState, missingTex
 }
 
 // checks returns the checks of a site that its configuration allows.
-func (e *Embeds) checks(set *rules.Set, site config.Site) []web.SiteCheck {
+func (s *Scripts) checks(set *rules.Set, site config.Site) []web.SiteCheck {
 	var list checklist
-	list.address(e.PublicURL)
+	list.address(s.publicURL)
 	list.origins(site)
 	if site.WebCallback != nil {
-		e.checkButton(&list, set, site)
+		s.checkButton(&list, set, site)
 	}
 	if site.Jorel != nil {
 		list.webPhone(site)
@@ -79,8 +79,8 @@ func (l *checklist) origins(site config.Site) {
 	}
 }
 
-func (e *Embeds) checkButton(list *checklist, set *rules.Set, site config.Site) {
-	doc, now := site.WebCallback, e.Now()
+func (s *Scripts) checkButton(list *checklist, set *rules.Set, site config.Site) {
+	doc, now := site.WebCallback, s.now()
 	hours := set.Hours(site.OfflineOutside)
 	_, changes := hours.Change(now, now.Add(scheduleHorizon))
 	switch {

@@ -17,21 +17,21 @@ const scheduleHorizon = 366 * 24 * time.Hour
 
 // Page returns the contents of a site's setup page: the script tags to paste, the
 // current state of the button, and the open checks. It contains nothing that the
-// site's scripts do not expose. Errors: *UnknownEmbed.
-func (e *Embeds) Page(site string) (web.SitePage, error) {
-	snapshot := e.Config.Current()
+// site's scripts do not expose. Errors: *NotFound.
+func (s *Scripts) Page(site string) (web.SitePage, error) {
+	snapshot := s.config.Current()
 	if snapshot == nil {
-		return web.SitePage{}, &UnknownEmbed{"no configuration is active on this server"}
+		return web.SitePage{}, &NotFound{"no configuration is active on this server"}
 	}
 	doc, ok := snapshot.Document.Sites[site]
 	if !ok {
-		return web.SitePage{}, &UnknownEmbed{fmt.Sprintf("unknown site %q; check the sites section of the configuration", problem.Clip(site))}
+		return web.SitePage{}, &NotFound{fmt.Sprintf("unknown site %q; check the sites section of the configuration", problem.Clip(site))}
 	}
 	page := web.SitePage{Site: site}
 	if doc.WebCallback != nil {
-		page.Embeds = append(page.Embeds, e.snippet(web.WebCallback, site, "Call-me-back button",
+		page.Embeds = append(page.Embeds, s.snippet(web.WebCallback, site, "Call-me-back button",
 			"Paste this script tag once, anywhere in the page.", "", "https://webcallback.ziwo.io"))
-		button := e.button(snapshot.Set, doc)
+		button := s.button(snapshot.Set, doc)
 		page.Button = &button
 	}
 	attribute := ""
@@ -43,30 +43,30 @@ func (e *Embeds) Page(site string) (web.SitePage, error) {
 		if doc.Popup != nil {
 			about += " It also opens the customer’s page for each call. Replace the dots with a new token from POST /api/v1/sites/" + site + "/token. On pages that only agents can open, you can use data-key with the site’s key instead."
 		}
-		page.Embeds = append(page.Embeds, e.snippet(web.Jorel, site, "Web phone", about, attribute, "https://jorel.ziwo.io"))
+		page.Embeds = append(page.Embeds, s.snippet(web.Jorel, site, "Web phone", about, attribute, "https://jorel.ziwo.io"))
 	}
 	if doc.Popup != nil {
 		about := "For pages that already contain Ziwo’s web phone."
-		page.Embeds = append(page.Embeds, e.snippet(web.Popup, site, "Screen pop only", about, attribute, ""))
+		page.Embeds = append(page.Embeds, s.snippet(web.Popup, site, "Screen pop only", about, attribute, ""))
 	}
-	page.Checks = e.checks(snapshot.Set, doc)
+	page.Checks = s.checks(snapshot.Set, doc)
 	return page, nil
 }
 
-func (e *Embeds) snippet(kind web.Kind, site, title, about, attributes, host string) web.SiteEmbed {
+func (s *Scripts) snippet(kind web.Kind, site, title, about, attributes, host string) web.SiteEmbed {
 	release := kind.Release()
-	hosts := strings.TrimSpace(e.PublicURL + " " + host)
-	policy := fmt.Sprintf("script-src %s; connect-src %s", hosts, e.PublicURL)
+	hosts := strings.TrimSpace(s.publicURL + " " + host)
+	policy := fmt.Sprintf("script-src %s; connect-src %s", hosts, s.publicURL)
 	return web.SiteEmbed{
 		Title: title, About: about, Policy: policy,
-		Line: fmt.Sprintf(`<script src="%s/%s/%s.js"%s async></script>`, e.PublicURL, kind, site, attributes),
+		Line: fmt.Sprintf(`<script src="%s/%s/%s.js"%s async></script>`, s.publicURL, kind, site, attributes),
 		Pinned: fmt.Sprintf(`<script src="%s/%s/%s/%s.js" integrity="%s" crossorigin="anonymous"%s async></script>`,
-			e.PublicURL, kind, site, release.Version, release.Integrity, attributes),
+			s.publicURL, kind, site, release.Version, release.Integrity, attributes),
 	}
 }
 
-func (e *Embeds) button(set *rules.Set, site config.Site) web.SiteButton {
-	doc, now := site.WebCallback, e.Now()
+func (s *Scripts) button(set *rules.Set, site config.Site) web.SiteButton {
+	doc, now := site.WebCallback, s.now()
 	alwaysOffline := doc.Offline != nil && *doc.Offline
 	hours := set.Hours(site.OfflineOutside)
 	b := web.SiteButton{Offline: alwaysOffline || !hours.Open(now), Extensions: doc.Extensions}

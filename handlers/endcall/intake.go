@@ -1,10 +1,8 @@
 package endcall
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,7 +17,7 @@ import (
 
 // Errors of an Intake.
 var (
-	// ErrNotStored means that a report is stored nowhere. The sender must send it
+	// ErrNotStored means that a report is not stored. The sender must send it
 	// again.
 	ErrNotStored = errors.New("neither the database nor the spool could store the report")
 	// ErrUnstorable means that the database will never accept a spooled report.
@@ -41,12 +39,26 @@ type reportSpool interface {
 	Append(ctx context.Context, record []byte) error
 }
 
-// Intake stores reports of calls in the database, or in the spool while the
-// database is unavailable. Drain later moves spooled reports into the database.
-// It is safe for concurrent use.
-type Intake struct {
-	IntakeOptions
+// IntakeOptions holds the dependencies of an Intake. All fields are required.
+type IntakeOptions struct {
+	Store    reportStore
+	Spool    reportSpool
+	Wake     func() // called after a report that caused jobs is saved
+	Now      func() time.Time
+	Logger   *slog.Logger
+	Registry prometheus.Registerer
+}
 
+// Intake stores reports of calls in the database, or in the spool while the database is
+// unavailable. A report is the body of a request that reports a call, usually a CDR, with
+// what the server read from it. Drain later moves spooled reports into the database.
+// Intake is safe for concurrent use.
+type Intake struct {
+	store   reportStore
+	spool   reportSpool
+	wake    func()
+	now     func() time.Time
+	logger  *slog.Logger
 	calls   *prometheus.CounterVec
 	reports *prometheus.CounterVec
 
@@ -61,20 +73,13 @@ type Intake struct {
 	attempts     int
 }
 
-// IntakeOptions are what an Intake is made from. All fields are required.
-type IntakeOptions struct {
-	Store    reportStore
-	Spool    reportSpool
-	Wake     func() // called after a report that caused jobs is saved
-	Now      func() time.Time
-	Logger   *slog.Logger
-	Registry prometheus.Registerer
-}
-
 // NewIntake returns an Intake and registers its metrics.
 func NewIntake(o IntakeOptions) *Intake {
+	if o.Store == nil || o.Spool == nil || o.Wake == nil || o.Now == nil || o.Logger == nil || o.Registry == nil {
+		panic("endcall.NewIntake: Store, Spool, Wake, Now, Logger, and Registry are required")
+	}
 	in := &Intake{
-		IntakeOptions: o,
+		store: o.Store, spool: o.Spool, wake: o.Wake, now: o.Now, logger: o.Logger,
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "calltracker_calls_stored_total", Help: "Calls stored for the first time, by result.",
 		}, []string{"result"}),
@@ -118,13 +123,13 @@ const (
 // harmless.
 func (in *Intake) Accept(ctx context.Context, r storage.ReceivedCDR) (saved storage.SaveResult, spooled bool, err error) {
 	saveErr := errCircuitOpen
-	allowed := in.circuit.allow(in.Now())
+	allowed := in.circuit.allow(in.now())
 	if allowed {
 		if saved, saveErr = in.save(ctx, r, saveTimeout); saveErr == nil {
 			return saved, false, nil
 		}
 	}
-	spoolErr := in.spool(ctx, r, saveErr)
+	spoolErr := in.spoolReport(ctx, r, saveErr)
 	if spoolErr == nil {
 		return storage.SaveResult{}, true, nil
 	}
@@ -133,53 +138,53 @@ func (in *Intake) Accept(ctx context.Context, r storage.ReceivedCDR) (saved stor
 			return saved, false, nil
 		}
 	}
-	in.lastFailure.Store(in.Now().UnixMicro())
+	in.lastFailure.Store(in.now().UnixMicro())
 	return storage.SaveResult{}, false, fmt.Errorf("%w: %w; %w", ErrNotStored, saveErr, spoolErr)
 }
 
 func (in *Intake) save(ctx context.Context, r storage.ReceivedCDR, timeout time.Duration) (storage.SaveResult, error) {
-	start := in.Now()
+	start := in.now()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	saved, err := in.Store.SaveCall(ctx, r)
-	took := in.Now().Sub(start)
+	saved, err := in.store.SaveCall(ctx, r)
+	took := in.now().Sub(start)
 	if err != nil {
 		if took >= saveTimeout {
-			in.circuit.recordTimeout(in.Now())
+			in.circuit.recordTimeout(in.now())
 		}
 		return storage.SaveResult{}, err
 	}
 	in.count(r.Call.Result, saved)
 	in.lastFailure.Store(0)
 	if len(r.Jobs) > 0 && (saved.Created || saved.Revised) {
-		in.Wake()
+		in.wake()
 	}
 	if took < saveTimeout {
 		in.circuit.reset()
 		if in.spooling.CompareAndSwap(true, false) {
-			in.Logger.LogAttrs(ctx, slog.LevelInfo, "database accepts reports again")
+			in.logger.LogAttrs(ctx, slog.LevelInfo, "database accepts reports again")
 		}
 	}
 	return saved, nil
 }
 
-func (in *Intake) spool(ctx context.Context, r storage.ReceivedCDR, cause error) error {
+func (in *Intake) spoolReport(ctx context.Context, r storage.ReceivedCDR, cause error) error {
 	record, err := encodeSpooled(r)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, spoolTimeout)
 	defer cancel()
-	if err := in.Spool.Append(ctx, record); err != nil {
+	if err := in.spool.Append(ctx, record); err != nil {
 		return err
 	}
 	in.spooled.Add(1)
 	in.lastFailure.Store(0)
 	switch {
 	case !errors.Is(cause, storage.ErrUnavailable) && !errors.Is(cause, errCircuitOpen):
-		in.Logger.LogAttrs(ctx, slog.LevelError, "database rejected a report; report spooled", slog.Any("error", cause))
+		in.logger.LogAttrs(ctx, slog.LevelError, "database rejected a report; report spooled", slog.Any("error", cause))
 	case in.spooling.CompareAndSwap(false, true): // log an outage once
-		in.Logger.LogAttrs(ctx, slog.LevelWarn, "database unavailable; spooling reports", slog.Any("error", cause))
+		in.logger.LogAttrs(ctx, slog.LevelWarn, "database unavailable; spooling reports", slog.Any("error", cause))
 	}
 	return nil
 }
@@ -196,10 +201,10 @@ func (in *Intake) Spooling() bool { return in.spooling.Load() }
 // expire, because clients that see it may send no further reports.
 const failureWindow = 10 * time.Second
 
-// Failing reports whether a report could be stored nowhere within failureWindow.
+// Failing reports whether a report could not be stored within the last failureWindow.
 func (in *Intake) Failing() bool {
 	at := in.lastFailure.Load()
-	return at != 0 && in.Now().Sub(time.UnixMicro(at)) < failureWindow
+	return at != 0 && in.now().Sub(time.UnixMicro(at)) < failureWindow
 }
 
 // Drain saves spooled records in the order of each call. If it returns an error,
@@ -267,7 +272,7 @@ func (in *Intake) drainBatch(ctx context.Context, reports []storage.ReceivedCDR)
 func (in *Intake) retryOrReject(ctx context.Context, record []byte, cause error) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	if in.Store.Ping(ctx) != nil {
+	if in.store.Ping(ctx) != nil {
 		return cause
 	}
 	if sum := sha256.Sum256(record); sum != in.attemptedSum {
@@ -278,91 +283,4 @@ func (in *Intake) retryOrReject(ctx context.Context, record []byte, cause error)
 	}
 	in.attempts = 0
 	return fmt.Errorf("%w: %w", ErrUnstorable, cause)
-}
-
-// circuit is a circuit breaker: it keeps requests from waiting for a database that
-// has timed out repeatedly. The zero value is closed.
-type circuit struct {
-	mu        sync.Mutex
-	timeouts  int       // consecutive timeouts
-	nextProbe time.Time // time of the next attempt while open
-}
-
-const (
-	timeoutsToOpen = 3
-	probeInterval  = time.Second
-)
-
-// allow reports whether to use the database. While the circuit is open, it allows
-// one probe per second.
-func (c *circuit) allow(now time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.timeouts < timeoutsToOpen {
-		return true
-	}
-	if now.Before(c.nextProbe) {
-		return false
-	}
-	c.nextProbe = now.Add(probeInterval + saveTimeout)
-	return true
-}
-
-func (c *circuit) recordTimeout(now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.timeouts++
-	c.nextProbe = now.Add(probeInterval)
-}
-
-func (c *circuit) reset() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.timeouts = 0
-}
-
-// A spooled record is a line of JSON followed by the body as received. An operator
-// can read it, and can cut out the body and send it again.
-//
-// Version 1 encodes storage.ReceivedCDR by field name. Changing the meaning of a field,
-// or removing a field, requires a new version.
-const spooledVersion = 1
-
-type spooledHeader struct {
-	Version int
-	Report  storage.ReceivedCDR // Raw is nil
-}
-
-func encodeSpooled(r storage.ReceivedCDR) ([]byte, error) {
-	raw := r.Raw
-	r.Raw = nil
-	header, err := json.Marshal(spooledHeader{Version: spooledVersion, Report: r})
-	if err != nil {
-		return nil, fmt.Errorf("encode record: %w", err)
-	}
-	return append(append(header, '\n'), raw...), nil
-}
-
-// decodeSpooled decodes a spooled record. Unknown fields are an error, because a
-// newer version of the program wrote them and dropping them would lose data.
-func decodeSpooled(record []byte) (storage.ReceivedCDR, error) {
-	header, raw, found := bytes.Cut(record, []byte("\n"))
-	if !found {
-		return storage.ReceivedCDR{}, errors.New("decode record: missing body")
-	}
-	var version struct{ Version int }
-	if err := json.Unmarshal(header, &version); err != nil {
-		return storage.ReceivedCDR{}, fmt.Errorf("decode record: %w", err)
-	}
-	if version.Version != spooledVersion {
-		return storage.ReceivedCDR{}, fmt.Errorf("decode record: unsupported version %d; want %d", version.Version, spooledVersion)
-	}
-	var decoded spooledHeader
-	decoder := json.NewDecoder(bytes.NewReader(header))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&decoded); err != nil {
-		return storage.ReceivedCDR{}, fmt.Errorf("decode record: %w", err)
-	}
-	decoded.Report.Raw = raw
-	return decoded.Report, nil
 }

@@ -378,7 +378,7 @@ func FuzzDecodeSpooled(f *testing.F) {
 func TestIntakeWakesWorkersForNewJobs(t *testing.T) {
 	intake, d, _ := newIntake(io.Discard)
 	woken := 0
-	intake.Wake = func() { woken++ }
+	intake.wake = func() { woken++ }
 	job := []storage.NewJob{{Kind: "k"}}
 	for _, tt := range []struct {
 		name  string

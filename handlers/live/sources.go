@@ -16,48 +16,48 @@ import (
 	"calltracker/ziwo"
 )
 
-// openCallReader is the part of a store that Wallboard uses.
-type openCallReader interface {
+// openCallStore is the part of a store that Wallboard uses.
+type openCallStore interface {
 	Decisions(ctx context.Context, f storage.DecisionFilter, p storage.Page) ([]storage.Decision, string, error)
 	CallsOfDecisions(ctx context.Context, ids []string) (map[string]string, error)
 }
 
-// sourceState is the state of a source that is polled.
-type sourceState struct {
-	LiveSource
+// polledSource is a source and the state of polling it.
+type polledSource struct {
+	Source
 	lastPoll time.Time // time of the last answer or failure
 	lastOK   time.Time // time of the last answer
 	failures int       // consecutive failures
 }
 
 // fresh reports whether the last answer is recent enough for a new listener.
-func (s *sourceState) fresh(now time.Time, interval time.Duration) bool {
+func (s *polledSource) fresh(now time.Time, interval time.Duration) bool {
 	return !s.lastPoll.IsZero() && now.Sub(s.lastPoll) < interval
 }
 
 // polled reports whether the source has answered or failed since polling started.
-func (s *sourceState) polled(now time.Time, interval time.Duration, watching bool) bool {
+func (s *polledSource) polled(now time.Time, interval time.Duration, watching bool) bool {
 	return watching && !s.lastPoll.IsZero() || s.fresh(now, interval)
 }
 
 // stale reports whether the last answer is too old to show.
-func (s *sourceState) stale(now time.Time) bool {
-	return s.State != LiveOK && now.Sub(s.lastOK) > staleAfter
+func (s *polledSource) stale(now time.Time) bool {
+	return s.State != SourceOK && now.Sub(s.lastOK) > staleAfter
 }
 
-func (s *sourceState) view() LiveSource {
+func (s *polledSource) view() Source {
 	if s.State == "" {
-		return LiveSource{State: LiveWaiting}
+		return Source{State: SourceWaiting}
 	}
-	return s.LiveSource
+	return s.Source
 }
 
 // record records an answer or a failure.
-func (s *sourceState) record(now time.Time, err error) {
+func (s *polledSource) record(now time.Time, err error) {
 	now = now.UTC().Truncate(time.Millisecond)
-	state, message := LiveOK, ""
+	state, message := SourceOK, ""
 	if err != nil {
-		state, message = LiveUnavailable, ziwoclients.DelayReason(err)
+		state, message = SourceUnavailable, ziwoclients.DelayReason(err)
 		s.failures++
 	} else {
 		s.lastOK, s.failures = now, 0
@@ -70,7 +70,7 @@ func (s *sourceState) record(now time.Time, err error) {
 
 // nextPoll returns the time until the next poll, which grows with each consecutive
 // failure.
-func (s *sourceState) nextPoll(interval, maxInterval time.Duration) time.Duration {
+func (s *polledSource) nextPoll(interval, maxInterval time.Duration) time.Duration {
 	if s.failures == 0 {
 		return interval
 	}
@@ -79,7 +79,7 @@ func (s *sourceState) nextPoll(interval, maxInterval time.Duration) time.Duratio
 
 // startedCalls holds the calls that trackers have started and that have not ended.
 type startedCalls struct {
-	sourceState
+	polledSource
 	open         map[string]Call // by decision ID
 	lastFullScan time.Time       // time of the last read of the whole window
 	truncated    bool
@@ -93,7 +93,7 @@ const (
 func (w *Wallboard) startedDue() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return max(0, w.started.lastPoll.Add(startedInterval).Sub(w.Now()))
+	return max(0, w.started.lastPoll.Add(startedInterval).Sub(w.now()))
 }
 
 // pollStarted reads the calls that have started or ended. It reads known calls by ID,
@@ -104,24 +104,24 @@ func (w *Wallboard) pollStarted(ctx context.Context) time.Duration {
 	w.mu.Lock()
 	known, lastFullScan := slices.Sorted(maps.Keys(w.started.open)), w.started.lastFullScan
 	w.mu.Unlock()
-	now := w.Now()
+	now := w.now()
 	fullScan := now.Sub(lastFullScan) >= fullScanInterval
 	from := now.Add(-startedOverlap)
 	if fullScan {
 		from = now.Add(-liveWindow)
 	}
-	stored, err := w.Store.CallsOfDecisions(queryCtx, known)
+	stored, err := w.store.CallsOfDecisions(queryCtx, known)
 	var found []storage.Decision
 	next := ""
 	if err == nil {
-		found, next, err = w.Store.Decisions(queryCtx, storage.DecisionFilter{From: from, Open: true}, storage.Page{Limit: maxStartedCalls})
+		found, next, err = w.store.Decisions(queryCtx, storage.DecisionFilter{From: from, Open: true}, storage.Page{Limit: maxStartedCalls})
 	}
 	if ctx.Err() != nil {
 		return startedInterval
 	}
 	calls := make([]Call, len(found))
 	for i, d := range found {
-		calls[i] = w.liveCallOf(d)
+		calls[i] = w.startedCall(d)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -161,13 +161,13 @@ func (s *startedCalls) merge(found []Call, known []string, stored map[string]str
 	}
 }
 
-// liveCallOf converts a decision to a call in progress.
-func (w *Wallboard) liveCallOf(d storage.Decision) Call {
+// startedCall converts a decision to a call in progress.
+func (w *Wallboard) startedCall(d storage.Decision) Call {
 	c := Call{
 		CallID: d.CallID, Tracker: d.Tracker, Direction: "inbound", DID: d.DID, Caller: d.Caller, State: CallStarted,
 		StartedAt: d.At, Route: d.Route, Decision: d.ID,
 	}
-	if snapshot := w.Config.Current(); snapshot != nil {
+	if snapshot := w.config.Current(); snapshot != nil {
 		if router, ok := snapshot.Set.Router(d.Tracker); ok {
 			c.ContactCenter = router.ContactCenter()
 		}
@@ -177,7 +177,7 @@ func (w *Wallboard) liveCallOf(d storage.Decision) Call {
 
 // contactCenterState holds the last answer of a contact center.
 type contactCenterState struct {
-	sourceState
+	polledSource
 	agents []Agent // without call IDs
 	calls  []agentCall
 }
@@ -189,42 +189,42 @@ func (w *Wallboard) contactCenterDue(name string) time.Duration {
 	if state == nil || state.lastPoll.IsZero() {
 		return 0
 	}
-	return max(0, state.lastPoll.Add(w.PollInterval).Sub(w.Now()))
+	return max(0, state.lastPoll.Add(w.pollInterval).Sub(w.now()))
 }
 
 // pollContactCenter requests the agents of a contact center.
 func (w *Wallboard) pollContactCenter(ctx context.Context, name string) time.Duration {
 	requestCtx, cancel := context.WithTimeout(ctx, contactCenterTimeout)
 	defer cancel()
-	client, err := w.Clients.Client(name)
+	client, err := w.clients.Client(name)
 	var states []ziwo.AgentState
 	if err == nil {
 		states, err = client.LiveAgents(requestCtx)
 	}
 	if ctx.Err() != nil {
-		return w.PollInterval
+		return w.pollInterval
 	}
 	region := ""
-	if snapshot := w.Config.Current(); snapshot != nil {
+	if snapshot := w.config.Current(); snapshot != nil {
 		region = snapshot.Set.Region(name)
 	}
-	agents, calls := liveAgents(name, states, w.Numbers, region)
+	agents, calls := liveAgents(name, states, w.numbers, region)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	state := w.contactCenters[name]
 	if state == nil { // removed from the configuration
-		return w.PollInterval
+		return w.pollInterval
 	}
-	state.record(w.Now(), err)
+	state.record(w.now(), err)
 	if err == nil {
 		state.agents, state.calls = agents, calls
 	}
 	w.update(nil)
 	var failure *ziwo.APIError
 	if errors.As(err, &failure) {
-		return max(state.nextPoll(w.PollInterval, maxContactCenterInterval), min(failure.RetryAfter, maxZiwoRetryAfter))
+		return max(state.nextPoll(w.pollInterval, maxContactCenterInterval), min(failure.RetryAfter, maxZiwoRetryAfter))
 	}
-	return state.nextPoll(w.PollInterval, maxContactCenterInterval)
+	return state.nextPoll(w.pollInterval, maxContactCenterInterval)
 }
 
 // liveAgents returns the agents of a contact center, sorted by login, and the calls on
@@ -274,7 +274,7 @@ func phoneCall(contactCenter, agent string, c ziwo.LiveCall, numbers *phone.Cach
 
 // callState converts Ziwo's state of a call, as documented for call events at
 // https://www.ziwo.io/api-integration-developers/.
-func callState(c ziwo.LiveCall) LiveCallState {
+func callState(c ziwo.LiveCall) CallState {
 	switch strings.ToLower(c.State) {
 	case "active", "answered", "bridged":
 		return CallActive

@@ -7,41 +7,41 @@ import (
 	"time"
 )
 
-// LiveView shows the current state: Ziwo's agents and their calls, and the calls
+// View shows the current state: Ziwo's agents and their calls, and the calls
 // that trackers have started and that have not ended.
 type View struct {
 	At             time.Time       `json:"at" format:"date-time"`
-	Decisions      LiveSource      `json:"decisions"` // state of reading started calls from the database
+	Decisions      Source          `json:"decisions"` // state of reading started calls from the database
 	ContactCenters []ContactCenter `json:"contactCenters"`
 	Agents         []Agent         `json:"agents"`
 	Calls          []Call          `json:"calls"`     // newest first
 	Truncated      bool            `json:"truncated"` // whether calls were omitted
 } // @name LiveView
 
-// LiveSource is the state of a data source.
-type LiveSource struct {
-	State LiveState `json:"state" enums:"waiting,ok,away"`
-	Since time.Time `json:"since,omitzero" binding:"optional" format:"date-time"` // start of the current state
-	Error string    `json:"error,omitempty"`
-}
+// Source is the state of a data source.
+type Source struct {
+	State SourceState `json:"state" enums:"waiting,ok,away"`
+	Since time.Time   `json:"since,omitzero" binding:"optional" format:"date-time"` // start of the current state
+	Error string      `json:"error,omitempty"`
+} // @name LiveSource
 
-// LiveState is the state of a source. The zero value is invalid.
-type LiveState string
+// SourceState is the state of a source. The zero value is invalid.
+type SourceState string // @name LiveState
 
 // States of a source. The last data of an unavailable source is shown for a minute.
 const (
-	LiveWaiting     LiveState = "waiting" // no answer yet
-	LiveOK          LiveState = "ok"
-	LiveUnavailable LiveState = "away"
+	SourceWaiting     SourceState = "waiting" // no answer yet
+	SourceOK          SourceState = "ok"
+	SourceUnavailable SourceState = "away"
 )
 
-// LiveContactCenter is a contact center and its state.
+// ContactCenter is a contact center and its state.
 type ContactCenter struct {
 	Name string `json:"name" example:"aldebaran"`
-	LiveSource
+	Source
 } // @name LiveContactCenter
 
-// LiveAgent is the state of an agent.
+// Agent is the state of an agent.
 type Agent struct {
 	ContactCenter string    `json:"contactCenter" example:"aldebaran"`
 	Agent         string    `json:"agent" example:"0026"` // ccLogin
@@ -52,77 +52,77 @@ type Agent struct {
 	Call          string    `json:"call"` // ID of the agent's call; empty if there is none
 } // @name LiveAgent
 
-// LiveCall is a call in progress.
+// Call is a call in progress.
 type Call struct {
-	ID            string        `json:"id"` // constant for the duration of the call
-	CallID        string        `json:"callID"`
-	ContactCenter string        `json:"contactCenter"`
-	Tracker       string        `json:"tracker"` // empty if no tracker handled the call
-	Direction     string        `json:"direction" example:"inbound"`
-	DID           string        `json:"did" example:"+97161234567"`
-	Caller        string        `json:"caller" example:"+971501234567"`
-	CallerName    string        `json:"callerName"`
-	State         LiveCallState `json:"state" enums:"started,ringing,active,held,unknown"`
-	StartedAt     time.Time     `json:"startedAt,omitzero" binding:"optional" format:"date-time"`
-	AnsweredAt    time.Time     `json:"answeredAt,omitzero" binding:"optional" format:"date-time"`
-	Agent         string        `json:"agent"` // ccLogin of the first agent
-	Route         string        `json:"route"`
-	Decision      string        `json:"decision"` // decision ID
+	ID            string    `json:"id"` // constant for the duration of the call
+	CallID        string    `json:"callID"`
+	ContactCenter string    `json:"contactCenter"`
+	Tracker       string    `json:"tracker"` // empty if no tracker handled the call
+	Direction     string    `json:"direction" example:"inbound"`
+	DID           string    `json:"did" example:"+97161234567"`
+	Caller        string    `json:"caller" example:"+971501234567"`
+	CallerName    string    `json:"callerName"`
+	State         CallState `json:"state" enums:"started,ringing,active,held,unknown"`
+	StartedAt     time.Time `json:"startedAt,omitzero" binding:"optional" format:"date-time"`
+	AnsweredAt    time.Time `json:"answeredAt,omitzero" binding:"optional" format:"date-time"`
+	Agent         string    `json:"agent"` // ccLogin of the first agent
+	Route         string    `json:"route"`
+	Decision      string    `json:"decision"` // decision ID
 } // @name LiveCall
 
-// LiveCallState is the progress of a call. The zero value is invalid.
-type LiveCallState string
+// CallState is the progress of a call. The zero value is invalid.
+type CallState string // @name LiveCallState
 
 // States of a call. Ziwo reports only calls that have reached an agent. Other calls
 // are known only to have started.
 const (
-	CallStarted LiveCallState = "started"
-	CallRinging LiveCallState = "ringing"
-	CallActive  LiveCallState = "active"
-	CallHeld    LiveCallState = "held"
-	CallUnknown LiveCallState = "unknown" // Ziwo reported an unknown state
+	CallStarted CallState = "started"
+	CallRinging CallState = "ringing"
+	CallActive  CallState = "active"
+	CallHeld    CallState = "held"
+	CallUnknown CallState = "unknown" // Ziwo reported an unknown state
 )
 
-// LiveCallEnded reports that a call has ended.
-type LiveCallEnded struct {
+// CallEnded reports that a call has ended.
+type CallEnded struct {
 	ID       string `json:"id"`
 	CallID   string `json:"callID"`
 	Decision string `json:"decision"`
 	Call     string `json:"call"` // ID of the stored call; empty if unknown
 }
 
-// LiveAgentGone reports that Ziwo no longer lists an agent.
-type LiveAgentGone struct {
+// AgentGone reports that Ziwo no longer lists an agent.
+type AgentGone struct {
 	ContactCenter string `json:"contactCenter"`
 	Agent         string `json:"agent"`
 }
 
-// LiveEvent is a change of a LiveView, or a complete LiveView.
+// Event is a change of a View, or a complete View.
 type Event struct {
 	ID   uint64
 	Name string // snapshot, call, call-ended, agent, agent-gone, contact-center, decisions
 	Data json.RawMessage
 }
 
-// liveChange is an event without an ID.
-type liveChange struct {
+// change is an event without an ID.
+type change struct {
 	name string
 	data any
 }
 
 // diff returns the changes from one view to the next. If a complete view is better,
 // it returns no changes, and full is true.
-func diff(before, after View, stored map[string]string) (out []liveChange, full bool) {
+func diff(before, after View, stored map[string]string) (changes []change, full bool) {
 	if !slices.EqualFunc(before.ContactCenters, after.ContactCenters, func(a, b ContactCenter) bool { return a.Name == b.Name }) ||
 		before.Truncated != after.Truncated {
 		return nil, true
 	}
 	if before.Decisions != after.Decisions {
-		out = append(out, liveChange{"decisions", after.Decisions})
+		changes = append(changes, change{"decisions", after.Decisions})
 	}
 	for i, center := range after.ContactCenters {
 		if before.ContactCenters[i] != center {
-			out = append(out, liveChange{"contact-center", center})
+			changes = append(changes, change{"contact-center", center})
 		}
 	}
 	callsBefore := make(map[string]Call, len(before.Calls))
@@ -131,13 +131,13 @@ func diff(before, after View, stored map[string]string) (out []liveChange, full 
 	}
 	for _, c := range slices.Backward(after.Calls) { // oldest first
 		if callsBefore[c.ID] != c {
-			out = append(out, liveChange{"call", c})
+			changes = append(changes, change{"call", c})
 		}
 		delete(callsBefore, c.ID)
 	}
 	for _, c := range slices.Backward(before.Calls) {
 		if _, ended := callsBefore[c.ID]; ended {
-			out = append(out, liveChange{"call-ended", LiveCallEnded{ID: c.ID, CallID: c.CallID, Decision: c.Decision, Call: stored[c.Decision]}})
+			changes = append(changes, change{"call-ended", CallEnded{ID: c.ID, CallID: c.CallID, Decision: c.Decision, Call: stored[c.Decision]}})
 		}
 	}
 	type agentKey struct{ center, agent string }
@@ -147,16 +147,16 @@ func diff(before, after View, stored map[string]string) (out []liveChange, full 
 	}
 	for _, a := range after.Agents {
 		if agentsBefore[agentKey{a.ContactCenter, a.Agent}] != a {
-			out = append(out, liveChange{"agent", a})
+			changes = append(changes, change{"agent", a})
 		}
 		delete(agentsBefore, agentKey{a.ContactCenter, a.Agent})
 	}
 	for _, a := range before.Agents {
 		if _, gone := agentsBefore[agentKey{a.ContactCenter, a.Agent}]; gone {
-			out = append(out, liveChange{"agent-gone", LiveAgentGone{ContactCenter: a.ContactCenter, Agent: a.Agent}})
+			changes = append(changes, change{"agent-gone", AgentGone{ContactCenter: a.ContactCenter, Agent: a.Agent}})
 		}
 	}
-	return out, len(out) > maxChanges
+	return changes, len(changes) > maxChanges
 }
 
 // agentCall is a call as the phone of an agent shows it.

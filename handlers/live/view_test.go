@@ -18,7 +18,7 @@ var (
 	region = "AE"
 )
 
-// startedCall returns a call that a tracker started some seconds after noon.
+// startedCall returns a call that a tracker started the given number of seconds after noon.
 func startedCall(decision, callID, caller string, seconds int) Call {
 	return Call{
 		CallID: callID, ContactCenter: "a", Tracker: "sales", Direction: "inbound", DID: "+97142345678", Caller: caller, State: CallStarted,
@@ -111,7 +111,7 @@ func TestMergeCallsPrefersAnsweredPhone(t *testing.T) {
 }
 
 func TestDiff(t *testing.T) {
-	ok := LiveSource{State: LiveOK, Since: noon}
+	ok := Source{State: SourceOK, Since: noon}
 	view := func(edit func(*View)) View {
 		v := View{
 			Decisions: ok, ContactCenters: []ContactCenter{{"a", ok}, {"b", ok}},
@@ -133,8 +133,8 @@ func TestDiff(t *testing.T) {
 		{"two calls change, oldest first", func(v *View) { v.Calls[0].State, v.Calls[1].State = CallActive, CallHeld }, []string{"call c1", "call c2"}, false},
 		{"agent with a duplicate login", func(v *View) { v.Agents[1].Status = "meeting" }, []string{"agent b"}, false},
 		{"agent leaves", func(v *View) { v.Agents = v.Agents[:1] }, []string{"agent-gone b"}, false},
-		{"contact center changes", func(v *View) { v.ContactCenters[1].State = LiveUnavailable }, []string{"contact-center b"}, false},
-		{"database changes", func(v *View) { v.Decisions.State = LiveUnavailable }, []string{"decisions away"}, false},
+		{"contact center changes", func(v *View) { v.ContactCenters[1].State = SourceUnavailable }, []string{"contact-center b"}, false},
+		{"database changes", func(v *View) { v.Decisions.State = SourceUnavailable }, []string{"decisions away"}, false},
 		{"contact center replaced", func(v *View) { v.ContactCenters[1].Name = "c" }, nil, true},
 		{"contact center removed", func(v *View) { v.ContactCenters = v.ContactCenters[:1] }, nil, true},
 		{"view truncated", func(v *View) { v.Truncated = true }, nil, true},

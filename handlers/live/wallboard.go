@@ -1,3 +1,6 @@
+// Package live shows what is happening in the contact centers now: the agents, the calls
+// on their phones, and the calls that trackers have started. A Wallboard sends a snapshot
+// and then the changes to its listeners.
 package live
 
 import (
@@ -41,9 +44,10 @@ const (
 	snapshotTimeout          = contactCenterTimeout + time.Second
 )
 
-// WallboardOptions holds the dependencies and settings of a Wallboard.
+// Options holds the dependencies and settings of a Wallboard. All fields are required
+// except PollInterval.
 type Options struct {
-	Store        openCallReader
+	Store        openCallStore
 	Config       *config.Controller
 	Clients      *ziwoclients.Clients
 	Numbers      *phone.Cache
@@ -54,10 +58,17 @@ type Options struct {
 
 // Wallboard reports the current agents and calls to its listeners. While there are
 // listeners, one goroutine per source polls the database and the contact centers, so
-// the cost does not depend on the number of listeners. Create a Wallboard with
-// NewWallboard and start it with Run. It is safe for concurrent use.
+// the cost does not depend on the number of listeners. Create a Wallboard with New and
+// start it with Run. It is safe for concurrent use.
 type Wallboard struct {
-	Options
+	store        openCallStore
+	config       *config.Controller
+	clients      *ziwoclients.Clients
+	numbers      *phone.Cache
+	now          func() time.Time
+	logger       *slog.Logger
+	pollInterval time.Duration
+
 	wakeUp chan struct{} // signals the first listener, and the departure of one
 
 	mu             sync.Mutex
@@ -68,31 +79,35 @@ type Wallboard struct {
 	contactCenters map[string]*contactCenterState
 	view           View
 	callIDs        map[string]string    // call IDs by decision ID
-	endedCallIDs   map[string]time.Time // end by callID; phones may show an ended call for some seconds
+	endedCallIDs   map[string]time.Time // end by callID; phones may show an ended call for a few seconds
 	lastEventID    uint64
 }
 
-// NewWallboard returns a Wallboard. It starts nothing.
+// New returns a Wallboard.
 func New(o Options) *Wallboard {
+	if o.Store == nil || o.Config == nil || o.Clients == nil || o.Numbers == nil || o.Now == nil || o.Logger == nil {
+		panic("live.New: Store, Config, Clients, Numbers, Now, and Logger are required")
+	}
 	if o.PollInterval <= 0 {
 		o.PollInterval = contactCenterInterval
 	}
 	w := &Wallboard{
-		Options: o, wakeUp: make(chan struct{}, 1),
+		store: o.Store, config: o.Config, clients: o.Clients, numbers: o.Numbers, now: o.Now, logger: o.Logger, pollInterval: o.PollInterval,
+		wakeUp:    make(chan struct{}, 1),
 		listeners: map[*Listener]struct{}{}, contactCenters: map[string]*contactCenterState{}, endedCallIDs: map[string]time.Time{},
 	}
 	w.view = w.merge()
 	return w
 }
 
-// LiveListener receives a snapshot and then changes.
+// Listener receives a snapshot and then changes.
 type Listener struct {
 	board       *Wallboard
 	events      chan []Event
 	hasSnapshot bool // whether the snapshot was sent
 }
 
-// Listen adds a listener. Errors: ErrTooManyListeners, ErrLiveStopped.
+// Listen adds a listener. Errors: ErrTooManyListeners, ErrStopped.
 func (w *Wallboard) Listen() (*Listener, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -157,7 +172,7 @@ func (w *Wallboard) Listeners() (n int, watching bool) {
 }
 
 // Snapshot returns the current view. It waits up to 6 seconds until every source has
-// answered or failed. Errors: ErrTooManyListeners, ErrLiveStopped.
+// answered or failed. Errors: ErrTooManyListeners, ErrStopped.
 func (w *Wallboard) Snapshot(ctx context.Context) (View, error) {
 	listener, err := w.Listen()
 	if err != nil {
@@ -207,12 +222,12 @@ func (w *Wallboard) startWatching() bool {
 	if len(w.listeners) == 0 {
 		return false
 	}
-	now := w.Now() // slightly later than in Listen, which may have found the data fresh
+	now := w.now() // slightly later than in Listen, which may have found the data fresh
 	if !w.started.fresh(now, 2*startedInterval) {
 		w.started = startedCalls{}
 	}
 	for name, state := range w.contactCenters {
-		if !state.fresh(now, 2*w.PollInterval) {
+		if !state.fresh(now, 2*w.pollInterval) {
 			delete(w.contactCenters, name)
 		}
 	}
@@ -284,7 +299,7 @@ func (w *Wallboard) pollRepeatedly(ctx context.Context, polls *sync.WaitGroup, p
 // syncContactCenters starts and stops polling so that it matches the configured
 // contact centers.
 func (w *Wallboard) syncContactCenters(polling map[string]context.CancelFunc, poll func(name string) context.CancelFunc) {
-	names := w.Clients.Names()
+	names := w.clients.Names()
 	for name, cancel := range polling {
 		if !slices.Contains(names, name) {
 			cancel()
@@ -301,7 +316,7 @@ func (w *Wallboard) syncContactCenters(polling map[string]context.CancelFunc, po
 	}
 	for _, name := range names {
 		if w.contactCenters[name] == nil {
-			w.contactCenters[name] = &contactCenterState{sourceState: sourceState{LiveSource: LiveSource{State: LiveWaiting}}}
+			w.contactCenters[name] = &contactCenterState{polledSource: polledSource{Source: Source{State: SourceWaiting}}}
 			changed = true
 		}
 	}
@@ -319,12 +334,12 @@ func (w *Wallboard) syncContactCenters(polling map[string]context.CancelFunc, po
 // ready reports whether every source has answered or failed recently. The caller must
 // hold the lock.
 func (w *Wallboard) ready() bool {
-	now := w.Now()
+	now := w.now()
 	if !w.started.polled(now, startedInterval, w.watching) {
 		return false
 	}
-	for _, name := range w.Clients.Names() {
-		if state := w.contactCenters[name]; state == nil || !state.polled(now, w.PollInterval, w.watching) {
+	for _, name := range w.clients.Names() {
+		if state := w.contactCenters[name]; state == nil || !state.polled(now, w.pollInterval, w.watching) {
 			return false
 		}
 	}
@@ -335,7 +350,7 @@ func (w *Wallboard) ready() bool {
 // decisions of ended calls to the IDs of their stored calls. The caller must hold the
 // lock.
 func (w *Wallboard) update(stored map[string]string) {
-	before, now := w.view, w.Now()
+	before, now := w.view, w.now()
 	for _, c := range before.Calls {
 		if c.CallID != "" && stored[c.Decision] != "" {
 			w.endedCallIDs[c.CallID] = now
@@ -388,7 +403,7 @@ func (w *Wallboard) event(name string, data any) Event {
 	w.lastEventID++
 	text, err := json.Marshal(data)
 	if err != nil { // only for a time that JSON cannot represent
-		w.Logger.Error("live event not encoded", slog.String("event", name), slog.Any("error", err))
+		w.logger.Error("live event not encoded", slog.String("event", name), slog.Any("error", err))
 		text = []byte("null")
 	}
 	return Event{ID: w.lastEventID, Name: name, Data: text}
@@ -396,7 +411,7 @@ func (w *Wallboard) event(name string, data any) Event {
 
 // merge returns the view of the last answers. The caller must hold the lock.
 func (w *Wallboard) merge() View {
-	now := w.Now()
+	now := w.now()
 	view := View{
 		At: now.UTC().Truncate(time.Millisecond), Decisions: w.started.view(), ContactCenters: []ContactCenter{}, Agents: []Agent{},
 		Truncated: w.started.truncated,
@@ -404,7 +419,7 @@ func (w *Wallboard) merge() View {
 	var phones []agentCall
 	for _, name := range slices.Sorted(maps.Keys(w.contactCenters)) {
 		state := w.contactCenters[name]
-		view.ContactCenters = append(view.ContactCenters, ContactCenter{Name: name, LiveSource: state.view()})
+		view.ContactCenters = append(view.ContactCenters, ContactCenter{Name: name, Source: state.view()})
 		if state.stale(now) {
 			continue
 		}

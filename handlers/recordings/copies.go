@@ -31,8 +31,8 @@ type CopyStore interface {
 	Delete(ctx context.Context, stored string) error
 }
 
-// openBucket is a configured bucket and its store.
-type openBucket struct {
+// bucket is a configured bucket and its store.
+type bucket struct {
 	settings config.Bucket
 	store    CopyStore
 }
@@ -46,8 +46,8 @@ const (
 )
 
 // Jobs returns the jobs that a call causes, which copy its recording.
-func (h *Recordings) Jobs(c storage.Call) []storage.NewJob {
-	if c.RecordingFile == "" || c.CallID == "" || h.settings(c.ContactCenter).Keep == "" {
+func (l *Library) Jobs(c storage.Call) []storage.NewJob {
+	if c.RecordingFile == "" || c.CallID == "" || l.settings(c.ContactCenter).Keep == "" {
 		return nil
 	}
 	// Again revives a job that is dead because there was no recording yet.
@@ -56,33 +56,33 @@ func (h *Recordings) Jobs(c storage.Call) []storage.NewJob {
 
 // Kind returns the kind of copy jobs. Attempts do not count while Ziwo is unavailable
 // or has no recording yet. If there will never be a recording, the job is dead.
-func (h *Recordings) Kind() jobs.Kind {
-	return jobs.Kind{Name: copyKind, Run: h.copyRecording, Timeout: copyTimeout, Backoff: jobs.Backoff{First: time.Minute}}
+func (l *Library) Kind() jobs.Kind {
+	return jobs.Kind{Name: copyKind, Run: l.copyRecording, Timeout: copyTimeout, Backoff: jobs.Backoff{First: time.Minute}}
 }
 
-func (h *Recordings) copyRecording(ctx context.Context, j storage.Job) error {
-	call, revisions, err := h.Store.Call(ctx, j.Key)
+func (l *Library) copyRecording(ctx context.Context, j storage.Job) error {
+	call, revisions, err := l.store.Call(ctx, j.Key)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
 		return jobs.Delay(time.Minute, err)
 	}
-	settings := h.settings(call.ContactCenter)
-	if settings.Keep == "" || call.At().Before(h.copiesSince(call.ContactCenter)) {
+	settings := l.settings(call.ContactCenter)
+	if settings.Keep == "" || call.At().Before(l.copiesSince(call.ContactCenter)) {
 		return nil
 	}
-	if _, err := h.Store.Recording(ctx, call.ID); !errors.Is(err, storage.ErrNotFound) {
+	if _, err := l.store.Recording(ctx, call.ID); !errors.Is(err, storage.ErrNotFound) {
 		if err != nil {
 			return jobs.Delay(time.Minute, err)
 		}
 		return nil
 	}
-	store, err := h.copyStore(settings)
+	store, err := l.copyStore(settings)
 	if err != nil {
 		return jobs.Permanent(err)
 	}
-	recording, err := h.fetch(ctx, call, revisions, RecordingPart{})
+	recording, err := l.fetch(ctx, call, revisions, Part{})
 	if err != nil {
 		return fetchJobError(err)
 	}
@@ -97,10 +97,10 @@ func (h *Recordings) copyRecording(ctx context.Context, j storage.Job) error {
 	case err != nil:
 		return jobs.Delay(copyRetryDelay, err)
 	}
-	err = h.Store.SaveRecording(ctx, storage.Recording{
+	err = l.store.SaveRecording(ctx, storage.Recording{
 		Call: call.ID, ContactCenter: call.ContactCenter, At: call.At(),
 		Place: store.Name(), Name: stored, SHA256: digest, Bytes: size,
-		ContentType: recording.ContentType, CopiedAt: h.Now().UTC().Truncate(time.Microsecond),
+		ContentType: recording.ContentType, CopiedAt: l.now().UTC().Truncate(time.Microsecond),
 	})
 	if err != nil {
 		return jobs.Delay(time.Minute, err)
@@ -110,19 +110,19 @@ func (h *Recordings) copyRecording(ctx context.Context, j storage.Job) error {
 
 // fetchJobError converts an error of fetching a recording to the result of a job.
 func fetchJobError(err error) error {
-	var failure *RecordingError
+	var failure *Error
 	if !errors.As(err, &failure) {
 		return err
 	}
 	switch {
 	case failure.Code == NoRecording, failure.Code == ContactCenterUnknown:
 		return jobs.Permanent(err)
-	case failure.Code == RecordingPending:
+	case failure.Code == Pending:
 		return jobs.Delay(failure.RetryAfter, err)
 	case failure.Code == ContactCenterUnavailable:
 		return jobs.Delay(max(failure.RetryAfter, time.Minute), err)
 	case ziwo.KindOf(err) == ziwo.Unauthorized: // an administrator must correct the credentials
-		return jobs.Delay(maxRecordingRetry, err)
+		return jobs.Delay(maxRetry, err)
 	default:
 		return err
 	}
@@ -143,8 +143,8 @@ func (b *readErrorRecorder) Read(p []byte) (int, error) {
 }
 
 // settings returns the recording settings of a contact center.
-func (h *Recordings) settings(contactCenter string) config.Recordings {
-	snapshot := h.Config.Current()
+func (l *Library) settings(contactCenter string) config.Recordings {
+	snapshot := l.config.Current()
 	if snapshot == nil {
 		return config.Recordings{}
 	}
@@ -153,10 +153,10 @@ func (h *Recordings) settings(contactCenter string) config.Recordings {
 
 // copiesSince returns the time before which copies are deleted; zero means never. A
 // recording is personal data, so the personal retention period applies too.
-func (h *Recordings) copiesSince(contactCenter string) time.Time {
-	since := daysBefore(h.Now(), h.settings(contactCenter).Days)
-	if snapshot := h.Config.Current(); snapshot != nil && snapshot.Document.Retention != nil {
-		if personal := daysBefore(h.Now(), snapshot.Document.Retention.PersonalDays); personal.After(since) {
+func (l *Library) copiesSince(contactCenter string) time.Time {
+	since := daysBefore(l.now(), l.settings(contactCenter).Days)
+	if snapshot := l.config.Current(); snapshot != nil && snapshot.Document.Retention != nil {
+		if personal := daysBefore(l.now(), snapshot.Document.Retention.PersonalDays); personal.After(since) {
 			return personal
 		}
 	}
@@ -172,44 +172,44 @@ func daysBefore(now time.Time, days int) time.Time {
 }
 
 // copyStore returns the configured store.
-func (h *Recordings) copyStore(settings config.Recordings) (CopyStore, error) {
+func (l *Library) copyStore(settings config.Recordings) (CopyStore, error) {
 	if settings.Keep != config.KeepInS3 {
-		return h.Local, nil
+		return l.local, nil
 	}
 	if settings.S3 == nil {
 		return nil, errors.New("recordings.s3 is not configured")
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, known := range h.openBuckets {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, known := range l.buckets {
 		if known.settings == *settings.S3 {
 			return known.store, nil
 		}
 	}
-	store, err := h.OpenBucket(*settings.S3)
+	store, err := l.openBucket(*settings.S3)
 	if err != nil {
 		return nil, err
 	}
 	const maxOpenBuckets = 100 // limit after many configuration changes
-	if len(h.openBuckets) >= maxOpenBuckets {
-		h.openBuckets = nil
+	if len(l.buckets) >= maxOpenBuckets {
+		l.buckets = nil
 	}
-	h.openBuckets = append(h.openBuckets, openBucket{*settings.S3, store})
+	l.buckets = append(l.buckets, bucket{*settings.S3, store})
 	return store, nil
 }
 
 // copyStoreOf returns the store that has a copy. It fails if the copy is in another
 // server's data directory or in a bucket that is no longer configured.
-func (h *Recordings) copyStoreOf(r storage.Recording) (CopyStore, error) {
-	if r.Place == h.Local.Name() {
-		return h.Local, nil
+func (l *Library) copyStoreOf(r storage.Recording) (CopyStore, error) {
+	if r.Place == l.local.Name() {
+		return l.local, nil
 	}
-	if snapshot := h.Config.Current(); snapshot != nil {
+	if snapshot := l.config.Current(); snapshot != nil {
 		for _, center := range snapshot.Document.ContactCenters {
 			if center.Recordings.S3 == nil {
 				continue
 			}
-			store, err := h.copyStore(config.Recordings{Keep: config.KeepInS3, S3: center.Recordings.S3})
+			store, err := l.copyStore(config.Recordings{Keep: config.KeepInS3, S3: center.Recordings.S3})
 			if err == nil && store.Name() == r.Place {
 				return store, nil
 			}
@@ -220,12 +220,12 @@ func (h *Recordings) copyStoreOf(r storage.Recording) (CopyStore, error) {
 
 // openCopy opens the copy of a recording. It returns storage.ErrNotFound if there is
 // none.
-func (h *Recordings) openCopy(ctx context.Context, call storage.Call, part RecordingPart) (*Recording, error) {
-	copied, err := h.Store.Recording(ctx, call.ID)
+func (l *Library) openCopy(ctx context.Context, call storage.Call, part Part) (*Recording, error) {
+	copied, err := l.store.Recording(ctx, call.ID)
 	if err != nil {
 		return nil, err
 	}
-	store, err := h.copyStoreOf(copied)
+	store, err := l.copyStoreOf(copied)
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +236,7 @@ func (h *Recordings) openCopy(ctx context.Context, call storage.Call, part Recor
 	from := int64(0)
 	if wanted, ok := parseRange(part.Range); ok && (part.IfRange == "" || part.IfRange == out.ETag || part.IfRange == out.LastModified) {
 		if from, out.Size, out.Partial = wanted.within(copied.Bytes); !out.Partial {
-			return nil, &RecordingError{Code: RangeNotSatisfiable, Message: "the recording does not have this range", Size: copied.Bytes}
+			return nil, &Error{Code: RangeNotSatisfiable, Message: "the recording does not have this range", Size: copied.Bytes}
 		}
 		out.ContentRange = contentRange(from, out.Size, copied.Bytes)
 	}
@@ -258,30 +258,30 @@ const (
 )
 
 // RetentionKind returns the kind of jobs that delete old copies.
-func (h *Recordings) RetentionKind() jobs.Kind {
-	return jobs.Kind{Name: deleteCopiesKind, Run: h.deleteOldCopies, Timeout: 2 * time.Minute}
+func (l *Library) RetentionKind() jobs.Kind {
+	return jobs.Kind{Name: deleteCopiesKind, Run: l.deleteOldCopies, Timeout: 2 * time.Minute}
 }
 
 // Schedule adds the job of the day that deletes old copies, unless no copies are
 // configured or all are kept. It is idempotent.
-func (h *Recordings) Schedule(ctx context.Context) error {
-	now, deletes := h.Now().UTC(), false
-	if snapshot := h.Config.Current(); snapshot != nil {
+func (l *Library) Schedule(ctx context.Context) error {
+	now, deletes := l.now().UTC(), false
+	if snapshot := l.config.Current(); snapshot != nil {
 		for name, center := range snapshot.Document.ContactCenters {
-			deletes = deletes || center.Recordings.Keep != "" || !h.copiesSince(name).IsZero()
+			deletes = deletes || center.Recordings.Keep != "" || !l.copiesSince(name).IsZero()
 		}
 	}
 	if !deletes {
 		return nil
 	}
-	return h.Store.AddJobs(ctx, now, []storage.NewJob{{Kind: deleteCopiesKind, Key: now.Format(time.DateOnly)}})
+	return l.store.AddJobs(ctx, now, []storage.NewJob{{Kind: deleteCopiesKind, Key: now.Format(time.DateOnly)}})
 }
 
 // deleteOldCopies deletes copies beyond their retention period and the remains of
 // interrupted downloads.
-func (h *Recordings) deleteOldCopies(ctx context.Context, _ storage.Job) error {
-	start := h.Now()
-	snapshot := h.Config.Current()
+func (l *Library) deleteOldCopies(ctx context.Context, _ storage.Job) error {
+	start := l.now()
+	snapshot := l.config.Current()
 	if snapshot == nil {
 		return nil
 	}
@@ -293,16 +293,16 @@ func (h *Recordings) deleteOldCopies(ctx context.Context, _ storage.Job) error {
 	for name, center := range doc.ContactCenters {
 		old = append(old, storage.RecordingFilter{ContactCenter: name, Before: daysBefore(start, center.Recordings.Days)})
 	}
-	deleted, failure := 0, h.Tidy(start)
+	deleted, failure := 0, l.tidy(start)
 	for _, f := range old {
 		f.Limit = deleteBatch
 		for more := !f.Before.IsZero(); more; {
-			batch, err := h.Store.OldRecordings(ctx, f)
+			batch, err := l.store.OldRecordings(ctx, f)
 			if err != nil {
 				return jobs.Delay(time.Minute, err)
 			}
 			for _, r := range batch {
-				if err := h.deleteCopy(ctx, r); err != nil {
+				if err := l.deleteCopy(ctx, r); err != nil {
 					failure = err // delete the other copies anyway
 					continue
 				}
@@ -311,25 +311,25 @@ func (h *Recordings) deleteOldCopies(ctx context.Context, _ storage.Job) error {
 			if more = len(batch) == deleteBatch; more {
 				f.After = batch[len(batch)-1]
 			}
-			if h.Now().Sub(start) >= deleteBudget || ctx.Err() != nil {
+			if l.now().Sub(start) >= deleteBudget || ctx.Err() != nil {
 				return jobs.Continue(time.Second, nil)
 			}
 		}
 	}
 	if deleted > 0 {
-		h.Logger.LogAttrs(ctx, slog.LevelInfo, "old recording copies deleted", slog.Int("recordings", deleted))
+		l.logger.LogAttrs(ctx, slog.LevelInfo, "old recording copies deleted", slog.Int("recordings", deleted))
 	}
 	return failure
 }
 
 // deleteCopy deletes the copy before its record, so that no unrecorded copy remains.
-func (h *Recordings) deleteCopy(ctx context.Context, r storage.Recording) error {
-	store, err := h.copyStoreOf(r)
+func (l *Library) deleteCopy(ctx context.Context, r storage.Recording) error {
+	store, err := l.copyStoreOf(r)
 	if err != nil {
 		return err
 	}
 	if err := store.Delete(ctx, r.Name); err != nil {
 		return err
 	}
-	return h.Store.DeleteRecording(ctx, r.Call)
+	return l.store.DeleteRecording(ctx, r.Call)
 }

@@ -1,3 +1,5 @@
+// Package register synchronizes the call trackers in Ziwo with the trackers of a
+// configuration document: Plan compares them, and Apply carries out the plan.
 package register
 
 import (
@@ -14,8 +16,6 @@ import (
 	"calltracker/rules"
 	"calltracker/ziwo"
 )
-
-// This file synchronizes Ziwo's call trackers with a configuration document.
 
 // Registration holds the settings with which trackers are registered in Ziwo.
 type Registration struct {
@@ -143,7 +143,7 @@ func changedKey(p *PlannedTracker, field, have, want string) {
 	if have == want {
 		return
 	}
-	describe := func(key string, otherwise string) string {
+	describe := func(key, otherwise string) string {
 		if key == "" {
 			return "none"
 		}
@@ -184,9 +184,9 @@ func (p PlannedTracker) Apply(ctx context.Context, c trackerAdmin) error {
 	if err != nil || !p.blockChanges {
 		return err
 	}
-	if name := cmp.Or(p.Want.ID, p.Want.Name); *p.Want.Blocked {
+	name := cmp.Or(p.Want.ID, p.Want.Name)
+	if *p.Want.Blocked {
 		return c.BlockTracker(ctx, name)
-	} else { //nolint:revive // the name belongs to both
-		return c.UnblockTracker(ctx, name)
 	}
+	return c.UnblockTracker(ctx, name)
 }

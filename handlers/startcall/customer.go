@@ -10,8 +10,8 @@ import (
 	"calltracker/rules"
 )
 
-// directory looks up numbers in the CRMs.
-type Directory interface {
+// customerDirectory looks up numbers in the CRMs.
+type customerDirectory interface {
 	Find(ctx context.Context, q crm.Query) crm.Result
 	Names() []string
 }
@@ -19,8 +19,8 @@ type Directory interface {
 // lookUpCustomer returns the customer facts of a caller that are cached or arrive
 // within wait. The lookup continues in the background, so that its result is ready
 // for the screen pop of the agent whose phone rings next.
-func lookUpCustomer(ctx context.Context, d Directory, caller phone.Number, wait time.Duration) *rules.Customer {
-	if d == nil || len(d.Names()) == 0 {
+func lookUpCustomer(ctx context.Context, d customerDirectory, caller phone.Number, wait time.Duration) *rules.Customer {
+	if len(d.Names()) == 0 {
 		return nil
 	}
 	q := crm.Query{Number: caller, Wait: wait}

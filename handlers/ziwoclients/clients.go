@@ -1,3 +1,6 @@
+// Package ziwoclients provides the clients of Ziwo's API for the contact centers in the
+// configuration, so that all features share the token, rate limit, and connections of a
+// contact center.
 package ziwoclients
 
 import (
@@ -17,26 +20,29 @@ import (
 // that name, or no credentials for it.
 var ErrNoContactCenter = errors.New("unknown contact center, or no credentials configured for it")
 
-// ZiwoClients provides API clients for the contact centers of the active
-// configuration. A client is reused until its settings change, so that all callers
-// share its token, rate limit, and connections. It is safe for concurrent use.
+// Clients holds the clients of the contact centers in the active configuration. A client
+// is reused until its settings change. Clients is safe for concurrent use.
 type Clients struct {
 	config *config.Controller
 
-	mu      sync.Mutex
-	clients map[string]ziwoClient
+	mu   sync.Mutex
+	open map[string]openClient // by contact center
 }
 
-// NewZiwoClients returns the clients of the contact centers in the active
-// configuration.
-func New(config *config.Controller) *Clients { return &Clients{config: config} }
-
-type ziwoClient struct {
+type openClient struct {
 	options ziwo.ClientOptions
 	client  *ziwo.Client
 }
 
-// ZiwoClientOptions returns the client options for a configured contact center.
+// New returns Clients. It opens no client yet.
+func New(controller *config.Controller) *Clients {
+	if controller == nil {
+		panic("ziwoclients.New: controller is required")
+	}
+	return &Clients{config: controller, open: map[string]openClient{}}
+}
+
+// ClientOptions returns the client options for a configured contact center.
 func ClientOptions(name string, c config.ContactCenter) ziwo.ClientOptions {
 	o := ziwo.ClientOptions{Name: name, BaseURL: c.API, Credentials: ziwo.Credentials{
 		Username: c.Username.Reveal(), Password: c.Password.Reveal(), AccessToken: c.AccessToken.Reveal(), APIKey: c.APIKey.Reveal(),
@@ -59,16 +65,16 @@ func (c *Clients) Names() []string {
 		return nil
 	}
 	var names []string
-	known := snapshot.Document.ContactCenters
-	for _, name := range slices.Sorted(maps.Keys(known)) {
-		if hasLogin(known[name]) {
+	configured := snapshot.Document.ContactCenters
+	for _, name := range slices.Sorted(maps.Keys(configured)) {
+		if hasLogin(configured[name]) {
 			names = append(names, name)
 		}
 	}
 	return names
 }
 
-// Client returns the client of a contact center. Errors: ErrNoConfig,
+// Client returns the client of a contact center. Errors: config.ErrNoConfig,
 // ErrNoContactCenter.
 func (c *Clients) Client(name string) (*ziwo.Client, error) {
 	snapshot := c.config.Current()
@@ -82,7 +88,7 @@ func (c *Clients) Client(name string) (*ziwo.Client, error) {
 	options := ClientOptions(name, doc)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	known, ok := c.clients[name]
+	known, ok := c.open[name]
 	if ok && known.options.BaseURL == options.BaseURL && known.options.Credentials == options.Credentials &&
 		slices.Equal(known.options.Recordings, options.Recordings) {
 		return known.client, nil
@@ -94,10 +100,7 @@ func (c *Clients) Client(name string) (*ziwo.Client, error) {
 	if ok {
 		known.client.Close()
 	}
-	if c.clients == nil {
-		c.clients = map[string]ziwoClient{}
-	}
-	c.clients[name] = ziwoClient{options, client}
+	c.open[name] = openClient{options, client}
 	return client, nil
 }
 
@@ -105,16 +108,15 @@ func (c *Clients) Client(name string) (*ziwo.Client, error) {
 func (c *Clients) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, known := range c.clients {
+	for _, known := range c.open {
 		known.client.Close()
 	}
 }
 
-// maxReason is the length of the longest reason, in bytes.
+// maxReason is the maximum length of a reason in bytes.
 const maxReason = 300
 
-// DelayReason returns the reason, for people, why work with a contact center has to
-// wait.
+// DelayReason describes an error of work with a contact center that will be retried.
 func DelayReason(err error) string {
 	if errors.Is(err, storage.ErrUnavailable) {
 		return "the database is unavailable"

@@ -34,7 +34,7 @@ func (cmd *reconcileCommand) Run(ctx context.Context, t *Terminal) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
 	defer cancel()
-	var list reconcile.ReconciliationList
+	var list reconcile.List
 	err = cmd.send(ctx, http.MethodPost, "/api/v1/reconciliation", http.Header{"Content-Type": {"application/json"}}, body, &list)
 	var rejected *problemError
 	if errors.As(err, &rejected) {
@@ -49,7 +49,7 @@ func (cmd *reconcileCommand) Run(ctx context.Context, t *Terminal) error {
 
 // printRuns prints one line per contact center. It returns ErrReported if a run was
 // delayed.
-func printRuns(w io.Writer, s style, runs []reconcile.ReconciliationView) error {
+func printRuns(w io.Writer, s style, runs []reconcile.View) error {
 	delayed := false
 	for _, r := range runs {
 		color := s.good

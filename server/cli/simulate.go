@@ -48,8 +48,8 @@ func (cmd *SimulateCommand) Run(t *Terminal) error {
 	for name, value := range cmd.Field {
 		call[name] = value
 	}
-	simulator := simulate.New(simulate.Options{Numbers: phone.NewCache(), VoicemailField: cmd.VoicemailField, Now: time.Now})
-	simulation, err := simulator.SimulateIn(set, simulate.Input{Tracker: cmd.Tracker, At: &at, Call: call})
+	in := simulate.Input{Tracker: cmd.Tracker, At: &at, Call: call}
+	simulation, err := simulate.Decide(set, in, phone.NewCache(), cmd.VoicemailField)
 	if err != nil {
 		return err
 	}

@@ -60,22 +60,22 @@ type Options struct {
 	Schema         []byte               // JSON Schema of the configuration
 
 	Config      *config.Controller
-	Secrets     *secrets.Secrets
+	Secrets     *secrets.Store
 	Keys        *access.Checker
 	Answerer    *startcall.Answerer
 	Recorder    *endcall.Recorder
 	Intake      *endcall.Intake
-	Calls       *calls.Calls
-	Decisions   *decisions.Decisions
-	Rejections  *rejections.Rejections
+	Calls       *calls.Reader
+	Decisions   *decisions.Reader
+	Rejections  *rejections.Log
 	Simulator   *simulate.Simulator
 	Reconciler  *reconcile.Reconciler
 	Wallboard   *live.Wallboard
-	ClickToCall *clicktocall.Caller
-	Recordings  *recordings.Recordings
-	Embeds      *embeds.Embeds
-	Popup       *popup.Popup
-	Connections *connections.Connections
+	ClickToCall *clicktocall.Dialer
+	Recordings  *recordings.Library
+	Embeds      *embeds.Scripts
+	Popup       *popup.Finder
+	Connections *connections.Accounts
 	Lookups     *lookup.Lookups
 	Jobs        *jobs.List
 

@@ -31,7 +31,7 @@ import (
 //	@Param			customer	query		string	false	"ID of a customer"
 //	@Param			cursor		query		string	false	"Value of `next` of the previous page"
 //	@Param			limit		query		int		false	"Page size, from 1 to 1000 (default 50)"
-//	@Success		200			{object}	calls.CallList
+//	@Success		200			{object}	calls.List
 //	@Failure		401			{object}	Problem
 //	@Failure		422			{object}	Problem
 //	@Failure		503			{object}	Problem
@@ -47,8 +47,8 @@ func (s *API) listCalls(c echo.Context) error {
 }
 
 // callQuery reads the filters of calls.
-func callQuery(q *queryReader) calls.CallQuery {
-	return calls.CallQuery{
+func callQuery(q *queryReader) calls.Query {
+	return calls.Query{
 		From: q.instant("from"), To: q.instant("to"), Tracker: q.text("tracker"), DID: q.text("did"), Caller: q.text("caller"),
 		Result: q.text("result"), Campaign: q.text("campaign"), Customer: q.text("customer"),
 	}
@@ -62,7 +62,7 @@ func callQuery(q *queryReader) calls.CallQuery {
 //	@Tags			calls
 //	@Produce		json
 //	@Param			id	path		string	true	"ID of the call"
-//	@Success		200	{object}	calls.CallDetail
+//	@Success		200	{object}	calls.Detail
 //	@Failure		401	{object}	Problem
 //	@Failure		404	{object}	Problem
 //	@Failure		503	{object}	Problem
@@ -151,7 +151,7 @@ func (s *API) exportCalls(c echo.Context) error {
 		return err
 	}
 	rows := 0
-	err := s.Calls.Each(c.Request().Context(), filter, func(call calls.CallView) error {
+	err := s.Calls.Each(c.Request().Context(), filter, func(call calls.View) error {
 		if out == nil {
 			if err := begin(); err != nil {
 				return err
@@ -180,7 +180,7 @@ func (s *API) exportCalls(c echo.Context) error {
 	return out.Error()
 }
 
-func csvRow(c calls.CallView) []string {
+func csvRow(c calls.View) []string {
 	row := []string{
 		c.ID, c.ContactCenter, c.Tracker, c.CallID, c.Direction, c.DID, c.RawDID, c.Caller, c.RawCaller, c.CallerName,
 		csvTime(c.StartedAt), csvTime(c.AnsweredAt), csvTime(c.EndedAt),

@@ -14,7 +14,7 @@ import (
 //	@ID				listConnections
 //	@Tags			connections
 //	@Produce		json
-//	@Success		200	{object}	connections.ConnectionList
+//	@Success		200	{object}	connections.List
 //	@Failure		401	{object}	Problem
 //	@Security		Bearer
 //	@Router			/api/v1/connections [get]
@@ -35,8 +35,8 @@ func (s *API) listConnections(c echo.Context) error {
 //	@Accept			json
 //	@Produce		json
 //	@Param			name	path		string							true	"Name of the connection"
-//	@Param			body	body		connections.ConnectionTestInput	true	"Phone number to look up"
-//	@Success		200		{object}	connections.ConnectionTest
+//	@Param			body	body		connections.TestInput	true	"Phone number to look up"
+//	@Success		200		{object}	connections.TestResult
 //	@Failure		400		{object}	Problem
 //	@Failure		401		{object}	Problem
 //	@Failure		404		{object}	Problem
@@ -46,7 +46,7 @@ func (s *API) listConnections(c echo.Context) error {
 //	@Security		Bearer
 //	@Router			/api/v1/connections/{name}/test [post]
 func (s *API) testConnection(c echo.Context) error {
-	var in connections.ConnectionTestInput
+	var in connections.TestInput
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ import (
 //	@Param			route	query		string	false	"ID of the route"
 //	@Param			cursor	query		string	false	"Value of `next` of the previous page"
 //	@Param			limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
-//	@Success		200		{object}	decisions.DecisionList
+//	@Success		200		{object}	decisions.List
 //	@Failure		401		{object}	Problem
 //	@Failure		422		{object}	Problem
 //	@Failure		503		{object}	Problem
@@ -29,7 +29,7 @@ import (
 //	@Router			/api/v1/decisions [get]
 func (s *API) listDecisions(c echo.Context) error {
 	q := readQuery(c)
-	filter := decisions.DecisionQuery{
+	filter := decisions.Query{
 		From: q.instant("from"), To: q.instant("to"), Tracker: q.text("tracker"), DID: q.text("did"), Caller: q.text("caller"),
 		Route: q.text("route"),
 	}
@@ -48,7 +48,7 @@ func (s *API) listDecisions(c echo.Context) error {
 //	@Tags			calls
 //	@Produce		json
 //	@Param			id	path		string	true	"ID of the decision"
-//	@Success		200	{object}	decisions.DecisionView
+//	@Success		200	{object}	decisions.View
 //	@Failure		401	{object}	Problem
 //	@Failure		404	{object}	Problem
 //	@Failure		503	{object}	Problem

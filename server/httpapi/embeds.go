@@ -209,7 +209,7 @@ func pageAsset(c echo.Context) error {
 // scriptError answers an unknown script with a script that logs the error, and
 // returns all other errors.
 func (s *API) scriptError(c echo.Context, err error) error {
-	var unknown *embeds.UnknownEmbed
+	var unknown *embeds.NotFound
 	if !errors.As(err, &unknown) {
 		return err
 	}

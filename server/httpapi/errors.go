@@ -66,11 +66,11 @@ func describe(err error) failure {
 	var (
 		unknownTracker   *access.UnknownTracker
 		tooManyWrongKeys *access.TooManyWrongKeys
-		unknownEmbed     *embeds.UnknownEmbed
+		unknownEmbed     *embeds.NotFound
 		unknownSite      *popup.UnknownSite
 		invalid          *problem.Invalid
 		contactCenter    *clicktocall.ContactCenterError
-		recording        *recordings.RecordingError
+		recording        *recordings.Error
 		unreadable       *ziwo.ParseError
 		framework        *echo.HTTPError
 	)
@@ -147,13 +147,13 @@ func describe(err error) failure {
 }
 
 // describeRecording maps the reason why a recording is unavailable.
-func describeRecording(err *recordings.RecordingError) failure {
+func describeRecording(err *recordings.Error) failure {
 	f := failure{
 		status: http.StatusBadGateway, reason: string(err.Code), code: string(err.Code), detail: err.Message,
 		retryAfter: err.RetryAfter, size: err.Size,
 	}
 	switch err.Code {
-	case recordings.RecordingPending, recordings.NoRecording:
+	case recordings.Pending, recordings.NoRecording:
 		f.status = http.StatusNotFound
 	case recordings.RangeNotSatisfiable:
 		f.status = http.StatusRequestedRangeNotSatisfiable

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,7 +69,7 @@ func TestDescribe(t *testing.T) {
 
 		// Names that do not exist.
 		{&access.UnknownTracker{ID: "x"}, failure{status: 404, reason: "unknown_tracker"}},
-		{&embeds.UnknownEmbed{}, failure{status: 404, reason: "unknown_embed"}},
+		{&embeds.NotFound{}, failure{status: 404, reason: "unknown_embed"}},
 		{&popup.UnknownSite{Name: "x"}, failure{status: 404, reason: "unknown_site"}},
 		{config.ErrNoConfig, failure{status: 404, reason: "not_found"}},
 		{storage.ErrNotFound, failure{status: 404, reason: "not_found"}},
@@ -97,20 +98,20 @@ func TestDescribe(t *testing.T) {
 		{&clicktocall.ContactCenterError{Kind: ziwo.Unauthorized, RetryAfter: time.Minute}, failure{status: 502, reason: "ziwo_fails"}},
 
 		// Recordings.
-		{&recordings.RecordingError{Code: recordings.RecordingPending, RetryAfter: time.Minute}, failure{
+		{&recordings.Error{Code: recordings.Pending, RetryAfter: time.Minute}, failure{
 			status: 404, reason: "recording_not_yet", code: "recording_not_yet", retryAfter: time.Minute,
 		}},
-		{&recordings.RecordingError{Code: recordings.NoRecording}, failure{status: 404, reason: "no_recording", code: "no_recording"}},
-		{&recordings.RecordingError{Code: recordings.RangeNotSatisfiable, Size: 4096}, failure{
+		{&recordings.Error{Code: recordings.NoRecording}, failure{status: 404, reason: "no_recording", code: "no_recording"}},
+		{&recordings.Error{Code: recordings.RangeNotSatisfiable, Size: 4096}, failure{
 			status: 416, reason: "range_not_satisfiable", code: "range_not_satisfiable", size: 4096,
 		}},
-		{&recordings.RecordingError{Code: recordings.ContactCenterUnavailable, RetryAfter: 7 * time.Second}, failure{
+		{&recordings.Error{Code: recordings.ContactCenterUnavailable, RetryAfter: 7 * time.Second}, failure{
 			status: 503, reason: "contact_center_away", code: "contact_center_away", retryAfter: 7 * time.Second,
 		}},
-		{&recordings.RecordingError{Code: recordings.ContactCenterUnknown}, failure{
+		{&recordings.Error{Code: recordings.ContactCenterUnknown}, failure{
 			status: 409, reason: "contact_center_unknown", code: "contact_center_unknown",
 		}},
-		{&recordings.RecordingError{Code: "contact_center_fails", Err: errors.New(cause)}, failure{
+		{&recordings.Error{Code: "contact_center_fails", Err: errors.New(cause)}, failure{
 			status: 502, reason: "contact_center_fails", code: "contact_center_fails",
 		}},
 	}
@@ -132,7 +133,7 @@ func TestDescribe(t *testing.T) {
 func TestErrorFormats(t *testing.T) {
 	api := New(Options{
 		Registry: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
-		Rejections: rejections.New(nil, discardRejections{}, time.Now, prometheus.NewRegistry()),
+		Rejections: rejections.New(discardRejections{}, discardRejections{}, time.Now, prometheus.NewRegistry()),
 	})
 	err := fmt.Errorf("save: %w", storage.ErrUnavailable)
 	tests := []struct {
@@ -176,7 +177,7 @@ func TestErrorFormats(t *testing.T) {
 		e := echo.New()
 		recorder := httptest.NewRecorder()
 		c := e.NewContext(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/jorel/shop.js", http.NoBody), recorder)
-		if err := api.scriptError(c, &embeds.UnknownEmbed{}); err != nil {
+		if err := api.scriptError(c, &embeds.NotFound{}); err != nil {
 			t.Fatal(err)
 		}
 		if recorder.Code != http.StatusNotFound || recorder.Header().Get("Content-Type") != "text/javascript; charset=utf-8" || !strings.HasPrefix(recorder.Body.String(), "console.error(") {
@@ -185,7 +186,11 @@ func TestErrorFormats(t *testing.T) {
 	})
 }
 
-// discardRejections is a queue that drops everything.
+// discardRejections is the queue and the store of an empty rejection log.
 type discardRejections struct{}
 
 func (discardRejections) Add(storage.Rejection) {}
+
+func (discardRejections) Rejections(context.Context, storage.Page) ([]storage.Rejection, string, error) {
+	return nil, "", nil
+}

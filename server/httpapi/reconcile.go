@@ -21,7 +21,7 @@ import (
 //	@Produce		json
 //	@Param			cursor	query		string	false	"Value of `next` of the previous page"
 //	@Param			limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
-//	@Success		200		{object}	reconcile.ReconciliationList
+//	@Success		200		{object}	reconcile.List
 //	@Failure		401		{object}	Problem
 //	@Failure		422		{object}	Problem
 //	@Failure		503		{object}	Problem
@@ -48,8 +48,8 @@ const reconcileTimeout = 20 * time.Minute
 //	@Tags			calls
 //	@Accept			json
 //	@Produce		json
-//	@Param			body	body		reconcile.ReconciliationInput	true	"Period of at most 31 days"
-//	@Success		200		{object}	reconcile.ReconciliationList
+//	@Param			body	body		reconcile.Input	true	"Period of at most 31 days"
+//	@Success		200		{object}	reconcile.List
 //	@Failure		400		{object}	Problem
 //	@Failure		401		{object}	Problem
 //	@Failure		413		{object}	Problem
@@ -59,7 +59,7 @@ const reconcileTimeout = 20 * time.Minute
 //	@Security		Bearer
 //	@Router			/api/v1/reconciliation [post]
 func (s *API) reconcile(c echo.Context) error {
-	var in reconcile.ReconciliationInput
+	var in reconcile.Input
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}

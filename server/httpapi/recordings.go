@@ -61,7 +61,7 @@ func (s *API) getRecording(c echo.Context) error {
 		case <-ctx.Done():
 		}
 	}()
-	var requested recordings.RecordingPart
+	var requested recordings.Part
 	if c.Request().Method == http.MethodGet { // RFC 9110 defines ranges only for GET
 		requested.Range, requested.IfRange = c.Request().Header.Get("Range"), c.Request().Header.Get("If-Range")
 	}

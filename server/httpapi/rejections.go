@@ -14,7 +14,7 @@ import (
 //	@Produce		json
 //	@Param			cursor	query		string	false	"Value of `next` of the previous page"
 //	@Param			limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
-//	@Success		200		{object}	rejections.RejectionList
+//	@Success		200		{object}	rejections.List
 //	@Failure		401		{object}	Problem
 //	@Failure		422		{object}	Problem
 //	@Failure		503		{object}	Problem

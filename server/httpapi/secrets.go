@@ -15,7 +15,7 @@ import (
 //	@ID				listSecrets
 //	@Tags			secrets
 //	@Produce		json
-//	@Success		200	{object}	secrets.SecretList
+//	@Success		200	{object}	secrets.List
 //	@Failure		401	{object}	Problem
 //	@Failure		503	{object}	Problem
 //	@Security		Bearer
@@ -33,7 +33,7 @@ func (s *API) listSecrets(c echo.Context) error {
 //	@Tags			secrets
 //	@Produce		json
 //	@Param			name	path		string	true	"Name of the secret"
-//	@Success		200		{object}	secrets.SecretView
+//	@Success		200		{object}	secrets.View
 //	@Failure		401		{object}	Problem
 //	@Failure		404		{object}	Problem
 //	@Failure		503		{object}	Problem
@@ -52,8 +52,8 @@ func (s *API) getSecret(c echo.Context) error {
 //	@Accept			json
 //	@Produce		json
 //	@Param			name	path		string				true	"Name of the secret"
-//	@Param			body	body		secrets.SecretInput	true	"Value of the secret"
-//	@Success		200		{object}	secrets.SecretView
+//	@Param			body	body		secrets.Input	true	"Value of the secret"
+//	@Success		200		{object}	secrets.View
 //	@Failure		400		{object}	Problem
 //	@Failure		401		{object}	Problem
 //	@Failure		413		{object}	Problem
@@ -63,7 +63,7 @@ func (s *API) getSecret(c echo.Context) error {
 //	@Security		Bearer
 //	@Router			/api/v1/secrets/{name} [put]
 func (s *API) putSecret(c echo.Context) error {
-	var in secrets.SecretInput
+	var in secrets.Input
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}

@@ -1,5 +1,5 @@
-// Package writebehind writes records in the background, for requests that must not
-// wait for the database.
+// Package writebehind writes records in batches in the background, for requests that must
+// not wait for the database. Its records are lost if the process crashes.
 package writebehind
 
 import (
@@ -11,8 +11,8 @@ import (
 
 // Queue collects records from requests that must not wait, and writes them in
 // batches in the background. If the queue is full or a write fails, records are
-// dropped and counted; requests never block. Create a Queue with New. It is
-// safe for concurrent use.
+// dropped and counted; requests never block. Create a Queue with New and start it with
+// Run. It is safe for concurrent use.
 type Queue[T any] struct {
 	name    string
 	items   chan T
@@ -27,8 +27,7 @@ type Queue[T any] struct {
 // Batch sizes and write pacing. Writing a record costs more than the request that
 // produced it, and requests wait during a write. Batches are therefore small.
 // Under overload, long pauses limit the share of the machine that writing uses.
-// Otherwise, records are written soon after they arrive, and a short pause collects
-// a few.
+// Otherwise records are written promptly, and a short pause collects a few.
 const (
 	batchSize           = 16
 	overloadRate        = 1000 // records per second
@@ -41,8 +40,12 @@ const (
 	drainTimeout        = 3 * time.Second
 )
 
-// New returns a queue that holds at most size records. Run writes them.
+// New returns a queue that holds at most size records. Run passes them to write, which
+// must not keep the batch.
 func New[T any](name string, size int, logger *slog.Logger, write func(context.Context, []T) error) *Queue[T] {
+	if logger == nil || write == nil {
+		panic("writebehind.New: logger and write are required")
+	}
 	return &Queue[T]{name: name, items: make(chan T, size), write: write, logger: logger}
 }
 

@@ -22,29 +22,29 @@ type fakeWriter struct {
 	spent   atomic.Int64  // total nanoseconds of all writes
 }
 
-func (r *fakeWriter) write(ctx context.Context, batch []int) error {
-	if r.unblock != nil {
+func (w *fakeWriter) write(ctx context.Context, batch []int) error {
+	if w.unblock != nil {
 		select {
-		case <-r.unblock:
+		case <-w.unblock:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	<-time.After(r.delay) // fake time
-	r.spent.Add(int64(r.delay))
-	if r.err != nil {
-		return r.err
+	<-time.After(w.delay) // fake time
+	w.spent.Add(int64(w.delay))
+	if w.err != nil {
+		return w.err
 	}
-	r.batches = append(r.batches, slices.Clone(batch))
+	w.batches = append(w.batches, slices.Clone(batch))
 	return nil
 }
 
-func (r *fakeWriter) all() []int { return slices.Concat(r.batches...) }
+func (w *fakeWriter) all() []int { return slices.Concat(w.batches...) }
 
 // startQueue starts a queue. The returned function stops it and waits.
-func startQueue(t *testing.T, size int, r *fakeWriter) (q *writebehind.Queue[int], stop func()) {
+func startQueue(t *testing.T, size int, w *fakeWriter) (q *writebehind.Queue[int], stop func()) {
 	t.Helper()
-	q = writebehind.New("test", size, slog.New(slog.DiscardHandler), r.write)
+	q = writebehind.New("test", size, slog.New(slog.DiscardHandler), w.write)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- q.Run(ctx) }()
@@ -66,17 +66,17 @@ func numbers(n int) []int {
 
 func TestQueueWritesBatchesInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &fakeWriter{}
-		q, stop := startQueue(t, 10_000, r)
+		w := &fakeWriter{}
+		q, stop := startQueue(t, 10_000, w)
 		for _, n := range numbers(1200) {
 			q.Add(n)
 		}
 		<-time.After(time.Minute) // fake time
 		synctest.Wait()
-		if !slices.Equal(r.all(), numbers(1200)) {
-			t.Errorf("wrote %d records, want 1200 in order", len(r.all()))
+		if !slices.Equal(w.all(), numbers(1200)) {
+			t.Errorf("wrote %d records, want 1200 in order", len(w.all()))
 		}
-		for _, batch := range r.batches {
+		for _, batch := range w.batches {
 			if len(batch) > 20 { // a large batch would delay calls
 				t.Errorf("batch of %d records, want at most 20", len(batch))
 			}
@@ -90,8 +90,8 @@ func TestQueueWritesBatchesInOrder(t *testing.T) {
 
 func TestQueueDropsRecordsWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &fakeWriter{unblock: make(chan struct{})}
-		q, stop := startQueue(t, 10, r)
+		w := &fakeWriter{unblock: make(chan struct{})}
+		q, stop := startQueue(t, 10, w)
 		q.Add(0)
 		synctest.Wait() // the write of the first record blocks
 		for n := range 15 {
@@ -100,10 +100,10 @@ func TestQueueDropsRecordsWhenFull(t *testing.T) {
 		if q.Dropped() != 5 || q.Depth() != 11 {
 			t.Errorf("dropped %d, depth %d; want 5 and 11", q.Dropped(), q.Depth())
 		}
-		close(r.unblock)
+		close(w.unblock)
 		stop()
-		if !slices.Equal(r.all(), numbers(11)) {
-			t.Errorf("wrote %v", r.all())
+		if !slices.Equal(w.all(), numbers(11)) {
+			t.Errorf("wrote %v", w.all())
 		}
 	})
 }
@@ -112,16 +112,16 @@ func TestQueueDropsRecordsWhenFull(t *testing.T) {
 // normal load.
 func TestQueueLimitsWritingUnderOverload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &fakeWriter{delay: 10 * time.Millisecond}
-		q, stop := startQueue(t, 2_000, r)
+		w := &fakeWriter{delay: 10 * time.Millisecond}
+		q, stop := startQueue(t, 2_000, w)
 		addFor := func(every, during time.Duration) (share float64) {
-			before := r.spent.Load()
+			before := w.spent.Load()
 			for range during / every {
 				q.Add(1)
 				<-time.After(every)
 			}
 			synctest.Wait()
-			return float64(r.spent.Load()-before) / float64(during)
+			return float64(w.spent.Load()-before) / float64(during)
 		}
 		if share := addFor(100*time.Microsecond, 10*time.Second); share > 0.05 {
 			t.Errorf("%.0f%% of the time was spent writing under overload", 100*share)
@@ -141,29 +141,29 @@ func TestQueueLimitsWritingUnderOverload(t *testing.T) {
 
 func TestQueueDrainsOnShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &fakeWriter{}
-		q, stop := startQueue(t, 10_000, r)
+		w := &fakeWriter{}
+		q, stop := startQueue(t, 10_000, w)
 		for _, n := range numbers(3000) {
 			q.Add(n)
 		}
 		stop()
-		if !slices.Equal(r.all(), numbers(3000)) {
-			t.Errorf("wrote %d records", len(r.all()))
+		if !slices.Equal(w.all(), numbers(3000)) {
+			t.Errorf("wrote %d records", len(w.all()))
 		}
 	})
 }
 
 func TestQueueDropsFailedAndBlockedWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &fakeWriter{err: errors.New("disk full")}
-		q, stop := startQueue(t, 10, r)
+		w := &fakeWriter{err: errors.New("disk full")}
+		q, stop := startQueue(t, 10, w)
 		q.Add(1)
 		<-time.After(time.Second)
 		synctest.Wait()
 		if q.Dropped() != 1 || q.Depth() != 0 {
 			t.Errorf("dropped %d, depth %d; want 1 and 0", q.Dropped(), q.Depth())
 		}
-		r.err, r.unblock = nil, make(chan struct{}) // never closed
+		w.err, w.unblock = nil, make(chan struct{}) // never closed
 		q.Add(2)
 		started := time.Now()
 		stop()

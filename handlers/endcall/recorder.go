@@ -1,3 +1,5 @@
+// Package endcall stores the CDRs of finished calls. A CDR is safe on disk before Ziwo
+// gets an answer: in the database, or in the spool while the database is unavailable.
 package endcall
 
 import (
@@ -14,57 +16,63 @@ import (
 	"calltracker/ziwo"
 )
 
-// ErrEmptyBody is the error of a request without a record.
+// ErrEmptyBody rejects a request without a CDR.
 var ErrEmptyBody = errors.New("empty body: send the CDR")
 
-// callJobs returns the jobs that a call causes, such as the copy of its
-// recording.
-type callJobs interface {
+// jobSource returns the jobs that a call causes, such as the copy of its recording.
+type jobSource interface {
 	Jobs(storage.Call) []storage.NewJob
 }
 
-// RecorderOptions are what a Recorder is made from. All fields are required.
-type Options struct {
-	Intake  *Intake
-	Jobs    callJobs
-	Numbers *phone.Cache
-	Now     func() time.Time
+// Recorder converts CDRs to calls and stores them. It is safe for concurrent use.
+type Recorder struct {
+	intake  *Intake
+	jobs    jobSource
+	numbers *phone.Cache
+	now     func() time.Time
 }
 
-// Recorder stores the CDRs of finished calls. It is safe for concurrent use.
-type Recorder struct{ Options }
+// NewRecorder returns a Recorder that stores calls through intake, together with their
+// jobs.
+func NewRecorder(intake *Intake, jobs jobSource, numbers *phone.Cache, now func() time.Time) *Recorder {
+	if intake == nil || jobs == nil || numbers == nil || now == nil {
+		panic("endcall.NewRecorder: intake, jobs, numbers, and now are required")
+	}
+	return &Recorder{intake: intake, jobs: jobs, numbers: numbers, now: now}
+}
 
-// NewRecorder returns a Recorder.
-func NewRecorder(o Options) *Recorder { return &Recorder{o} }
-
-// EndRequest is a request that reports a call, exactly as it was received.
+// Request is a request that reports a call, exactly as it was received.
 type Request struct {
 	ContentType string
 	Query       string
 	Body        []byte
 }
 
-// Receipt says what was stored for an EndRequest.
+// Receipt is the result of storing a CDR.
 type Receipt struct {
-	Saved    storage.SaveResult // zero if the record went to the spool
+	Saved    storage.SaveResult // zero if the CDR went to the spool
 	Warnings []string           // for the sender
 }
 
-// End stores the CDR of a finished call. When it returns without an error, the
-// record is safe on disk, in the database or in the spool. A body that is not a
-// CDR is stored too, and the receipt has a warning. Errors: ErrEmptyBody,
-// ErrNotKept.
+// End stores the CDR of a finished call. When it returns without an error, the CDR is
+// safe on disk, in the database or in the spool. A body that is not a CDR is stored too,
+// and the receipt has a warning. Errors: ErrEmptyBody, ErrNotStored.
 func (r *Recorder) End(ctx context.Context, tracker *config.ActiveTracker, in Request) (Receipt, error) {
-	return r.Record(ctx, in, storage.FromEndCall, tracker.Origin())
+	return r.record(ctx, in, storage.FromEndCall, tracker.Origin())
 }
 
 // History stores a CDR from Ziwo's call-history webhook in the same way as End.
 func (r *Recorder) History(ctx context.Context, from config.Origin, in Request) (Receipt, error) {
-	return r.Record(ctx, in, storage.FromCallHistory, from)
+	return r.record(ctx, in, storage.FromCallHistory, from)
 }
 
-// Record stores a CDR in the same way as End, whatever its source.
-func (r *Recorder) Record(ctx context.Context, in Request, source storage.Source, from config.Origin) (Receipt, error) {
+// Backfill stores a CDR that was missing or incomplete, as JSON, in the same way as End.
+func (r *Recorder) Backfill(ctx context.Context, from config.Origin, cdr []byte) (storage.SaveResult, error) {
+	receipt, err := r.record(ctx, Request{ContentType: "application/json", Body: cdr}, storage.FromReconciliation, from)
+	return receipt.Saved, err
+}
+
+func (r *Recorder) record(ctx context.Context, in Request, source storage.Source, from config.Origin) (Receipt, error) {
 	raw := in.Body
 	if len(raw) == 0 {
 		raw = []byte(in.Query)
@@ -82,8 +90,8 @@ func (r *Recorder) Record(ctx context.Context, in Request, source storage.Source
 	if call.CallID == "" {
 		call.Key = "sha256:" + digest(raw)
 	}
-	call.ReceivedAt = r.Now().UTC().Truncate(time.Microsecond)
-	receipt.Saved, _, err = r.Intake.Accept(ctx, storage.ReceivedCDR{Call: call, Source: source, Raw: raw, Jobs: r.Jobs.Jobs(call)})
+	call.ReceivedAt = r.now().UTC().Truncate(time.Microsecond)
+	receipt.Saved, _, err = r.intake.Accept(ctx, storage.ReceivedCDR{Call: call, Source: source, Raw: raw, Jobs: r.jobs.Jobs(call)})
 	if err != nil {
 		return Receipt{}, fmt.Errorf("store CDR: %w", err)
 	}
@@ -97,8 +105,8 @@ func digest(raw []byte) string {
 
 // Call returns the call that a CDR describes.
 func (r *Recorder) Call(cdr ziwo.CDR, from config.Origin) storage.Call {
-	did := r.Numbers.Parse(cdr.DIDCalled, from.Region)
-	caller := r.Numbers.Parse(cdr.CallerNumber, from.Region)
+	did := r.numbers.Parse(cdr.DIDCalled, from.Region)
+	caller := r.numbers.Parse(cdr.CallerNumber, from.Region)
 	return storage.Call{
 		ContactCenter: from.ContactCenter, Key: cdr.CallID, Tracker: from.Tracker, CallID: cdr.CallID, Direction: cdr.Direction,
 		DID: did.Key(), RawDID: cdr.DIDCalled, Caller: caller.Key(), RawCaller: cdr.CallerNumber, CallerName: cdr.CallerName,

@@ -1,3 +1,5 @@
+// Package clicktocall starts outbound calls: Ziwo rings an agent and then calls the
+// customer.
 package clicktocall
 
 import (
@@ -19,37 +21,38 @@ import (
 	"calltracker/ziwo"
 )
 
-// clickToCallWait is the timeout for Ziwo's answer that it rings the agent.
-const clickToCallWait = 10 * time.Second
+// startTimeout is the timeout for Ziwo's answer that it rings the agent.
+const startTimeout = 10 * time.Second
 
 // ccLogin matches the login of an agent at Ziwo. Known logins consist of digits
 // with leading zeros.
 var ccLogin = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._@-]{0,63}$`)
 
-// ClickToCall rings an agent and then calls a customer.
-type Caller struct {
-	Options
+// Dialer starts calls through the contact centers of the active configuration. It is
+// safe for concurrent use.
+type Dialer struct {
+	config  *config.Controller
+	clients *ziwoclients.Clients
+	numbers *phone.Cache
+	logger  *slog.Logger
 }
 
-// ClickToCallOptions are what a ClickToCall is made from. All fields are required.
-type Options struct {
-	Config  *config.Controller
-	Clients *ziwoclients.Clients
-	Numbers *phone.Cache
-	Logger  *slog.Logger
+// New returns a Dialer.
+func New(controller *config.Controller, clients *ziwoclients.Clients, numbers *phone.Cache, logger *slog.Logger) *Dialer {
+	if controller == nil || clients == nil || numbers == nil || logger == nil {
+		panic("clicktocall.New: controller, clients, numbers, and logger are required")
+	}
+	return &Dialer{config: controller, clients: clients, numbers: numbers, logger: logger}
 }
 
-// NewClickToCall returns a ClickToCall.
-func New(o Options) *Caller { return &Caller{Options: o} }
-
-// ClickToCallInput is the body of POST /api/v1/calls.
+// Input is the body of POST /api/v1/calls.
 type Input struct {
 	Agent         string `json:"agent" validate:"required,max=64" maxLength:"64" example:"0026"`                 // ccLogin of the agent
 	Number        string `json:"number" validate:"required,max=64" maxLength:"64" example:"+971501234567"`       // number to call, in any format
 	ContactCenter string `json:"contactCenter,omitempty" validate:"max=100" maxLength:"100" example:"aldebaran"` // optional if only one is configured
 } // @name ClickToCallInput
 
-// ClickToCallView is a call that Ziwo has started.
+// View is a call that Ziwo has started.
 type View struct {
 	ContactCenter string `json:"contactCenter" example:"aldebaran"`
 	Agent         string `json:"agent" example:"0026"`
@@ -73,57 +76,54 @@ func (e *ContactCenterError) Error() string {
 
 // Call asks Ziwo to ring the agent. When the agent answers, Ziwo calls the number.
 // The request is sent once, because a retry could ring the agent twice. Errors:
-// *Invalid, ErrNoConfig, *ContactCenterError.
-func (h *Caller) Call(ctx context.Context, in Input) (View, error) {
+// *problem.Invalid, config.ErrNoConfig, *ContactCenterError.
+func (d *Dialer) Call(ctx context.Context, in Input) (View, error) {
 	if err := problem.Validate(in); err != nil {
 		return View{}, err
 	}
-	snapshot := h.Config.Current()
+	snapshot := d.config.Current()
 	if snapshot == nil {
 		return View{}, config.ErrNoConfig
 	}
-	problems := &problem.Invalid{}
-	addProblem := func(path, format string, args ...any) {
-		problems.Problems = append(problems.Problems, problem.Problem{Path: path, Message: fmt.Sprintf(format, args...)})
-	}
+	var report problem.Report
 	if !ccLogin.MatchString(in.Agent) {
-		addProblem("agent", "is not an agent login; use the ccLogin, such as 0026")
+		report.Errorf("agent", "is not an agent login; use the ccLogin, such as 0026")
 	}
-	contactCenter, problem := chooseContactCenter(snapshot.Document.ContactCenters, in.ContactCenter)
-	if problem != "" {
-		addProblem("contactCenter", "%s", problem)
+	contactCenter, reason := chooseContactCenter(snapshot.Document.ContactCenters, in.ContactCenter)
+	if reason != "" {
+		report.Errorf("contactCenter", "%s", reason)
 	}
 	region := snapshot.Set.Region(contactCenter)
-	number := h.Numbers.Parse(in.Number, region)
+	number := d.numbers.Parse(in.Number, region)
 	switch {
 	case number.E164 != "":
-	case region == "" && problem == "":
-		addProblem("number", "is not a valid phone number; use the international format with + and the country code, because the trackers of %s have no common region", contactCenter)
+	case region == "" && reason == "":
+		report.Errorf("number", "is not a valid phone number; use the international format with + and the country code, because the trackers of %s have no common region", contactCenter)
 	default:
-		addProblem("number", "is not a valid phone number; use a format such as +971501234567")
+		report.Errorf("number", "is not a valid phone number; use a format such as +971501234567")
 	}
-	if len(problems.Problems) > 0 {
-		return View{}, problems
+	if len(report.Problems) > 0 {
+		return View{}, &problem.Invalid{Problems: report.Problems}
 	}
-	client, err := h.Clients.Client(contactCenter)
+	client, err := d.clients.Client(contactCenter)
 	if err != nil {
 		return View{}, fmt.Errorf("click to call: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, clickToCallWait)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	callID, err := client.ClickToCall(ctx, in.Agent, "00"+strings.TrimPrefix(number.E164, "+"))
 	attrs := []slog.Attr{slog.String("contact_center", contactCenter), slog.String("agent", in.Agent), slog.Any("number", number)}
 	if err != nil {
-		h.Logger.LogAttrs(ctx, slog.LevelWarn, "click to call failed", append(attrs, slog.String("error", redactNumber(err.Error(), number)))...)
-		return View{}, clickToCallError(contactCenter, number, err)
+		d.logger.LogAttrs(ctx, slog.LevelWarn, "click to call failed", append(attrs, slog.String("error", redactNumber(err.Error(), number)))...)
+		return View{}, dialError(contactCenter, number, err)
 	}
-	h.Logger.LogAttrs(ctx, slog.LevelInfo, "click to call started", append(attrs, slog.String("call_id", callID))...)
+	d.logger.LogAttrs(ctx, slog.LevelInfo, "click to call started", append(attrs, slog.String("call_id", callID))...)
 	return View{ContactCenter: contactCenter, Agent: in.Agent, Number: number.E164, CallID: callID}, nil
 }
 
-// chooseContactCenter returns the contact center to use, or the problem with the
-// given name.
-func chooseContactCenter(centers map[string]config.ContactCenter, name string) (contactCenter, wrong string) {
+// chooseContactCenter returns the contact center to use, or the reason why the given
+// name is invalid.
+func chooseContactCenter(centers map[string]config.ContactCenter, name string) (contactCenter, reason string) {
 	var callable []string
 	for _, known := range slices.Sorted(maps.Keys(centers)) {
 		if centers[known].APIKey.Reveal() != "" {
@@ -147,8 +147,8 @@ func chooseContactCenter(centers map[string]config.ContactCenter, name string) (
 	}
 }
 
-// clickToCallError converts an error of Ziwo's API to an error for the client.
-func clickToCallError(contactCenter string, number phone.Number, err error) error {
+// dialError converts an error of Ziwo's API to an error for the client.
+func dialError(contactCenter string, number phone.Number, err error) error {
 	var failure *ziwo.APIError
 	if !errors.As(err, &failure) {
 		return err

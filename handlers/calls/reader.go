@@ -1,3 +1,4 @@
+// Package calls lists the stored calls and shows one with the CDRs that reported it.
 package calls
 
 import (
@@ -13,30 +14,31 @@ import (
 	"calltracker/ziwo"
 )
 
-// callReader is the part of a store that Calls uses.
-type callReader interface {
+// callStore is the part of a store that Reader uses.
+type callStore interface {
 	Calls(ctx context.Context, f storage.CallFilter, p storage.Page) ([]storage.Call, string, error)
 	Call(ctx context.Context, id string) (storage.Call, []storage.Revision, error)
 	EachCall(ctx context.Context, f storage.CallFilter, visit func(storage.Call) error) error
 }
 
-// Calls reads stored calls.
-type Calls struct {
-	Options
+// Reader reads stored calls. It is safe for concurrent use.
+type Reader struct {
+	store          callStore
+	config         *config.Controller
+	lookupExpected func(storage.Call) bool
 }
 
-// CallsOptions are what Calls is made from. All fields are required.
-type Options struct {
-	Store          callReader
-	Config         *config.Controller
-	LookupExpected func(storage.Call) bool // reports whether a call without a lookup will get one; nil means never
+// New returns a Reader. lookupExpected reports whether a call without a customer lookup
+// will get one.
+func New(store callStore, controller *config.Controller, lookupExpected func(storage.Call) bool) *Reader {
+	if store == nil || controller == nil || lookupExpected == nil {
+		panic("calls.New: store, controller, and lookupExpected are required")
+	}
+	return &Reader{store: store, config: controller, lookupExpected: lookupExpected}
 }
 
-// NewCalls returns Calls.
-func New(o Options) *Calls { return &Calls{Options: o} }
-
-// CallView is a stored call. Unknown times are null.
-type CallView struct {
+// View is a stored call. Unknown times are null.
+type View struct {
 	ID            string             `json:"id"`
 	ContactCenter string             `json:"contactCenter"`
 	Tracker       string             `json:"tracker" example:"sales"`
@@ -67,31 +69,31 @@ type CallView struct {
 	ReceivedAt    time.Time          `json:"receivedAt" format:"date-time"`
 	Customers     []storage.Customer `json:"customers"`
 	Enrichment    storage.Enrichment `json:"enrichment"`
-}
+} // @name CallView
 
-// CallList is a page of calls, newest first.
-type CallList struct {
-	Calls []CallView `json:"calls"`
-	Next  string     `json:"next"`
-}
+// List is a page of calls, newest first.
+type List struct {
+	Calls []View `json:"calls"`
+	Next  string `json:"next"`
+} // @name CallList
 
-// CallDetail is a call with the bodies that reported it.
-type CallDetail struct {
-	CallView
+// Detail is a call with the bodies that reported it.
+type Detail struct {
+	View
 	Raw       json.RawMessage `json:"raw" swaggertype:"object"` // newest body, with secrets masked
-	Revisions []RevisionView  `json:"revisions"`
-}
+	Revisions []Revision      `json:"revisions"`
+} // @name CallDetail
 
-// RevisionView is a body that reported a call, with secrets masked.
-type RevisionView struct {
+// Revision is a body that reported a call, with secrets masked.
+type Revision struct {
 	Number     int             `json:"number"`
 	ReceivedAt time.Time       `json:"receivedAt" format:"date-time"`
 	Source     string          `json:"source" enums:"endCall,callHistory,reconciliation"`
 	Raw        json.RawMessage `json:"raw" swaggertype:"object"`
-}
+} // @name RevisionView
 
-// CallQuery filters a list of calls. Empty fields match everything.
-type CallQuery struct {
+// Query filters a list of calls. Empty fields match everything.
+type Query struct {
 	From, To time.Time
 	Tracker  string
 	DID      string // in any format
@@ -101,45 +103,47 @@ type CallQuery struct {
 	Customer string
 }
 
-// List returns a page of calls. Errors: *Invalid, storage.ErrBadCursor.
-func (h *Calls) List(ctx context.Context, q CallQuery, page storage.Page) (CallList, error) {
-	filter, err := h.filter(q)
+// List returns a page of calls. Errors: *problem.Invalid, storage.ErrBadCursor.
+func (r *Reader) List(ctx context.Context, q Query, page storage.Page) (List, error) {
+	filter, err := r.filter(q)
 	if err != nil {
-		return CallList{}, err
+		return List{}, err
 	}
-	calls, next, err := h.Store.Calls(ctx, filter, page)
+	calls, next, err := r.store.Calls(ctx, filter, page)
 	if err != nil {
-		return CallList{}, fmt.Errorf("list calls: %w", err)
+		return List{}, fmt.Errorf("list calls: %w", err)
 	}
-	out := CallList{Calls: make([]CallView, len(calls)), Next: next}
+	out := List{Calls: make([]View, len(calls)), Next: next}
 	for i, c := range calls {
-		out.Calls[i] = h.view(c)
+		out.Calls[i] = r.view(c)
 	}
 	return out, nil
 }
 
-// Each calls visit for every call of a query, newest first. Errors: *Invalid, and
+// Each calls visit for every call of a query, newest first. Errors: *problem.Invalid, and
 // those of visit.
-func (h *Calls) Each(ctx context.Context, q CallQuery, visit func(CallView) error) error {
-	filter, err := h.filter(q)
+func (r *Reader) Each(ctx context.Context, q Query, visit func(View) error) error {
+	filter, err := r.filter(q)
 	if err != nil {
 		return err
 	}
-	if err := h.Store.EachCall(ctx, filter, func(c storage.Call) error { return visit(h.view(c)) }); err != nil {
+	if err := r.store.EachCall(ctx, filter, func(c storage.Call) error { return visit(r.view(c)) }); err != nil {
 		return fmt.Errorf("read calls: %w", err)
 	}
 	return nil
 }
 
 // Get returns a call. It returns storage.ErrNotFound if the call does not exist.
-func (h *Calls) Get(ctx context.Context, id string) (CallDetail, error) {
-	call, revisions, err := h.Store.Call(ctx, id)
+func (r *Reader) Get(ctx context.Context, id string) (Detail, error) {
+	call, revisions, err := r.store.Call(ctx, id)
 	if err != nil {
-		return CallDetail{}, fmt.Errorf("load call %q: %w", problem.Clip(id), err)
+		return Detail{}, fmt.Errorf("load call %q: %w", problem.Clip(id), err)
 	}
-	out := CallDetail{CallView: h.view(call), Raw: json.RawMessage("null"), Revisions: make([]RevisionView, len(revisions))}
-	for i, r := range revisions {
-		out.Revisions[i] = RevisionView{Number: r.Number, ReceivedAt: r.ReceivedAt, Source: string(r.Source), Raw: ziwo.MaskSecrets(r.Raw)}
+	out := Detail{View: r.view(call), Raw: json.RawMessage("null"), Revisions: make([]Revision, len(revisions))}
+	for i, revision := range revisions {
+		out.Revisions[i] = Revision{
+			Number: revision.Number, ReceivedAt: revision.ReceivedAt, Source: string(revision.Source), Raw: ziwo.MaskSecrets(revision.Raw),
+		}
 	}
 	if n := len(out.Revisions); n > 0 {
 		out.Raw = out.Revisions[n-1].Raw
@@ -148,7 +152,7 @@ func (h *Calls) Get(ctx context.Context, id string) (CallDetail, error) {
 }
 
 // filter converts a query to a store filter.
-func (h *Calls) filter(q CallQuery) (f storage.CallFilter, err error) {
+func (r *Reader) filter(q Query) (f storage.CallFilter, err error) {
 	if q.Result != "" && !slices.Contains(storage.Results(), storage.Result(q.Result)) {
 		return f, problem.Errorf("result", "invalid result %q: use one of %v", problem.Clip(q.Result), storage.Results())
 	}
@@ -156,14 +160,14 @@ func (h *Calls) filter(q CallQuery) (f storage.CallFilter, err error) {
 		return f, problem.Errorf("to", "must be after from")
 	}
 	f = storage.CallFilter{
-		From: q.From, To: q.To, Tracker: q.Tracker, DIDs: h.Config.NumberForms(q.DID), Callers: h.Config.NumberForms(q.Caller),
+		From: q.From, To: q.To, Tracker: q.Tracker, DIDs: r.config.NumberForms(q.DID), Callers: r.config.NumberForms(q.Caller),
 		Result: storage.Result(q.Result), Campaign: q.Campaign, Customer: q.Customer,
 	}
 	return f, nil
 }
 
-func (h *Calls) view(c storage.Call) CallView {
-	out := CallView{
+func (r *Reader) view(c storage.Call) View {
+	out := View{
 		ID: c.ID, ContactCenter: c.ContactCenter, Tracker: c.Tracker, CallID: c.CallID, Direction: c.Direction,
 		DID: c.DID, RawDID: c.RawDID, Caller: c.Caller, RawCaller: c.RawCaller, CallerName: c.CallerName,
 		StartedAt: storage.OptionalTime(c.StartedAt), AnsweredAt: storage.OptionalTime(c.AnsweredAt), EndedAt: storage.OptionalTime(c.EndedAt),
@@ -173,7 +177,7 @@ func (h *Calls) view(c storage.Call) CallView {
 		Route: c.Route, Decision: c.Decision, Flags: append([]string{}, c.Flags...), ReceivedAt: c.ReceivedAt,
 		Customers: append([]storage.Customer{}, c.Customers...), Enrichment: c.Enrichment.Shown(),
 	}
-	if c.Enrichment.State == "" && h.LookupExpected != nil && h.LookupExpected(c) {
+	if c.Enrichment.State == "" && r.lookupExpected(c) {
 		out.Enrichment.State = storage.EnrichmentPending
 	}
 	return out

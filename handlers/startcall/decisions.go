@@ -13,7 +13,7 @@ import (
 	"calltracker/storage"
 )
 
-// DecisionRecord is a decision that is yet to be stored.
+// DecisionRecord is a decision that is not stored yet.
 type DecisionRecord struct {
 	id      string
 	tracker *config.ActiveTracker
@@ -27,8 +27,7 @@ type decisionStore interface {
 	RecordDecisions(ctx context.Context, decisions []storage.Decision) error
 }
 
-// DecisionWriter stores decisions with their traces. It is safe for concurrent
-// use.
+// DecisionWriter stores decisions with their traces. It is safe for concurrent use.
 type DecisionWriter struct {
 	store   decisionStore
 	numbers *phone.Cache
@@ -36,15 +35,18 @@ type DecisionWriter struct {
 
 // NewDecisionWriter returns a DecisionWriter that stores decisions in store.
 func NewDecisionWriter(store decisionStore, numbers *phone.Cache) *DecisionWriter {
+	if store == nil || numbers == nil {
+		panic("startcall.NewDecisionWriter: store and numbers are required")
+	}
 	return &DecisionWriter{store: store, numbers: numbers}
 }
 
-// Write stores a batch of decisions. A decision depends on its facts alone, so
-// its trace is computed here and not while the caller waits.
+// Write stores a batch of decisions. It computes their traces here, and not while the
+// caller waits, because a decision depends only on its facts.
 func (w *DecisionWriter) Write(ctx context.Context, batch []DecisionRecord) error {
 	records := make([]storage.Decision, len(batch))
 	for i, d := range batch {
-		runtime.Gosched() // start calls go first
+		runtime.Gosched() // start calls have priority
 		router := d.tracker.Router
 		decision, trace := router.Explain(d.facts)
 		caller := d.facts.Caller

@@ -1,3 +1,6 @@
+// Package recordings provides the recordings and voicemails of calls. It fetches them from
+// Ziwo without exposing Ziwo's URLs or tokens to clients, and copies them to the data
+// directory or a bucket if configured.
 package recordings
 
 import (
@@ -18,31 +21,30 @@ import (
 	"calltracker/ziwo"
 )
 
-// RecordingCode is the reason why a recording is unavailable. The zero value is invalid.
-type RecordingCode string
+// Code is the reason why a recording is unavailable. The zero value is invalid.
+type Code string
 
-// Reasons. The first two have the same HTTP status: RecordingPending may be retried, and
-// NoRecording is permanent.
+// Reasons. The first two have the same HTTP status, but only Pending is temporary.
 const (
-	RecordingPending         RecordingCode = "recording_not_yet"
-	NoRecording              RecordingCode = "no_recording"
-	RangeNotSatisfiable      RecordingCode = "range_not_satisfiable"
-	ContactCenterUnavailable RecordingCode = "contact_center_away"
-	ContactCenterFailed      RecordingCode = "contact_center_fails"
-	ContactCenterUnknown     RecordingCode = "contact_center_unknown"
+	Pending                  Code = "recording_not_yet"
+	NoRecording              Code = "no_recording"
+	RangeNotSatisfiable      Code = "range_not_satisfiable"
+	ContactCenterUnavailable Code = "contact_center_away"
+	ContactCenterFailed      Code = "contact_center_fails"
+	ContactCenterUnknown     Code = "contact_center_unknown"
 )
 
-// RecordingError reports why a recording is unavailable. Its text may be shown to the
+// Error reports why a recording is unavailable. Its text may be shown to the
 // client.
-type RecordingError struct {
-	Code       RecordingCode
+type Error struct {
+	Code       Code
 	Message    string
 	RetryAfter time.Duration // delay before a retry is useful; 0 if none is or it is unknown
 	Size       int64         // size of the recording with RangeNotSatisfiable; 0 if unknown
 	Err        error         // cause, for the log; may be nil
 }
 
-func (e *RecordingError) Error() string {
+func (e *Error) Error() string {
 	if e.Err == nil {
 		return e.Message
 	}
@@ -50,7 +52,7 @@ func (e *RecordingError) Error() string {
 }
 
 // Unwrap returns the cause.
-func (e *RecordingError) Unwrap() error { return e.Err }
+func (e *Error) Unwrap() error { return e.Err }
 
 // Timeouts and limits of recordings.
 const (
@@ -60,14 +62,14 @@ const (
 	// A recording that the record names may take a day, such as after an outage of Ziwo.
 	maxNamedDelay = 24 * time.Hour
 
-	minRecordingRetry = 15 * time.Second
-	maxRecordingRetry = 30 * time.Minute
+	minRetry = 15 * time.Second
+	maxRetry = 30 * time.Minute
 
-	recordingOpenTimeout = 25 * time.Second // for logging in and opening the recording
-	maxRecordingBytes    = 512 << 20        // 8 hours at 128 kbit/s
+	openTimeout = 25 * time.Second // for logging in and opening the recording
+	maxBytes    = 512 << 20        // 8 hours at 128 kbit/s
 )
 
-// recordingStore is the part of a store that Recordings uses.
+// recordingStore is the part of a store that Library uses.
 type recordingStore interface {
 	Call(ctx context.Context, id string) (storage.Call, []storage.Revision, error)
 	Recording(ctx context.Context, call string) (storage.Recording, error)
@@ -77,17 +79,7 @@ type recordingStore interface {
 	AddJobs(ctx context.Context, now time.Time, jobs []storage.NewJob) error
 }
 
-// Recordings provides the recordings and voicemails of calls, and stores copies of them
-// if configured. It fetches them from Ziwo without exposing Ziwo's URLs or tokens to
-// clients.
-type Recordings struct {
-	Options
-
-	mu          sync.Mutex
-	openBuckets []openBucket // buckets used so far
-}
-
-// RecordingsOptions are what Recordings is made from. All fields are required.
+// Options holds the dependencies of a Library. All fields are required.
 type Options struct {
 	Store      recordingStore
 	Clients    *ziwoclients.Clients
@@ -99,11 +91,34 @@ type Options struct {
 	Logger     *slog.Logger
 }
 
-// NewRecordings returns Recordings.
-func New(o Options) *Recordings { return &Recordings{Options: o} }
+// Library opens and copies recordings. It is safe for concurrent use.
+type Library struct {
+	store      recordingStore
+	clients    *ziwoclients.Clients
+	config     *config.Controller
+	local      CopyStore
+	openBucket func(config.Bucket) (CopyStore, error)
+	tidy       func(now time.Time) error
+	now        func() time.Time
+	logger     *slog.Logger
 
-// RecordingPart selects a part of a recording by HTTP headers.
-type RecordingPart struct {
+	mu      sync.Mutex
+	buckets []bucket // buckets used so far
+}
+
+// New returns a Library.
+func New(o Options) *Library {
+	if o.Store == nil || o.Clients == nil || o.Config == nil || o.Local == nil || o.OpenBucket == nil || o.Tidy == nil || o.Now == nil || o.Logger == nil {
+		panic("recordings.New: Store, Clients, Config, Local, OpenBucket, Tidy, Now, and Logger are required")
+	}
+	return &Library{
+		store: o.Store, clients: o.Clients, config: o.Config, local: o.Local, openBucket: o.OpenBucket, tidy: o.Tidy, now: o.Now, logger: o.Logger,
+	}
+}
+
+// Part selects a part of a recording by HTTP headers. The zero value is the whole
+// recording.
+type Part struct {
 	Range   string // a single range; empty or invalid means the whole recording
 	IfRange string // ETag or date for which Range applies
 }
@@ -120,45 +135,45 @@ type Recording struct {
 	FileName     string
 }
 
-// Open opens the recording of a call. Errors: storage.ErrNotFound if the call does not
-// exist, *RecordingError.
-func (h *Recordings) Open(ctx context.Context, id string, part RecordingPart) (*Recording, error) {
-	call, revisions, err := h.Store.Call(ctx, id)
+// Open opens the copy of a recording, or else the recording at Ziwo. Errors:
+// storage.ErrNotFound if the call does not exist, *Error.
+func (l *Library) Open(ctx context.Context, id string, part Part) (*Recording, error) {
+	call, revisions, err := l.store.Call(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("load call %q: %w", problem.Clip(id), err)
 	}
-	recording, err := h.openCopy(ctx, call, part)
-	var unavailable *RecordingError
+	recording, err := l.openCopy(ctx, call, part)
+	var unavailable *Error
 	if err == nil || errors.As(err, &unavailable) {
 		return recording, err
 	}
 	if !errors.Is(err, storage.ErrNotFound) {
-		h.Logger.LogAttrs(ctx, slog.LevelWarn, "recording copy unreadable; fetching from Ziwo", slog.String("call", call.ID), slog.Any("error", err))
+		l.logger.LogAttrs(ctx, slog.LevelWarn, "recording copy unreadable; fetching from Ziwo", slog.String("call", call.ID), slog.Any("error", err))
 	}
-	return h.fetch(ctx, call, revisions, part)
+	return l.fetch(ctx, call, revisions, part)
 }
 
 // fetch opens a recording at Ziwo. The context must outlive the body.
-func (h *Recordings) fetch(ctx context.Context, call storage.Call, revisions []storage.Revision, part RecordingPart) (*Recording, error) {
-	if reason := noRecordingReason(call, h.Now()); reason != "" {
-		return nil, &RecordingError{Code: NoRecording, Message: reason}
+func (l *Library) fetch(ctx context.Context, call storage.Call, revisions []storage.Revision, part Part) (*Recording, error) {
+	if reason := noRecordingReason(call, l.now()); reason != "" {
+		return nil, &Error{Code: NoRecording, Message: reason}
 	}
-	client, err := h.Clients.Client(call.ContactCenter)
+	client, err := l.clients.Client(call.ContactCenter)
 	if err != nil {
-		return nil, &RecordingError{Code: ContactCenterUnknown, Err: err,
+		return nil, &Error{Code: ContactCenterUnknown, Err: err,
 			Message: fmt.Sprintf("the recording is stored at contact center %q, which has no credentials in the configuration", call.ContactCenter)}
 	}
 	query := ziwo.RecordingQuery{CallID: call.CallID}
 	for _, r := range revisions {
-		if number := ziwo.RecordID(r.Raw); number != "" {
-			query.RecordID = number
+		if recordID := ziwo.RecordID(r.Raw); recordID != "" {
+			query.RecordID = recordID
 		}
 	}
 	if _, ok := parseRange(part.Range); ok {
 		query.Range, query.IfRange = part.Range, part.IfRange
 	}
 	openCtx, cancel := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(recordingOpenTimeout, func() { cancel(context.DeadlineExceeded) })
+	timer := time.AfterFunc(openTimeout, func() { cancel(context.DeadlineExceeded) })
 	found, err := client.Recording(openCtx, query)
 	if !timer.Stop() && err == nil { // the timer fired when the response arrived
 		_ = found.Body.Close()
@@ -166,20 +181,20 @@ func (h *Recordings) fetch(ctx context.Context, call storage.Call, revisions []s
 	}
 	if err != nil {
 		cancel(nil)
-		return nil, h.fetchError(call, err)
+		return nil, l.fetchError(call, err)
 	}
-	if found.ContentLength > maxRecordingBytes {
+	if found.ContentLength > maxBytes {
 		_ = found.Body.Close()
 		cancel(nil)
-		return nil, &RecordingError{Code: ContactCenterFailed, Message: fmt.Sprintf("the recording has %d bytes, which exceeds the limit of %d", found.ContentLength, maxRecordingBytes)}
+		return nil, &Error{Code: ContactCenterFailed, Message: fmt.Sprintf("the recording has %d bytes, which exceeds the limit of %d", found.ContentLength, maxBytes)}
 	}
 	return &Recording{
-		Body: &limitedBody{body: found.Body, left: maxRecordingBytes, done: func() { cancel(nil) }}, Size: found.ContentLength, Partial: found.Partial,
+		Body: &limitedBody{body: found.Body, left: maxBytes, done: func() { cancel(nil) }}, Size: found.ContentLength, Partial: found.Partial,
 		ContentType: found.ContentType, ContentRange: found.ContentRange, ETag: found.ETag, LastModified: found.LastModified, FileName: fileName(call, found.ContentType),
 	}, nil
 }
 
-// noRecordingReason returns why a call will never have a recording, or "" if it may.
+// noRecordingReason returns why a call has no recording, or "" if it may have one.
 func noRecordingReason(c storage.Call, now time.Time) string {
 	switch {
 	case c.CallID == "":
@@ -205,27 +220,27 @@ func callAge(c storage.Call, now time.Time) time.Duration {
 	return 0
 }
 
-// recordingRetryDelay returns when to check for a late recording again. The delay grows
+// retryDelay returns when to check for a late recording again. The delay grows
 // with the age of the call.
-func recordingRetryDelay(old time.Duration) time.Duration {
-	return min(max(old/2, minRecordingRetry), maxRecordingRetry)
+func retryDelay(age time.Duration) time.Duration {
+	return min(max(age/2, minRetry), maxRetry)
 }
 
 // fetchError converts Ziwo's error to an error for the client.
-func (h *Recordings) fetchError(call storage.Call, err error) error {
-	out := &RecordingError{Err: err}
+func (l *Library) fetchError(call storage.Call, err error) error {
+	out := &Error{Err: err}
 	var failure *ziwo.APIError
 	if !errors.As(err, &failure) {
 		return err
 	}
-	old := callAge(call, h.Now())
+	age := callAge(call, l.now())
 	switch {
 	case failure.Status == http.StatusRequestedRangeNotSatisfiable:
 		out.Code, out.Message = RangeNotSatisfiable, "the recording does not have this range"
-	case failure.Kind == ziwo.NotFound && old > maxNamedDelay:
+	case failure.Kind == ziwo.NotFound && age > maxNamedDelay:
 		out.Code, out.Message = NoRecording, "Ziwo has no recording of this call, and none is expected anymore"
 	case failure.Kind == ziwo.NotFound:
-		out.Code, out.Message, out.RetryAfter = RecordingPending, "the recording is not available yet; Ziwo is still processing it", recordingRetryDelay(old)
+		out.Code, out.Message, out.RetryAfter = Pending, "the recording is not available yet; Ziwo is still processing it", retryDelay(age)
 	case failure.Kind == ziwo.Unavailable, failure.Kind == ziwo.RateLimited:
 		out.Code, out.Message, out.RetryAfter = ContactCenterUnavailable, "Ziwo cannot provide the recording now; try again later", max(failure.RetryAfter, 5*time.Second)
 	case failure.Kind == ziwo.Unauthorized:

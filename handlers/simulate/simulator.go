@@ -1,10 +1,11 @@
+// Package simulate decides calls without recording anything: for administrators who try
+// out a configuration, and for the tests in a configuration document.
 package simulate
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -16,23 +17,24 @@ import (
 	"calltracker/ziwo"
 )
 
-// Simulator decides calls without side effects.
+// Simulator simulates calls. It is safe for concurrent use.
 type Simulator struct {
-	Options
+	config         *config.Controller
+	numbers        *phone.Cache
+	voicemailField string
+	now            func() time.Time
 }
 
-// SimulatorOptions are what a Simulator is made from. All fields are required.
-type Options struct {
-	Config         *config.Controller
-	Numbers        *phone.Cache
-	VoicemailField string // field in the answer; empty omits it
-	Now            func() time.Time
+// New returns a Simulator for the active configuration. voicemailField is the name of the
+// voicemail flag in answers; an empty name omits it.
+func New(controller *config.Controller, numbers *phone.Cache, voicemailField string, now func() time.Time) *Simulator {
+	if controller == nil || numbers == nil || now == nil {
+		panic("simulate.New: controller, numbers, and now are required")
+	}
+	return &Simulator{config: controller, numbers: numbers, voicemailField: voicemailField, now: now}
 }
 
-// NewSimulator returns a Simulator.
-func New(o Options) *Simulator { return &Simulator{Options: o} }
-
-// SimulateInput is a call to simulate.
+// Input is a call to simulate.
 type Input struct {
 	Tracker  string         `json:"tracker" validate:"required" example:"sales"`
 	At       *time.Time     `json:"at,omitempty" format:"date-time" example:"2026-11-22T20:00:00+04:00"` // time of the call; defaults to now
@@ -65,20 +67,26 @@ type Simulation struct {
 	Answer    json.RawMessage `json:"answer" swaggertype:"object"` // answer that Ziwo would receive
 }
 
-// Simulate decides a call without recording it. Errors: *Invalid, ErrNoConfig.
-func (h *Simulator) Simulate(in Input) (Simulation, error) {
+// Simulate decides a call with the document of the input or the active configuration.
+// Errors: *problem.Invalid, config.ErrNoConfig.
+func (s *Simulator) Simulate(in Input) (Simulation, error) {
 	if err := problem.Validate(in); err != nil {
 		return Simulation{}, err
 	}
-	set, err := h.set(in.Document)
+	set, err := s.rules(in.Document)
 	if err != nil {
 		return Simulation{}, err
 	}
-	return h.SimulateIn(set, in)
+	if in.At == nil {
+		now := s.now()
+		in.At = &now
+	}
+	return Decide(set, in, s.numbers, s.voicemailField)
 }
 
-// SimulateIn decides a call with the given rules and ignores the document of the input.
-func (h *Simulator) SimulateIn(set *rules.Set, in Input) (Simulation, error) {
+// Decide decides a call with the given rules. It requires the time of the call, and
+// ignores the document of the input. Errors: *problem.Invalid.
+func Decide(set *rules.Set, in Input, numbers *phone.Cache, voicemailField string) (Simulation, error) {
 	router, ok := set.Router(in.Tracker)
 	if !ok {
 		return Simulation{}, problem.Errorf("tracker", "unknown tracker %q", problem.Clip(in.Tracker))
@@ -87,16 +95,12 @@ func (h *Simulator) SimulateIn(set *rules.Set, in Input) (Simulation, error) {
 	if err != nil {
 		return Simulation{}, err
 	}
-	at := h.Now()
-	if in.At != nil {
-		at = *in.At
-	}
-	return simulate(router, start, h.Numbers, at, in.Customer.facts(), h.VoicemailField), nil
+	return simulate(router, start, numbers, *in.At, in.Customer.facts(), voicemailField), nil
 }
 
-func (h *Simulator) set(document string) (*rules.Set, error) {
+func (s *Simulator) rules(document string) (*rules.Set, error) {
 	if document == "" {
-		snapshot := h.Config.Current()
+		snapshot := s.config.Current()
 		if snapshot == nil {
 			return nil, config.ErrNoConfig
 		}
@@ -140,70 +144,4 @@ func simulate(router *rules.Router, start ziwo.StartRequest, numbers *phone.Cach
 		Flags: append([]string{}, slices.Concat(decision.Flags, start.Notes)...), Trace: trace,
 		Answer: startcall.AppendAnswer(nil, start.DIDCalled, decision, voicemailField),
 	}
-}
-
-// TestResult is the result of a test in a document.
-type TestResult struct {
-	Name         string       `json:"name"`
-	Line, Column int          `json:"-"`
-	Failures     []string     `json:"failures"` // empty if the test passed
-	Trace        []rules.Step `json:"trace"`
-}
-
-// RunTests runs the tests of a document.
-func RunTests(doc *config.Document, set *rules.Set) []TestResult {
-	numbers := phone.NewCache()
-	results := make([]TestResult, len(doc.Tests))
-	for i, test := range doc.Tests {
-		results[i] = TestResult{Name: test.Name}
-		results[i].Line, results[i].Column = doc.Position(fmt.Sprintf("tests[%d]", i))
-		call := make(map[string]any, len(test.Call))
-		for name, value := range test.Call {
-			call[name] = value.Text
-		}
-		start, err := parseStart(call)
-		if err != nil {
-			results[i].Failures = []string{err.Error()}
-			continue
-		}
-		router, _ := set.Router(test.Tracker) // compiling has checked that it exists
-		got := simulate(router, start, numbers, test.At, (*CustomerFacts)(test.Customer).facts(), "")
-		results[i].Trace = got.Trace
-		results[i].Failures = unmetExpectations(test.Expect, got)
-	}
-	return results
-}
-
-func unmetExpectations(want config.Expectation, got Simulation) []string {
-	var out []string
-	if want.Route != nil && *want.Route != got.Route {
-		out = append(out, fmt.Sprintf("expected route %q, got %q", *want.Route, got.Route))
-	}
-	if want.Voicemail != nil && *want.Voicemail != got.Voicemail {
-		out = append(out, fmt.Sprintf("expected voicemail %t, got %t", *want.Voicemail, got.Voicemail))
-	}
-	if want.Numbers != nil {
-		numbers := make([]string, len(got.Rules))
-		for i, r := range got.Rules {
-			numbers[i] = r.Number
-		}
-		if !slices.Equal(*want.Numbers, numbers) {
-			out = append(out, fmt.Sprintf("expected numbers %q, got %q", *want.Numbers, numbers))
-		}
-	}
-	return out
-}
-
-// FailedTests returns the failed tests of a document as field errors.
-func FailedTests(doc *config.Document, set *rules.Set) problem.List {
-	var out problem.List
-	for i, r := range RunTests(doc, set) {
-		for _, failure := range r.Failures {
-			out = append(out, problem.Problem{
-				Line: r.Line, Column: r.Column, Path: fmt.Sprintf("tests[%d]", i),
-				Message: fmt.Sprintf("test %q failed: %s", r.Name, failure),
-			})
-		}
-	}
-	return out
 }
