@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"calltracker/storage"
@@ -62,7 +63,7 @@ type Intake struct {
 	calls   *prometheus.CounterVec
 	reports *prometheus.CounterVec
 
-	circuit     circuit
+	breaker     circuitbreaker.CircuitBreaker[any] // keeps requests from waiting for a database that timed out repeatedly
 	spooled     atomic.Int64
 	spooling    atomic.Bool  // whether reports go to the spool
 	lastFailure atomic.Int64 // Unix microseconds of the last failed Accept; 0 after a success
@@ -80,6 +81,7 @@ func NewIntake(o IntakeOptions) *Intake {
 	}
 	in := &Intake{
 		store: o.Store, spool: o.Spool, wake: o.Wake, now: o.Now, logger: o.Logger,
+		breaker: circuitbreaker.NewBuilder[any]().WithFailureThreshold(timeoutsToOpen).WithSuccessThreshold(1).WithDelay(probeInterval).Build(),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "calltracker_calls_stored_total", Help: "Calls stored for the first time, by result.",
 		}, []string{"result"}),
@@ -113,6 +115,9 @@ const (
 )
 
 const (
+	timeoutsToOpen = 3 // consecutive timeouts that open the breaker
+	probeInterval  = time.Second
+
 	drainWorkers     = 16 // concurrent saves while draining a batch
 	maxDrainAttempts = 5  // attempts after which a rejected report is unstorable
 )
@@ -123,7 +128,7 @@ const (
 // harmless.
 func (in *Intake) Accept(ctx context.Context, r storage.ReceivedCDR) (saved storage.SaveResult, spooled bool, err error) {
 	saveErr := errCircuitOpen
-	allowed := in.circuit.allow(in.now())
+	allowed := in.breaker.TryAcquirePermit()
 	if allowed {
 		if saved, saveErr = in.save(ctx, r, saveTimeout); saveErr == nil {
 			return saved, false, nil
@@ -149,8 +154,10 @@ func (in *Intake) save(ctx context.Context, r storage.ReceivedCDR, timeout time.
 	saved, err := in.store.SaveCall(ctx, r)
 	took := in.now().Sub(start)
 	if err != nil {
-		if took >= saveTimeout {
-			in.circuit.recordTimeout(in.now())
+		// Errors that come at once cost no request its time. But a probe that fails
+		// keeps the breaker open, whatever its error.
+		if took >= saveTimeout || !in.breaker.IsClosed() {
+			in.breaker.RecordFailure()
 		}
 		return storage.SaveResult{}, err
 	}
@@ -160,7 +167,11 @@ func (in *Intake) save(ctx context.Context, r storage.ReceivedCDR, timeout time.
 		in.wake()
 	}
 	if took < saveTimeout {
-		in.circuit.reset()
+		if in.breaker.IsClosed() {
+			in.breaker.RecordSuccess()
+		} else {
+			in.breaker.Close()
+		}
 		if in.spooling.CompareAndSwap(true, false) {
 			in.logger.LogAttrs(ctx, slog.LevelInfo, "database accepts reports again")
 		}
