@@ -22,7 +22,7 @@ type Cache interface {
 	TakeToken(ctx context.Context, key string, size int, every time.Duration, leave int) time.Duration
 	// Drain empties the bucket under key until wait has passed.
 	Drain(ctx context.Context, key string, size int, every, wait time.Duration)
-	// TokensLeft returns the number of tokens in the bucket under key.
+	// TokensLeft returns the number of tokens in the budget under key.
 	TokensLeft(ctx context.Context, key string, size int, every time.Duration) int
 }
 

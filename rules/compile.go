@@ -44,7 +44,7 @@ type compiler struct {
 
 type numberKey struct{ raw, region string }
 
-// phone parses a number. It parses each number only once, since many routes name
+// phone parses a number. It parses each number only once, because many routes name
 // the same ones.
 func (c *compiler) phone(raw, region string) phone.Number {
 	key := numberKey{raw, region}

@@ -27,7 +27,7 @@ type condition struct {
 // limits are the ends of a range. Both are part of it, except the end of a time.
 type limits struct{ low, high int64 }
 
-// rareOperands is what only few conditions compare with.
+// rareOperands are operands that few conditions have.
 type rareOperands struct {
 	set     map[string]struct{} // the words if there are many
 	pattern *regexp.Regexp

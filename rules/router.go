@@ -45,8 +45,7 @@ func (r *Router) Region() string { return r.region }
 // the caller's number need not be parsed before deciding.
 func (r *Router) ReadsCaller() bool { return r.readsCaller }
 
-// ReadsCustomer reports whether a decision may depend on the CRM's
-// customer data.
+// ReadsCustomer reports whether a decision may depend on the customer data of a CRM.
 func (r *Router) ReadsCustomer() bool { return r.readsCustomer }
 
 // FindDID returns the number of the tracker that is usually spelled like raw. It
@@ -88,8 +87,8 @@ func (r *Router) RouteIDs() []string {
 
 var unlisted = []string{FlagDIDUnlisted}
 
-// Decide answers a call. It always finds a route, since the last one takes every
-// call. It allocates memory only to shuffle the rules of a random order.
+// Decide answers a call. It always finds a route, because the last one takes
+// every call. It allocates memory only to shuffle the rules of a random order.
 func (r *Router) Decide(f Facts) Decision {
 	decision, _ := r.decide(&f, false)
 	return decision

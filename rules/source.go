@@ -47,7 +47,7 @@ type Window struct {
 	To   Clock     `json:"to" jsonschema:"required"`
 }
 
-// Tracker says how the calls of one call tracker are routed.
+// Tracker is the routing of one call tracker.
 type Tracker struct {
 	ContactCenter string  // Ziwo instance of the tracker, or ""
 	Region        string  // country of national numbers, such as AE, or ""

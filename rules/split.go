@@ -49,7 +49,7 @@ func hashText(h uint64, s string) uint64 {
 	return hashByte(h, 0xff) // so that "ab"+"c" differs from "a"+"bc"
 }
 
-// mix spreads every bit over all others, since the low bits of FNV are poor. It is
+// mix spreads every bit over all others, because the low bits of FNV are poor. It is
 // the finalizer of splitmix64 (https://prng.di.unimi.it/splitmix64.c).
 func mix(h uint64) uint64 {
 	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
