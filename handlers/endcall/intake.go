@@ -154,8 +154,8 @@ func (in *Intake) save(ctx context.Context, r storage.ReceivedCDR, timeout time.
 	saved, err := in.store.SaveCall(ctx, r)
 	took := in.now().Sub(start)
 	if err != nil {
-		// Errors that come at once cost no request its time. But a probe that fails
-		// keeps the breaker open, whatever its error.
+		// An immediate error delays no request, so it does not open the breaker. But a
+		// failed probe keeps the breaker open, whatever its error.
 		if took >= saveTimeout || !in.breaker.IsClosed() {
 			in.breaker.RecordFailure()
 		}
@@ -166,12 +166,15 @@ func (in *Intake) save(ctx context.Context, r storage.ReceivedCDR, timeout time.
 	if len(r.Jobs) > 0 && (saved.Created || saved.Revised) {
 		in.wake()
 	}
+	switch closed := in.breaker.IsClosed(); {
+	case took >= saveTimeout && !closed: // a slow probe
+		in.breaker.RecordFailure()
+	case took < saveTimeout && closed:
+		in.breaker.RecordSuccess()
+	case took < saveTimeout:
+		in.breaker.Close()
+	}
 	if took < saveTimeout {
-		if in.breaker.IsClosed() {
-			in.breaker.RecordSuccess()
-		} else {
-			in.breaker.Close()
-		}
 		if in.spooling.CompareAndSwap(true, false) {
 			in.logger.LogAttrs(ctx, slog.LevelInfo, "database accepts reports again")
 		}
