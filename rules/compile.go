@@ -187,6 +187,7 @@ func (t *trackerCompiler) routes() {
 		}
 	}
 	t.conditions, t.words = make([]condition, 0, conditions), make([]string, 0, words)
+	t.router.requirements = make([]requirements, 0, len(t.doc.Routes))
 	for i, doc := range t.doc.Routes {
 		path := fmt.Sprintf("%s.routes[%d]", t.path, i)
 		switch first, twice := seen[doc.ID]; {
@@ -198,9 +199,11 @@ func (t *trackerCompiler) routes() {
 		default:
 			seen[doc.ID] = i
 		}
+		t.router.requirements = append(t.router.requirements, t.requirements(doc, path))
 		routes = append(routes, t.route(doc, path))
 	}
 	t.router.routes = routes
+	t.joinWords()
 	n := len(t.doc.Routes)
 	if n == 0 && !t.incomplete(t.path) {
 		t.Errorf(t.path, "routes is missing")
@@ -213,8 +216,17 @@ func (t *trackerCompiler) routes() {
 	t.hidden()
 }
 
-func (t *trackerCompiler) route(doc Route, path string) route {
-	out := route{id: doc.ID, during: t.during(doc, path)}
+// joinWords moves the text of all words into one string, which keeps it together in
+// memory. The conditions refer to parts of t.words.
+func (t *trackerCompiler) joinWords() {
+	text := strings.Join(t.words, "")
+	for i, word := range t.words {
+		t.words[i], text = text[:len(word)], text[len(word):]
+	}
+}
+
+func (t *trackerCompiler) requirements(doc Route, path string) requirements {
+	out := requirements{during: t.during(doc, path)}
 	first := len(t.conditions)
 	for i, when := range doc.When {
 		if compiled, ok := t.condition(when, fmt.Sprintf("%s.when[%d]", path, i)); ok {
@@ -222,6 +234,11 @@ func (t *trackerCompiler) route(doc Route, path string) route {
 		}
 	}
 	out.when = t.conditions[first:len(t.conditions):len(t.conditions)]
+	return out
+}
+
+func (t *trackerCompiler) route(doc Route, path string) route {
+	out := route{id: doc.ID}
 	if doc.Split != nil || doc.Order == Random {
 		t.router.readsCaller = true // the draw depends on it
 		out.draw = &draw{salt: hashText(hashSeed, t.router.id+"/"+doc.ID)}

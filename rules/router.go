@@ -18,6 +18,7 @@ type Router struct {
 	contactCenter string
 	region        string
 	dids          map[string]*did // by every usual spelling
+	requirements  []requirements  // of the routes, in their order
 	routes        []route
 	schedules     []*schedule    // those that the routes name
 	requests      []string       // request fields that conditions read
@@ -106,14 +107,13 @@ func (r *Router) decide(f *Facts, traced bool) (Decision, []Step) {
 		flags = unlisted
 	}
 	var trace []Step
-	for i := range r.routes {
-		candidate := &r.routes[i]
-		verdict, condition := candidate.try(&e)
+	for i := range r.requirements {
+		verdict, condition := r.requirements[i].check(&e)
 		if traced {
-			trace = append(trace, candidate.step(&e, verdict, condition))
+			trace = append(trace, r.step(i, &e, verdict, condition))
 		}
 		if verdict == Matched {
-			decision := candidate.decision(f)
+			decision := r.routes[i].decision(f)
 			decision.Flags, decision.Campaign, decision.Index = flags, e.campaign, i
 			return decision, trace
 		}
@@ -122,10 +122,16 @@ func (r *Router) decide(f *Facts, traced bool) (Decision, []Step) {
 	return Decision{Rules: []Rule{}, Flags: flags, Campaign: e.campaign}, trace
 }
 
+// requirements are what a call must fulfill to take a route. They are separate from
+// the route, so that passing over routes reads little memory.
+type requirements struct {
+	during []int // indexes of the router's schedules, of which one must be open
+	when   []condition
+}
+
+// route is what happens to a call that fulfills its requirements.
 type route struct {
 	id       string
-	during   []int // indexes of the router's schedules
-	when     []condition
 	outcomes []outcome // one, or one for each share
 	draw     *draw     // nil if nothing is random
 }
@@ -137,32 +143,33 @@ type outcome struct {
 	voicemail bool
 }
 
-// try reports whether the route takes the call, or else the index of the
-// condition that does not hold.
-func (rt *route) try(e *evaluation) (Verdict, int) {
-	if len(rt.during) > 0 && !slices.ContainsFunc(rt.during, e.open) {
+// check reports whether the call fulfills the requirements, or else the index of
+// the condition that does not hold.
+func (r *requirements) check(e *evaluation) (Verdict, int) {
+	if len(r.during) > 0 && !slices.ContainsFunc(r.during, e.open) {
 		return Closed, 0
 	}
-	for i := range rt.when {
-		if !rt.when[i].holds(e) {
+	for i := range r.when {
+		if !r.when[i].holds(e) {
 			return Failed, i
 		}
 	}
 	return Matched, 0
 }
 
-func (rt *route) step(e *evaluation, verdict Verdict, condition int) Step {
-	s := Step{Route: rt.id, Verdict: verdict}
+// step explains the verdict on a route.
+func (r *Router) step(route int, e *evaluation, verdict Verdict, condition int) Step {
+	s := Step{Route: r.routes[route].id, Verdict: verdict}
 	switch verdict {
 	case Closed:
-		for _, index := range rt.during {
+		for _, index := range r.requirements[route].during {
 			if s.Reason != "" {
 				s.Reason += "; "
 			}
 			s.Reason += e.router.schedules[index].whyClosed(e.At)
 		}
 	case Failed:
-		s.Reason = rt.when[condition].why(e)
+		s.Reason = r.requirements[route].when[condition].why(e)
 	}
 	return s
 }
