@@ -71,10 +71,41 @@ type trackerCompiler struct {
 	scheduleAt map[string]int // index in the router
 	requestAt  map[string]int // index in the router
 
-	// Backing arrays for all routes. They keep a tracker's conditions together in
-	// memory: with thousands of trackers, a call finds little of it in the CPU cache.
+	// Backing arrays for all routes. With thousands of trackers, a call finds little of
+	// a tracker in the CPU cache, and the garbage collector visits every object: few
+	// large objects cost less than many small ones.
 	conditions []condition
+	texts      []conditionText
 	words      []string
+	outcomes   []outcome
+	rules      []Rule
+}
+
+// allocate makes the backing arrays, large enough that they never grow.
+func (t *trackerCompiler) allocate() {
+	conditions, words, outcomes, rules := 0, 0, 0, 0
+	steps := func(dial []Dial, order Order) {
+		outcomes++
+		rules += len(dial)
+		if order == Rotate {
+			rules += len(dial)
+		}
+	}
+	for _, r := range t.doc.Routes {
+		conditions += len(r.When)
+		for _, c := range r.When {
+			words += max(len(c.Values), 1)
+		}
+		if r.Split == nil {
+			steps(r.Dial, r.Order)
+		}
+		for _, share := range r.Split {
+			steps(share.Dial, share.Order)
+		}
+	}
+	t.conditions, t.texts, t.words = make([]condition, 0, conditions), make([]conditionText, 0, conditions), make([]string, 0, words)
+	t.outcomes, t.rules = make([]outcome, 0, outcomes), make([]Rule, 0, rules)
+	t.router.requirements, t.router.routes = make([]requirements, 0, len(t.doc.Routes)), make([]route, 0, len(t.doc.Routes))
 }
 
 func (c *compiler) tracker(id string, doc Tracker) *Router {
@@ -178,16 +209,7 @@ func (t *trackerCompiler) spellings(all []*did) map[string]*did {
 
 func (t *trackerCompiler) routes() {
 	seen := map[string]int{}
-	routes := make([]route, 0, len(t.doc.Routes))
-	conditions, words := 0, 0
-	for _, r := range t.doc.Routes {
-		conditions += len(r.When)
-		for _, c := range r.When {
-			words += max(len(c.Values), 1)
-		}
-	}
-	t.conditions, t.words = make([]condition, 0, conditions), make([]string, 0, words)
-	t.router.requirements = make([]requirements, 0, len(t.doc.Routes))
+	t.allocate()
 	for i, doc := range t.doc.Routes {
 		path := fmt.Sprintf("%s.routes[%d]", t.path, i)
 		switch first, twice := seen[doc.ID]; {
@@ -200,10 +222,9 @@ func (t *trackerCompiler) routes() {
 			seen[doc.ID] = i
 		}
 		t.router.requirements = append(t.router.requirements, t.requirements(doc, path))
-		routes = append(routes, t.route(doc, path))
+		t.router.routes = append(t.router.routes, t.route(doc, path))
 	}
-	t.router.routes = routes
-	t.joinWords()
+	t.joinText()
 	n := len(t.doc.Routes)
 	if n == 0 && !t.incomplete(t.path) {
 		t.Errorf(t.path, "routes is missing")
@@ -216,12 +237,28 @@ func (t *trackerCompiler) routes() {
 	t.hidden()
 }
 
-// joinWords moves the text of all words into one string, which keeps it together in
-// memory. The conditions refer to parts of t.words.
-func (t *trackerCompiler) joinWords() {
-	text := strings.Join(t.words, "")
-	for i, word := range t.words {
-		t.words[i], text = text[:len(word)], text[len(word):]
+// joinText moves all text of the routes into one string.
+func (t *trackerCompiler) joinText() {
+	var parts []*string
+	for i := range t.words {
+		parts = append(parts, &t.words[i])
+	}
+	for i := range t.rules {
+		parts = append(parts, &t.rules[i].Number, &t.rules[i].CallerID)
+	}
+	for i := range t.router.routes {
+		parts = append(parts, &t.router.routes[i].id)
+	}
+	for i := range t.texts {
+		parts = append(parts, &t.texts[i].field, &t.texts[i].requirement)
+	}
+	var joined strings.Builder
+	for _, part := range parts {
+		joined.WriteString(*part)
+	}
+	text := joined.String()
+	for _, part := range parts {
+		*part, text = text[:len(*part)], text[len(*part):]
 	}
 }
 
@@ -243,8 +280,10 @@ func (t *trackerCompiler) route(doc Route, path string) route {
 		t.router.readsCaller = true // the draw depends on it
 		out.draw = &draw{salt: hashText(hashSeed, t.router.id+"/"+doc.ID)}
 	}
+	first := len(t.outcomes)
 	if doc.Split == nil {
-		out.outcomes = []outcome{t.outcome(doc.Dial, doc.Order, doc.Voicemail, path)}
+		t.outcomes = append(t.outcomes, t.outcome(doc.Dial, doc.Order, doc.Voicemail, path))
+		out.outcomes = t.outcomes[first:len(t.outcomes):len(t.outcomes)]
 		if len(doc.Dial) == 0 && !doc.Voicemail && !t.incomplete(path) {
 			t.Warnf(path, "this route has neither numbers nor voicemail")
 		}
@@ -256,13 +295,14 @@ func (t *trackerCompiler) route(doc Route, path string) route {
 	total := uint64(0)
 	for i, share := range doc.Split {
 		at := fmt.Sprintf("%s.split[%d]", path, i)
-		out.outcomes = append(out.outcomes, t.outcome(share.Dial, share.Order, share.Voicemail || doc.Voicemail, at))
+		t.outcomes = append(t.outcomes, t.outcome(share.Dial, share.Order, share.Voicemail || doc.Voicemail, at))
 		total += uint64(max(share.Weight, 0))
 		out.draw.weights = append(out.draw.weights, total)
 		if len(share.Dial) == 0 && !share.Voicemail && !doc.Voicemail && !t.incomplete(at) {
 			t.Warnf(at, "this share has neither numbers nor voicemail")
 		}
 	}
+	out.outcomes = t.outcomes[first:len(t.outcomes):len(t.outcomes)]
 	if total == 0 && !t.incomplete(path+".split") {
 		t.Errorf(path+".split", "all weights are 0: at least one must be greater")
 	}
@@ -300,8 +340,7 @@ const (
 )
 
 func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path string) outcome {
-	rules := make([]Rule, 0, len(dial))
-	total := 0
+	first, total := len(t.rules), 0
 	for i, d := range dial {
 		at := fmt.Sprintf("%s.dial[%d]", path, i)
 		seconds := int(cmp.Or(d.Timeout, defaultRing))
@@ -315,7 +354,7 @@ func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path
 		if own, loop := t.router.dids[t.phone(d.Number, t.doc.Region).Key()]; loop && d.Number != "" {
 			t.Warnf(at+".number", "%s is a number of this tracker: the call would come back to it", own.number.Raw)
 		}
-		rules = append(rules, Rule{
+		t.rules = append(t.rules, Rule{
 			Action: ActionCall, Number: d.Number, CallerID: cmp.Or(d.CallerID, t.doc.CallerID), Timeout: seconds,
 		})
 	}
@@ -323,9 +362,9 @@ func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path
 		t.Warnf(path+".dial", "a total ring time of %d s is over %d s: callers may hang up first", total, longAttempt)
 	}
 	if order == Rotate {
-		rules = append(rules, rules...)
+		t.rules = append(t.rules, t.rules[first:]...)
 	}
-	return outcome{rules: rules, rotates: order == Rotate, shuffles: order == Random, voicemail: voicemail}
+	return outcome{rules: t.rules[first:len(t.rules):len(t.rules)], rotates: order == Rotate, shuffles: order == Random, voicemail: voicemail}
 }
 
 // hidden warns about routes that get no call, because an earlier one takes every

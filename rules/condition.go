@@ -422,7 +422,8 @@ func (t *trackerCompiler) condition(doc Condition, path string) (condition, bool
 	}
 	before := len(t.Problems)
 	t.compareWith(&out, doc.Op, values, path)
-	out.text = &conditionText{field: doc.Field, requirement: requirement(doc.Op, values)}
+	t.texts = append(t.texts, conditionText{field: doc.Field, requirement: requirement(doc.Op, values)})
+	out.text = &t.texts[len(t.texts)-1]
 	return out, len(t.Problems) == before
 }
 
