@@ -32,7 +32,7 @@ func (r *Report) Warnf(path, format string, args ...any) {
 }
 
 // Unknown adds an error about a name that is not among the known ones, and
-// suggests a similar one. What says what is named, such as "schedule".
+// suggests a similar one. What is the kind of name, such as "schedule".
 func (r *Report) Unknown(path, what, name string, known iter.Seq[string]) {
 	hint := ""
 	if r.errors < maxHints {

@@ -37,7 +37,7 @@ func Nearest(word string, candidates []string) string {
 	return best
 }
 
-// distance counts the letters to insert, remove or replace to get from a to b,
+// distance counts the letters to insert, remove, or replace to get from a to b,
 // up to limit.
 func distance(a, b string, limit int) int {
 	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {

@@ -14,7 +14,7 @@ const mask = "***"
 // as ccPassword, access_token and api_key replaced by "***" at any depth. (The agent
 // in a CDR includes the agent's telephony password.) JSON remains the same document,
 // including the order of members and the spelling of numbers. Any other body becomes
-// a JSON string; in it, MaskSecrets finds such names in forms, headers and invalid
+// a JSON string; in it, MaskSecrets finds such names in forms, headers, and invalid
 // JSON. It replaces invalid UTF-8 with U+FFFD.
 func MaskSecrets(body []byte) []byte {
 	body = bytes.ToValidUTF8(bytes.TrimPrefix(body, []byte("\ufeff")), []byte("\ufffd"))

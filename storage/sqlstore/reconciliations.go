@@ -13,7 +13,7 @@ import (
 	"calltracker/storage"
 )
 
-// maxReconciliations limits the stored reconciliations. It covers some weeks of one
+// maxReconciliations limits the stored reconciliations. It covers a few weeks of one
 // every few minutes.
 const maxReconciliations = 10_000
 
