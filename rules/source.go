@@ -9,9 +9,9 @@ import (
 	"calltracker/problem"
 )
 
-// Source is what Compile makes a Set of: the part of a configuration that
-// decides where calls go. Paths of problems begin with "calendars.",
-// "schedules." or "trackers." and a name. The tags of the types name the keys
+// Source is the input of Compile: the part of a configuration that decides where
+// calls go. Paths of problems begin with "calendars.",
+// "schedules.", or "trackers." and a name. The tags of the types name the keys
 // of the document and describe them for editors.
 type Source struct {
 	Calendars map[string]Calendar
@@ -33,7 +33,7 @@ type Holiday struct {
 	Name string `json:"name"`
 }
 
-// Schedule is opening hours in one time zone.
+// Schedule defines opening hours in one time zone.
 type Schedule struct {
 	Timezone string   `json:"timezone" jsonschema:"required" jsonschema_description:"IANA name, such as Asia/Dubai."`
 	Open     []Window `json:"open" jsonschema_description:"Opening hours; windows must not overlap."`
