@@ -87,7 +87,7 @@ const (
 
 // answerCache holds the latest answers of one account in this process. While a
 // phone rings, each page that shows the call asks for the same number. A new
-// answer replaces the one in its slot, whatever its number. It is safe for
+// answer replaces the one in its slot, regardless of the number. It is safe for
 // concurrent use.
 type answerCache struct {
 	seed  maphash.Seed

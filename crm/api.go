@@ -96,7 +96,7 @@ func requestError(err error) error {
 }
 
 const (
-	defaultRetryAfter = time.Minute      // after a rate limit that names no time
+	defaultRetryAfter = time.Minute      // after a rate limit without a delay
 	maxRetryAfter     = 10 * time.Minute // longer times are shortened to this
 )
 

@@ -1,5 +1,5 @@
 // Package crm is the contract between the server and a CRM: what a driver
-// implements, how it reports failures, and which settings it takes. It knows no
+// implements, how it reports failures, and which settings it takes. It does not depend on any
 // particular CRM. Directory looks up phone numbers in all configured accounts.
 package crm
 
@@ -64,7 +64,7 @@ const (
 // credentials.
 type Error struct {
 	Kind       Kind
-	RetryAfter time.Duration // 0 if the CRM named no time
+	RetryAfter time.Duration // 0 if the CRM specified no delay
 	Status     int           // HTTP status; 0 if there was no response
 	Message    string
 	Err        error
@@ -105,8 +105,8 @@ type Driver struct {
 	// BudgetsFor returns the budgets if they depend on the settings. If it is nil,
 	// Budgets applies.
 	BudgetsFor func(integration.Settings) []Budget
-	// AgentURL returns the URL at which agents open the account. The server links to
-	// no page on another host. If it is nil, the server links to no page.
+	// AgentURL returns the URL where agents open the account. The server links to no
+	// page on another host. If it is nil, the server links to no page.
 	AgentURL func(integration.Settings) string
 	// Validate returns the problems of settings whose fields are all valid. It may be
 	// nil.

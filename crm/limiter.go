@@ -87,7 +87,7 @@ func (l *limiter) waitFor(ctx context.Context, b tokenBucket) error {
 
 // How long the requests to an account pause after a rate limit.
 const (
-	defaultDrain = 5 * time.Second // if the account named no time
+	defaultDrain = 5 * time.Second // if the CRM specified no delay
 	maxDrain     = 15 * time.Minute
 )
 

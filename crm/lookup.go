@@ -211,7 +211,7 @@ func withNumber(customers []Customer, n phone.Number) []Customer {
 		})
 		if matches && !seen[c.ID] && len(out) < limit {
 			seen[c.ID] = true
-			c.Phones = nil // the customer's other numbers are not needed any further
+			c.Phones = nil // the customer's other numbers are no longer needed
 			out = append(out, c)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Task is work that one process repeats for all. It may run twice around a change of
+// Task is work that one process, the leader, repeats. It may run twice around a change of
 // the leader, so running it must be idempotent.
 type Task struct {
 	Name     string
@@ -53,11 +53,11 @@ var taskBackoff = Backoff{First: time.Minute}
 // is incomplete.
 func NewLeader(o LeaderOptions) (*Leader, error) {
 	if o.Store == nil || o.Now == nil || o.Logger == nil {
-		return nil, errors.New("leader without store, clock or logger")
+		return nil, errors.New("leader has no store, clock, or logger")
 	}
 	for _, t := range o.Tasks {
 		if t.Name == "" || t.Interval <= 0 || t.Run == nil {
-			return nil, fmt.Errorf("task %q without name, interval or function", t.Name)
+			return nil, fmt.Errorf("task %q has no name, interval, or function", t.Name)
 		}
 	}
 	length := cmp.Or(o.Lease, leaderLease)
@@ -121,7 +121,7 @@ func (l *Leader) repeat(ctx context.Context, t Task) {
 		case err != nil:
 			failures++
 			level := slog.LevelError
-			if failures > 1 { // an outage is one message
+			if failures > 1 { // log an outage once
 				level = slog.LevelDebug
 			}
 			wait = min(wait, cmp.Or(directiveOf(err).wait, taskBackoff.Pause(failures)))

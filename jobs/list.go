@@ -28,7 +28,7 @@ type List struct {
 // a job is due. It returns an error if a dependency is missing.
 func NewList(store listStore, wake func(), now func() time.Time) (*List, error) {
 	if store == nil || wake == nil || now == nil {
-		return nil, errors.New("job list without store, wake function or clock")
+		return nil, errors.New("job list has no store, wake function, or clock")
 	}
 	return &List{store: store, wake: wake, now: now}, nil
 }

@@ -16,7 +16,7 @@ import (
 	"calltracker/storage"
 )
 
-// jobStore is what Runner needs of a store.
+// jobStore is the part of a store that Runner uses.
 type jobStore interface {
 	ClaimJobs(ctx context.Context, c storage.JobClaim) ([]storage.Job, error)
 	SettleJobs(ctx context.Context, settlements []storage.JobSettlement) (lost []string, err error)
@@ -48,11 +48,11 @@ type Runner struct {
 const (
 	defaultWorkers = 4
 	pollInterval   = time.Second      // finds jobs that other processes added, and jobs that become due
-	reapInterval   = 10 * time.Second // finds jobs of workers that are gone
-	leaseMargin    = 30 * time.Second // of a lease beyond the timeout, for storing the outcome
+	reapInterval   = 10 * time.Second // finds jobs of lost workers
+	leaseMargin    = 30 * time.Second // time that a lease continues after the timeout, for storing the outcome
 	storeTimeout   = 5 * time.Second
-	stopTimeout    = 3 * time.Second // for running jobs when the runner stops
-	maxErrorLength = 1000            // characters stored of an error
+	stopTimeout    = 3 * time.Second // time that running jobs get when the runner stops
+	maxErrorLength = 1000            // longest stored error, in characters
 
 	// Outcomes are stored in batches, which saves transactions.
 	settleDelay = 50 * time.Millisecond // wait for other jobs to finish; 0 if none is running
@@ -63,19 +63,19 @@ const (
 // dependency is missing or a kind is incomplete.
 func NewRunner(o RunnerOptions) (*Runner, error) {
 	if o.Store == nil || o.Registry == nil || o.Now == nil || o.Logger == nil {
-		return nil, errors.New("job runner without store, registry, clock or logger")
+		return nil, errors.New("job runner has no store, registry, clock, or logger")
 	}
 	r := &Runner{
 		store: o.Store, kinds: make(map[string]Kind, len(o.Kinds)), now: o.Now, logger: o.Logger, wake: make(chan struct{}, 1),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "calltracker_job_tries_total", Help: "Attempts of jobs, by kind and outcome: done, retry, delayed, stopped or dead.",
+			Name: "calltracker_job_tries_total", Help: "Attempts to run jobs, by kind and outcome: done, retry, delayed, stopped, or dead.",
 		}, []string{"kind", "outcome"}),
 	}
 	workers := cmp.Or(o.Workers, defaultWorkers)
 	shared := &pool{limit: func() int { return workers }}
 	for _, k := range o.Kinds {
 		if k.Name == "" || (k.Run == nil) == (k.Lookup == nil) {
-			return nil, fmt.Errorf("job kind %q without name, or without exactly one function", k.Name)
+			return nil, fmt.Errorf("job kind %q has no name, or not exactly one function", k.Name)
 		}
 		if _, exists := r.kinds[k.Name]; exists {
 			return nil, fmt.Errorf("two job kinds are named %q", k.Name)
@@ -159,10 +159,10 @@ type attempt struct {
 	took    time.Duration
 	result  *storage.LookupResult
 	err     error
-	stopped bool // cut off because the runner stops
+	stopped bool // interrupted because the runner stops
 }
 
-// reap returns jobs of workers that are gone to the queue, periodically.
+// reap periodically returns jobs of lost workers to the queue.
 func (w *workers) reap(ctx context.Context) {
 	now := w.now().UTC()
 	if now.Sub(w.reaped) < reapInterval {
@@ -182,12 +182,12 @@ func (w *workers) claim(ctx context.Context, p *pool) []storage.Job {
 	if free <= 0 || ctx.Err() != nil {
 		return nil
 	}
-	// A claim that is cut off by a stop would block its jobs until the lease ends.
+	// A claim that shutdown interrupts would block its jobs until the lease ends.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	now := w.now().UTC()
 	claimed, err := w.store.ClaimJobs(ctx, storage.JobClaim{Kinds: p.kinds, Now: now, Until: now.Add(p.lease), Limit: free})
-	if failing := err != nil; failing != w.failing { // an outage is one message
+	if failing := err != nil; failing != w.failing { // log an outage once
 		w.failing = failing
 		if failing {
 			w.logger.LogAttrs(ctx, slog.LevelError, "claiming jobs failed", slog.Any("error", err))

@@ -265,7 +265,7 @@ func typeOf(line phonenumbers.PhoneNumberType) Type {
 
 // normalize removes surrounding space, the quotes that Verto leaves around
 // numbers, and the invisible characters of numbers that were copied from an
-// address book. It replaces Arabic, Persian and full-width digits with ASCII
+// address book. It replaces Arabic, Persian, and full-width digits with ASCII
 // digits.
 func normalize(raw string) string {
 	for i := range len(raw) {

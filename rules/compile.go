@@ -172,7 +172,8 @@ func (t *trackerCompiler) numbers() {
 
 // spellings indexes the DIDs by the forms in which Ziwo may send them, so that the
 // DID of most calls need not be parsed. The spelling in the document takes
-// precedence. A form of two DIDs is left out; such a DID is parsed.
+// precedence. A form that two DIDs share is left out, so
+// such a number is parsed.
 func (t *trackerCompiler) spellings(all []*did) map[string]*did {
 	const perDID = 5 // spellings of a typical DID
 	out := make(map[string]*did, perDID*len(all))
@@ -332,7 +333,7 @@ func (t *trackerCompiler) during(doc Route, path string) []int {
 	return out
 }
 
-// Ring times. Over the limits, callers may hang up first.
+// Limits of ring times. If they are exceeded, callers may hang up first.
 const (
 	longRing    = 120 // seconds for one number
 	longAttempt = 300 // seconds for all numbers of a route
@@ -440,7 +441,7 @@ func (c *Condition) all() []string {
 	return out
 }
 
-// needClock sets the zone of the tracker's weekday, time and date: its own, or else
+// needClock sets the zone of the tracker's weekday, time, and date: its own, or else
 // that of the schedules.
 func (t *trackerCompiler) needClock() {
 	if t.router.zone != nil {

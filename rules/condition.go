@@ -27,7 +27,7 @@ type condition struct {
 // limits are the ends of a range. Both are part of it, except the end of a time.
 type limits struct{ low, high int64 }
 
-// rareOperands are operands that few conditions have.
+// rareOperands are the values that only a few conditions compare with.
 type rareOperands struct {
 	set     map[string]struct{} // the words if there are many
 	pattern *regexp.Regexp
@@ -158,7 +158,7 @@ type textFact struct {
 	state presence
 }
 
-// presence is a yes or no that is computed once. The zero value is "not yet".
+// presence is a boolean that is computed once. The zero value means "not yet".
 type presence uint8
 
 const (
@@ -240,7 +240,7 @@ func (e *evaluation) now() *wallClock {
 }
 
 // holds reports whether the condition holds. If the fact is absent, no condition
-// but "exists" holds, inverted or not.
+// but "exists" holds, even if it is inverted.
 func (c *condition) holds(e *evaluation) bool {
 	switch c.of {
 	case factWeekday, factTime, factDate:

@@ -78,7 +78,7 @@ type Decision struct {
 }
 
 // Turn returns the decision of a rotating route for the nth call that it takes,
-// counted from 0: each call starts one number further. Other decisions do not
+// counted from 0: each call starts at the next number. Other decisions do not
 // change.
 func (d Decision) Turn(n uint64) Decision {
 	if each := len(d.rotation) / 2; each > 0 {

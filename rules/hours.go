@@ -2,8 +2,8 @@ package rules
 
 import "time"
 
-// Hours is the opening hours of several schedules together: it is open while any
-// of them is open. The zero value has no schedules and is always open. Hours is
+// Hours combines the opening hours of several schedules: it is open while any of
+// them is open. The zero value has no schedules and is always open. Hours is
 // immutable.
 type Hours struct{ schedules []*schedule }
 

@@ -1,7 +1,7 @@
 // Package rules is the routing engine. It is pure: no I/O, no clock, no
 // randomness. Compile makes an immutable Set of a Source; a Router of the Set
 // decides each call from its Facts alone, and explains the decision. Simulations,
-// the tests of a configuration, replays and live calls all run the same Decide.
+// the tests of a configuration, replays, and live calls all run the same Decide.
 package rules
 
 import (
@@ -22,7 +22,7 @@ type Router struct {
 	routes        []route
 	schedules     []*schedule    // those that the routes name
 	requests      []string       // request fields that conditions read
-	zone          *time.Location // of weekday, time and date; nil if no condition reads them
+	zone          *time.Location // of weekday, time, and date; nil if no condition reads them
 	readsCaller   bool
 	readsCustomer bool
 }
@@ -33,7 +33,7 @@ type did struct {
 	campaign string
 }
 
-// ID returns the tracker's id.
+// ID returns the tracker's ID.
 func (r *Router) ID() string { return r.id }
 
 // ContactCenter returns the Ziwo instance that the tracker belongs to, or "".
@@ -77,7 +77,7 @@ func find(dids map[string]*did, n phone.Number) *did {
 	return dids[n.Key()]
 }
 
-// RouteIDs returns the ids of the routes in their order.
+// RouteIDs returns the IDs of the routes, in order.
 func (r *Router) RouteIDs() []string {
 	ids := make([]string, len(r.routes))
 	for i := range r.routes {

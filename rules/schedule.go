@@ -11,7 +11,7 @@ import (
 	"calltracker/problem"
 )
 
-// schedule is compiled opening hours. It is immutable.
+// schedule holds compiled opening hours. It is immutable.
 type schedule struct {
 	name   string
 	zone   *time.Location

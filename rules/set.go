@@ -53,7 +53,7 @@ func (s *Set) Router(tracker string) (*Router, bool) {
 	return r, ok
 }
 
-// Trackers returns the ids of all trackers, sorted.
+// Trackers returns the IDs of all trackers, sorted.
 func (s *Set) Trackers() []string { return slices.Clone(s.ids) }
 
 // Region returns the country whose national numbers the trackers of a contact
@@ -69,7 +69,7 @@ func (s *Set) Region(contactCenter string) string {
 func (s *Set) Regions() []string { return slices.Clone(s.regions) }
 
 // Campaign returns the campaign of a DID that a tracker of the contact center
-// lists, or "". If several trackers list it, the first by id counts.
+// lists, or "". If several trackers list it, the first by ID counts.
 func (s *Set) Campaign(contactCenter string, n phone.Number) string {
 	if c, ok := s.centers[contactCenter]; ok {
 		if d := find(c.dids, n); d != nil {

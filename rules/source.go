@@ -9,9 +9,9 @@ import (
 	"calltracker/problem"
 )
 
-// Source is what Compile makes a Set of: the part of a configuration that
-// decides where calls go. Paths of problems begin with "calendars.",
-// "schedules." or "trackers." and a name. The tags of the types name the keys
+// Source is the input of Compile: the part of a configuration that decides where
+// calls go. Paths of problems begin with "calendars.",
+// "schedules.", or "trackers." and a name. The tags of the types name the keys
 // of the document and describe them for editors.
 type Source struct {
 	Calendars map[string]Calendar
@@ -33,7 +33,7 @@ type Holiday struct {
 	Name string `json:"name"`
 }
 
-// Schedule is opening hours in one time zone.
+// Schedule defines opening hours in one time zone.
 type Schedule struct {
 	Timezone string   `json:"timezone" jsonschema:"required" jsonschema_description:"IANA name, such as Asia/Dubai."`
 	Open     []Window `json:"open" jsonschema_description:"Opening hours; windows must not overlap."`
@@ -47,11 +47,11 @@ type Window struct {
 	To   Clock     `json:"to" jsonschema:"required"`
 }
 
-// Tracker is the routing of one call tracker.
+// Tracker specifies how the calls of one call tracker are routed.
 type Tracker struct {
 	ContactCenter string  // Ziwo instance of the tracker, or ""
 	Region        string  // country of national numbers, such as AE, or ""
-	Timezone      string  // for conditions on weekday, time and date; "" for that of the schedules
+	Timezone      string  // for conditions on weekday, time, and date; "" for that of the schedules
 	Numbers       []DID   // DIDs of the tracker
 	CallerID      string  // number shown to destinations unless a dial step names another
 	Routes        []Route // the first that matches takes the call; the last has no conditions
@@ -71,7 +71,7 @@ type Route struct {
 	During    []string    `json:"during" jsonschema_description:"Schedules; at least one of them must be open."`
 	When      []Condition `json:"when" jsonschema_description:"Conditions; all of them must hold."`
 	Dial      []Dial      `json:"dial" jsonschema_description:"Numbers to ring, one after the other."`
-	Order     Order       `json:"order" jsonschema_description:"listed (default), rotate (each call starts one number further) or random."`
+	Order     Order       `json:"order" jsonschema_description:"listed (default), rotate (each call starts at the next number), or random."`
 	Voicemail bool        `json:"voicemail" jsonschema_description:"Send the caller to voicemail if no number answers."`
 	Split     []Share     `json:"split" jsonschema_description:"Shares of the calls; the same call always gets the same share."`
 }
@@ -221,5 +221,5 @@ func (w Weekday) number() (time.Weekday, bool) {
 var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 // ValidName reports whether s can be the name of a tracker, a route, a schedule
-// and the like: names appear in URLs, paths and metrics.
+// and the like: names appear in URLs, paths, and metrics.
 func ValidName(s string) bool { return validName.MatchString(s) }

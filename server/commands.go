@@ -55,10 +55,10 @@ type commands struct {
 	Check       cli.CheckCommand    `cmd:"" help:"Validate a configuration and run its tests."`
 	Simulate    cli.SimulateCommand `cmd:"" help:"Show where a call would go, and why."`
 	Apply       cli.ApplyCommand    `cmd:"" help:"Apply a configuration to a running server."`
-	Ziwo        cli.ZiwoCommands    `cmd:"" help:"Set up Ziwo's call trackers, diagnose problems, fetch missing calls."`
+	Ziwo        cli.ZiwoCommands    `cmd:"" help:"Set up Ziwo's call trackers, diagnose problems, and backfill missing calls."`
 	Migrate     migrateCommand      `cmd:"" help:"Bring the database schema up to date and exit."`
-	Demo        demoCommand         `cmd:"" help:"Run everything on this machine: the server, a simulated Ziwo, simulated CRMs, live calls."`
-	Version     versionCommand      `cmd:"" help:"Print the version, the commit and the Go version."`
+	Demo        demoCommand         `cmd:"" help:"Run everything on this machine: the server, a simulated Ziwo, simulated CRMs, and live calls."`
+	Version     versionCommand      `cmd:"" help:"Print the version, the commit, and the Go version."`
 	Healthcheck cli.HealthCommand   `cmd:"" hidden:"" help:"Check that the server on this machine is running."`
 }
 
@@ -171,7 +171,7 @@ func (cmd *migrateCommand) Run(ctx context.Context, t *cli.Terminal) (err error)
 // versionCommand prints the version of the program.
 type versionCommand struct{}
 
-// Run prints the version, the commit and the Go version.
+// Run prints the version, the commit, and the Go version.
 func (versionCommand) Run(t *cli.Terminal) error {
 	b := currentBuild()
 	_, err := fmt.Fprintf(t.Out, "calltracker %s (commit %s, %s)\n", b.Version, b.Commit, b.Go)
@@ -182,7 +182,7 @@ func (versionCommand) Run(t *cli.Terminal) error {
 type demoCommand struct {
 	Listen string  `default:"127.0.0.1:8080" help:"Loopback address of the server."`
 	Rate   float64 `default:"6" help:"Calls per minute."`
-	Seed   uint64  `default:"7" help:"Seed of the simulation; another seed gives another day."`
+	Seed   uint64  `default:"7" help:"Seed of the simulation; a different seed gives a different day."`
 }
 
 // Run runs the demo until ctx ends.

@@ -30,7 +30,7 @@ func TestEmbedsInBrowser(t *testing.T) {
 		"WebCallback without a button":            webCallbackWithoutButton,
 		"Ziwo unavailable":                        ziwoUnavailable,
 		"Jorel settings":                          jorelSettings,
-		"Jorel click to call":                     jorelClickToCall,
+		"Jorel click-to-call":                     jorelClickToCall,
 		"site page":                               sitePageInBrowser,
 		"popup handles every event family":        popupEventFamilies,
 		"popup opens once per call":               popupOncePerCall,

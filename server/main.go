@@ -7,7 +7,7 @@
 //
 //	@title			calltracker
 //	@version		1
-//	@description	Routing rules, call records and decisions of Ziwo call trackers.
+//	@description	Routing rules, call records, and decisions of Ziwo call trackers.
 //	@BasePath		/
 //	@securityDefinitions.apikey	Bearer
 //	@in							header

@@ -15,7 +15,7 @@ import (
 	"calltracker/storage/spool"
 )
 
-// metricSources are the parts whose state is exported as metrics.
+// metricSources are the components whose state is exported as metrics.
 type metricSources struct {
 	config                *config.Controller
 	decisions, rejections writeQueue
@@ -77,7 +77,7 @@ func registerProcess(registry prometheus.Registerer, from metricSources) {
 	for name, q := range map[string]writeQueue{"decisions": from.decisions, "rejections": from.rejections} {
 		labels := prometheus.Labels{"queue": name}
 		gauge("calltracker_queue_depth", "Records waiting to be written.", labels, func() float64 { return float64(q.Depth()) })
-		counter("calltracker_queue_dropped_total", "Records lost because the queue was full or the database unavailable.", labels, func() float64 { return float64(q.Dropped()) })
+		counter("calltracker_queue_dropped_total", "Records lost because the queue was full or the database was unavailable.", labels, func() float64 { return float64(q.Dropped()) })
 		counter("calltracker_queue_written_total", "Records written.", labels, func() float64 { return float64(q.Written()) })
 	}
 }
@@ -102,7 +102,7 @@ func registerSpool(registry prometheus.Registerer, stats func() spool.Stats, spo
 	})
 	counter("spooled_total", "Records written to the spool.", spooled)
 	counter("drained_total", "Records moved from the spool to the database.", func() int64 { return stats().Drained })
-	counter("quarantined_total", "Files moved to the spool's quarantine: damaged parts, and records that the database rejects.",
+	counter("quarantined_total", "Files moved to the spool's quarantine: damaged data, and records that the database rejects.",
 		func() int64 { return stats().Quarantined })
 }
 

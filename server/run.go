@@ -104,7 +104,7 @@ type sharedCache interface {
 	TokensLeft(ctx context.Context, key string, size int, every time.Duration) int
 }
 
-// runServer starts every part of the server in order of dependency, serves until
+// runServer starts every component of the server in order of dependency, serves until
 // ctx ends, and stops within 10 seconds. If the database is unavailable, it
 // serves the last good configuration. A database with a newer schema is an error.
 func runServer(ctx context.Context, set settings, logger *slog.Logger, options startOptions) (err error) {
@@ -377,7 +377,7 @@ func load(ctx context.Context, store *sqlstore.Store, controller *config.Control
 	return nil, nil
 }
 
-// prepareInBackground prepares a database that was unavailable at the start, and
+// prepareInBackground prepares a database that was unavailable at startup, and
 // then does what load could not do without it. It returns nil.
 func prepareInBackground(ctx context.Context, store *sqlstore.Store, controller *config.Controller, logger *slog.Logger, pending []config.Input) error {
 	retry := time.NewTicker(prepareRetry)

@@ -25,17 +25,17 @@ import (
 // that one message can report all invalid ones.
 type options struct {
 	Listen         string `name:"listen" env:"CALLTRACKER_LISTEN" default:":8080" help:"Address of the HTTP server."`
-	DataDir        string `name:"data-dir" env:"CALLTRACKER_DATA_DIR" default:"data" help:"Directory of the SQLite file, spool, recordings, last good configuration and generated secrets."`
+	DataDir        string `name:"data-dir" env:"CALLTRACKER_DATA_DIR" default:"data" help:"Directory of the SQLite file, spool, recordings, last good configuration, and generated secrets."`
 	DatabaseURL    string `name:"database-url" env:"CALLTRACKER_DATABASE_URL" help:"PostgreSQL, such as postgres://user:password@host:5432/name; if empty, SQLite in the data directory."`
 	RedisURL       string `name:"redis-url" env:"CALLTRACKER_REDIS_URL" help:"Redis that all replicas share, such as redis://host:6379/0; if empty, counters and caches are in this process."`
 	AdminToken     string `name:"admin-token" env:"CALLTRACKER_ADMIN_TOKEN" help:"Bearer token of the admin API; if empty, it is generated in the data directory."`
 	SecretKey      string `name:"secret-key" env:"CALLTRACKER_SECRET_KEY" help:"Key that encrypts stored secrets, 32 bytes in base64; if empty, it is generated in the data directory."`
-	PublicURL      string `name:"public-url" env:"CALLTRACKER_PUBLIC_URL" default:"http://localhost:8080" help:"URL at which Ziwo and browsers reach this server."`
+	PublicURL      string `name:"public-url" env:"CALLTRACKER_PUBLIC_URL" default:"http://localhost:8080" help:"Public URL of this server, for Ziwo and browsers."`
 	VoicemailField string `name:"voicemail-field" env:"CALLTRACKER_VOICEMAIL_FIELD" default:"voicemail" help:"Name of the voicemail flag in answers to Ziwo; if empty, answers have no flag."`
 	ReconcileEvery string `name:"reconcile-every" env:"CALLTRACKER_RECONCILE_EVERY" default:"5m" help:"How often stored calls are compared with Ziwo's call history; 0 disables it."`
 	TrustedProxies string `name:"trusted-proxies" env:"CALLTRACKER_TRUSTED_PROXIES" help:"Networks of load balancers whose X-Forwarded-For header is trusted, comma-separated, such as 10.0.0.0/8."`
-	LogFormat      string `name:"log-format" env:"CALLTRACKER_LOG_FORMAT" help:"text or json; if empty, text on a terminal and otherwise json."`
-	LogLevel       string `name:"log-level" env:"CALLTRACKER_LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
+	LogFormat      string `name:"log-format" env:"CALLTRACKER_LOG_FORMAT" help:"text or json; if empty, text on a terminal, otherwise json."`
+	LogLevel       string `name:"log-level" env:"CALLTRACKER_LOG_LEVEL" default:"info" help:"debug, info, warn, or error."`
 }
 
 // settings are validated options.
@@ -137,7 +137,7 @@ func (o options) check(terminal bool) (settings, error) {
 		invalid("CALLTRACKER_LOG_FORMAT", "invalid format %q: use text or json", o.LogFormat)
 	}
 	if err := s.logLevel.UnmarshalText([]byte(o.LogLevel)); err != nil {
-		invalid("CALLTRACKER_LOG_LEVEL", "invalid level %q: use debug, info, warn or error", o.LogLevel)
+		invalid("CALLTRACKER_LOG_LEVEL", "invalid level %q: use debug, info, warn, or error", o.LogLevel)
 	}
 	if problems != nil {
 		return settings{}, fmt.Errorf("invalid settings:\n  %s", strings.Join(problems, "\n  "))

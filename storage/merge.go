@@ -16,7 +16,7 @@ import (
 // "missed". A number that was parsed is never replaced by one that was not,
 // because the same number may arrive without the region needed to parse it.
 //
-// ID, Key, ContactCenter, Decision and Route always come from known. ReceivedAt is
+// ID, Key, ContactCenter, Decision, and Route always come from known. ReceivedAt is
 // the earlier of the two.
 func Merge(known, incoming Call) Call {
 	if better(known, incoming) {

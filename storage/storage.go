@@ -14,7 +14,7 @@ import (
 	"calltracker/rules"
 )
 
-// Errors that every store returns, whatever its database. Stores wrap them with
+// Errors that every store returns, regardless of its database. Stores wrap them with
 // the operation and its key; use errors.Is to test for them.
 var (
 	ErrNotFound    = errors.New("not found")
@@ -110,7 +110,7 @@ const (
 
 // ReceivedCDR is a call detail record as received, with the call parsed from it.
 type ReceivedCDR struct {
-	Call   Call // ID, Route and Decision are ignored; the store sets them
+	Call   Call // ID, Route, and Decision are ignored; the store sets them
 	Source Source
 	Raw    []byte
 	Jobs   []NewJob // added in the same transaction, unless the CDR is an exact repeat

@@ -33,7 +33,7 @@ type CDR struct {
 	Outcome       Outcome
 	HangupCause   string // FreeSWITCH's name, such as NORMAL_CLEARING
 	HangupBy      string
-	Agent         string // ccLogin of the agent, such as "0026", or the numeric id if there is no ccLogin
+	Agent         string // ccLogin of the agent, such as "0026", or the numeric ID if there is no ccLogin
 	Position      string // destination that answered: the number of a rule, or "agent-0029"
 	RecordingFile string
 	Tracker       string // name of the call tracker in Ziwo; empty if the DID routes elsewhere
@@ -59,7 +59,7 @@ const (
 // names of 2016 (https://www.ziwo.io/api-integration-developers/) and those of newer
 // records, in any case. It ignores unknown fields.
 //
-// A record is a CDR if it has a call id, a DID, a start, answer or end time, a
+// A record is a CDR if it has a call ID, a DID, a start, answer or end time, a
 // hang-up cause or a result. For any other body, ParseCDR returns ErrNotCDR. If the
 // body is empty and the query has no CDR, it returns ErrEmptyBody.
 func ParseCDR(contentType, rawQuery string, body []byte) (CDR, error) {
@@ -100,7 +100,7 @@ func ParseCDR(contentType, rawQuery string, body []byte) (CDR, error) {
 	case !isCDR && empty:
 		return CDR{}, fmt.Errorf("%w: send the CDR as JSON", ErrEmptyBody)
 	case !isCDR:
-		return CDR{}, fmt.Errorf("%w: the record has no call id, DID, time, hang-up cause or result", ErrNotCDR)
+		return CDR{}, fmt.Errorf("%w: the record has no call ID, DID, time, hang-up cause, or result", ErrNotCDR)
 	}
 	chosen.addForm(query)
 	return chosen.cdr(n), nil
@@ -453,7 +453,7 @@ func (r *record) firstPhone(numberType string, names ...cdrField) string {
 	return ""
 }
 
-// callID returns the first call id that is not too long.
+// callID returns the first call ID that is not too long.
 func (r *record) callID() string {
 	for _, s := range []cdrField{fieldCallID, fieldUUID, fieldPrimaryCallID} {
 		switch id := r.firstText(s); {
@@ -468,7 +468,7 @@ func (r *record) callID() string {
 }
 
 // agent returns the ccLogin of the agent, including leading zeros, or else Ziwo's
-// id of the agent.
+// ID of the agent.
 func (r *record) agent() string {
 	if login := r.firstText(fieldAgentCCLogin, fieldAgentDotCCLogin, fieldAgent); login != "" {
 		return login

@@ -43,7 +43,7 @@ func (c *Client) Trackers(ctx context.Context) ([]Tracker, error) {
 	return trackers, nil
 }
 
-// Tracker returns the call tracker with an id, or a NotFound error.
+// Tracker returns the call tracker with an ID, or a NotFound error.
 func (c *Client) Tracker(ctx context.Context, id string) (Tracker, error) {
 	const op = "load call tracker"
 	res, err := c.do(ctx, request{op: op, method: http.MethodGet, path: "/admin/callTrackers/" + url.PathEscape(id)})
@@ -181,7 +181,7 @@ func reportsFailure(name string, v value) bool {
 // LogQuery filters the log of start and end calls. Zero fields do not filter.
 type LogQuery struct {
 	From, To time.Time // first and last day in UTC
-	Trackers []string  // ids of call trackers
+	Trackers []string  // IDs of call trackers
 	Start    int       // number of entries to skip
 	Size     int       // page size
 }

@@ -30,7 +30,7 @@ type ErrorKind string
 const (
 	Unavailable  ErrorKind = "unavailable"  // no connection, a timeout, or a server error
 	RateLimited  ErrorKind = "rate_limited" // too many requests
-	Unauthorized ErrorKind = "unauthorized" // missing, wrong or insufficient credentials
+	Unauthorized ErrorKind = "unauthorized" // missing, wrong, or insufficient credentials
 	NotFound     ErrorKind = "not_found"    // no such record
 	Rejected     ErrorKind = "rejected"     // valid response that reports a failure
 	Unreadable   ErrorKind = "unreadable"   // invalid response: HTML, an empty body, or unexpected JSON

@@ -12,7 +12,7 @@ import (
 
 // ClickToCall rings an agent and, once the agent answers, calls number. Ziwo
 // requires number to start with "00" and the country code. ClickToCall returns
-// Ziwo's id of the call, or "" if Ziwo sends none. It is never retried, because a
+// Ziwo's ID of the call, or "" if Ziwo sends none. It is never retried, because a
 // second request would ring the agent again.
 func (c *Client) ClickToCall(ctx context.Context, agent, number string) (callID string, err error) {
 	res, err := c.do(ctx, request{
@@ -159,7 +159,7 @@ const (
 
 // Eavesdrop starts monitoring the call of an agent and rings the phone at
 // position. An empty position is that of the authenticated user. Eavesdrop returns
-// the id of the monitoring call.
+// the ID of the monitoring call.
 func (c *Client) Eavesdrop(ctx context.Context, agent, position string) (callID string, err error) {
 	form := url.Values{}
 	if position != "" {
@@ -177,7 +177,7 @@ func (c *Client) Whisper(ctx context.Context, callID string, to WhisperTarget) e
 	switch to {
 	case WhisperNone, WhisperAgent, WhisperBoth:
 	default:
-		return fmt.Errorf("whisper: invalid target %q: use none, agent or both", clip(string(to)))
+		return fmt.Errorf("whisper: invalid target %q: use none, agent, or both", clip(string(to)))
 	}
 	_, err := c.do(ctx, request{
 		op: "whisper", method: http.MethodPut, path: "/live/calls/eavesdrop/" + url.PathEscape(callID), form: url.Values{"whisper": {string(to)}},

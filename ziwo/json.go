@@ -230,7 +230,7 @@ func unquote(raw []byte) []byte {
 // jsonSpace is the set of JSON white space characters.
 const jsonSpace = " \t\r\n"
 
-// isLiteralByte reports whether c can occur in a number, true, false or null.
+// isLiteralByte reports whether c can occur in a number, true, false, or null.
 func isLiteralByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '+' || c == '.' || c == 'E'
 }

@@ -11,10 +11,10 @@ import (
 const mask = "***"
 
 // MaskSecrets returns body as valid JSON for display, with the values of names such
-// as ccPassword, access_token and api_key replaced by "***" at any depth. (The agent
+// as ccPassword, access_token, and api_key replaced by "***" at any depth. (The agent
 // in a CDR includes the agent's telephony password.) JSON remains the same document,
 // including the order of members and the spelling of numbers. Any other body becomes
-// a JSON string; in it, MaskSecrets finds such names in forms, headers and invalid
+// a JSON string; in it, MaskSecrets finds such names in forms, headers, and invalid
 // JSON. It replaces invalid UTF-8 with U+FFFD.
 func MaskSecrets(body []byte) []byte {
 	body = bytes.ToValidUTF8(bytes.TrimPrefix(body, []byte("\ufeff")), []byte("\ufffd"))
@@ -119,8 +119,8 @@ func maskEncoded(text string, depth int) string {
 }
 
 // maskForm masks the values of a form such as a=1&b=2 that have secret names, and
-// the secrets in its other values. It decodes names and values for this. Pairs
-// without secrets are unchanged.
+// the secrets in its other values. To find them, it decodes names and values.
+// Pairs without secrets are unchanged.
 func maskForm(form string, depth int) string {
 	pairs := strings.Split(form, "&")
 	for i, pair := range pairs {
@@ -140,7 +140,7 @@ func maskForm(form string, depth int) string {
 }
 
 // maskText masks the values of secret names in free text: password=…,
-// "password": "…", Authorization: …, with straight, escaped or typographic quotes,
+// "password": "…", Authorization: …, with straight, escaped, or typographic quotes,
 // and the parts of a multipart form. If a value has no clear end, it masks the rest
 // of the text.
 func maskText(s string) string {

@@ -11,14 +11,14 @@ const (
 	NoteCurlyQuotes         = "curly_quotes"           // typographic quotes in JSON, replaced
 	NoteDIDNumberType       = "did_number_type"        // DID sent as a JSON number: leading zeros may be lost
 	NoteMissingBoundary     = "missing_final_boundary" // truncated multipart body
-	NoteNoCallID            = "no_call_id"             // CDR without a usable call id
+	NoteNoCallID            = "no_call_id"             // CDR without a usable call ID
 	NoteNoResult            = "no_result"              // CDR without the outcome of the call
 	NoteTextCut             = "text_cut"               // too long or invalid text, truncated or omitted
 	NoteTimeWithoutZone     = "time_without_zone"      // time without an offset, assumed to be UTC
-	NoteTimesOutOfOrder     = "times_out_of_order"     // start, answer and end times contradict each other
+	NoteTimesOutOfOrder     = "times_out_of_order"     // start, answer, and end times contradict each other
 	NoteUnknownResult       = "unknown_result"         // unknown result
 	NoteUnreadableBody      = "unreadable_body"        // body ignored; the query has the fields
-	NoteUnreadableNumber    = "unreadable_number"      // duration that is not a number, negative or implausible
+	NoteUnreadableNumber    = "unreadable_number"      // duration that is not a number, negative, or implausible
 	NoteUnreadableTime      = "unreadable_time"        // invalid or implausible time
 	NoteWrappedList         = "wrapped_list"           // record sent as an array of one element
 )

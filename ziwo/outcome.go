@@ -123,7 +123,7 @@ func outcomeOfCause(cause, direction string) Outcome {
 }
 
 // alphanumeric returns the ASCII letters and digits of word in lower case, so that
-// NO_ANSWER, no-answer and "No answer" are equal.
+// NO_ANSWER, no-answer, and "No answer" are equal.
 func alphanumeric(word string) string {
 	return strings.Map(func(r rune) rune {
 		switch {

@@ -28,7 +28,7 @@ var ErrNoDID = errors.New("no didCalled")
 const (
 	maxFields    = 100
 	maxName      = 256 // bytes of a field's name
-	maxStartText = 256 // bytes of a number, a name or a call id
+	maxStartText = 256 // bytes of a number, a name, or a call ID
 )
 
 // ParseStartRequest parses a start request. It accepts the fields of the body
@@ -133,7 +133,7 @@ func startFieldOf(name []byte) (startField, rank) {
 	}
 }
 
-// normalizeName appends name in lower case without "_", "-" and surrounding space.
+// normalizeName appends name in lower case without "_", "-", and surrounding space.
 // If it does not fit into dst, which is longer than any known name, it returns an
 // empty name.
 func normalizeName(dst, name []byte) []byte {

@@ -33,7 +33,7 @@ func Driver() crm.Driver {
 				Name: "api_key", Label: "API key with the roles org.permission.customer.read and org.permission.search.create", Required: true, Secret: true,
 				Pattern: `[!-~]+`, Help: "the key that Kustomer showed when it was created",
 			},
-			{Name: "ui_url", Label: "URL at which agents open Kustomer", Pattern: integration.PageURLPattern, Help: "https://acme.kustomerapp.com; required outside the United States"},
+			{Name: "ui_url", Label: "URL where agents open Kustomer", Pattern: integration.PageURLPattern, Help: "https://acme.kustomerapp.com; required outside the United States"},
 			crm.CreateURLField(),
 		},
 		// Kustomer limits all requests of an organization, and limits searches further
@@ -58,7 +58,7 @@ type client struct {
 	createURL string // template; "" if there is no page
 }
 
-// agentURL returns the URL at which agents open Kustomer.
+// agentURL returns the URL where agents open Kustomer.
 func agentURL(settings integration.Settings) string {
 	if ui := settings["ui_url"]; ui != "" {
 		return ui

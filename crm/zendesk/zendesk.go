@@ -36,7 +36,7 @@ func Driver() crm.Driver {
 				Name: "plan", Label: "plan, which sets the request limit", Default: "team", Pattern: "team|growth|professional|enterprise|enterprise_plus",
 				Help: "team, growth, professional, enterprise, or enterprise_plus",
 			},
-			{Name: "ui_url", Label: "URL at which agents open Zendesk; defaults to base_url", Pattern: integration.PageURLPattern, Help: "https://acme.zendesk.com"},
+			{Name: "ui_url", Label: "URL where agents open Zendesk; defaults to base_url", Pattern: integration.PageURLPattern, Help: "https://acme.zendesk.com"},
 			crm.CreateURLField(),
 		},
 		Validate: func(s integration.Settings) []integration.Problem {
@@ -67,7 +67,7 @@ type client struct {
 	createURL string // template; "" if there is no page
 }
 
-// agentURL returns the URL at which agents open Zendesk.
+// agentURL returns the URL where agents open Zendesk.
 func agentURL(settings integration.Settings) string {
 	return cmp.Or(settings["ui_url"], settings["base_url"])
 }

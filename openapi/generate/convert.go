@@ -45,7 +45,7 @@ const (
 //   - The server is the one that serves the document.
 //   - The contact, the license and the tags are those in info.go.
 //   - An API key in the Authorization header is a bearer token.
-//   - Errors are JSON, whatever the operation produces. A Problem is problem+json.
+//   - Errors are JSON, regardless of what the operation produces. A Problem is problem+json.
 //     All errors under /api/v1/ are Problems, and every operation there may also
 //     answer 401, 429 and 500.
 //   - An operation may accept bodies of any type (@x-any-body true).

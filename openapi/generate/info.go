@@ -17,14 +17,14 @@ const (
 // lists them. An annotation @Tags names one of them.
 func tags() openapi3.Tags {
 	return openapi3.Tags{
-		{Name: "Ziwo", Description: "Requests that Ziwo sends: start calls, end calls and webhooks."},
+		{Name: "Ziwo", Description: "Requests that Ziwo sends: start calls, end calls, and webhooks."},
 		{Name: "calls", Description: "Stored calls, recordings, decisions, rejected requests, and reconciliation with Ziwo."},
-		{Name: "live", Description: "Calls and agents right now, and click to call."},
+		{Name: "live", Description: "Current calls and agents, and click-to-call."},
 		{Name: "configuration", Description: "The configuration document, its versions, and simulation."},
 		{Name: "connections", Description: "CRM accounts and their state."},
 		{Name: "sites", Description: "Signed tokens for the scripts of a site."},
 		{Name: "secrets", Description: "Stored secrets that the configuration refers to. Their values cannot be read."},
-		{Name: "browsers", Description: "Scripts, configurations and pages for web browsers, and the CRM lookup of the screen pop."},
+		{Name: "browsers", Description: "Scripts, configurations, and pages for web browsers, and the CRM lookup of the pop-up."},
 		{Name: "operation", Description: "Health, metrics, jobs, and this description."},
 	}
 }

@@ -77,7 +77,7 @@ func annotations(ctx context.Context, root string, dirs []string) ([]byte, error
 	return os.ReadFile(filepath.Join(out, "swagger.json"))
 }
 
-// moduleRoot returns the directory of go.mod. `go run`, `go generate` and `go test`
+// moduleRoot returns the directory of go.mod. `go run`, `go generate`, and `go test`
 // each start in a different directory.
 func moduleRoot(ctx context.Context) (string, error) {
 	output, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()

@@ -20,7 +20,7 @@ type ApplyCommand struct {
 	serverFlags `embed:""`
 	Comment     string `help:"Comment, for the history."`
 	Author      string `env:"USER" help:"Author, for the history."`
-	IfMatch     string `name:"if-match" default:"*" help:"Version that must be active now; * allows any."`
+	IfMatch     string `name:"if-match" default:"*" help:"Version that must be active now; * matches any."`
 	DryRun      bool   `name:"dry-run" help:"Check the configuration on the server without applying it."`
 }
 

@@ -184,7 +184,7 @@ func (cmd *doctorCommand) checkKeys(ctx context.Context, r *report, set *rules.S
 	}
 }
 
-// checkContactCenter checks credentials, clock, trackers and numbers of a contact
+// checkContactCenter checks credentials, clock, trackers, and numbers of a contact
 // center.
 func (cmd *doctorCommand) checkContactCenter(ctx context.Context, r *report, set *rules.Set, name string, doc config.ContactCenter) {
 	at := "contact_centers." + name
@@ -202,7 +202,7 @@ func (cmd *doctorCommand) checkContactCenter(ctx context.Context, r *report, set
 	}
 	r.ok("%s: logged in to %s as %s", at, client.Host(), printable(profile.Username))
 	if !profile.At.IsZero() {
-		// Ziwo's clock has whole seconds, and the request took some time.
+		// Ziwo's Date header has whole seconds, and the request took some time.
 		switch difference := profile.At.Sub(sent).Abs(); {
 		case difference > clockFailure:
 			r.fail("%s: the clocks of this machine and Ziwo differ by %s", at, difference.Round(time.Second))
@@ -213,7 +213,7 @@ func (cmd *doctorCommand) checkContactCenter(ctx context.Context, r *report, set
 		}
 	}
 	if doc.APIKey.Reveal() == "" {
-		r.warning("%s: no api_key, so click to call is not available", at)
+		r.warning("%s: no api_key, so click-to-call is not available", at)
 	} else if _, _, err := client.AgentCall(ctx, "0000"); err != nil && ziwo.KindOf(err) != ziwo.NotFound && ziwo.KindOf(err) != ziwo.Rejected {
 		r.fail("%s: CTI: %v", at, err)
 	} else {

@@ -28,10 +28,10 @@ type registerCommand struct {
 	ziwoFlags `embed:""`
 	DryRun    bool `name:"dry-run" help:"Show the changes without making them."`
 	Yes       bool `help:"Make the changes without asking."`
-	Test      bool `default:"true" negatable:"" help:"Make Ziwo test each call tracker after the changes."`
+	Test      bool `default:"true" negatable:"" help:"Have Ziwo test each call tracker after the changes."`
 }
 
-// Run prints the plan, asks for confirmation, makes the changes and tests the result.
+// Run prints the plan, asks for confirmation, makes the changes, and tests the result.
 func (cmd *registerCommand) Run(ctx context.Context, t *Terminal) error {
 	ctx, cancel := context.WithTimeout(ctx, ziwoTimeout)
 	defer cancel()
@@ -190,7 +190,7 @@ func confirm(t *Terminal, pending int) bool {
 	return strings.TrimSpace(line) == "yes"
 }
 
-// apply changes the trackers of one contact center, reads them back, and makes Ziwo
+// apply changes the trackers of one contact center, reads them back, and has Ziwo
 // test each of them.
 func (cmd *registerCommand) apply(ctx context.Context, t *Terminal, s style, set *rules.Set, center plannedCenter) error {
 	done := 0

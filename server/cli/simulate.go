@@ -20,7 +20,7 @@ type SimulateCommand struct {
 	Caller  string            `help:"Number of the caller."`
 	CallID  string            `name:"call-id" help:"Ziwo's ID of the call; it determines the share of a split."`
 	Field   map[string]string `help:"Other field of the request, for conditions on request.<name>." placeholder:"NAME=VALUE"`
-	At      string            `help:"Time of the call (RFC 3339); default now."`
+	At      string            `help:"Time of the call (RFC 3339); now by default."`
 	JSON    bool              `name:"json" help:"Print JSON."`
 
 	VoicemailField string `name:"voicemail-field" env:"CALLTRACKER_VOICEMAIL_FIELD" default:"voicemail" help:"Name of the voicemail flag in the answer."`

@@ -1,5 +1,5 @@
 // Package cli has the commands of calltracker that are not the server: check,
-// simulate, apply, ziwo and healthcheck. They print text, or JSON for scripts.
+// simulate, apply, ziwo, and healthcheck. They print text, or JSON for scripts.
 package cli
 
 import (
@@ -59,7 +59,7 @@ func resolveLocally(kind, name string) (string, error) {
 	return "", fmt.Errorf("%w; set the variable on the server", config.ErrUnresolvedHere)
 }
 
-// ReadInput reads a configuration file that a server is to apply when it starts.
+// ReadInput reads a configuration file for a server to apply when it starts.
 func ReadInput(file string) (*config.Input, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {

@@ -21,8 +21,8 @@ import (
 // ZiwoCommands are the commands that set up and check Ziwo.
 type ZiwoCommands struct {
 	Register  registerCommand  `cmd:"" help:"Create and update Ziwo's call trackers to match a configuration; shows the changes first."`
-	Doctor    doctorCommand    `cmd:"" help:"Check credentials, clocks, URLs, keys, call trackers and numbers."`
-	Reconcile reconcileCommand `cmd:"" help:"Make a running server compare a period with Ziwo's call history and store missing calls."`
+	Doctor    doctorCommand    `cmd:"" help:"Check credentials, clocks, URLs, keys, call trackers, and numbers."`
+	Reconcile reconcileCommand `cmd:"" help:"Have a running server compare a period with Ziwo's call history and store missing calls."`
 }
 
 // ziwoTimeout is how long register and doctor may take.
@@ -32,7 +32,7 @@ const ziwoTimeout = 5 * time.Minute
 // configuration.
 type ziwoFlags struct {
 	File      string `arg:"" help:"Configuration file; - reads standard input."`
-	PublicURL string `name:"public-url" env:"CALLTRACKER_PUBLIC_URL" default:"http://localhost:8080" help:"URL at which Ziwo reaches the server."`
+	PublicURL string `name:"public-url" env:"CALLTRACKER_PUBLIC_URL" default:"http://localhost:8080" help:"Public URL of the server, for Ziwo."`
 	DataDir   string `name:"data-dir" env:"CALLTRACKER_DATA_DIR" default:"data" help:"Data directory of a server on this machine, with its secrets."`
 	SecretKey string `name:"secret-key" env:"CALLTRACKER_SECRET_KEY" help:"Key that encrypts secrets, 32 bytes in base64; if empty, it is read from the data directory."`
 
@@ -89,7 +89,7 @@ func (f *ziwoFlags) localValue(kind, name string) (string, error) {
 	}
 	lastGood, err := datadir.LastGood{Path: filepath.Join(f.DataDir, datadir.LastGoodFile)}.Load()
 	if err != nil {
-		return "", fmt.Errorf("secrets are stored by the server: apply the configuration, and then run this on the server's machine, or with --data-dir (%s has no configuration)", f.DataDir)
+		return "", fmt.Errorf("only the server has the secrets: apply the configuration, and then run this command on the server's machine, or set --data-dir (%s has no configuration)", f.DataDir)
 	}
 	text := f.SecretKey
 	if text == "" {

@@ -129,7 +129,7 @@ type demo struct {
 	past      atomic.Bool // whether the past day is being simulated
 }
 
-// register tells the simulated Ziwo where the server is.
+// register registers the server with the simulated Ziwo.
 func (d *demo) register(base string) {
 	d.base = base
 	for tracker, numbers := range map[string][]ziwotest.Number{
@@ -295,13 +295,13 @@ func (d *demo) printInstructions(token string, backfilled int) {
 	fmt.Fprintf(d.Out, `
 calltracker is running with a simulated Ziwo, a simulated Kustomer and Zendesk, and %d invented customers. It has routed a day of
 %d calls, and backfilled %d CDRs that Ziwo did not send. It continues with %g calls per minute.
-Nothing leaves this machine. Press Ctrl-C to stop; all data is then deleted.
+Nothing leaves this machine. Press Ctrl-C to stop and delete all data.
 
 Open in a browser
 
   %-36[5]s the API browser
   %-36[6]s the callback button of a website
-  %-36[7]s the web phone and screen pop of an agent's page
+  %-36[7]s the web phone and the pop-up on an agent's page
 
 When an agent's phone rings, the browser opens the customer's CRM page (which does not exist here). If several customers
 match, the agent chooses one. If none matches, the page offers a search.

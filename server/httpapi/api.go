@@ -1,4 +1,4 @@
-// Package httpapi is the HTTP API of the server: what Ziwo, browsers and
+// Package httpapi is the HTTP API of the server: what Ziwo, browsers, and
 // administrators call. It decodes requests, calls the use cases in package
 // handlers, and encodes their results. It decides nothing else.
 //
@@ -48,7 +48,7 @@ const (
 	maxHeaderBytes = 64 << 10
 )
 
-// Options are the settings and parts of an API. All fields are required unless
+// Options are the settings and dependencies of an API. All fields are required unless
 // their comment says otherwise.
 type Options struct {
 	AdminToken     string
@@ -105,7 +105,7 @@ type API struct {
 	cutStreams chan struct{} // closed when streams must end
 }
 
-// New returns an API with the given parts.
+// New returns an API with the given options.
 func New(o Options) *API {
 	return &API{Options: o, requests: newRequestMetrics(o.Registry), cutStreams: make(chan struct{})}
 }

@@ -41,7 +41,7 @@ func trackerKey(req *http.Request) string {
 	return password
 }
 
-// clientAddress returns the address by which wrong keys are counted: an IPv4
+// clientAddress returns the address for which invalid keys are counted: an IPv4
 // address, or the /64 network of an IPv6 address, because one client may use
 // every address of its network.
 func clientAddress(c echo.Context) string {

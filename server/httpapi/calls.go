@@ -54,7 +54,7 @@ func callQuery(q *queryReader) calls.Query {
 	}
 }
 
-// getCall returns a stored call with the reports of it. Administrators may call it.
+// getCall returns a stored call with every body that reported it. Administrators may call it.
 //
 //	@Summary		Get a call
 //	@Description	Returns one call with every request body that reported it. Passwords and tokens in the bodies are masked.
@@ -75,7 +75,7 @@ func (s *API) getCall(c echo.Context) error {
 // enrichCall queues a new CRM lookup of a call. Administrators may call it.
 //
 //	@Summary		Look up the customers of a call again
-//	@Description	Queues a new CRM lookup of the call's customers, which bypasses the cache. The state is `none` if the caller's number is withheld, internal or unreadable.
+//	@Description	Queues a new CRM lookup of the call's customers, which bypasses the cache. The state is `none` if the caller's number is withheld, internal, or unreadable.
 //	@ID				enrichCall
 //	@Tags			calls
 //	@Produce		json

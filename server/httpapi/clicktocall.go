@@ -9,11 +9,11 @@ import (
 )
 
 // clickToCall makes Ziwo ring an agent and then call a customer. It continues if the
-// client disconnects, because the phone may already ring. Administrators may call
+// client disconnects, because the phone may already be ringing. Administrators may call
 // it.
 //
-//	@Summary		Click to call: ring an agent, then call a customer
-//	@Description	Asks Ziwo to ring an agent; when the agent answers, Ziwo calls the customer's number. Status 202 means that Ziwo rings the agent, 409 that Ziwo refused (for example because the agent is not logged in or is in a call), and 504 that it is unknown whether the phone rings, so check `/api/v1/live` before retrying.
+//	@Summary		Click-to-call: ring an agent, then call a customer
+//	@Description	Asks Ziwo to ring an agent; when the agent answers, Ziwo calls the customer's number. Status 202 means that Ziwo is ringing the agent, 409 that Ziwo refused (for example, because the agent is not logged in or is in a call), and 504 that it is unknown whether the phone is ringing, so check `/api/v1/live` before retrying.
 //	@ID				clickToCall
 //	@Tags			live
 //	@Accept			json

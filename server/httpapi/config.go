@@ -54,7 +54,7 @@ func etag(version int64) string { return strconv.Quote(strconv.FormatInt(version
 // putConfig applies a configuration, or only checks it. Administrators may call it.
 //
 //	@Summary		Apply a configuration
-//	@Description	Checks the document, runs its tests, stores it as a new version and activates it. A 422 lists every problem; with `dry_run=true` the document is only checked.
+//	@Description	Checks the document, runs its tests, stores it as a new version, and activates it. A 422 lists every problem; with `dry_run=true` the document is only checked.
 //	@ID				putConfig
 //	@Tags			configuration
 //	@Accept			application/yaml,json
@@ -127,7 +127,7 @@ func documentFormat(contentType string) (config.Format, error) {
 // listVersions lists the versions of the configuration. Administrators may call it.
 //
 //	@Summary		List configuration versions
-//	@Description	Returns one page of configuration versions, newest first, with the author, time and comment of each, without the documents.
+//	@Description	Returns one page of configuration versions, newest first, with the author, time, and comment of each, without the documents.
 //	@ID				listConfigVersions
 //	@Tags			configuration
 //	@Produce		json

@@ -10,7 +10,7 @@ import (
 // it.
 //
 //	@Summary		List CRM connections
-//	@Description	Returns each CRM connection with its state, remaining request budget, circuit breaker and last error.
+//	@Description	Returns each CRM connection with its state, remaining request budget, circuit breaker, and last error.
 //	@ID				listConnections
 //	@Tags			connections
 //	@Produce		json

@@ -24,7 +24,7 @@ const (
 // webCallback serves the callback button of a site. Any client may call it.
 //
 //	@Summary		Get the WebCallback button of a site
-//	@Description	Serves `SITE.js`, a script with the WebCallback button of a site, or `SITE.json`, its configuration. The configuration has Ziwo's keys, and under `calltracker` the texts by language and the next changes of the opening hours.
+//	@Description	Serves `SITE.js`, a script with the WebCallback button of a site, or `SITE.json`, its configuration. The configuration contains Ziwo's keys and, under `calltracker`, the texts by language and the next changes of the opening hours.
 //	@ID				webCallback
 //	@Tags			browsers
 //	@Produce		text/javascript,json
@@ -41,7 +41,7 @@ func (s *API) webCallback(c echo.Context) error { return s.embed(c, web.WebCallb
 // jorel serves the web phone of a site. Any client may call it.
 //
 //	@Summary		Get the Jorel web phone of a site
-//	@Description	Serves `SITE.js`, a script with the Jorel web phone, click to call and the screen pop of a site, or `SITE.json`, its configuration.
+//	@Description	Serves `SITE.js`, a script with the Jorel web phone, click-to-call, and the pop-up of a site, or `SITE.json`, its configuration.
 //	@ID				jorel
 //	@Tags			browsers
 //	@Produce		text/javascript,json
@@ -55,9 +55,9 @@ func (s *API) webCallback(c echo.Context) error { return s.embed(c, web.WebCallb
 //	@Router			/jorel/{file} [get]
 func (s *API) jorel(c echo.Context) error { return s.embed(c, web.Jorel) }
 
-// popup serves the screen pop script of a site. Any client may call it.
+// popup serves the pop-up script of a site. Any client may call it.
 //
-//	@Summary		Get the screen pop script of a site
+//	@Summary		Get the pop-up script of a site
 //	@Description	Serves `SITE.js`, a script that opens the customer's CRM page when a call arrives, without the web phone, or `SITE.json`, its configuration.
 //	@ID				popup
 //	@Tags			browsers
@@ -129,10 +129,9 @@ func (s *API) webCallbackRelease(c echo.Context) error { return s.release(c, web
 //	@Router			/jorel/{site}/{file} [get]
 func (s *API) jorelRelease(c echo.Context) error { return s.release(c, web.Jorel) }
 
-// popupRelease serves a pinned version of the screen pop script. Any client may call
-// it.
+// popupRelease serves a pinned version of the pop-up script. Any client may call it.
 //
-//	@Summary		Get a pinned version of the screen pop script
+//	@Summary		Get a pinned version of the pop-up script
 //	@Description	Serves `VERSION.js`, a script whose content never changes, so that a page can pin it with an `integrity` attribute. The script loads the configuration of the site from `SITE.json`.
 //	@ID				popupRelease
 //	@Tags			browsers

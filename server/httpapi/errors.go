@@ -33,7 +33,7 @@ var (
 	errBodyCut      = errors.New("the body ended before its announced length; send it again")
 	errMediaType    = errors.New("unsupported content type")
 	errPrecondition = errors.New("missing If-Match: send the ETag of GET /api/v1/config, or * to replace any version")
-	errNoAdminToken = errors.New("send the admin token: Authorization: Bearer …; without CALLTRACKER_ADMIN_TOKEN it is in the file admin-token of the data directory")
+	errNoAdminToken = errors.New("send the admin token: Authorization: Bearer …; unless CALLTRACKER_ADMIN_TOKEN is set, it is in the file admin-token in the data directory")
 	errNoSiteKey    = errors.New("send a key of the site as X-Embed-Key or key=, or a token of POST /api/v1/sites/{site}/token as token=")
 )
 
@@ -52,16 +52,16 @@ const retryDelay = 5 * time.Second
 type failure struct {
 	status     int           // HTTP status
 	reason     string        // fixed word for logs and the list of rejections
-	code       string        // problem code; empty if the status says enough
+	code       string        // problem code; empty if the status is specific enough
 	detail     string        // human-readable text, without internal causes
 	fields     problem.List  // invalid fields of the request; usually empty
-	retryAfter time.Duration // 0 if a retry does not help, or it is unknown when it does
+	retryAfter time.Duration // 0 if a retry does not help, or if it is unknown when it will
 	challenge  string        // WWW-Authenticate; empty for none
 	size       int64         // size of the recording, if the requested range is outside of it; 0 if unknown
 }
 
 // describe maps an error to the answer that a client gets. It is the only place
-// that chooses statuses, reasons, codes and delays of errors.
+// that chooses the statuses, reasons, codes, and delays of errors.
 func describe(err error) failure {
 	var (
 		unknownTracker   *access.UnknownTracker

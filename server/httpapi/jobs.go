@@ -9,7 +9,7 @@ import (
 // listJobs lists background jobs. Administrators may call it.
 //
 //	@Summary		List background jobs
-//	@Description	Returns one page of background jobs, newest first, such as CRM lookups, recording copies and retention.
+//	@Description	Returns one page of background jobs, newest first, such as CRM lookups, recording copies, and retention.
 //	@ID				listJobs
 //	@Tags			operation
 //	@Produce		json
@@ -35,7 +35,7 @@ func (s *API) listJobs(c echo.Context) error {
 // retryJob runs a background job again. Administrators may call it.
 //
 //	@Summary		Retry a background job
-//	@Description	Runs a job again now, with a fresh number of attempts. The status is 409 if the job is running.
+//	@Description	Runs a job again now, and resets its number of attempts. The status is 409 if the job is running.
 //	@ID				retryJob
 //	@Tags			operation
 //	@Produce		json

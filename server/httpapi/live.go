@@ -27,7 +27,7 @@ const (
 // Administrators may call it.
 //
 //	@Summary		Get or stream live calls and agents
-//	@Description	Returns the state of agents and calls as JSON, or with `Accept: text/event-stream` as server-sent events: first a `snapshot`, then `call`, `call-ended`, `agent`, `agent-gone`, `contact-center` and `decisions` for each change, and another `snapshot` after a burst of changes. Comments keep the connection open; every new stream starts with a snapshot, whatever `Last-Event-ID` is.
+//	@Description	Returns the state of agents and calls as JSON or, with `Accept: text/event-stream`, as server-sent events: first a `snapshot`, then `call`, `call-ended`, `agent`, `agent-gone`, `contact-center`, and `decisions` for each change, and another `snapshot` after a burst of changes. Comments keep the connection open; every new stream starts with a snapshot, regardless of `Last-Event-ID`.
 //	@ID				live
 //	@Tags			live
 //	@Produce		json,text/event-stream

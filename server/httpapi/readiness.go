@@ -65,7 +65,7 @@ const pingTimeout = 2 * time.Second
 // client may call it.
 //
 //	@Summary		Check that the server is ready
-//	@Description	Returns the state of each part of the server. The status is 200 while start calls can be answered and end calls can be stored, otherwise 503.
+//	@Description	Returns the state of each component of the server. The status is 200 while start calls can be answered and end calls can be stored, otherwise 503.
 //	@ID				readyz
 //	@Tags			operation
 //	@Produce		json
@@ -96,7 +96,7 @@ func (s *API) metrics(c echo.Context) error {
 	return nil
 }
 
-// States and errors of parts. Any client may read them, so causes are only logged.
+// States and errors of components. Any client may read them, so causes are only logged.
 const (
 	stateOK      = "ok"
 	stateEmpty   = "empty"  // no configuration has been applied
@@ -120,7 +120,7 @@ func databaseDetail(err error) string {
 	}
 }
 
-// readiness checks every part of the server.
+// readiness checks every component of the server.
 func (s *API) readiness(c echo.Context) Readiness {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), pingTimeout)
 	defer cancel()

@@ -77,7 +77,7 @@ func (s *API) routes(e *echo.Echo) {
 	admin(http.MethodGet, "/api/v1/jobs", s.listJobs)
 	admin(http.MethodPost, "/api/v1/jobs/:id/retry", s.retryJob)
 
-	// Load balancers, monitoring and people read these without a key; none of them shows
+	// Load balancers, monitoring systems, and people read these without a key; none of them shows
 	// stored data.
 	route(http.MethodGet, "/healthz", s.healthz)
 	route(http.MethodGet, "/readyz", s.readyz)

@@ -27,7 +27,7 @@ const maxPooledBuffer = 64 << 10
 // request. Ziwo calls it with the start key of the tracker.
 //
 //	@Summary		Answer where a call goes
-//	@Description	Ziwo asks for the rules of an incoming call and waits for the answer. Fields may be sent as a form, as JSON or as query parameters; the key is sent in `X-API-Key` or as the password of HTTP Basic.
+//	@Description	Ziwo asks for the rules of an incoming call and waits for the answer. Fields may be sent as a form, as JSON, or as query parameters; the key is sent in `X-API-Key` or as the password of HTTP Basic.
 //	@ID				startCall
 //	@Tags			Ziwo
 //	@Accept			mpfd,json,x-www-form-urlencoded

@@ -1,5 +1,5 @@
 // Package cache holds state that is useful to share and safe to lose: the
-// counters of rotating routes, counts of wrong keys, recent CRM answers, and
+// counters of rotating routes, counts of invalid keys, recent CRM answers, and
 // request budgets. Correctness never depends on it. Memory keeps this state in the
 // process. Redis shares it between replicas, and falls back to a Memory while the
 // Redis server is unavailable.
@@ -36,8 +36,7 @@ type value struct {
 }
 
 // budget is a token bucket, stored as the instant at which it will be full again.
-// Each token that is taken delays that instant by the time in which one token
-// comes back.
+// Each token that is taken delays that instant by the time to regain one token.
 type budget struct {
 	mutex  sync.Mutex
 	fullAt time.Time

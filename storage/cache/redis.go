@@ -16,7 +16,7 @@ import (
 )
 
 // Redis shares its state between the replicas that use the same server and
-// prefix. While the server is unavailable, slow or full, Redis uses the memory of
+// prefix. While the server is unavailable, slow, or full, Redis uses the memory of
 // the process, as Memory does: no method fails, and none waits longer than its
 // timeout in Options. It is safe for concurrent use. Create it with NewRedis, and
 // start Run to watch the server.
@@ -40,7 +40,7 @@ type Options struct {
 
 const (
 	probeTimeout = time.Second
-	maxFailures  = 3       // failed commands in a row after which the server counts as unavailable
+	maxFailures  = 3       // consecutive failures at which the server counts as unavailable
 	bufferBytes  = 4 << 10 // buffer size of a connection; values are small
 	minPoolSize  = 32
 )
@@ -139,7 +139,7 @@ func (r *Redis) Probe(ctx context.Context) {
 	default:
 		r.failures.Store(0)
 		if r.up.CompareAndSwap(false, true) {
-			r.o.Logger.LogAttrs(ctx, slog.LevelInfo, "redis available; sharing counters, budgets and cached customers")
+			r.o.Logger.LogAttrs(ctx, slog.LevelInfo, "redis available; sharing counters, budgets, and cached customers")
 		}
 	}
 }

@@ -70,7 +70,7 @@ func NewBucket(o BucketOptions, scratch *Folder) (*Bucket, error) {
 // Name returns a name that identifies this bucket among all stores.
 func (b *Bucket) Name() string { return b.name }
 
-// Put stores content as an object, all of it or nothing, and replaces an earlier
+// Put stores content as an object, completely or not at all, and replaces an earlier
 // object of that name. It returns the full object name, and the size and hexadecimal
 // SHA-256 digest of the content.
 func (b *Bucket) Put(ctx context.Context, name, contentType string, content io.Reader) (stored string, size int64, digest string, err error) {

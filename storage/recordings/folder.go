@@ -73,7 +73,7 @@ func shardedPath(name string) string {
 	return path.Join(shard[:2], shard[2:], name)
 }
 
-// Put stores content as a file, all of it or nothing, and replaces an earlier file
+// Put stores content as a file, completely or not at all, and replaces an earlier file
 // of that name. After a crash the file has either the old or the new content. It
 // returns the path within the directory, and the size and hexadecimal SHA-256 digest
 // of the content.

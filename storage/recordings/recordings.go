@@ -1,6 +1,6 @@
 // Package recordings stores audio files in a directory, or in a bucket of an
-// S3-compatible object store. It knows neither calls nor databases: a file has a
-// name, a size and a digest. The S3 client is used nowhere else.
+// S3-compatible object store. It depends on neither calls nor databases: a file
+// has a name, a size, and a digest. Only this package uses the S3 client.
 package recordings
 
 import (

@@ -120,7 +120,7 @@ func (s *Spool) writeBatch() {
 	}
 }
 
-// write writes and flushes a batch, all of it or nothing, and records the error
+// write writes and flushes a batch, completely or not at all, and records the error
 // for Stats. The caller holds the writer token.
 func (s *Spool) write(batch []*pendingAppend) error {
 	err := markFull(s.writeFrames(batch))

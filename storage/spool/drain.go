@@ -16,11 +16,11 @@ import (
 // Limits of draining.
 const (
 	maxDrainRecords = 64      // records of one batch
-	maxDrainBytes   = 1 << 20 // bytes of payload after which a batch takes no more records
+	maxDrainBytes   = 1 << 20 // bytes of payload at which a batch is full
 	firstPause      = 50 * time.Millisecond
 	maxPause        = 5 * time.Second
 	idleTimeout     = time.Second // time without appends after which a drained segment is sealed
-	maxReadFailures = 5           // failed reads of a file that opens, before it goes to quarantine whole
+	maxReadFailures = 5           // failed reads of an open file, after which the whole file goes to quarantine
 )
 
 // Drain passes the spooled payloads to save, oldest first, up to 64 or 1 MiB of
@@ -247,7 +247,7 @@ func (d *drainer) pause(ctx context.Context, err error) {
 
 // pauseAfter returns a random pause between half and all of a duration that
 // doubles with each failure, so that replicas that lost the same database do not
-// return to it at the same instant.
+// all retry at the same instant.
 func pauseAfter(failures int) time.Duration {
 	const maxDoublings = 10 // enough to reach maxPause
 	longest := min(maxPause, firstPause<<min(failures-1, maxDoublings))

@@ -12,7 +12,8 @@ import (
 )
 
 // Files in quarantine are named after their segment and the offset in it. If a
-// crash makes the same bytes reach quarantine twice, they replace themselves.
+// crash makes the same bytes reach quarantine twice, the second file replaces the
+// first.
 const (
 	rejected = ".rejected" // payload of a rejected record
 	broken   = ".broken"   // bytes that are not a frame
@@ -67,7 +68,7 @@ func (s *Spool) quarantine(ctx context.Context, seg *segment, name string, conte
 	return err == nil
 }
 
-// writeQuarantineFile writes a file to quarantine, all of it or nothing.
+// writeQuarantineFile writes a file to quarantine, completely or not at all.
 func (s *Spool) writeQuarantineFile(name string, content io.Reader) error {
 	dir := filepath.Join(s.dir, quarantineName)
 	path := filepath.Join(dir, name)

@@ -18,7 +18,7 @@ import (
 )
 
 // segment is one file of frames. Once it is in the list of a Spool, the mutex
-// guards all fields but those that its name holds.
+// guards all fields except those that the file name encodes.
 type segment struct {
 	name   string
 	number uint64
@@ -89,7 +89,7 @@ func (s *Spool) loadSegments() error {
 		s.next = seg.number + 1
 	}
 	if st := s.Stats(); st.Records > 0 {
-		s.logger.LogAttrs(context.Background(), slog.LevelInfo, "spool holds records of an earlier run",
+		s.logger.LogAttrs(context.Background(), slog.LevelInfo, "spool contains records of an earlier run",
 			slog.Int("records", st.Records), slog.Int64("bytes", st.Bytes), slog.Time("oldest", st.Oldest))
 	}
 	return nil

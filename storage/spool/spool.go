@@ -46,7 +46,7 @@ const MaxPayload = 2 << 20
 // Options configures a Spool. Only Dir is required.
 type Options struct {
 	Dir        string
-	MaxSegment int64            // bytes after which a new file is started, and so the most that is delivered again after a crash; 0 means 8 MiB
+	MaxSegment int64            // size at which a new file is started, which limits what is delivered again after a crash; 0 means 8 MiB
 	Logger     *slog.Logger     // nil disables logging
 	Now        func() time.Time // nil means time.Now
 }
@@ -73,8 +73,8 @@ type Spool struct {
 	lock       *os.File             // locked while the spool is open
 	dirFile    *os.File             // dir, for flushing its entries
 
-	// writer holds a token while one goroutine writes for all. The token guards
-	// file, next and buffer.
+	// writer holds a token while one goroutine writes for all others. The token guards
+	// file, next, and buffer.
 	writer chan struct{}
 	file   *os.File // file of the active segment; nil if there is none
 	next   uint64   // number of the next segment
@@ -101,8 +101,8 @@ const (
 	quarantineName    = "quarantine"
 )
 
-// Open creates the directory (mode 0700) if necessary, and reads once everything
-// that an earlier process left there. It changes no record. It fails if another
+// Open creates the directory (mode 0700) if necessary, and reads everything that
+// earlier processes left there. It changes no record. It fails if another
 // Spool of any process has the directory open.
 func Open(o Options) (*Spool, error) { return open(o, (*os.File).Sync) }
 
@@ -141,7 +141,7 @@ func (s *Spool) lockDir() error {
 	if s.lock, err = os.OpenFile(filepath.Join(s.dir, lockName), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return err
 	}
-	// The kernel releases the lock when the process ends, however it ends.
+	// The kernel releases the lock when the process ends, even if it crashes.
 	if err := syscall.Flock(int(s.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return fmt.Errorf("in use by another process: %w", err)
 	}
@@ -207,7 +207,7 @@ const (
 )
 
 // Check returns the error that an Append of an ordinary record would return now,
-// or nil. It writes a file of 64 KiB to the directory, flushes it and removes it.
+// or nil. It writes a file of 64 KiB to the directory, flushes it, and removes it.
 func (s *Spool) Check() error {
 	s.mutex.Lock()
 	closed := s.closed

@@ -154,7 +154,7 @@ func (db *database) saveAll(ctx context.Context, tx *transaction, requests []*sa
 }
 
 // groupByCall groups requests by call, in the order of arrival. It gives each call
-// an ID, for the case that the call is new.
+// an ID in case the call is new.
 func groupByCall(requests []*saveRequest) ([]*batchCall, error) {
 	calls := make([]*batchCall, 0, len(requests))
 	byIdentity := make(map[callIdentity]*batchCall, len(requests))
@@ -177,7 +177,7 @@ func groupByCall(requests []*saveRequest) ([]*batchCall, error) {
 	return calls, nil
 }
 
-// setStored replaces the state of a call by what is stored of it.
+// setStored replaces the state of a call with its stored state.
 func (c *batchCall) setStored(call storage.Call, revisions int) {
 	c.isNew, c.call, c.revisions, c.storedAt = false, call, revisions, micros(call.At())
 }

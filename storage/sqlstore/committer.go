@@ -15,8 +15,8 @@ const (
 	maxBatchBytes    = 4 << 20 // total size of the CDR bodies
 )
 
-// After a commit the committer waits in steps for more requests, for as long as
-// each step brings some.
+// After a commit, the committer waits for more requests in steps, as long as each
+// step brings some.
 const (
 	gatherStep  = 200 * time.Microsecond
 	gatherSteps = 10

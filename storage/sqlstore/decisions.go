@@ -53,7 +53,7 @@ func insertDecisionsSQL(n int) string {
 // RecordDecisions stores decisions in one transaction, all or none, and links them to
 // calls that were saved before them. It ignores decisions that are already stored. A
 // power failure may lose the latest decisions unless a call was saved after them:
-// decisions only explain calls and are not worth waiting for the disk.
+// decisions only explain calls, so nothing waits until they are on disk.
 func (s *Store) RecordDecisions(ctx context.Context, decisions []storage.Decision) error {
 	if len(decisions) == 0 {
 		return nil

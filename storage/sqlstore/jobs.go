@@ -178,8 +178,8 @@ func (s *Store) ClaimJobs(ctx context.Context, c storage.JobClaim) (jobs []stora
 	return jobs, nil
 }
 
-// due reports whether any job is due. values are a time and the kinds. Mostly none is,
-// so it saves ClaimJobs the wait for the write lock.
+// due reports whether any job is due. values are a time and the kinds. Usually none is,
+// so ClaimJobs does not have to wait for the write lock.
 func (db *database) due(ctx context.Context, values []any) (bool, error) {
 	var one int
 	err := db.read.QueryRowContext(ctx, db.dialect.sql(`SELECT 1 FROM jobs WHERE state = 'waiting' AND run_us <= ?
@@ -263,8 +263,8 @@ func (db *database) settleJob(ctx context.Context, tx *sql.Tx, settled storage.J
 	return state, err
 }
 
-// ReapJobs returns jobs to the waiting state whose lease has ended, because their
-// worker is gone. The interrupted attempt counts. ReapJobs returns the number of jobs.
+// ReapJobs returns jobs whose lease has ended, because their worker is lost, to the
+// waiting state. The interrupted attempt counts. ReapJobs returns the number of jobs.
 func (s *Store) ReapJobs(ctx context.Context, now time.Time) (n int, err error) {
 	err = s.do("reap jobs", func(db *database) error {
 		var one int

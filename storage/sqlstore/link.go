@@ -13,7 +13,7 @@ import (
 )
 
 // Linking finds the decision for a call. If Ziwo sent the same callID with both,
-// the callID decides; otherwise DID, caller and time do. Ziwo documents only the
+// the callID decides; otherwise DID, caller, and time do. Ziwo documents only the
 // DID of a start call (https://www.ziwo.io/api-integration-developers/). A decision
 // without a caller is therefore linked by DID and time, within a shorter interval,
 // and only if there is none with the caller. A call and a decision of different
@@ -24,8 +24,8 @@ const (
 	maxLinkDistanceNoCaller = time.Minute
 )
 
-// linkReportedMargin is how much earlier than a decision its call may have been
-// reported. A call ends after its decision, but the clocks of two replicas differ.
+// linkReportedMargin is how long before its decision a call may have been reported.
+// A call ends after its decision, but the clocks of two replicas differ.
 const linkReportedMargin = 2 * maxLinkDistance
 
 // maxLateLinks limits the number of calls that one batch of decisions reads.
@@ -192,8 +192,8 @@ func unlinkedByCallIDSQL(callIDs int, hasKeyTable bool) string {
 
 // unlinkedByDIDSQL searches by one of the columns with startTimes, among the calls
 // that were reported after a given time. It uses the index by received_us, in which
-// the calls of one minute are adjacent. In an index by DID each call would cost a
-// page.
+// the calls of one minute are adjacent. With an index by DID, each call would cost a
+// page read.
 func unlinkedByDIDSQL(d *dialect, column string, dids int) string {
 	return `SELECT id, call_id, tracker, did, caller, ` + column + ` FROM calls
 		WHERE decision_id = '' AND received_us >= ? AND ` + d.unindexed("did") + ` IN (` + placeholders(dids) + `) AND ` + column + ` BETWEEN ? AND ? AND ` + column + ` <> 0
@@ -244,8 +244,8 @@ func matchCalls(calls []storage.Call, decisions []storage.Decision) []link {
 	return best
 }
 
-// linkRank reports whether a decision may belong to a call, and by what: rank 0 is
-// by callID, 1 by caller, DID and time, 2 by DID and time alone.
+// linkRank reports whether a decision may belong to a call, and how well they match:
+// rank 0 is by callID, 1 by caller, DID, and time, 2 by DID and time alone.
 func linkRank(c *storage.Call, d *storage.Decision) (rank int, ok bool) {
 	distance := c.StartedAt.Sub(d.At).Abs()
 	switch {

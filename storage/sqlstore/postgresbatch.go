@@ -130,8 +130,8 @@ func (tx *transaction) send(ctx context.Context, statements *pgx.Batch) error {
 	})
 }
 
-// load also searches for the decisions of the calls, for the case that the calls
-// are new, which most are.
+// load also searches for the decisions of the calls, in case the calls are new.
+// Most of them are.
 func (b postgresBatch) load(ctx context.Context, tx *transaction, calls []*batchCall) error {
 	calls = slices.Clone(calls)
 	slices.SortFunc(calls, func(a, b *batchCall) int {
@@ -402,7 +402,7 @@ func (b postgresBatch) insert(ctx context.Context, tx *transaction, newCalls, ca
 	}
 	tx.commit(&statements)
 	if err := tx.send(ctx, &statements); err != nil {
-		return fmt.Errorf("insert calls, revisions and jobs: %w", err)
+		return fmt.Errorf("insert calls, revisions, and jobs: %w", err)
 	}
 	return nil
 }

@@ -183,7 +183,7 @@ func configTests() []testCase {
 
 func secretTests() []testCase {
 	return []testCase{
-		{"are stored, replaced, listed by name and deleted", func(t *testing.T, s Store) {
+		{"are stored, replaced, listed by name, and deleted", func(t *testing.T, s Store) {
 			late := noon.Add(time.Hour)
 			for _, secret := range []storage.Secret{
 				{Name: "zendesk", Sealed: []byte{0, 1, 0xff}, CreatedAt: noon, UpdatedAt: noon},

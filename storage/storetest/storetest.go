@@ -1,4 +1,4 @@
-// Package storetest tests the behavior that is common to all stores, whatever their
+// Package storetest tests the behavior that is common to all stores, regardless of their
 // database. The tests of a store run it:
 //
 //	storetest.Run(t, func(t *testing.T) storetest.Store { … })

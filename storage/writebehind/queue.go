@@ -61,10 +61,10 @@ func (q *Queue[T]) Add(item T) {
 // Depth returns the number of records that are not yet written.
 func (q *Queue[T]) Depth() int { return len(q.items) + int(q.waiting.Load()) }
 
-// Dropped returns the number of records lost since the start.
+// Dropped returns the number of records lost since New.
 func (q *Queue[T]) Dropped() int64 { return q.dropped.Load() }
 
-// Written returns the number of records written since the start.
+// Written returns the number of records written since New.
 func (q *Queue[T]) Written() int64 { return q.written.Load() }
 
 // Run writes records until ctx ends, and then drains the queue for up to 5
@@ -102,7 +102,7 @@ type writePacer struct {
 }
 
 // delay returns how long to pause after a write that took from start until now.
-// added is the number of records added since the start, of which waiting are
+// added is the number of records added since New, of which waiting are
 // still queued.
 func (p *writePacer) delay(start, now time.Time, added int64, waiting int) time.Duration {
 	newRecords, elapsed := added-p.added, now.Sub(p.at)

@@ -99,7 +99,7 @@ func constantHandler() (http.Handler, error) {
 }
 
 // echoHandler returns a minimal start call handler that uses echo: it checks the
-// key, reads the form fields and answers. It decides, counts and records nothing.
+// key, reads the form fields, and answers. It decides, counts, and records nothing.
 func echoHandler() http.Handler {
 	fail := func(c echo.Context, code int, message string) error {
 		return c.JSON(code, startAnswer{Error: &startError{Message: message}})

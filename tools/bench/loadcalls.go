@@ -22,7 +22,7 @@ var loadSettings = []string{
 const loadWorkers = 3
 
 // callSQL selects the calls with the numbers $3 to $4. listDID and listCaller return
-// the same DIDs and callers. Ids start with the time, like those of the server.
+// the same DIDs and callers. IDs start with the time, like those of the server.
 const callSQL = `SELECT
 	substr(ms, 1, 8) || '-' || substr(ms, 9) || '-7' || lpad(to_hex(n & 4095), 3, '0') || '-8' || lpad(to_hex(n >> 12 & 4095), 3, '0') || '-' || digits AS id,
 	lpad(to_hex(n * 2654435761 & 4294967295), 8, '0') || '-4b1d-4a3c-8f00-' || digits AS key,

@@ -212,7 +212,7 @@ func (c contender) turn(ctx context.Context, duration time.Duration) (r result, 
 	return r, c.process.pause(ctx)
 }
 
-// runRounds warms up all contenders, runs the rounds and prints a table. It returns
+// runRounds warms up all contenders, runs the rounds, and prints a table. It returns
 // results[round][contender].
 func (b *bench) runRounds(ctx context.Context, contenders []contender) ([][]result, error) {
 	for _, c := range contenders {

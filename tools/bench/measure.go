@@ -43,7 +43,7 @@ func (b *bench) startCall(ctx context.Context) error {
 
 	results, err := b.runRounds(ctx, []contender{
 		{name: fmt.Sprintf("calltracker, %d trackers of %d routes", b.trackers, routesPerTracker), process: server, clients: clients, check: checkAnswer, records: true},
-		{name: "echo, FormValue and c.JSON", process: echoServer, clients: clients, check: checkAnswer},
+		{name: "echo, FormValue, and c.JSON", process: echoServer, clients: clients, check: checkAnswer},
 		{name: "net/http, constant answer", process: constantServer, clients: clients, check: checkConstant},
 	})
 	if err != nil {

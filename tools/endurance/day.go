@@ -48,7 +48,7 @@ type DayVerdict struct {
 }
 
 // OK reports whether the stored calls equal the simulated ones and the trial included
-// acknowledged, dropped and backfilled calls.
+// acknowledged, dropped, and backfilled calls.
 func (v DayVerdict) OK() bool {
 	return v.Differing+v.Duplicated+v.Missing+v.Invented+v.Lost+v.Unreconciled+len(v.Complaints) == 0 &&
 		v.Equal == v.Calls && v.Acknowledged > 0 && v.Dropped > 0 && v.Backfilled >= v.Dropped

@@ -118,7 +118,7 @@ var (
 	htmlMarkup = regexp.MustCompile(`<!--|-->|</?[a-z][^>]*>`)
 )
 
-// extractMarkdown copies the text outside of code, markup and addresses.
+// extractMarkdown copies the text outside of code, markup, and addresses.
 func extractMarkdown(source []byte) []byte {
 	c := newCanvas(source)
 	c.keep(0, len(source))

@@ -5,7 +5,7 @@ import (
 	"regexp"
 )
 
-// extractScript copies the comments, strings and template literals of
+// extractScript copies the comments, strings, and template literals of
 // JavaScript.
 func extractScript(source []byte) []byte {
 	c := newCanvas(source)

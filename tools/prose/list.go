@@ -107,7 +107,7 @@ func (l *list) addDetail(line string) error {
 		}
 		r.exceptions = append(r.exceptions, exception{where, context})
 	default:
-		return fmt.Errorf("unknown keyword %q: use write, bad, good or except", keyword)
+		return fmt.Errorf("unknown keyword %q: use write, bad, good, or except", keyword)
 	}
 	return nil
 }

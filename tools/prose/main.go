@@ -1,6 +1,6 @@
 // Command prose finds constructions in the text of the project that do not read
 // like plain American English, and says what to write instead. It checks
-// Markdown, comments, string literals, templates and scripts against the list in
+// Markdown, comments, string literals, templates, and scripts against the list in
 // banned.txt.
 //
 // Run it from the root of the source tree, optionally with the files and folders

@@ -155,7 +155,7 @@ const text = (value) => (typeof value === "string" || typeof value === "number" 
 const object = (value) => (value && typeof value === "object" ? value : {});
 
 // claim reports whether a call is new, and records it. One call emits several
-// events, possibly from several phones, with the id of any of its legs. The events
+// events, possibly from several phones, with the ID of any of its legs. The events
 // repeat if the page is reloaded, or open in another tab, while the phone rings.
 function claim(call) {
   const key = "calltracker-calls";
@@ -170,7 +170,7 @@ function claim(call) {
     // Without storage, only this page remembers the call.
   }
   stored = (Array.isArray(stored) ? stored : []).filter((entry) => Array.isArray(entry) && now - entry[1] < maxAge);
-  // A call without an id is identified by its number for one minute.
+  // A call without an ID is identified by its number for one minute.
   const minute = 60000;
   const anonymous = call.ids.length === 0 ? ["number " + call.number] : [];
   const repeated =

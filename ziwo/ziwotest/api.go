@@ -677,7 +677,7 @@ func (z *Ziwo) whisper(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if to != "none" && to != "agent" && to != "both" {
-		respondError(w, http.StatusBadRequest, "whisper must be agent, both or none")
+		respondError(w, http.StatusBadRequest, "whisper must be agent, both, or none")
 		return
 	}
 	z.whispers[id] = to

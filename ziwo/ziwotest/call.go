@@ -189,7 +189,7 @@ func iso(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z")
 // encode returns v as JSON.
 func encode(v any) []byte {
 	text, err := json.Marshal(v)
-	if err != nil { // impossible: v has only maps, strings and numbers
+	if err != nil { // impossible: v has only maps, strings, and numbers
 		panic(err)
 	}
 	return text

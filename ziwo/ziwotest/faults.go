@@ -45,8 +45,8 @@ type callFaults struct {
 	duplicate, drop, lateRecording, changeTypes, curlyQuotes, test bool
 
 	delay time.Duration // delay of the CDR in virtual time
-	end   string        // "truncated", "cut" or "no key"
-	start string        // "slow start", "cut start" or "start without key"
+	end   string        // "truncated", "cut", or "no key"
+	start string        // "slow start", "cut start", or "start without key"
 }
 
 // draw draws the faults of a call. It always consumes the same number of random
@@ -169,7 +169,7 @@ func timeout(milliseconds int) time.Duration {
 }
 
 // sendStart sends a start call as a multipart form. Ziwo documents only didCalled. A
-// routing server also needs the caller and the call id, which Ziwo probably sends.
+// routing server also needs the caller and the call ID, which Ziwo probably sends.
 func (z *Ziwo) sendStart(ctx context.Context, t Tracker, c *Call, f callFaults) startAnswer {
 	ctx, cancel := context.WithTimeout(ctx, timeout(t.StartTimeout))
 	defer cancel()

@@ -545,7 +545,7 @@ func (r *runner) deliveries(c *Call, plan *callPlan) []event {
 	return out
 }
 
-// newCallID returns a call id in the form of a UUID version 4.
+// newCallID returns a call ID in the form of a UUID version 4.
 func newCallID(rng *rand.Rand) string {
 	a, b := rng.Uint64(), rng.Uint64()
 	return fmt.Sprintf("%08x-%04x-4%03x-%04x-%012x", uint32(a), uint16(a>>32), uint16(a>>48)&0xfff, 0x8000|uint16(b)&0x3fff, b>>16)

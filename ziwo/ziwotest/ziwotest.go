@@ -179,7 +179,7 @@ func (z *Ziwo) Customers() []Customer { return slices.Clone(z.customers) }
 // Agents returns the invented agents.
 func (z *Ziwo) Agents() []Agent { return slices.Clone(z.agents) }
 
-// AddTracker adds a tracker, like the admin API, and returns its id.
+// AddTracker adds a tracker, like the admin API, and returns its ID.
 func (z *Ziwo) AddTracker(t Tracker) int {
 	z.mu.Lock()
 	defer z.mu.Unlock()
@@ -189,7 +189,7 @@ func (z *Ziwo) AddTracker(t Tracker) int {
 	return t.ID
 }
 
-// Trackers returns the trackers in the order of their ids.
+// Trackers returns the trackers in the order of their IDs.
 func (z *Ziwo) Trackers() []Tracker {
 	z.mu.Lock()
 	defer z.mu.Unlock()
@@ -371,7 +371,7 @@ func (z *Ziwo) trackerByName(name string) *Tracker {
 	return nil
 }
 
-// trackerByIDOrName returns a tracker by id or by name, or nil. It requires z.mu.
+// trackerByIDOrName returns a tracker by ID or by name, or nil. It requires z.mu.
 func (z *Ziwo) trackerByIDOrName(idOrName string) *Tracker {
 	if id, err := strconv.Atoi(idOrName); err == nil {
 		if t := z.trackers[id]; t != nil {

@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// Daemon is a server that can be stopped, paused and restarted on the same port. Its
+// Daemon is a server that can be stopped, paused, and restarted on the same port. Its
 // methods must not be called concurrently.
 type Daemon struct {
 	Name string // name for errors

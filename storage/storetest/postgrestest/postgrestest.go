@@ -26,7 +26,7 @@ import (
 	"calltracker/storage/storetest/daemon"
 )
 
-// Server is a PostgreSQL server that a test may stop, pause and restart. fsync is on, so
+// Server is a PostgreSQL server that a test may stop, pause, and restart. fsync is on, so
 // acknowledged commits are on disk. Its methods must not be called concurrently.
 type Server struct {
 	dir string

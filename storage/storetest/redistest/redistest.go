@@ -19,7 +19,7 @@ import (
 	"calltracker/storage/storetest/daemon"
 )
 
-// Server is a Redis server that a test may stop, pause and restart. It stores nothing on
+// Server is a Redis server that a test may stop, pause, and restart. It stores nothing on
 // disk, so it is empty after a restart. Its methods must not be called concurrently.
 type Server struct {
 	dir string

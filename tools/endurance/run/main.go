@@ -33,7 +33,7 @@ func main() {
 
 func run(ctx context.Context, arguments []string, out io.Writer) error {
 	if len(arguments) == 0 {
-		return errors.New("missing trial: use crash, day or soak; add -h for its flags")
+		return errors.New("missing trial: use crash, day, or soak; add -h for its flags")
 	}
 	dir, err := os.MkdirTemp("", "calltracker-endurance-")
 	if err != nil {
@@ -47,7 +47,7 @@ func run(ctx context.Context, arguments []string, out io.Writer) error {
 	case "soak":
 		err = soak(ctx, dir, arguments[1:], out)
 	default:
-		err = fmt.Errorf("unknown trial %q: use crash, day or soak", arguments[0])
+		err = fmt.Errorf("unknown trial %q: use crash, day, or soak", arguments[0])
 	}
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		return fmt.Errorf("%w; the server logs are in %s", err, dir)
