@@ -97,7 +97,7 @@ func (l *Leader) lead(ctx context.Context) {
 		l.logger.LogAttrs(ctx, slog.LevelWarn, "leadership lost", slog.Any("error", context.Cause(leading)))
 	}
 	if err := release(); err != nil { // it ends anyway
-		l.logger.LogAttrs(ctx, slog.LevelInfo, "release of the leader's lease failed", slog.Any("error", err))
+		l.logger.LogAttrs(ctx, slog.LevelInfo, "leader lease not released", slog.Any("error", err))
 	}
 }
 

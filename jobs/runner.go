@@ -190,9 +190,9 @@ func (w *workers) claim(ctx context.Context, p *pool) []storage.Job {
 	if failing := err != nil; failing != w.failing { // log an outage once
 		w.failing = failing
 		if failing {
-			w.logger.LogAttrs(ctx, slog.LevelError, "claiming jobs failed", slog.Any("error", err))
+			w.logger.LogAttrs(ctx, slog.LevelError, "job claims failing", slog.Any("error", err))
 		} else {
-			w.logger.LogAttrs(ctx, slog.LevelInfo, "claiming jobs resumed")
+			w.logger.LogAttrs(ctx, slog.LevelInfo, "job claims resumed")
 		}
 	}
 	return claimed
@@ -281,7 +281,7 @@ func (w *workers) log(ctx context.Context, a attempt, outcome string, unsettled 
 	case unsettled != nil:
 		w.logger.LogAttrs(ctx, slog.LevelError, "job outcome not stored; the job will run again", append(attrs, slog.Any("error", unsettled))...)
 	case outcome == "dead":
-		w.logger.LogAttrs(ctx, slog.LevelError, "job is dead; retry it after fixing the cause", append(attrs, slog.Any("error", a.err))...)
+		w.logger.LogAttrs(ctx, slog.LevelError, "job dead; retry it after fixing the cause", append(attrs, slog.Any("error", a.err))...)
 	default:
 		w.logger.LogAttrs(ctx, slog.LevelDebug, "job will run again", append(attrs, slog.Any("error", a.err))...)
 	}

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -79,6 +80,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		return exitCode
 	}
 	if err != nil {
+		if name, unknown := strings.CutPrefix(err.Error(), "unexpected argument "); unknown && strings.HasPrefix(name, args[0]) {
+			err = fmt.Errorf("unknown command %s", name)
+		}
 		fmt.Fprintf(errOut, "calltracker: %v\nTry: calltracker --help\n", err)
 		return 2
 	}
@@ -150,7 +154,7 @@ func (cmd *migrateCommand) Run(ctx context.Context, t *cli.Terminal) (err error)
 		return err
 	}
 	if err := os.MkdirAll(set.dataDir, 0o700); err != nil {
-		return err
+		return fmt.Errorf("create data directory (CALLTRACKER_DATA_DIR): %w", err)
 	}
 	store, err := sqlstore.New(sqlstore.Options{URL: set.databaseURL, DataDir: set.dataDir, Logger: set.logger(t.Err)})
 	if err != nil {

@@ -110,18 +110,18 @@ type sharedCache interface {
 func runServer(ctx context.Context, set settings, logger *slog.Logger, options startOptions) (err error) {
 	// Directories, secrets, and databases.
 	if err := os.MkdirAll(set.dataDir, 0o700); err != nil {
-		return fmt.Errorf("create data directory: %w", err)
+		return fmt.Errorf("create data directory (CALLTRACKER_DATA_DIR): %w", err)
 	}
 	if set.adminToken == "" {
 		var created bool
 		if set.adminToken, created, err = datadir.ReadOrGenerate(set.path(datadir.AdminTokenFile), datadir.AdminTokenBytes); err != nil {
-			return fmt.Errorf("admin token: %w", err)
+			return fmt.Errorf("admin token in the data directory: %w", err)
 		}
 		logger.Info("admin token file in use", slog.String("path", set.path(datadir.AdminTokenFile)), slog.Bool("new", created))
 	}
 	if set.secretKey == nil {
 		if set.secretKey, err = datadir.ReadSecretKey(set.path(datadir.SecretKeyFile)); err != nil {
-			return fmt.Errorf("secret key: %w", err)
+			return fmt.Errorf("secret key in the data directory: %w", err)
 		}
 	}
 	vault, err := config.NewVault(set.secretKey)
@@ -275,7 +275,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", set.listen)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: set CALLTRACKER_LISTEN to a free port of this machine", err)
 	}
 	defer func() { _ = listener.Close() }() // serving closes it first, except after an error
 
@@ -360,15 +360,18 @@ func load(ctx context.Context, store *sqlstore.Store, controller *config.Control
 	if apply != nil { // replaces the loaded configuration, or the one that could not be loaded
 		_, err := controller.Apply(ctx, *apply)
 		if errors.Is(err, storage.ErrUnavailable) && controller.Current() != nil {
-			logger.Error("configuration file not stored yet; last good configuration active", slog.Any("error", err))
+			logger.Error("configuration file not stored; last good configuration active", slog.Any("error", err))
 			return []config.Input{*apply}, nil
+		}
+		if errors.Is(err, storage.ErrUnavailable) {
+			return nil, fmt.Errorf("apply configuration: %w; without --apply, the server starts and waits for the database", err)
 		}
 		return nil, err
 	}
 	switch {
 	case loadErr == nil:
 	case errors.Is(loadErr, config.ErrNoConfig):
-		logger.Warn("no configuration has been applied yet")
+		logger.Warn("no configuration applied yet")
 	case errors.Is(loadErr, storage.ErrUnavailable):
 		logger.Error("no configuration active", slog.Any("error", loadErr))
 	default:
@@ -382,6 +385,7 @@ func load(ctx context.Context, store *sqlstore.Store, controller *config.Control
 func prepareInBackground(ctx context.Context, store *sqlstore.Store, controller *config.Controller, logger *slog.Logger, pending []config.Input) error {
 	retry := time.NewTicker(prepareRetry)
 	defer retry.Stop()
+	reported := "" // the last failure
 	for !store.Ready() {
 		select {
 		case <-ctx.Done():
@@ -389,7 +393,12 @@ func prepareInBackground(ctx context.Context, store *sqlstore.Store, controller 
 		case <-retry.C:
 		}
 		attempt, cancel := context.WithTimeout(ctx, prepareTimeout)
-		if err := store.Prepare(attempt); err == nil {
+		if err := store.Prepare(attempt); err != nil {
+			if text := err.Error(); text != reported && ctx.Err() == nil {
+				reported = text
+				logger.Error("database still unavailable", slog.Any("error", err))
+			}
+		} else {
 			logger.Info("database available")
 			err := controller.Load(attempt)
 			if errors.Is(err, config.ErrNoConfig) {

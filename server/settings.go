@@ -98,25 +98,25 @@ func (o options) check(terminal bool) (settings, error) {
 		}
 	}
 	if s.adminToken != "" && len(s.adminToken) < minTokenLength {
-		invalid("CALLTRACKER_ADMIN_TOKEN", "shorter than %d characters; leave it empty to generate one", minTokenLength)
+		invalid("CALLTRACKER_ADMIN_TOKEN", "shorter than %d characters: use a longer one, or leave it empty to generate one", minTokenLength)
 	}
 	if o.SecretKey != "" {
 		key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(o.SecretKey))
 		if err != nil || len(key) != datadir.SecretKeyBytes {
-			invalid("CALLTRACKER_SECRET_KEY", "not %d bytes in base64; generate it with: openssl rand -base64 %d", datadir.SecretKeyBytes, datadir.SecretKeyBytes)
+			invalid("CALLTRACKER_SECRET_KEY", "not %d bytes in base64: generate it with openssl rand -base64 %d", datadir.SecretKeyBytes, datadir.SecretKeyBytes)
 		}
 		s.secretKey = key
 	}
-	if u, err := url.Parse(o.PublicURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
+	if u, err := url.Parse(o.PublicURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		invalid("CALLTRACKER_PUBLIC_URL", "invalid URL %q: use one such as https://calls.example.com", o.PublicURL)
 	}
 	if o.VoicemailField == "didCalled" || o.VoicemailField == "rules" {
-		invalid("CALLTRACKER_VOICEMAIL_FIELD", "invalid name %q: the answer has another field with this name", o.VoicemailField)
+		invalid("CALLTRACKER_VOICEMAIL_FIELD", "invalid name %q: the answer has another field with this name; use one such as voicemail", o.VoicemailField)
 	}
 	if o.ReconcileEvery != "" {
 		every, err := time.ParseDuration(o.ReconcileEvery)
 		if err != nil || every < 0 || every > 0 && every < minReconcileEvery || every > maxReconcileEvery {
-			invalid("CALLTRACKER_RECONCILE_EVERY", "invalid duration %q: use %s to %s, or 0 to disable it", o.ReconcileEvery, minReconcileEvery, maxReconcileEvery)
+			invalid("CALLTRACKER_RECONCILE_EVERY", "invalid duration %q: use 10s to 24h, or 0 to disable it", o.ReconcileEvery)
 		}
 		s.reconcileEvery = every
 	}

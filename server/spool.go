@@ -102,7 +102,10 @@ func (l *localSpool) Check() error {
 	defer l.mu.Unlock()
 	s := l.open.Load()
 	if s == nil {
-		return errors.Join(errSpoolNotOpen, l.failure)
+		if l.failure == nil { // closed
+			return errSpoolNotOpen
+		}
+		return fmt.Errorf("%w: %w", errSpoolNotOpen, l.failure)
 	}
 	if now := time.Now(); l.checkedAt.IsZero() || now.Sub(l.checkedAt) >= spoolCheckTTL {
 		l.checked, l.checkedAt = s.Check(), now

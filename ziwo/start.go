@@ -329,7 +329,7 @@ func (r *startReader) noDID() string {
 	if len(names) > maxShown {
 		names, more = names[:maxShown], ", …"
 	}
-	return fmt.Sprintf("no value for didCalled in the %d fields of the request (%s%s); %s", r.count, quoteAll(names), more, remedy)
+	return fmt.Sprintf("no value for didCalled in the fields of the request (%s%s); %s", quoteAll(names), more, remedy)
 }
 
 // quoteAll returns the quoted names, separated by commas.

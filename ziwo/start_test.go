@@ -264,7 +264,7 @@ func TestParseStartRequestErrors(t *testing.T) {
 	}{
 		{name: "empty request", reason: ReasonNoDID, reportsFailure: "no fields"},
 		{name: "blank body", body: " \r\n\t", reason: ReasonNoDID, reportsFailure: "no fields"},
-		{name: "other fields", body: "callID=1&b=2&a=3", reason: ReasonNoDID, reportsFailure: `in the 3 fields of the request ("a", "b")`},
+		{name: "other fields", body: "callID=1&b=2&a=3", reason: ReasonNoDID, reportsFailure: `in the fields of the request ("a", "b")`},
 		{name: "many other fields", body: "a=&b=&c=&d=&e=&f=&g=&h=&i=&j=&k=&l=", reason: ReasonNoDID, reportsFailure: `"j", …)`},
 		{name: "empty DID", body: "didCalled=%20", reason: ReasonNoDID, reportsFailure: "no value for didCalled"},
 		{name: "null DID", body: `{"didCalled":null}`, reason: ReasonNoDID, reportsFailure: "a JSON null"},

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,19 +45,26 @@ func (f *serverFlags) send(ctx context.Context, method, path string, header http
 		return err
 	}
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(f.Server, "/")+path, bytes.NewReader(body))
-	if err != nil {
-		return fmt.Errorf("--server: %w", err)
+	if err != nil || req.URL.Host == "" {
+		return fmt.Errorf("invalid --server %q: use a URL such as http://localhost:8080", f.Server)
 	}
 	req.Header = header
 	req.Header.Set("Authorization", "Bearer "+token)
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		var withURL *url.Error
+		if errors.As(err, &withURL) { // the path and the method are no help
+			err = withURL.Err
+		}
+		return fmt.Errorf("request to %s failed: %w: is the server running? --server is its URL", f.Server, err)
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(res.Body, maxResponse))
 	if err != nil {
 		return fmt.Errorf("read the response of %s: %w", f.Server, err)
+	}
+	if res.StatusCode == http.StatusUnauthorized {
+		return fmt.Errorf("%s rejected the admin token: use --token, %s, or --data-dir with the server's data directory", f.Server, TokenVariable)
 	}
 	if res.StatusCode != http.StatusOK {
 		failed := new(problemError)
@@ -78,7 +87,7 @@ func (f *serverFlags) adminToken() (string, error) {
 	}
 	content, err := os.ReadFile(filepath.Join(f.DataDir, datadir.AdminTokenFile))
 	if err != nil {
-		return "", fmt.Errorf("no admin token: use --token or %s (%w)", TokenVariable, err)
+		return "", fmt.Errorf("no admin token: use --token, %s, or --data-dir with the server's data directory (%w)", TokenVariable, err)
 	}
 	return strings.TrimSpace(string(content)), nil
 }

@@ -61,8 +61,11 @@ func (cmd *doctorCommand) Run(ctx context.Context, t *Terminal) error {
 	for _, reference := range slices.Sorted(maps.Keys(cmd.unresolved)) {
 		r.warning("%s has no value on this machine: %s", reference, cmd.unresolved[reference])
 	}
-	cmd.checkPublicURL(ctx, r)
-	cmd.checkKeys(ctx, r, set)
+	if cmd.checkPublicURL(ctx, r) {
+		cmd.checkKeys(ctx, r, set)
+	} else {
+		r.warning("trackers: keys not checked: first start the server, or correct CALLTRACKER_PUBLIC_URL")
+	}
 	known := cmd.doc.ContactCenters
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		cmd.checkContactCenter(ctx, r, set, name, known[name])
@@ -115,21 +118,21 @@ func probe(ctx context.Context, method, target, key string) (probeResult, error)
 	return out, nil
 }
 
-// checkPublicURL requests the public URL from this machine. Only Ziwo's own test
-// shows whether Ziwo can reach it.
-func (cmd *doctorCommand) checkPublicURL(ctx context.Context, r *report) {
+// checkPublicURL requests the public URL from this machine, and reports whether the
+// server answered. Only Ziwo's own test shows whether Ziwo can reach it.
+func (cmd *doctorCommand) checkPublicURL(ctx context.Context, r *report) bool {
 	got, err := probe(ctx, http.MethodGet, cmd.PublicURL+"/healthz", "")
 	var wrong *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &wrong):
 		r.fail("%s: invalid certificate: %v", cmd.PublicURL, wrong.Err)
-		return
+		return false
 	case err != nil:
 		r.fail("%s cannot be reached from this machine: %v", cmd.PublicURL, err)
-		return
+		return false
 	case got.status != http.StatusOK:
 		r.fail("%s/healthz responds with %d: is this calltracker?", cmd.PublicURL, got.status)
-		return
+		return false
 	}
 	r.ok("%s can be reached from this machine", cmd.PublicURL)
 	if got.certificate == nil {
@@ -142,6 +145,7 @@ func (cmd *doctorCommand) checkPublicURL(ctx context.Context, r *report) {
 	if u, err := url.Parse(cmd.PublicURL); err == nil && isLoopback(u.Hostname()) {
 		r.warning("%s is this machine, so Ziwo cannot reach it", cmd.PublicURL)
 	}
+	return true
 }
 
 // checkKeys sends requests without a body to the running server. If it rejects one

@@ -21,7 +21,7 @@ type HealthCommand struct {
 func (cmd *HealthCommand) Run(ctx context.Context) error {
 	_, port, err := net.SplitHostPort(cmd.Listen)
 	if err != nil {
-		return err
+		return fmt.Errorf("invalid CALLTRACKER_LISTEN %q: use :8080 or 127.0.0.1:8080", cmd.Listen)
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
@@ -31,7 +31,7 @@ func (cmd *HealthCommand) Run(ctx context.Context) error {
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return fmt.Errorf("no server answers on port %s: %w", port, err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {

@@ -53,7 +53,11 @@ func PrintFieldErrors(w io.Writer, file string, problems problem.List) {
 		if e.Path != "" {
 			path = e.Path + ": "
 		}
-		fmt.Fprintf(w, "%s:%d:%d: %s%s\n", file, e.Line, e.Column, path, e.Message)
+		at := file
+		if e.Line > 0 {
+			at = fmt.Sprintf("%s:%d:%d", file, e.Line, e.Column)
+		}
+		fmt.Fprintf(w, "%s: %s%s\n", at, path, e.Message)
 	}
 }
 

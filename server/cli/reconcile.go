@@ -38,7 +38,7 @@ func (cmd *reconcileCommand) Run(ctx context.Context, t *Terminal) error {
 	err = cmd.send(ctx, http.MethodPost, "/api/v1/reconciliation", http.Header{"Content-Type": {"application/json"}}, body, &list)
 	var rejected *problemError
 	if errors.As(err, &rejected) {
-		PrintFieldErrors(t.Err, "reconcile", rejected.Errors)
+		PrintFieldErrors(t.Err, "request", rejected.Errors)
 		return fmt.Errorf("not reconciled: %w", err)
 	}
 	if err != nil {

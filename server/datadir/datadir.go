@@ -62,7 +62,7 @@ func ReadSecretKey(path string) ([]byte, error) {
 	}
 	key, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || len(key) != SecretKeyBytes {
-		return nil, fmt.Errorf("%s does not contain %d bytes in base64", path, SecretKeyBytes)
+		return nil, fmt.Errorf("%s does not contain %d bytes in base64: restore it from a backup; a new key cannot decrypt stored secrets", path, SecretKeyBytes)
 	}
 	return key, nil
 }
@@ -119,7 +119,7 @@ func (f LastGood) Load() (config.LastGood, error) {
 	}
 	var l config.LastGood
 	if err := json.Unmarshal(content, &l); err != nil {
-		return config.LastGood{}, fmt.Errorf("%s: %w", f.Path, err)
+		return config.LastGood{}, fmt.Errorf("%s is damaged (%w): restore a backup, or delete it if the database is available", f.Path, err)
 	}
 	return l, nil
 }

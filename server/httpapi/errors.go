@@ -43,6 +43,8 @@ const (
 	detailNotStored           = "the record cannot be stored: the database and the disk are unavailable; send it again"
 	detailInternal            = "internal error; the server's log has the cause"
 	detailTooSlow             = "the body arrived too slowly; send it again"
+	detailNoPath              = "unknown path: /docs/ lists the valid ones"
+	detailMethod              = "this path does not accept the method: use one of those in the Allow header"
 )
 
 // retryDelay is the Retry-After while the database is unavailable.
@@ -140,6 +142,12 @@ func describe(err error) failure {
 	case errors.As(err, &framework):
 		f.status, f.reason = framework.Code, "http"
 		f.detail = fmt.Sprint(framework.Message)
+		switch framework { // errors of the router
+		case echo.ErrNotFound:
+			f.detail = detailNoPath
+		case echo.ErrMethodNotAllowed:
+			f.detail = detailMethod
+		}
 	default:
 		f.status, f.reason, f.detail = http.StatusInternalServerError, "internal", detailInternal
 	}
@@ -283,6 +291,8 @@ func (s *API) logFailure(c echo.Context, f failure, err error) {
 	var invalid *problem.Invalid
 	if errors.As(err, &invalid) { // the messages quote the request, which may contain phone numbers
 		cause = slog.Any("fields", invalid.Paths())
+	} else if f.reason == "http" {
+		cause = slog.String("error", f.detail)
 	}
 	req := c.Request()
 	s.Logger.LogAttrs(req.Context(), level, "request rejected", slog.Int("status", f.status), slog.String("reason", f.reason),

@@ -112,11 +112,11 @@ var errRejectsWrites = errors.New("the database answers, but rejects writes")
 func databaseDetail(err error) string {
 	switch {
 	case errors.Is(err, errRejectsWrites):
-		return errRejectsWrites.Error()
+		return errRejectsWrites.Error() + "; the log has the cause"
 	case errors.Is(err, spool.ErrFull):
 		return detailDiskFull
 	default:
-		return detailDatabaseUnavailable
+		return "the database is unavailable; the log has the cause"
 	}
 }
 
@@ -146,7 +146,7 @@ func (s *API) readiness(c echo.Context) Readiness {
 	spoolErr := s.Spool.Check()
 	if spoolErr != nil {
 		s.Logger.Error("spool not ready", slog.Any("error", spoolErr))
-		r.Spool.part = part{State: stateFailing, Error: "the data directory is not writable"}
+		r.Spool.part = part{State: stateFailing, Error: "the spool cannot be written; the log has the cause"}
 		if errors.Is(spoolErr, spool.ErrFull) {
 			r.Spool.Error = detailDiskFull
 		}

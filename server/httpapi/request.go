@@ -61,6 +61,9 @@ func readJSON(c echo.Context, value any) error {
 	if err != nil {
 		return err
 	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return echo.NewHTTPError(http.StatusBadRequest, "empty body: send a JSON object")
+	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
 	err = decoder.Decode(value)

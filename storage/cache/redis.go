@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/url"
 	"slices"
@@ -25,6 +24,7 @@ type Redis struct {
 	memory   *Memory
 	o        Options
 	up       atomic.Bool
+	reported atomic.Bool  // the state has been logged at least once
 	failures atomic.Int32 // failed commands in a row
 }
 
@@ -46,8 +46,7 @@ const (
 )
 
 // CheckURL reports what is wrong with the URL of a Redis server. The error does
-// not contain the URL, which may hold a password. Its text continues a sentence
-// that starts with the name of the setting.
+// not contain the URL, which may hold a password.
 func CheckURL(address string) error {
 	_, err := parse(address)
 	return err
@@ -56,11 +55,11 @@ func CheckURL(address string) error {
 func parse(address string) (*redis.Options, error) {
 	u, err := url.Parse(address)
 	if err != nil || !slices.Contains([]string{"redis", "rediss", "unix"}, u.Scheme) || u.Host == "" && u.Scheme != "unix" {
-		return nil, errors.New("must be the URL of a Redis server: use redis://:password@redis.example.com:6379/0, or rediss:// for TLS")
+		return nil, errors.New("invalid Redis URL: use the form redis://user:password@host:6379/0, or rediss:// for TLS")
 	}
 	o, err := redis.ParseURL(address)
 	if err != nil {
-		return nil, errors.New("has an invalid part: use redis://redis.example.com:6379/0, with the database number after the host")
+		return nil, errors.New("invalid port, database number or parameter in Redis URL: use the form redis://user:password@host:6379/0")
 	}
 	return o, nil
 }
@@ -70,7 +69,7 @@ func parse(address string) (*redis.Options, error) {
 func NewRedis(address string, o Options) (*Redis, error) {
 	options, err := parse(address)
 	if err != nil {
-		return nil, fmt.Errorf("the Redis address %w", err)
+		return nil, err
 	}
 	if o.Prefix == "" {
 		o.Prefix = "calltracker:"
@@ -138,14 +137,16 @@ func (r *Redis) Probe(ctx context.Context) {
 		r.markUnavailable(ctx, err)
 	default:
 		r.failures.Store(0)
+		r.reported.Store(true)
 		if r.up.CompareAndSwap(false, true) {
-			r.o.Logger.LogAttrs(ctx, slog.LevelInfo, "redis available; sharing counters, budgets, and cached customers")
+			r.o.Logger.LogAttrs(ctx, slog.LevelInfo, "redis available")
 		}
 	}
 }
 
 func (r *Redis) markUnavailable(ctx context.Context, err error) {
-	if r.up.CompareAndSwap(true, false) {
+	lost := r.up.CompareAndSwap(true, false)
+	if first := r.reported.CompareAndSwap(false, true); lost || first {
 		r.o.Logger.LogAttrs(ctx, slog.LevelWarn, "redis unavailable; using process memory", slog.Any("error", err))
 	}
 }

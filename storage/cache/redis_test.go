@@ -200,6 +200,19 @@ func TestRedisFrozen(t *testing.T) {
 	}
 }
 
+func TestRedisUnavailableFromTheStartIsLoggedOnce(t *testing.T) {
+	log := &syncBuffer{}
+	o := longTimeouts("")
+	o.Logger = slog.New(slog.NewTextHandler(log, nil))
+	r := open(t, "redis://127.0.0.1:1/0", o)
+	for range 2 {
+		r.Probe(t.Context())
+	}
+	if lines := log.lines(); len(lines) != 1 || !strings.Contains(lines[0], "redis unavailable") {
+		t.Errorf("log does not have the outage once:\n%s", strings.Join(lines, "\n"))
+	}
+}
+
 func TestRedisRunNoticesOutageAndReturn(t *testing.T) {
 	server := redistest.Start(t)
 	o := longTimeouts("")

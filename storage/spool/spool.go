@@ -143,7 +143,7 @@ func (s *Spool) lockDir() error {
 	}
 	// The kernel releases the lock when the process ends, even if it crashes.
 	if err := syscall.Flock(int(s.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("in use by another process: %w", err)
+		return fmt.Errorf("used by another process (%w): stop the other server, or use another data directory", err)
 	}
 	if s.dirFile, err = os.Open(s.dir); err != nil {
 		return err

@@ -154,7 +154,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	if !errors.Is(err, storage.ErrSchemaNewer) || errors.Is(err, storage.ErrUnavailable) {
 		t.Errorf("prepare: %v, want storage.ErrSchemaNewer", err)
 	}
-	if want := fmt.Sprintf("schema version %d, program supports %d", version+1, version); err != nil && !strings.Contains(err.Error(), want) {
+	if want := fmt.Sprintf("version is %d, this program supports %d", version+1, version); err != nil && !strings.Contains(err.Error(), want) {
 		t.Errorf("prepare: %v, want an error with both versions", err)
 	}
 	if older.Ready() {
@@ -197,6 +197,9 @@ func TestPrepareSucceedsAfterRepair(t *testing.T) {
 				if err := s.Prepare(t.Context()); !errors.Is(err, storage.ErrUnavailable) || !strings.Contains(err.Error(), dir) {
 					t.Errorf("prepare: %v, want storage.ErrUnavailable with the path", err)
 				}
+			}
+			if _, err := s.SchemaVersion(t.Context()); err == nil || strings.Contains(err.Error(), "not opened yet") {
+				t.Errorf("schema version: %v, want the reason why the database is not open", err)
 			}
 			if err := tt.repair(dir); err != nil {
 				t.Fatal(err)

@@ -40,7 +40,7 @@ func (db *database) migrate(ctx context.Context, logger *slog.Logger) error {
 		return fmt.Errorf("read schema version: %w", err)
 	}
 	if before > target {
-		return fmt.Errorf("%w: schema version %d, program supports %d", storage.ErrSchemaNewer, before, target)
+		return fmt.Errorf("%w: its version is %d, this program supports %d: start the newer program, or restore a backup from before the upgrade", storage.ErrSchemaNewer, before, target)
 	}
 	if before == target {
 		return nil

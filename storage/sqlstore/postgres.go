@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,7 +49,7 @@ func parsePostgres(databaseURL string) (*pgxpool.Config, error) {
 	if err != nil {
 		var parseError *pgconn.ParseConfigError
 		if errors.As(err, &parseError) && parseError.Unwrap() != nil {
-			return nil, fmt.Errorf("invalid database URL: %w", parseError.Unwrap())
+			return nil, fmt.Errorf("invalid value in database URL: %w: use the form postgres://user:password@host:5432/name", parseError.Unwrap())
 		}
 		return nil, errInvalidURL
 	}
@@ -88,7 +89,7 @@ func openPostgres(ctx context.Context, config *pgxpool.Config, logger *slog.Logg
 }
 
 // errNotDurable is returned for a database that may lose acknowledged commits.
-var errNotDurable = errors.New("synchronous_commit is off in this database, so it may lose acknowledged records; " +
+var errNotDurable = errors.New("synchronous_commit is off in this database, so it may lose acknowledged CDRs: " +
 	"turn it on for this user: ALTER ROLE CURRENT_USER SET synchronous_commit = on")
 
 // checkDurability returns an error if the server acknowledges commits before they are
@@ -102,7 +103,7 @@ func (db *database) checkDurability(ctx context.Context, logger *slog.Logger) er
 		return errNotDurable
 	}
 	if fsync == "off" {
-		logger.WarnContext(ctx, "fsync is off in PostgreSQL; a power failure may corrupt the database or lose acknowledged records")
+		logger.WarnContext(ctx, "PostgreSQL fsync off; a power failure may corrupt the database or lose acknowledged CDRs")
 	}
 	return nil
 }
@@ -195,6 +196,9 @@ func translatePostgres(err error) error {
 		if pgError.Code == "23505" {
 			return fmt.Errorf("%w: %w", gorm.ErrDuplicatedKey, err)
 		}
+		if pgError.Code == "42501" {
+			return fmt.Errorf("%w: %w: make the user of the database URL the owner of the database", storage.ErrUnavailable, oneLine{err})
+		}
 		switch pgError.Code[:2] {
 		case "08", // connection failure
 			"25",             // read-only transaction, or transaction ended by the server
@@ -204,7 +208,7 @@ func translatePostgres(err error) error {
 			"55",       // lock timeout
 			"57", "58", // shutdown or canceled query; I/O error
 			"XX": // internal error, corruption
-			return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
+			return fmt.Errorf("%w: %w", storage.ErrUnavailable, oneLine{err})
 		}
 		return err
 	}
@@ -215,7 +219,27 @@ func translatePostgres(err error) error {
 	if errors.As(err, &connectError) || errors.As(err, &networkError) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, net.ErrClosed) || errors.Is(err, puddle.ErrClosedPool) || errors.Is(err, errNotDurable) ||
 		err != nil && pgconn.SafeToRetry(err) {
-		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", storage.ErrUnavailable, oneLine{err})
 	}
 	return err
+}
+
+// oneLine is an error whose text has one line. The driver reports each attempt to
+// connect on its own line, and repeats the reason if both attempts failed alike.
+type oneLine struct{ error }
+
+func (e oneLine) Unwrap() error { return e.error }
+
+func (e oneLine) Error() string {
+	first, rest, more := strings.Cut(e.error.Error(), "\n")
+	if !more {
+		return first
+	}
+	var reasons []string
+	for line := range strings.SplitSeq(rest, "\n") {
+		if line = strings.TrimSpace(line); line != "" && !slices.Contains(reasons, line) {
+			reasons = append(reasons, line)
+		}
+	}
+	return first + " " + strings.Join(reasons, "; ")
 }

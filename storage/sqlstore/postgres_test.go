@@ -13,6 +13,14 @@ import (
 	"calltracker/storage/storetest/postgrestest"
 )
 
+func TestOneLine(t *testing.T) {
+	cause := errors.New("failed to connect to x:\n\ta: refused\n\tb: denied\n\ta: refused")
+	err := oneLine{cause}
+	if want := "failed to connect to x: a: refused; b: denied"; err.Error() != want || !errors.Is(err, cause) {
+		t.Errorf("got %q, want %q around the cause", err, want)
+	}
+}
+
 func TestPostgresServer(t *testing.T) {
 	server := postgrestest.Start(t)
 	t.Run("each month has a partition", func(t *testing.T) { testPartitions(t, server.URL()) })

@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"net/url"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,9 +54,10 @@ type Store struct {
 	postgres *pgxpool.Config
 	logger   *slog.Logger
 
-	mu     sync.Mutex // held by Prepare and Close
-	closed bool
-	db     atomic.Pointer[database]
+	mu      sync.Mutex // held by Prepare and Close
+	closed  bool
+	db      atomic.Pointer[database]
+	notOpen atomic.Pointer[string] // why the database is not open; nil before the first attempt
 }
 
 // database is an open, migrated database.
@@ -128,7 +130,10 @@ func (s *Store) Prepare(ctx context.Context) error {
 	}
 	db, err := s.open(ctx)
 	if err != nil {
-		return fmt.Errorf("prepare database %s: %w", s.name, translate(err))
+		err = translate(err)
+		reason := strings.TrimPrefix(err.Error(), storage.ErrUnavailable.Error()+": ")
+		s.notOpen.Store(&reason)
+		return fmt.Errorf("prepare database %s: %w", s.name, err)
 	}
 	s.db.Store(db)
 	return nil
@@ -200,6 +205,8 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
+	closed := "closed"
+	s.notOpen.Store(&closed)
 	db := s.db.Swap(nil)
 	if db == nil {
 		return nil
@@ -212,7 +219,11 @@ func (s *Store) Close() error {
 func (s *Store) do(operation string, work func(*database) error) error {
 	db := s.db.Load()
 	if db == nil {
-		return fmt.Errorf("%s: %w: not prepared or closed", operation, storage.ErrUnavailable)
+		reason := "not opened yet"
+		if r := s.notOpen.Load(); r != nil {
+			reason = *r
+		}
+		return fmt.Errorf("%s: %w: %s", operation, storage.ErrUnavailable, reason)
 	}
 	if err := work(db); err != nil {
 		return fmt.Errorf("%s: %w", operation, translate(err))
