@@ -232,10 +232,6 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	}
 
 	// What browsers and administrators call.
-	jobList, err := jobs.NewList(store, runner.Wake, time.Now)
-	if err != nil {
-		return err
-	}
 	schema, err := config.Schema()
 	if err != nil {
 		return fmt.Errorf("configuration schema: %w", err)
@@ -259,7 +255,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 			Tokens: popup.NewTokens(siteTokenKey(set.secretKey), time.Now),
 		}),
 		Connections: crmConnections, Lookups: lookups,
-		Jobs:     jobList,
+		Jobs:     jobs.NewAdmin(store, runner.Wake, time.Now),
 		Database: store, Spool: spool, Redis: optionalRedis(redis),
 	})
 	registerMetrics(registry, metricSources{
