@@ -188,7 +188,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	lookups := lookup.New(lookup.Options{Store: store, Directory: directory, Now: set.now})
 	runner, err := jobs.NewRunner(jobs.RunnerOptions{
 		Store: store, Registry: registry, Now: time.Now, Logger: logger,
-		Kinds: []jobs.Kind{retentionJobs.Kind(), recordingCopies.Kind(), recordingCopies.RetentionKind(), lookups.Kind()},
+		Kinds: []jobs.Kind{retentionJobs.Kind(), recordingCopies.CopyKind(), recordingCopies.RetentionKind(), lookups.Kind()},
 	})
 	if err != nil {
 		return err
