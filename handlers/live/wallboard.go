@@ -78,7 +78,7 @@ type Wallboard struct {
 	started        startedCalls
 	contactCenters map[string]*contactCenterState
 	view           View
-	callIDs        map[string]string    // call IDs by decision ID
+	idByDecision   map[string]string    // IDs of the calls in view, by decision ID
 	endedCallIDs   map[string]time.Time // end by callID; phones may show an ended call for a few seconds
 	lastEventID    uint64
 }
@@ -256,10 +256,10 @@ func (w *Wallboard) watch(ctx context.Context) {
 	}()
 	polling := map[string]context.CancelFunc{}
 	poll := func(name string) context.CancelFunc {
-		return w.pollRepeatedly(ctx, &polls, func(ctx context.Context) time.Duration { return w.pollContactCenter(ctx, name) }, w.contactCenterDue(name))
+		return w.pollRepeatedly(ctx, &polls, func(ctx context.Context) time.Duration { return w.pollContactCenter(ctx, name) }, w.untilContactCenterPoll(name))
 	}
 	w.syncContactCenters(polling, poll)
-	w.pollRepeatedly(ctx, &polls, w.pollStarted, w.startedDue())
+	w.pollRepeatedly(ctx, &polls, w.pollStarted, w.untilStartedPoll())
 	configTicker := time.NewTicker(startedInterval) // detects changes of the configured contact centers
 	defer configTicker.Stop()
 	for {
@@ -436,11 +436,11 @@ func (w *Wallboard) merge() View {
 	if !w.started.stale(now) {
 		started = slices.Collect(maps.Values(w.started.open))
 	}
-	view.Calls = mergeCalls(started, phones, view.Agents, w.callIDs)
-	w.callIDs = make(map[string]string, len(started))
+	view.Calls = mergeCalls(started, phones, view.Agents, w.idByDecision)
+	w.idByDecision = make(map[string]string, len(started))
 	for _, c := range view.Calls {
 		if c.Decision != "" {
-			w.callIDs[c.Decision] = c.ID
+			w.idByDecision[c.Decision] = c.ID
 		}
 	}
 	return view
