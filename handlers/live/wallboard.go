@@ -40,6 +40,7 @@ const (
 	maxStartedInterval       = 5 * time.Second
 	maxZiwoRetryAfter        = 5 * time.Minute // longest wait that Ziwo can request
 	staleAfter               = time.Minute     // age at which data of an unavailable source is hidden
+	endedCallHidden          = time.Minute     // time for which phones may still show an ended call
 	liveWindow               = time.Hour       // age at which a started call is assumed to have ended
 	snapshotTimeout          = contactCenterTimeout + time.Second
 )
@@ -79,7 +80,7 @@ type Wallboard struct {
 	contactCenters map[string]*contactCenterState
 	view           View
 	idByDecision   map[string]string    // IDs of the calls in view, by decision ID
-	endedCallIDs   map[string]time.Time // end by callID; phones may show an ended call for a few seconds
+	endedCallIDs   map[string]time.Time // end by callID; see endedCallHidden
 	lastEventID    uint64
 }
 
@@ -356,7 +357,7 @@ func (w *Wallboard) update(stored map[string]string) {
 			w.endedCallIDs[c.CallID] = now
 		}
 	}
-	maps.DeleteFunc(w.endedCallIDs, func(_ string, at time.Time) bool { return now.Sub(at) > staleAfter })
+	maps.DeleteFunc(w.endedCallIDs, func(_ string, at time.Time) bool { return now.Sub(at) > endedCallHidden })
 	w.view = w.merge()
 	found, full := diff(before, w.view, stored)
 	var events, snapshot []Event
