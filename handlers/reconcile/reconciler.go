@@ -297,31 +297,31 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) (List, error) {
 func (r *Reconciler) run(ctx context.Context, name string, from, to time.Time, trigger storage.Trigger) (storage.Reconciliation, error) {
 	c := comparison{
 		Reconciler: r, contactCenter: name, from: from, to: to, seen: map[string]bool{},
-		out: storage.Reconciliation{ID: storage.NewID(), ContactCenter: name, Trigger: trigger, From: from, To: to, StartedAt: r.now().UTC().Truncate(time.Microsecond)},
+		result: storage.Reconciliation{ID: storage.NewID(), ContactCenter: name, Trigger: trigger, From: from, To: to, StartedAt: r.now().UTC().Truncate(time.Microsecond)},
 	}
 	err := c.compare(ctx)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	c.out.State, c.out.EndedAt = storage.ReconciliationDone, r.now().UTC().Truncate(time.Microsecond)
+	c.result.State, c.result.EndedAt = storage.ReconciliationDone, r.now().UTC().Truncate(time.Microsecond)
 	if err != nil {
-		c.out.State, c.out.Error = storage.ReconciliationDelayed, ziwoclients.DelayReason(err)
+		c.result.State, c.result.Error = storage.ReconciliationDelayed, ziwoclients.DelayReason(err)
 	}
 	if errors.Is(ctx.Err(), context.Canceled) && trigger == storage.TriggerSchedule { // shutdown, or lease lost; the next run continues
-		return c.out, err
+		return c.result, err
 	}
-	r.count(c.out)
+	r.count(c.result)
 	level := slog.LevelDebug
-	if c.out.Counts.Backfilled > 0 || c.out.Counts.Enriched > 0 || trigger == storage.TriggerRequest {
+	if c.result.Counts.Backfilled > 0 || c.result.Counts.Enriched > 0 || trigger == storage.TriggerRequest {
 		level = slog.LevelInfo
 	}
-	r.logger.LogAttrs(ctx, level, "reconciled", slog.String("contact_center", name), slog.String("state", string(c.out.State)),
-		slog.Time("from", from), slog.Time("to", to), slog.Int("found", c.out.Counts.Found), slog.Int("backfilled", c.out.Counts.Backfilled),
-		slog.Int("enriched", c.out.Counts.Enriched), slog.Int("differing", c.out.Counts.Differing), slog.Int("unended", c.out.Counts.Unended))
+	r.logger.LogAttrs(ctx, level, "reconciled", slog.String("contact_center", name), slog.String("state", string(c.result.State)),
+		slog.Time("from", from), slog.Time("to", to), slog.Int("found", c.result.Counts.Found), slog.Int("backfilled", c.result.Counts.Backfilled),
+		slog.Int("enriched", c.result.Counts.Enriched), slog.Int("differing", c.result.Counts.Differing), slog.Int("unended", c.result.Counts.Unended))
 	recordCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
-	if recordErr := r.store.RecordReconciliation(recordCtx, c.out); recordErr != nil {
+	if recordErr := r.store.RecordReconciliation(recordCtx, c.result); recordErr != nil {
 		err = errors.Join(err, recordErr)
 	}
-	return c.out, err
+	return c.result, err
 }

@@ -78,7 +78,7 @@ func (l *Library) copyRecording(ctx context.Context, j storage.Job) error {
 		}
 		return nil
 	}
-	store, err := l.configuredStore(settings)
+	copies, err := l.configuredStore(settings)
 	if err != nil {
 		return jobs.Permanent(err)
 	}
@@ -87,7 +87,7 @@ func (l *Library) copyRecording(ctx context.Context, j storage.Job) error {
 		return fetchJobError(err)
 	}
 	body := &readErrorRecorder{ReadCloser: recording.Body}
-	stored, size, digest, err := store.Put(ctx, call.ID+extension(recording.ContentType), recording.ContentType, body)
+	stored, size, digest, err := copies.Put(ctx, call.ID+extension(recording.ContentType), recording.ContentType, body)
 	err = errors.Join(err, body.Close())
 	switch {
 	case errors.Is(err, errTooLong):
@@ -99,7 +99,7 @@ func (l *Library) copyRecording(ctx context.Context, j storage.Job) error {
 	}
 	err = l.store.SaveRecording(ctx, storage.Recording{
 		Call: call.ID, ContactCenter: call.ContactCenter, At: call.At(),
-		Place: store.Name(), Name: stored, SHA256: digest, Bytes: size,
+		Place: copies.Name(), Name: stored, SHA256: digest, Bytes: size,
 		ContentType: recording.ContentType, CopiedAt: l.now().UTC().Truncate(time.Microsecond),
 	})
 	if err != nil {
@@ -226,7 +226,7 @@ func (l *Library) openCopy(ctx context.Context, call storage.Call, part Part) (*
 	if err != nil {
 		return nil, err
 	}
-	store, err := l.storeOfCopy(copied)
+	copies, err := l.storeOfCopy(copied)
 	if err != nil {
 		return nil, err
 	}
@@ -241,7 +241,7 @@ func (l *Library) openCopy(ctx context.Context, call storage.Call, part Part) (*
 		}
 		out.ContentRange = contentRange(from, out.Size, copied.Bytes)
 	}
-	out.Body, err = store.Open(ctx, copied.Name, copied.Bytes, from, out.Size)
+	out.Body, err = copies.Open(ctx, copied.Name, copied.Bytes, from, out.Size)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %w", storage.ErrNotFound, err)
 	}
@@ -294,7 +294,7 @@ func (l *Library) deleteOldCopies(ctx context.Context, _ storage.Job) error {
 	for name, center := range doc.ContactCenters {
 		old = append(old, storage.RecordingFilter{ContactCenter: name, Before: daysBefore(start, center.Recordings.Days)})
 	}
-	deleted, failure := 0, l.tidy(start)
+	deleted, lastErr := 0, l.tidy(start)
 	for _, f := range old {
 		f.Limit = deleteBatch
 		for more := !f.Before.IsZero(); more; {
@@ -304,7 +304,7 @@ func (l *Library) deleteOldCopies(ctx context.Context, _ storage.Job) error {
 			}
 			for _, r := range batch {
 				if err := l.deleteCopy(ctx, r); err != nil {
-					failure = err // delete the other copies anyway
+					lastErr = err // delete the other copies anyway
 					continue
 				}
 				deleted++
@@ -320,16 +320,16 @@ func (l *Library) deleteOldCopies(ctx context.Context, _ storage.Job) error {
 	if deleted > 0 {
 		l.logger.LogAttrs(ctx, slog.LevelInfo, "old recording copies deleted", slog.Int("recordings", deleted))
 	}
-	return failure
+	return lastErr
 }
 
 // deleteCopy deletes the copy before its record, so that no unrecorded copy remains.
 func (l *Library) deleteCopy(ctx context.Context, r storage.Recording) error {
-	store, err := l.storeOfCopy(r)
+	copies, err := l.storeOfCopy(r)
 	if err != nil {
 		return err
 	}
-	if err := store.Delete(ctx, r.Name); err != nil {
+	if err := copies.Delete(ctx, r.Name); err != nil {
 		return err
 	}
 	return l.store.DeleteRecording(ctx, r.Call)
