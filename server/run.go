@@ -265,9 +265,13 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	})
 
 	// Load the configuration and listen.
-	pending, err := load(ctx, store, controller, logger, options.apply)
+	applyLater, err := load(ctx, store, controller, logger, options.apply)
 	if err != nil {
 		return err
+	}
+	var pending *config.Input
+	if applyLater {
+		pending = options.apply
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", set.listen)
 	if err != nil {
@@ -337,8 +341,8 @@ func serveHTTP(ctx context.Context, api *httpapi.API, listener net.Listener, log
 
 // load prepares the database and activates the configuration. Calls that the
 // last good configuration can answer do not wait for a database that hangs. load
-// returns apply as pending if it could not be stored because the database is unavailable.
-func load(ctx context.Context, store *sqlstore.Store, controller *config.Controller, logger *slog.Logger, apply *config.Input) (pending *config.Input, err error) {
+// reports whether apply must be applied later, because the database is unavailable.
+func load(ctx context.Context, store *sqlstore.Store, controller *config.Controller, logger *slog.Logger, apply *config.Input) (applyLater bool, err error) {
 	timeout := prepareTimeout
 	if controller.HasLastGood() {
 		timeout = prepareTimeoutShort
@@ -347,7 +351,7 @@ func load(ctx context.Context, store *sqlstore.Store, controller *config.Control
 	defer cancel()
 	err = store.Prepare(ctx)
 	if errors.Is(err, storage.ErrSchemaNewer) {
-		return nil, err
+		return false, err
 	}
 	if err != nil {
 		logger.Error("database unavailable; retrying in the background", slog.Any("error", err))
@@ -357,9 +361,9 @@ func load(ctx context.Context, store *sqlstore.Store, controller *config.Control
 		_, err := controller.Apply(ctx, *apply)
 		if errors.Is(err, storage.ErrUnavailable) && controller.Current() != nil {
 			logger.Error("configuration file not stored yet; last good configuration active", slog.Any("error", err))
-			return apply, nil
+			return true, nil
 		}
-		return nil, err
+		return false, err
 	}
 	switch {
 	case loadErr == nil:
@@ -368,9 +372,9 @@ func load(ctx context.Context, store *sqlstore.Store, controller *config.Control
 	case errors.Is(loadErr, storage.ErrUnavailable):
 		logger.Error("no configuration active", slog.Any("error", loadErr))
 	default:
-		return nil, loadErr
+		return false, loadErr
 	}
-	return nil, nil
+	return false, nil
 }
 
 // prepareInBackground prepares a database that was unavailable at the start, and
