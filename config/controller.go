@@ -71,6 +71,11 @@ func newSnapshot(version storage.ConfigVersion, doc *Document, set *rules.Set, w
 	}
 }
 
+// references reports whether the document references a secret.
+func (s *Snapshot) references(secret string) bool {
+	return strings.Contains(s.Version.Document, "${secret:"+secret+"}")
+}
+
 // ControllerOptions holds the dependencies and settings of a Controller. All fields are
 // required except PollInterval.
 type ControllerOptions struct {
@@ -159,7 +164,7 @@ func (c *Controller) apply(ctx context.Context, in Input) (ApplyResult, error) {
 	if failed := c.test(doc, set); len(failed) > 0 {
 		return ApplyResult{}, &problem.Invalid{Problems: failed}
 	}
-	activate, failed := c.connections.Prepare(doc)
+	useConnections, failed := c.connections.Prepare(doc)
 	if len(failed) > 0 {
 		return ApplyResult{}, &problem.Invalid{Problems: failed}
 	}
@@ -191,7 +196,7 @@ func (c *Controller) apply(ctx context.Context, in Input) (ApplyResult, error) {
 		return ApplyResult{}, fmt.Errorf("store configuration: %w", err)
 	}
 	c.swap(newSnapshot(stored, doc, set, problems.Warnings()), secrets)
-	activate()
+	useConnections()
 	out.Version = stored.Version
 	return out, nil
 }
@@ -232,13 +237,13 @@ func (c *Controller) load(ctx context.Context) error {
 			return fmt.Errorf("load configuration: %w; and no last good document: %w", err, lastGoodErr)
 		}
 		c.logger.LogAttrs(ctx, slog.LevelWarn, "database unavailable; last good configuration active", slog.Any("error", err))
-		return c.activate(lastGood.Version, lastGood.sealedSecrets(), false, true)
+		return c.activateLastGood(lastGood)
 	case errors.Is(err, storage.ErrNotFound):
 		return c.storeLastGood(ctx)
 	case err != nil:
 		return fmt.Errorf("load configuration: %w", err)
 	}
-	return c.activate(version, secrets, true, true)
+	return c.activate(version, secrets, true)
 }
 
 // storeLastGood stores the last good document in a database that has no
@@ -256,54 +261,90 @@ func (c *Controller) storeLastGood(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("store last good configuration: %w", err)
 	}
-	return c.activate(version, lastGood.sealedSecrets(), true, true)
+	return c.activate(version, lastGood.sealedSecrets(), true)
 }
 
 // activate compiles a stored version and makes it the active configuration.
 // lenient turns unresolved references into warnings.
-func (c *Controller) activate(version storage.ConfigVersion, secrets map[string][]byte, saveLastGood, lenient bool) error {
-	doc, set, problems := Load([]byte(version.Document), Format(version.Format), c.resolver(secrets, lenient))
-	if set == nil {
-		return fmt.Errorf("activate configuration version %d: %w", version.Version, &problem.Invalid{Problems: problems.Errors()})
+func (c *Controller) activate(version storage.ConfigVersion, secrets map[string][]byte, lenient bool) error {
+	doc, snapshot, err := c.compile(version, secrets, lenient)
+	if err != nil {
+		return err
 	}
-	snapshot := newSnapshot(version, doc, set, problems.Warnings())
-	if saveLastGood {
-		c.swap(snapshot, secrets)
-	} else {
-		c.current.Store(snapshot)
-		c.secrets = secrets
-	}
-	// Calls are answered even if a CRM connection cannot be opened.
-	activate, failed := c.connections.Prepare(doc)
-	for _, p := range failed {
-		c.logger.LogAttrs(context.Background(), slog.LevelError, "connection misconfigured", slog.String("path", p.Path), slog.String("reason", p.Message))
-	}
-	activate()
-	for _, p := range problems.Warnings() {
-		c.logger.LogAttrs(context.Background(), slog.LevelWarn, "configuration warning",
-			slog.String("path", p.Path), slog.Int("line", p.Line), slog.String("warning", p.Message))
-	}
+	c.swap(snapshot, secrets)
+	c.openConnections(doc)
+	c.logWarnings(snapshot)
 	return nil
 }
 
+// activateLastGood compiles the last good document and makes it the active
+// configuration until the database is available.
+func (c *Controller) activateLastGood(lastGood LastGood) error {
+	secrets := lastGood.sealedSecrets()
+	doc, snapshot, err := c.compile(lastGood.Version, secrets, true)
+	if err != nil {
+		return err
+	}
+	c.replace(snapshot, secrets)
+	c.openConnections(doc)
+	c.logWarnings(snapshot)
+	return nil
+}
+
+// compile compiles a stored version.
+func (c *Controller) compile(version storage.ConfigVersion, secrets map[string][]byte, lenient bool) (*Document, *Snapshot, error) {
+	doc, set, problems := Load([]byte(version.Document), Format(version.Format), c.resolver(secrets, lenient))
+	if set == nil {
+		return nil, nil, fmt.Errorf("activate configuration version %d: %w", version.Version, &problem.Invalid{Problems: problems.Errors()})
+	}
+	return doc, newSnapshot(version, doc, set, problems.Warnings()), nil
+}
+
+// openConnections opens the CRM connections of a document. Calls are answered even if
+// one cannot be opened.
+func (c *Controller) openConnections(doc *Document) {
+	useConnections, failed := c.connections.Prepare(doc)
+	for _, p := range failed {
+		c.logger.LogAttrs(context.Background(), slog.LevelError, "connection misconfigured", slog.String("path", p.Path), slog.String("reason", p.Message))
+	}
+	useConnections()
+}
+
+func (c *Controller) logWarnings(snapshot *Snapshot) {
+	for _, p := range snapshot.Warnings {
+		c.logger.LogAttrs(context.Background(), slog.LevelWarn, "configuration warning",
+			slog.String("path", p.Path), slog.Int("line", p.Line), slog.String("warning", p.Message))
+	}
+}
+
+// swap makes a stored configuration the active one and saves it as the last good one.
 func (c *Controller) swap(snapshot *Snapshot, secrets map[string][]byte) {
+	c.replace(snapshot, secrets)
+	c.pending.Store(nil)
+	c.saveLastGood(snapshot, secrets)
+	c.logger.LogAttrs(context.Background(), slog.LevelInfo, "configuration activated",
+		slog.Int64("version", snapshot.Version.Version), slog.Int("trackers", len(snapshot.Set.Trackers())))
+	if len(snapshot.Version.Document) > largeDocumentBytes {
+		debug.FreeOSMemory()
+	}
+}
+
+// replace replaces the active configuration. The caller must hold the lock.
+func (c *Controller) replace(snapshot *Snapshot, secrets map[string][]byte) {
 	c.current.Store(snapshot)
 	c.secrets = secrets
-	c.pending.Store(nil)
+}
+
+func (c *Controller) saveLastGood(snapshot *Snapshot, secrets map[string][]byte) {
 	lastGood := LastGood{Version: snapshot.Version, Secrets: map[string]string{}}
 	for name, sealed := range secrets {
-		if strings.Contains(snapshot.Version.Document, "${secret:"+name+"}") {
+		if snapshot.references(name) {
 			lastGood.Secrets[name] = base64.StdEncoding.EncodeToString(sealed)
 		}
 	}
 	if err := c.lastGood.Save(lastGood); err != nil {
 		c.logger.LogAttrs(context.Background(), slog.LevelError,
 			"last good configuration not saved", slog.Any("error", err))
-	}
-	c.logger.LogAttrs(context.Background(), slog.LevelInfo, "configuration activated",
-		slog.Int64("version", snapshot.Version.Version), slog.Int("trackers", len(snapshot.Set.Trackers())))
-	if len(snapshot.Version.Document) > largeDocumentBytes {
-		debug.FreeOSMemory()
 	}
 }
 
@@ -362,7 +403,7 @@ func (c *Controller) resolve(secrets map[string][]byte, kind, name string) (stri
 // References reports whether the active configuration references a secret.
 func (c *Controller) References(secret string) bool {
 	snapshot := c.Current()
-	return snapshot != nil && strings.Contains(snapshot.Version.Document, "${secret:"+secret+"}")
+	return snapshot != nil && snapshot.references(secret)
 }
 
 // VersionView is a version in the history.

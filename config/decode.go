@@ -179,11 +179,11 @@ func (d *decoder) unknownKey(key *node, path string, known []field) {
 		names[i] = f.name
 	}
 	if similar := problem.Nearest(key.text, names); similar != "" {
-		d.report(key, path, "unknown key %q; did you mean %q?", clip(key.text), similar)
+		d.report(key, path, "unknown key %q; did you mean %q?", problem.Clip(key.text), similar)
 		return
 	}
 	slices.Sort(names)
-	d.report(key, path, "unknown key %q: use one of %s", clip(key.text), strings.Join(names, ", "))
+	d.report(key, path, "unknown key %q: use one of %s", problem.Clip(key.text), strings.Join(names, ", "))
 }
 
 // eachKey visits each key of a mapping once and reports duplicates.
@@ -192,13 +192,13 @@ func (d *decoder) eachKey(n *node, path string, visit func(key, value *node, at 
 	for i, key := range n.keys {
 		at := key.text
 		if !rules.ValidName(at) {
-			at = clip(at)
+			at = problem.Clip(at)
 		}
 		if path != "" {
 			at = path + "." + at
 		}
 		if line, twice := seen[key.text]; twice {
-			d.report(key, at, "duplicate key %q: line %d has it already", clip(key.text), line)
+			d.report(key, at, "duplicate key %q: line %d has it already", problem.Clip(key.text), line)
 			continue
 		}
 		seen[key.text] = key.at.line
@@ -216,7 +216,7 @@ func (d *decoder) mapping(n *node, v reflect.Value, path string) {
 	v.Set(reflect.MakeMapWithSize(v.Type(), len(n.keys)))
 	d.eachKey(n, path, func(key, value *node, at string) {
 		if !rules.ValidName(key.text) {
-			d.report(key, at, "invalid name %q: use up to 64 letters, digits, dots, dashes and underscores, with a letter or digit first", clip(key.text))
+			d.report(key, at, "invalid name %q: use up to 64 letters, digits, dots, dashes and underscores, with a letter or digit first", problem.Clip(key.text))
 			return
 		}
 		item := reflect.New(v.Type().Elem()).Elem()
@@ -241,10 +241,10 @@ func (d *decoder) check(n *node, v reflect.Value, path string, f field) {
 		}
 	case kindText:
 		if f.pattern != nil && v.String() != "" && !f.pattern.MatchString(v.String()) {
-			d.report(n, path, "invalid value %q: it must match %s", clip(v.String()), f.pattern)
+			d.report(n, path, "invalid value %q: it must match %s", problem.Clip(v.String()), f.pattern)
 		}
 		if f.choices != nil && !slices.Contains(f.choices, v.String()) {
-			d.report(n, path, "invalid value %q: use one of %s", clip(v.String()), strings.Join(f.choices, ", "))
+			d.report(n, path, "invalid value %q: use one of %s", problem.Clip(v.String()), strings.Join(f.choices, ", "))
 		}
 	case kindList, kindNull:
 		if f.nonEmpty && len(n.items) == 0 {
@@ -264,7 +264,7 @@ func (d *decoder) want(n *node, k kind, path string) bool {
 func (n *node) found() string {
 	switch n.kind {
 	case kindText, kindNumber, kindBool:
-		return fmt.Sprintf("%s (%s)", n.kind, clip(n.text))
+		return fmt.Sprintf("%s (%s)", n.kind, problem.Clip(n.text))
 	default:
 		return string(n.kind)
 	}
@@ -298,12 +298,12 @@ func (d *decoder) expand(n *node, path string, secret bool) (value string, refer
 		kind, name := parts[1], parts[2]
 		switch {
 		case kind != "env" && kind != "secret" || name == "" || parts[3] == "":
-			d.report(n, path, "invalid reference %s: write ${env:NAME} or ${secret:NAME}", clip(ref))
+			d.report(n, path, "invalid reference %s: write ${env:NAME} or ${secret:NAME}", problem.Clip(ref))
 		case kind == "secret" && !secret:
-			d.report(n, path, "%s: secrets are allowed only in keys, credentials and settings", clip(ref))
+			d.report(n, path, "%s: secrets are allowed only in keys, credentials and settings", problem.Clip(ref))
 		case kind == "env" && strings.HasPrefix(name, "CALLTRACKER_"):
 			// Otherwise the author of a document could read the server's own secrets.
-			d.report(n, path, "%s: references to the server's own settings are not allowed", clip(ref))
+			d.report(n, path, "%s: references to the server's own settings are not allowed", problem.Clip(ref))
 		default:
 			referred = true
 			if d.resolve == nil {
@@ -314,7 +314,7 @@ func (d *decoder) expand(n *node, path string, secret bool) (value string, refer
 				return resolved
 			}
 			d.Add(problem.Problem{
-				Line: n.at.line, Column: n.at.column, Path: path, Message: clip(ref) + ": " + err.Error(),
+				Line: n.at.line, Column: n.at.column, Path: path, Message: problem.Clip(ref) + ": " + err.Error(),
 				Warning: errors.Is(err, ErrUnresolvedHere),
 			})
 		}
@@ -336,6 +336,3 @@ func (d *decoder) resolveAll(n *node, path string) {
 // ErrUnresolvedHere marks a reference that has no value here but may have one on
 // the server that uses the document. It is reported as a warning.
 var ErrUnresolvedHere = errors.New("not set here")
-
-// clip shortens text from the document for a message.
-func clip(s string) string { return problem.Clip(s) }

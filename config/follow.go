@@ -143,7 +143,7 @@ func (c *Controller) follow(ctx context.Context, seen string) (mark string, err 
 		c.pending.Store(nil)
 		return mark, nil
 	}
-	if err := c.activate(version, secrets, true, false); err != nil {
+	if err := c.activate(version, secrets, false); err != nil {
 		c.pending.Store(&PendingVersion{Version: version.Version, Err: err})
 		return mark, fmt.Errorf("follow: %w", err)
 	}

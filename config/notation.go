@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"calltracker/problem"
 	"calltracker/rules"
 )
 
@@ -123,7 +124,7 @@ func (d *decoder) seconds(n *node, to *rules.Seconds, path string) {
 	duration, err := time.ParseDuration(n.text)
 	switch {
 	case err != nil:
-		d.report(n, path, "invalid duration %q: write it as 20s or 1m30s", clip(n.text))
+		d.report(n, path, "invalid duration %q: write it as 20s or 1m30s", problem.Clip(n.text))
 	case duration < time.Second || duration > longest:
 		d.report(n, path, "%s is out of range: use 1s to 1h", n.text)
 	case duration%time.Second != 0:
@@ -142,7 +143,7 @@ func (d *decoder) wait(n *node, to *Wait, path string) {
 	duration, err := time.ParseDuration(n.text)
 	switch {
 	case err != nil:
-		d.report(n, path, "invalid duration %q: write it as 150ms or 0s", clip(n.text))
+		d.report(n, path, "invalid duration %q: write it as 150ms or 0s", problem.Clip(n.text))
 	case duration < 0 || duration > longest:
 		d.report(n, path, "%s is out of range: use 0s to %s", n.text, longest)
 	default:
@@ -157,7 +158,7 @@ func (d *decoder) instant(n *node, to *time.Time, path string) {
 	}
 	at, err := time.Parse(time.RFC3339, n.text)
 	if err != nil {
-		d.report(n, path, "invalid time %q: use RFC 3339, such as 2026-11-22T20:00:00+04:00", clip(n.text))
+		d.report(n, path, "invalid time %q: use RFC 3339, such as 2026-11-22T20:00:00+04:00", problem.Clip(n.text))
 		return
 	}
 	*to = at

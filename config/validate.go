@@ -137,7 +137,7 @@ func (v *validator) contactCenters() {
 	for _, name := range sortedKeys(v.doc.ContactCenters) {
 		doc, path := v.doc.ContactCenters[name], "contact_centers."+name
 		if doc.API != "" && !isBaseURL(doc.API) {
-			v.Errorf(path+".api", "invalid URL %q: write it as https://host", clip(doc.API))
+			v.Errorf(path+".api", "invalid URL %q: write it as https://host", problem.Clip(doc.API))
 		}
 		for _, s := range []struct {
 			name   string
@@ -186,13 +186,13 @@ func (v *validator) recordings(path string, center ContactCenter) {
 	}
 	path += ".s3"
 	if at := path + ".endpoint"; doc.S3.Endpoint != "" && !isBaseURL(doc.S3.Endpoint) {
-		v.Errorf(at, "invalid URL %q: write it as https://host", clip(doc.S3.Endpoint))
+		v.Errorf(at, "invalid URL %q: write it as https://host", problem.Clip(doc.S3.Endpoint))
 	}
 	if at := path + ".bucket"; doc.S3.Bucket != "" && !bucketName.MatchString(doc.S3.Bucket) {
-		v.Errorf(at, "invalid bucket name %q: use 3 to 63 lower-case letters, digits, dots and hyphens", clip(doc.S3.Bucket))
+		v.Errorf(at, "invalid bucket name %q: use 3 to 63 lower-case letters, digits, dots and hyphens", problem.Clip(doc.S3.Bucket))
 	}
 	if at := path + ".prefix"; len(doc.S3.Prefix) > 500 || !objectPrefix.MatchString(doc.S3.Prefix) {
-		v.Errorf(at, "invalid prefix %q: use letters, digits, dots, dashes, underscores and slashes, such as recordings/", clip(doc.S3.Prefix))
+		v.Errorf(at, "invalid prefix %q: use letters, digits, dots, dashes, underscores and slashes, such as recordings/", problem.Clip(doc.S3.Prefix))
 	}
 	v.literal(path+".secret_key", doc.S3.SecretKey)
 }
@@ -210,7 +210,7 @@ func (v *validator) connections() {
 		driver, known := v.drivers[doc.Driver]
 		switch {
 		case doc.Driver != "" && !rules.ValidName(doc.Driver):
-			v.Errorf(path+".driver", "invalid driver %q", clip(doc.Driver))
+			v.Errorf(path+".driver", "invalid driver %q", problem.Clip(doc.Driver))
 		case known:
 			wrong = v.settings(path+".settings", driver, doc.Settings)
 		case doc.Driver != "" && len(v.drivers) > 0:
@@ -261,7 +261,7 @@ func (v *validator) sites() {
 			at := fmt.Sprintf("%s.origins[%d]", path, i)
 			if u, err := url.Parse(origin); !v.incomplete(at) && (err != nil || u.Host == "" || u.User != nil ||
 				(u.Scheme != "https" && u.Scheme != "http") || u.Scheme+"://"+u.Host != origin) {
-				v.Errorf(at, "invalid origin %q: write it as https://host or https://host:port, without a path", clip(origin))
+				v.Errorf(at, "invalid origin %q: write it as https://host or https://host:port, without a path", problem.Clip(origin))
 			}
 		}
 		for i, key := range doc.Keys {
@@ -321,7 +321,7 @@ func (v *validator) webCallback(path string, doc *WebCallback) {
 		}
 	}
 	v.translations(path+".customTexts", doc.CustomTexts, ziwoTexts, func(at, key, hint string) {
-		v.Warnf(at, "Ziwo does not document the text %q%s", clip(key), hint)
+		v.Warnf(at, "Ziwo does not document the text %q%s", problem.Clip(key), hint)
 	})
 }
 
@@ -345,7 +345,7 @@ func (v *validator) translations(path string, doc map[string]Translation, known 
 			continue
 		}
 		if !language.MatchString(key) {
-			v.Errorf(at, "invalid language %q: use a language tag such as en, fr or ar", clip(key))
+			v.Errorf(at, "invalid language %q: use a language tag such as en, fr or ar", problem.Clip(key))
 		}
 		for _, text := range sortedKeys(doc[key].Texts) {
 			check(at+"."+text, text)
@@ -369,7 +369,7 @@ func (v *validator) jorel(path string, doc *Jorel) {
 	if region := strings.ToUpper(doc.DefaultRegionCode); region == "" {
 		v.Warnf(path+".clickToCall", "only international numbers can be called: set defaultRegionCode for national numbers")
 	} else if !phone.KnownRegion(region) && !v.incomplete(path+".defaultRegionCode") {
-		v.Errorf(path+".defaultRegionCode", "invalid country %q: use two letters such as AE", clip(doc.DefaultRegionCode))
+		v.Errorf(path+".defaultRegionCode", "invalid country %q: use two letters such as AE", problem.Clip(doc.DefaultRegionCode))
 	}
 }
 
@@ -388,11 +388,11 @@ func (v *validator) popup(path string, doc *Popup) {
 	}
 	for i, state := range doc.On {
 		if !slices.Contains(callStates, state) {
-			v.Errorf(fmt.Sprintf("%s.on[%d]", path, i), "invalid call state %q: use one of %s", clip(state), strings.Join(callStates, ", "))
+			v.Errorf(fmt.Sprintf("%s.on[%d]", path, i), "invalid call state %q: use one of %s", problem.Clip(state), strings.Join(callStates, ", "))
 		}
 	}
 	v.translations(path+".texts", doc.Texts, cardTexts, func(at, key, hint string) {
-		v.Errorf(at, "unknown card text %q: use one of %s%s", clip(key), strings.Join(cardTexts, ", "), hint)
+		v.Errorf(at, "unknown card text %q: use one of %s%s", problem.Clip(key), strings.Join(cardTexts, ", "), hint)
 	})
 }
 

@@ -66,9 +66,9 @@ func controlCharacter(text []byte) (problem.Problem, bool) {
 
 // syntaxProblem converts an error of the parser.
 func syntaxProblem(text []byte, err error) problem.Problem {
-	p := problem.Problem{Line: 1, Column: 1, Message: clip(err.Error())}
+	p := problem.Problem{Line: 1, Column: 1, Message: problem.Clip(err.Error())}
 	if syntax, ok := errors.AsType[*yaml.LoadError](err); ok {
-		p.Message = clip(syntax.Message)
+		p.Message = problem.Clip(syntax.Message)
 		if syntax.ContextMsg != "" {
 			p.Message += " (" + syntax.ContextMsg + ")"
 		}
@@ -84,7 +84,7 @@ func syntaxProblem(text []byte, err error) problem.Problem {
 		before, _, _ := bytes.Cut(text, []byte(alias))
 		p.Line = 1 + bytes.Count(before, []byte("\n"))
 		p.Column = 1 + utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
-		p.Message = fmt.Sprintf("unknown alias %s: there is no &%s before it", clip(alias), clip(alias[1:]))
+		p.Message = fmt.Sprintf("unknown alias %s: there is no &%s before it", problem.Clip(alias), problem.Clip(alias[1:]))
 	}
 	return p
 }
@@ -123,7 +123,7 @@ func (b *yamlBuilder) build(n *yaml.Node, depth int) *node {
 		return b.expand(target, n, depth)
 	}
 	if n.Style&yaml.TaggedStyle != 0 {
-		b.report(n, "YAML tags are not supported: remove %s", clip(n.Tag))
+		b.report(n, "YAML tags are not supported: remove %s", problem.Clip(n.Tag))
 	}
 	switch n.Kind {
 	case yaml.ScalarNode:

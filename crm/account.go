@@ -18,7 +18,7 @@ type account struct {
 	budgets []tokenBucket
 	answers *answerCache
 
-	mutex          sync.Mutex
+	mu             sync.Mutex
 	lookups        map[string]*lookup // in progress, by number
 	breaker        *breaker
 	timeouts       int           // consecutive short waits that timed out
@@ -38,31 +38,31 @@ func newAccount(c *Connection) *account {
 // claimProbe returns the number to probe with and 0 if the caller must send a
 // probe now. Otherwise it returns the time until the next probe can be due.
 func (a *account) claimProbe() (phone.Number, time.Duration) {
-	a.mutex.Lock()
-	defer a.mutex.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	return a.breaker.suspect, a.breaker.claimProbe()
 }
 
 // skipsShortWaits reports whether a query with a short wait should not wait for
 // the account.
 func (a *account) skipsShortWaits() bool {
-	a.mutex.Lock()
-	defer a.mutex.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	return a.timeouts >= maxTimeouts
 }
 
 // timedOut records that a short wait ended without an answer.
 func (a *account) timedOut(wait time.Duration) {
-	a.mutex.Lock()
-	defer a.mutex.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.timeouts++
 	a.longestTimeout = max(a.longestTimeout, wait)
 }
 
 // succeeded records a lookup that got an answer.
 func (a *account) succeeded(took time.Duration) transition {
-	a.mutex.Lock()
-	defer a.mutex.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.lastSuccess = time.Now()
 	if took < a.longestTimeout {
 		a.timeouts, a.longestTimeout = 0, 0
@@ -73,16 +73,16 @@ func (a *account) succeeded(took time.Duration) transition {
 // failed records a failed lookup of n. probe reports whether the lookup started
 // while the breaker was open.
 func (a *account) failed(err *Error, n phone.Number, probe bool) transition {
-	a.mutex.Lock()
-	defer a.mutex.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.setLastFailure(err)
 	return a.breaker.failed(err, n, probe)
 }
 
 // checkFailed records a failed check of the credentials.
 func (a *account) checkFailed(err *Error) {
-	a.mutex.Lock()
-	defer a.mutex.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.setLastFailure(err)
 }
 
@@ -96,8 +96,8 @@ func (a *account) setLastFailure(err *Error) {
 }
 
 func (a *account) status() Status {
-	a.mutex.Lock()
-	defer a.mutex.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	s := Status{
 		Name: a.Name, Label: a.Label, Driver: a.Driver.Name, Open: a.breaker.isOpen(), RetryAfter: a.breaker.retryAfter(),
 		LastSuccess: a.lastSuccess, PendingLookups: len(a.lookups),

@@ -35,7 +35,7 @@ type Directory struct {
 	options Options
 	wake    chan struct{} // makes Run check for due probes
 
-	mutex    sync.Mutex
+	mu       sync.Mutex
 	accounts map[string]*account
 	order    []string // names, sorted
 	lookups  map[*lookup]struct{}
@@ -65,8 +65,8 @@ func NewDirectory(o Options) *Directory {
 // SetConnections replaces the connections. A connection that is already in use, as
 // the same pointer, retains its state. Lookups in progress continue.
 func (d *Directory) SetConnections(connections []*Connection) {
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	accounts := make(map[string]*account, len(connections))
 	d.order = d.order[:0:0]
 	for _, c := range connections {
@@ -83,8 +83,8 @@ func (d *Directory) SetConnections(connections []*Connection) {
 
 // Names returns the names of the connections, sorted.
 func (d *Directory) Names() []string {
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	return d.order
 }
 
@@ -133,8 +133,8 @@ func (d *Directory) findMissing(ctx context.Context, accounts []*account, missin
 
 // accountsNamed returns the accounts with these names, or all if names is nil.
 func (d *Directory) accountsNamed(names []string) []*account {
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if names == nil {
 		names = d.order
 	}
@@ -177,18 +177,15 @@ func (d *Directory) answerOrLookup(ctx context.Context, a *account, q Query) (An
 func (d *Directory) waitFor(ctx context.Context, a *account, l *lookup, q Query) Answer {
 	select {
 	case <-l.done:
-		return a.newAnswer(q.Number, l.customers, l.at, l.err)
-	default:
-	}
-	select {
-	case <-l.done:
-		return a.newAnswer(q.Number, l.customers, l.at, l.err)
 	case <-ctx.Done():
-		if q.Wait > 0 && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			a.timedOut(q.Wait)
+		if !l.isDone() { // both channels may be ready
+			if q.Wait > 0 && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				a.timedOut(q.Wait)
+			}
+			return a.newAnswer(q.Number, nil, time.Time{}, &Error{Kind: Unavailable, Message: "lookup timed out"})
 		}
-		return a.newAnswer(q.Number, nil, time.Time{}, &Error{Kind: Unavailable, Message: "lookup timed out"})
 	}
+	return a.newAnswer(q.Number, l.customers, l.at, l.err)
 }
 
 // Run probes accounts whose circuit breaker is open until ctx ends. Then it
@@ -210,12 +207,12 @@ func (d *Directory) Run(ctx context.Context) error {
 }
 
 func (d *Directory) close() {
-	d.mutex.Lock()
+	d.mu.Lock()
 	d.closed = true
 	for l := range d.lookups {
 		l.cancel()
 	}
-	d.mutex.Unlock()
+	d.mu.Unlock()
 	d.running.Wait()
 }
 

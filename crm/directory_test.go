@@ -28,7 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // upstream is a CRM as an http.RoundTripper, so that it runs on the clock of a
 // synctest bubble. It records the time of each request.
 type upstream struct {
-	mutex   sync.Mutex
+	mu      sync.Mutex
 	handler handler
 	times   map[string][]time.Time // by path
 }
@@ -44,10 +44,10 @@ type reply struct {
 }
 
 func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
-	u.mutex.Lock()
+	u.mu.Lock()
 	u.times[req.URL.Path] = append(u.times[req.URL.Path], time.Now())
 	handle := u.handler
-	u.mutex.Unlock()
+	u.mu.Unlock()
 	r := handle(req)
 	if r.err != nil {
 		return nil, r.err
@@ -61,8 +61,8 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // setHandler replaces the handler.
 func (u *upstream) setHandler(h handler) {
-	u.mutex.Lock()
-	defer u.mutex.Unlock()
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	u.handler = h
 }
 
@@ -72,8 +72,8 @@ func (u *upstream) requests(paths ...string) int { return len(u.requestTimes(pat
 
 // requestTimes returns the times of the requests to paths, or of all requests.
 func (u *upstream) requestTimes(paths ...string) []time.Time {
-	u.mutex.Lock()
-	defer u.mutex.Unlock()
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	var all []time.Time
 	for path, times := range u.times {
 		if len(paths) == 0 || slices.Contains(paths, path) {

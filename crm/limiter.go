@@ -33,8 +33,8 @@ type limiter struct {
 	buckets []tokenBucket
 	lookup  *lookup
 
-	mutex sync.Mutex
-	used  []tokenBucket // buckets that the lookup's requests counted against
+	mu   sync.Mutex
+	used []tokenBucket // buckets that the lookup's requests counted against
 }
 
 // limiterKey is the context key of the *limiter of a request.
@@ -49,9 +49,9 @@ func (l *limiter) wait(ctx context.Context, req *http.Request) error {
 		if b.Counts != nil && !b.Counts(req) {
 			continue
 		}
-		l.mutex.Lock()
+		l.mu.Lock()
 		l.used = append(l.used, b)
-		l.mutex.Unlock()
+		l.mu.Unlock()
 		if err := l.waitFor(ctx, b); err != nil {
 			return err
 		}
@@ -97,8 +97,8 @@ func (l *limiter) drain(wait time.Duration) {
 	if wait <= 0 {
 		wait = defaultDrain
 	}
-	l.mutex.Lock()
-	defer l.mutex.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, b := range l.used {
 		l.cache.Drain(context.Background(), b.key, b.size, b.every, min(wait, maxDrain))
 	}

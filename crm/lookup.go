@@ -53,17 +53,27 @@ func (l *lookup) isInteractive() bool {
 	}
 }
 
+// isDone reports whether the result is available.
+func (l *lookup) isDone() bool {
+	select {
+	case <-l.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // joinLookup returns the lookup in progress for the query's number, or starts one.
 // It returns an error if the breaker of the account is open or if too many lookups
 // are in progress.
 func (d *Directory) joinLookup(a *account, q Query) (*lookup, *Error) {
-	a.mutex.Lock()
+	a.mu.Lock()
 	if a.breaker.isOpen() {
-		defer a.mutex.Unlock()
+		defer a.mu.Unlock()
 		return nil, a.openError()
 	}
 	if l := a.lookups[q.Number.E164]; l != nil {
-		a.mutex.Unlock()
+		a.mu.Unlock()
 		if q.Priority == Interactive {
 			l.promote()
 		}
@@ -74,7 +84,7 @@ func (d *Directory) joinLookup(a *account, q Query) (*lookup, *Error) {
 		limit /= 2
 	}
 	busy := len(a.lookups) >= limit
-	a.mutex.Unlock()
+	a.mu.Unlock()
 	if busy {
 		return nil, &Error{Kind: RateLimited, RetryAfter: time.Second, Message: "too many lookups in progress"}
 	}
@@ -91,13 +101,13 @@ func shutdownError() *Error {
 // startLookup starts a lookup even if the breaker of the account is open, or joins
 // the one in progress. It returns nil if the directory is closed.
 func (d *Directory) startLookup(a *account, n phone.Number, p Priority, skipCache bool) *lookup {
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.closed {
 		return nil
 	}
-	a.mutex.Lock()
-	defer a.mutex.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if l := a.lookups[n.E164]; l != nil {
 		if p == Interactive {
 			l.promote()
@@ -125,12 +135,12 @@ func (d *Directory) startLookup(a *account, n phone.Number, p Priority, skipCach
 // for it.
 func (d *Directory) runLookup(ctx context.Context, a *account, l *lookup, n phone.Number, probe, skipCache bool) {
 	defer func() {
-		d.mutex.Lock()
+		d.mu.Lock()
 		delete(d.lookups, l)
-		d.mutex.Unlock()
-		a.mutex.Lock()
+		d.mu.Unlock()
+		a.mu.Lock()
 		delete(a.lookups, n.E164)
-		a.mutex.Unlock()
+		a.mu.Unlock()
 		close(l.done)
 	}()
 	if !skipCache { // another lookup may have ended since the query read the cache

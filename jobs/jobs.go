@@ -65,14 +65,6 @@ func (k Kind) maxAttempts() int {
 	return defaultMaxAttempts
 }
 
-// attempt runs one attempt.
-func (k Kind) attempt(ctx context.Context, j storage.Job) (*storage.LookupResult, error) {
-	if k.Lookup != nil {
-		return k.Lookup(ctx, j)
-	}
-	return nil, k.Run(ctx, j)
-}
-
 // directive is an error that decides what happens to its job or task.
 type directive struct {
 	error

@@ -55,7 +55,7 @@ const (
 	maxErrorLength = 1000            // longest stored error, in characters
 
 	// Outcomes are stored in batches, which saves transactions.
-	settleDelay = 50 * time.Millisecond // wait for other jobs to finish; 0 if none is running
+	settleDelay = 50 * time.Millisecond // wait for other running jobs to finish
 	maxSettled  = 100
 )
 
@@ -147,7 +147,7 @@ type workers struct {
 	finished   chan attempt
 	busy       map[*pool]int // running jobs
 	total      int           // running jobs of all pools
-	reaped     time.Time
+	lastReap   time.Time
 	failing    bool // jobs cannot be claimed
 }
 
@@ -165,10 +165,10 @@ type attempt struct {
 // reap periodically returns jobs of lost workers to the queue.
 func (w *workers) reap(ctx context.Context) {
 	now := w.now().UTC()
-	if now.Sub(w.reaped) < reapInterval {
+	if now.Sub(w.lastReap) < reapInterval {
 		return
 	}
-	w.reaped = now
+	w.lastReap = now
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	if n, err := w.store.ReapJobs(ctx, now); err == nil && n > 0 {
@@ -225,7 +225,10 @@ func runAttempt(ctx context.Context, k Kind, j storage.Job) (result *storage.Loo
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return k.attempt(ctx, j)
+	if k.Lookup != nil {
+		return k.Lookup(ctx, j)
+	}
+	return nil, k.Run(ctx, j)
 }
 
 // gather returns a with the attempts that finish soon after it.

@@ -27,7 +27,7 @@ func Compile(source Source) (*Set, problem.List) {
 	for _, id := range sortedKeys(source.Trackers) {
 		routers[id] = c.tracker(id, source.Trackers[id])
 	}
-	c.sharedNumbers()
+	c.warnSharedNumbers()
 	if len(c.Problems.Errors()) > 0 {
 		return nil, c.Problems
 	}
@@ -119,9 +119,7 @@ func (c *compiler) tracker(id string, doc Tracker) *Router {
 	if doc.Timezone != "" {
 		c.zone(doc.Timezone, t.path+".timezone")
 	}
-	if doc.CallerID != "" {
-		t.checkDialable(t.path+".caller_id", doc.CallerID)
-	}
+	t.checkDialable(t.path+".caller_id", doc.CallerID)
 	t.numbers()
 	t.routes()
 	return t.router
@@ -130,7 +128,7 @@ func (c *compiler) tracker(id string, doc Tracker) *Router {
 var dialable = regexp.MustCompile(`^(\+?[0-9]{1,20}|agent-[0-9]{1,10})$`)
 
 // checkDialable reports a number that Ziwo may not dial: as an error if it cannot
-// be a number at all, otherwise as a warning.
+// be a number at all, otherwise as a warning. It ignores an empty number.
 func (t *trackerCompiler) checkDialable(path, number string) {
 	switch {
 	case number == "" || t.incomplete(path):
@@ -172,11 +170,10 @@ func (t *trackerCompiler) numbers() {
 
 // spellings indexes the DIDs by the forms in which Ziwo may send them, so that the
 // DID of most calls need not be parsed. The spelling in the document takes
-// precedence. A form that two DIDs share is left out, so
-// such a number is parsed.
-func (t *trackerCompiler) spellings(all []*did) map[string]*did {
+// precedence. A form of two DIDs is left out; such a DID is parsed.
+func (t *trackerCompiler) spellings(all []*did) didIndex {
 	const perDID = 5 // spellings of a typical DID
-	out := make(map[string]*did, perDID*len(all))
+	out := make(didIndex, perDID*len(all))
 	for _, d := range all {
 		out[d.number.Raw], out[d.number.Key()] = d, d
 	}
@@ -235,7 +232,7 @@ func (t *trackerCompiler) routes() {
 			t.Errorf(fmt.Sprintf("%s.routes[%d]", t.path, n-1), "the last route must take every call: remove its during and when")
 		}
 	}
-	t.hidden()
+	t.warnHiddenRoutes()
 }
 
 // joinText moves all text of the routes into one string.
@@ -336,7 +333,7 @@ func (t *trackerCompiler) during(doc Route, path string) []int {
 // Limits of ring times. If they are exceeded, callers may hang up first.
 const (
 	longRing    = 120 // seconds for one number
-	longAttempt = 300 // seconds for all numbers of a route
+	longRoute   = 300 // seconds for all numbers of a route
 	defaultRing = 20  // seconds if the document names none
 )
 
@@ -349,9 +346,7 @@ func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path
 			t.Warnf(at+".timeout", "a ring time of %d s is over %d s: callers may hang up first", seconds, longRing)
 		}
 		t.checkDialable(at+".number", d.Number)
-		if d.CallerID != "" {
-			t.checkDialable(at+".caller_id", d.CallerID)
-		}
+		t.checkDialable(at+".caller_id", d.CallerID)
 		if own, loop := t.router.dids[t.phone(d.Number, t.doc.Region).Key()]; loop && d.Number != "" {
 			t.Warnf(at+".number", "%s is a number of this tracker: the call would come back to it", own.number.Raw)
 		}
@@ -359,8 +354,8 @@ func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path
 			Action: ActionCall, Number: d.Number, CallerID: cmp.Or(d.CallerID, t.doc.CallerID), Timeout: seconds,
 		})
 	}
-	if total > longAttempt {
-		t.Warnf(path+".dial", "a total ring time of %d s is over %d s: callers may hang up first", total, longAttempt)
+	if total > longRoute {
+		t.Warnf(path+".dial", "a total ring time of %d s is over %d s: callers may hang up first", total, longRoute)
 	}
 	if order == Rotate {
 		t.rules = append(t.rules, t.rules[first:]...)
@@ -368,9 +363,9 @@ func (t *trackerCompiler) outcome(dial []Dial, order Order, voicemail bool, path
 	return outcome{rules: t.rules[first:len(t.rules):len(t.rules)], rotates: order == Rotate, shuffles: order == Random, voicemail: voicemail}
 }
 
-// hidden warns about routes that get no call, because an earlier one takes every
+// warnHiddenRoutes warns about routes that get no call, because an earlier one takes every
 // call that they would take.
-func (t *trackerCompiler) hidden() {
+func (t *trackerCompiler) warnHiddenRoutes() {
 	const most = 2000 // routes to compare with each other
 	path := func(i int) string { return fmt.Sprintf("%s.routes[%d]", t.path, i) }
 	unsure := make([]bool, min(len(t.doc.Routes), most)) // some of its conditions could not be read
@@ -441,9 +436,9 @@ func (c *Condition) all() []string {
 	return out
 }
 
-// needClock sets the zone of the tracker's weekday, time, and date: its own, or else
+// setZone sets the zone of the tracker's weekday, time, and date: its own, or else
 // that of the schedules.
-func (t *trackerCompiler) needClock() {
+func (t *trackerCompiler) setZone() {
 	if t.router.zone != nil {
 		return
 	}
@@ -456,8 +451,8 @@ func (t *trackerCompiler) needClock() {
 	t.router.zone = location
 }
 
-// sharedNumbers warns about DIDs that two trackers list.
-func (c *compiler) sharedNumbers() {
+// warnSharedNumbers warns about DIDs that two trackers list.
+func (c *compiler) warnSharedNumbers() {
 	owner := map[string]string{}
 	for _, id := range sortedKeys(c.Trackers) {
 		for i, doc := range c.Trackers[id].Numbers {

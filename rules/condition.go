@@ -418,7 +418,7 @@ func (t *trackerCompiler) condition(doc Condition, path string) (condition, bool
 		return condition{}, false
 	}
 	if of == factWeekday || of == factTime || of == factDate {
-		t.needClock()
+		t.setZone()
 	}
 	before := len(t.Problems)
 	t.compareWith(&out, doc.Op, values, path)

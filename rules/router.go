@@ -17,8 +17,8 @@ type Router struct {
 	id            string
 	contactCenter string
 	region        string
-	dids          map[string]*did // by every usual spelling
-	requirements  []requirements  // of the routes, in their order
+	dids          didIndex
+	requirements  []requirements // of the routes, in their order
 	routes        []route
 	schedules     []*schedule    // those that the routes name
 	requests      []string       // request fields that conditions read
@@ -33,6 +33,17 @@ type did struct {
 	campaign string
 }
 
+// didIndex holds DIDs by every usual spelling.
+type didIndex map[string]*did
+
+// find returns nil if no DID is spelled like the number.
+func (x didIndex) find(n phone.Number) *did {
+	if d, ok := x[n.Raw]; ok {
+		return d
+	}
+	return x[n.Key()]
+}
+
 // ID returns the tracker's ID.
 func (r *Router) ID() string { return r.id }
 
@@ -42,11 +53,11 @@ func (r *Router) ContactCenter() string { return r.contactCenter }
 // Region returns the country whose national numbers the tracker's calls use, or "".
 func (r *Router) Region() string { return r.region }
 
-// ReadsCaller reports whether a decision may depend on the caller. If none does,
-// the caller's number need not be parsed before deciding.
+// ReadsCaller reports whether a decision may depend on the caller. Otherwise, the
+// caller's number need not be parsed before deciding.
 func (r *Router) ReadsCaller() bool { return r.readsCaller }
 
-// ReadsCustomer reports whether a decision may depend on the customer data of a CRM.
+// ReadsCustomer reports whether a decision may depend on the CRM's customer data.
 func (r *Router) ReadsCustomer() bool { return r.readsCustomer }
 
 // FindDID returns the number of the tracker that is usually spelled like raw. It
@@ -63,18 +74,10 @@ func (r *Router) FindDID(raw string) (phone.Number, bool) {
 
 // Campaign returns the campaign of a DID, or "".
 func (r *Router) Campaign(n phone.Number) string {
-	if d := find(r.dids, n); d != nil {
+	if d := r.dids.find(n); d != nil {
 		return d.campaign
 	}
 	return ""
-}
-
-// find returns nil if no DID is spelled like the number.
-func find(dids map[string]*did, n phone.Number) *did {
-	if d, ok := dids[n.Raw]; ok {
-		return d
-	}
-	return dids[n.Key()]
 }
 
 // RouteIDs returns the IDs of the routes, in order.
@@ -101,7 +104,7 @@ func (r *Router) Explain(f Facts) (Decision, []Step) { return r.decide(&f, true)
 func (r *Router) decide(f *Facts, traced bool) (Decision, []Step) {
 	e := evaluation{Facts: *f, router: r}
 	var flags []string
-	if d := find(r.dids, f.DID); d != nil {
+	if d := r.dids.find(f.DID); d != nil {
 		e.campaign = d.campaign
 	} else {
 		flags = unlisted
@@ -176,10 +179,10 @@ func (r *Router) step(route int, e *evaluation, verdict Verdict, condition int) 
 
 func (rt *route) decision(f *Facts) Decision {
 	out := &rt.outcomes[0]
-	var number uint64
+	var drawn uint64
 	if rt.draw != nil {
-		number = rt.draw.number(f)
-		out = &rt.outcomes[rt.draw.share(number)]
+		drawn = rt.draw.number(f)
+		out = &rt.outcomes[rt.draw.share(drawn)]
 	}
 	d := Decision{Route: rt.id, Rules: out.rules, Voicemail: out.voicemail}
 	switch {
@@ -187,7 +190,7 @@ func (rt *route) decision(f *Facts) Decision {
 		d.Rotating, d.rotation = true, d.Rules
 		return d.Turn(0)
 	case out.shuffles:
-		d.Rules = shuffled(d.Rules, mix(number))
+		d.Rules = shuffled(d.Rules, mix(drawn))
 	}
 	return d
 }

@@ -18,7 +18,7 @@ type Set struct {
 // center is what the trackers of a contact center have in common.
 type center struct {
 	region string // "" if they disagree
-	dids   map[string]*did
+	dids   didIndex
 }
 
 func newSet(routers map[string]*Router, schedules map[string]*schedule) *Set {
@@ -31,7 +31,7 @@ func newSet(routers map[string]*Router, schedules map[string]*schedule) *Set {
 		}
 		c, known := s.centers[r.contactCenter]
 		if !known {
-			c = &center{region: r.region, dids: map[string]*did{}}
+			c = &center{region: r.region, dids: didIndex{}}
 			s.centers[r.contactCenter] = c
 		}
 		if c.region != r.region {
@@ -72,7 +72,7 @@ func (s *Set) Regions() []string { return slices.Clone(s.regions) }
 // lists, or "". If several trackers list it, the first by ID counts.
 func (s *Set) Campaign(contactCenter string, n phone.Number) string {
 	if c, ok := s.centers[contactCenter]; ok {
-		if d := find(c.dids, n); d != nil {
+		if d := c.dids.find(n); d != nil {
 			return d.campaign
 		}
 	}

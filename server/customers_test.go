@@ -198,7 +198,7 @@ func TestStoredCallsAreEnrichedWithCustomers(t *testing.T) {
 	enrich("0190aaaa-0000-7000-8000-000000000000", 404)
 
 	// The same as jobs.
-	list := into[jobs.Page](t, h.get("/api/v1/jobs?kind=enrichment&state=done").want(t, 200))
+	list := into[jobs.List](t, h.get("/api/v1/jobs?kind=enrichment&state=done").want(t, 200))
 	if len(list.Jobs) != 2 || list.Jobs[0].Key != stored["no-customer"].ID || list.Jobs[1].Key != stored["known"].ID || list.Jobs[1].Attempts != 2 {
 		t.Errorf("as jobs: %+v", list.Jobs)
 	}

@@ -25,12 +25,12 @@ func TestJobsAreListedAndRetried(t *testing.T) {
 	id := claimed[0].ID
 	h.do(request{method: "POST", path: "/api/v1/jobs/" + id + "/retry", admin: true}).want(t, 409)
 	settleJob(t, store, claimed[0], storage.JobOutcome{State: storage.JobDead, Error: "broken", Now: now})
-	list := into[jobs.Page](t, h.get("/api/v1/jobs?state=dead&kind=odd").want(t, 200))
+	list := into[jobs.List](t, h.get("/api/v1/jobs?state=dead&kind=odd").want(t, 200))
 	if len(list.Jobs) != 1 || list.Jobs[0].ID != id || list.Jobs[0].Error != "broken" || list.Jobs[0].State != "dead" {
 		t.Errorf("dead jobs %+v, want job %s with its error", list, id)
 	}
-	page := into[jobs.Page](t, h.get("/api/v1/jobs?kind=odd&limit=1").want(t, 200))
-	rest := into[jobs.Page](t, h.get("/api/v1/jobs?kind=odd&limit=1&cursor="+page.Next).want(t, 200))
+	page := into[jobs.List](t, h.get("/api/v1/jobs?kind=odd&limit=1").want(t, 200))
+	rest := into[jobs.List](t, h.get("/api/v1/jobs?kind=odd&limit=1&cursor="+page.Next).want(t, 200))
 	if len(page.Jobs) != 1 || len(rest.Jobs) != 1 || page.Jobs[0].ID == rest.Jobs[0].ID || rest.Next != "" {
 		t.Errorf("pages %+v and %+v, want one job on each", page, rest)
 	}

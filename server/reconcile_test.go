@@ -328,7 +328,7 @@ func TestScheduledReconciliationBackfillsLongOutage(t *testing.T) {
 			Clients: r.parts.clients, Config: r.parts.config, Recorder: r.parts.recorder, Store: recordingStore{r.parts.store, recorded},
 			Registry: prometheus.NewRegistry(), Now: func() time.Time { return at }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
-		err := reconciler.Scheduled(t.Context())
+		err := reconciler.RunScheduled(t.Context())
 		run := <-recorded
 		if (err != nil) != (run.State == storage.ReconciliationDelayed) {
 			t.Errorf("%s: error %v", run.State, err)
@@ -445,7 +445,7 @@ func TestOnlyOneReplicaReconciles(t *testing.T) {
 			Clients: r.parts.clients, Config: r.parts.config, Recorder: r.parts.recorder, Store: onRelease{recordingStore{r.parts.store, recorded}, released},
 			Registry: prometheus.NewRegistry(), Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 		})
-		if err := reconciler.Scheduled(t.Context()); err != nil {
+		if err := reconciler.RunScheduled(t.Context()); err != nil {
 			t.Error(err)
 		}
 		<-released
@@ -470,7 +470,7 @@ func TestReconciliationsOfAContactCenterExcludeEachOther(t *testing.T) {
 		Clients: r.parts.clients, Config: r.parts.config, Recorder: r.parts.recorder, Store: recordingStore{r.parts.store, recorded},
 		Registry: prometheus.NewRegistry(), Now: time.Now, Logger: slog.New(slog.DiscardHandler), Interval: time.Hour,
 	})
-	if err := reconciler.Scheduled(t.Context()); err != nil {
+	if err := reconciler.RunScheduled(t.Context()); err != nil {
 		t.Error(err)
 	}
 	requested := make(chan error, 1)

@@ -25,7 +25,7 @@ func (h *harness) waitForJob(kind, key, state, errorText string) jobs.View {
 	h.t.Helper()
 	var found jobs.View
 	eventually(h.t, fmt.Sprintf("%s job %s in state %s with error %q", kind, key, state, errorText), func() bool {
-		for _, j := range into[jobs.Page](h.t, h.get("/api/v1/jobs?limit=1000&kind="+kind).want(h.t, 200)).Jobs {
+		for _, j := range into[jobs.List](h.t, h.get("/api/v1/jobs?limit=1000&kind="+kind).want(h.t, 200)).Jobs {
 			if j.Key == key {
 				found = j
 			}
@@ -159,7 +159,7 @@ func TestCopyJobWaitsForLateRecordings(t *testing.T) {
 	r.checkCopy(id, call)
 	r.retryJob(dead.ID)
 	r.waitForJob("recording", never, "done", "")
-	for _, j := range into[jobs.Page](t, r.get("/api/v1/jobs?kind=recording").want(t, 200)).Jobs {
+	for _, j := range into[jobs.List](t, r.get("/api/v1/jobs?kind=recording").want(t, 200)).Jobs {
 		if j.Key == unanswered {
 			t.Errorf("a call without a recording has job %+v", j)
 		}

@@ -403,7 +403,7 @@ func TestRetentionRemovesPersonalDataOfOldCalls(t *testing.T) {
 	}
 	h.parts.runner.Wake()
 	eventually(t, "the retention job", func() bool {
-		list := into[jobs.Page](t, h.get("/api/v1/jobs?kind=retention").want(t, 200)).Jobs
+		list := into[jobs.List](t, h.get("/api/v1/jobs?kind=retention").want(t, 200)).Jobs
 		return len(list) == 1 && list[0].State == "done"
 	})
 	for _, c := range h.calls("") {

@@ -176,7 +176,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	answerer := startcall.New(startcall.Options{
 		Customers: directory, Rotations: shared, Numbers: numbers, Decisions: decisionQueue, Now: set.now, Registry: registry,
 	})
-	recordingCopies := recordings.New(recordings.Options{
+	library := recordings.New(recordings.Options{
 		Store: store, Clients: clients, Config: controller, Local: local, Tidy: local.RemoveAbandoned, Now: time.Now, Logger: logger,
 		OpenBucket: func(b config.Bucket) (recordings.CopyStore, error) {
 			return recordingfiles.NewBucket(recordingfiles.BucketOptions{
@@ -188,13 +188,13 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	lookups := lookup.New(store, directory, set.now)
 	runner, err := jobs.NewRunner(jobs.RunnerOptions{
 		Store: store, Registry: registry, Now: time.Now, Logger: logger,
-		Kinds: []jobs.Kind{retentionJobs.Kind(), recordingCopies.Kind(), recordingCopies.RetentionKind(), lookups.Kind()},
+		Kinds: []jobs.Kind{retentionJobs.Kind(), library.CopyKind(), library.RetentionKind(), lookups.Kind()},
 	})
 	if err != nil {
 		return err
 	}
 	intake := endcall.NewIntake(endcall.IntakeOptions{Store: store, Spool: spool, Wake: runner.Wake, Now: time.Now, Logger: logger, Registry: registry})
-	recorder := endcall.NewRecorder(intake, recordingCopies, numbers, set.now)
+	recorder := endcall.NewRecorder(intake, library, numbers, set.now)
 
 	// What runs in the background.
 	wallboard := live.New(live.Options{
@@ -213,7 +213,7 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 			return err
 		}},
 		{Name: "schedule retention", Interval: retentionCheck, Run: retentionJobs.Schedule},
-		{Name: "schedule retention of recordings", Interval: retentionCheck, Run: recordingCopies.Schedule},
+		{Name: "schedule retention of recordings", Interval: retentionCheck, Run: library.Schedule},
 		{Name: "prune finished jobs", Interval: time.Hour, Run: func(ctx context.Context) error { return pruneJobs(ctx, store) }},
 		{Name: "link calls to decisions", Interval: linkInterval, Run: func(ctx context.Context) error {
 			_, err := store.LinkUnlinkedCalls(ctx, time.Now().Add(-linkWindow))
@@ -232,15 +232,11 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	}
 
 	// What browsers and administrators call.
-	jobList, err := jobs.NewList(store, runner.Wake, time.Now)
-	if err != nil {
-		return err
-	}
 	schema, err := config.Schema()
 	if err != nil {
 		return fmt.Errorf("configuration schema: %w", err)
 	}
-	server := httpapi.New(httpapi.Options{
+	api := httpapi.New(httpapi.Options{
 		AdminToken: set.adminToken, VoicemailField: set.voicemailField, TrustedProxies: set.trustedProxies, SQLite: set.databaseURL == "",
 		Logger: logger, Registry: registry, Schema: schema, Keys: keys,
 		Config:   controller,
@@ -252,14 +248,14 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 		Reconciler:  reconciler,
 		Wallboard:   wallboard,
 		ClickToCall: clicktocall.New(controller, clients, numbers, logger),
-		Recordings:  recordingCopies,
+		Recordings:  library,
 		Embeds:      embeds.New(controller, set.publicURL, time.Now),
 		Popup: popup.New(popup.Options{
 			Config: controller, Directory: directory, WrongKeys: keys, Numbers: numbers,
 			Tokens: popup.NewTokens(siteTokenKey(set.secretKey), time.Now),
 		}),
 		Connections: crmConnections, Lookups: lookups,
-		Jobs:     jobList,
+		Jobs:     jobs.NewAdmin(store, runner.Wake, time.Now),
 		Database: store, Spool: spool, Redis: optionalRedis(redis),
 	})
 	registerMetrics(registry, metricSources{
@@ -269,9 +265,13 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	})
 
 	// Load the configuration and listen.
-	pending, err := load(ctx, store, controller, logger, options.apply)
+	applyLater, err := load(ctx, store, controller, logger, options.apply)
 	if err != nil {
 		return err
+	}
+	var pending *config.Input
+	if applyLater {
+		pending = options.apply
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", set.listen)
 	if err != nil {
@@ -302,10 +302,10 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 	if options.ready != nil {
 		options.ready(parts{
 			address: listener.Addr(), settings: set, store: store, redis: redis, spool: spool, config: controller, clients: clients,
-			recorder: recorder, recordings: recordingCopies, reconciler: reconciler, wallboard: wallboard, runner: runner, tasks: tasks,
+			recorder: recorder, recordings: library, reconciler: reconciler, wallboard: wallboard, runner: runner, tasks: tasks,
 		})
 	}
-	err = serveHTTP(ctx, server, listener, logger)
+	err = serveHTTP(ctx, api, listener, logger)
 	stopWork()
 	finish()
 	err = errors.Join(err, group.Wait())
@@ -314,24 +314,24 @@ func runServer(ctx context.Context, set settings, logger *slog.Logger, options s
 }
 
 // serveHTTP serves until ctx ends, and then finishes the requests in progress.
-func serveHTTP(ctx context.Context, server *httpapi.API, listener net.Listener, logger *slog.Logger) error {
-	web := server.NewServer()
+func serveHTTP(ctx context.Context, api *httpapi.API, listener net.Listener, logger *slog.Logger) error {
+	server := api.NewServer()
 	served := make(chan error, 1)
-	go func() { served <- web.Serve(listener) }()
+	go func() { served <- server.Serve(listener) }()
 	select {
 	case err := <-served: // the listener failed
 		return err
 	case <-ctx.Done():
 	}
 	logger.Info("stopping")
-	cut := time.AfterFunc(streamGrace, server.CutStreams)
+	cut := time.AfterFunc(streamGrace, api.CutStreams)
 	defer cut.Stop()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
-	err := web.Shutdown(grace)
+	err := server.Shutdown(grace)
 	if err != nil {
 		logger.Warn("requests interrupted", slog.Any("error", err))
-		err = web.Close()
+		err = server.Close()
 	}
 	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
 		err = errors.Join(err, ended)
@@ -341,8 +341,8 @@ func serveHTTP(ctx context.Context, server *httpapi.API, listener net.Listener, 
 
 // load prepares the database and activates the configuration. Calls that the
 // last good configuration can answer do not wait for a database that hangs. load
-// returns the inputs that could not be stored because the database is unavailable.
-func load(ctx context.Context, store *sqlstore.Store, controller *config.Controller, logger *slog.Logger, apply *config.Input) (pending []config.Input, err error) {
+// reports whether apply must be applied later, because the database is unavailable.
+func load(ctx context.Context, store *sqlstore.Store, controller *config.Controller, logger *slog.Logger, apply *config.Input) (applyLater bool, err error) {
 	timeout := prepareTimeout
 	if controller.HasLastGood() {
 		timeout = prepareTimeoutShort
@@ -351,7 +351,7 @@ func load(ctx context.Context, store *sqlstore.Store, controller *config.Control
 	defer cancel()
 	err = store.Prepare(ctx)
 	if errors.Is(err, storage.ErrSchemaNewer) {
-		return nil, err
+		return false, err
 	}
 	if err != nil {
 		logger.Error("database unavailable; retrying in the background", slog.Any("error", err))
@@ -361,12 +361,12 @@ func load(ctx context.Context, store *sqlstore.Store, controller *config.Control
 		_, err := controller.Apply(ctx, *apply)
 		if errors.Is(err, storage.ErrUnavailable) && controller.Current() != nil {
 			logger.Error("configuration file not stored; last good configuration active", slog.Any("error", err))
-			return []config.Input{*apply}, nil
+			return true, nil
 		}
 		if errors.Is(err, storage.ErrUnavailable) {
-			return nil, fmt.Errorf("apply configuration: %w; without --apply, the server starts and waits for the database", err)
+			return false, fmt.Errorf("apply configuration: %w; without --apply, the server starts and waits for the database", err)
 		}
-		return nil, err
+		return false, err
 	}
 	switch {
 	case loadErr == nil:
@@ -375,14 +375,14 @@ func load(ctx context.Context, store *sqlstore.Store, controller *config.Control
 	case errors.Is(loadErr, storage.ErrUnavailable):
 		logger.Error("no configuration active", slog.Any("error", loadErr))
 	default:
-		return nil, loadErr
+		return false, loadErr
 	}
-	return nil, nil
+	return false, nil
 }
 
 // prepareInBackground prepares a database that was unavailable at startup, and
 // then does what load could not do without it. It returns nil.
-func prepareInBackground(ctx context.Context, store *sqlstore.Store, controller *config.Controller, logger *slog.Logger, pending []config.Input) error {
+func prepareInBackground(ctx context.Context, store *sqlstore.Store, controller *config.Controller, logger *slog.Logger, pending *config.Input) error {
 	retry := time.NewTicker(prepareRetry)
 	defer retry.Stop()
 	reported := "" // the last failure
@@ -404,10 +404,8 @@ func prepareInBackground(ctx context.Context, store *sqlstore.Store, controller 
 			if errors.Is(err, config.ErrNoConfig) {
 				err = nil
 			}
-			for _, input := range pending {
-				if err == nil {
-					_, err = controller.Apply(attempt, input)
-				}
+			if err == nil && pending != nil {
+				_, err = controller.Apply(attempt, *pending)
 			}
 			if err != nil {
 				logger.Error("configuration not activated; previous one stays active", slog.Any("error", err))

@@ -68,10 +68,10 @@ type Intake struct {
 	spooling    atomic.Bool  // whether reports go to the spool
 	lastFailure atomic.Int64 // Unix microseconds of the last failed Accept; 0 after a success
 
-	// State of Drain: the digest of the report that the database rejected last,
-	// and its consecutive attempts.
-	attemptedSum [sha256.Size]byte
-	attempts     int
+	// State of Drain: the digest of the record that the database rejected last, and
+	// how often it did in a row.
+	rejectedSum [sha256.Size]byte
+	rejections  int
 }
 
 // NewIntake returns an Intake and registers its metrics.
@@ -118,8 +118,8 @@ const (
 	timeoutsToOpen = 3 // consecutive timeouts that open the breaker
 	probeInterval  = time.Second
 
-	drainWorkers     = 16 // concurrent saves while draining a batch
-	maxDrainAttempts = 5  // attempts after which a rejected report is unstorable
+	drainWorkers  = 16 // concurrent saves while draining a batch
+	maxRejections = 5  // rejections after which a record is unstorable
 )
 
 // Accept stores a report and returns when it is in the database or in the spool;
@@ -238,7 +238,7 @@ func (in *Intake) Drain(ctx context.Context, records [][]byte) error {
 	}
 	_, err := in.save(ctx, reports[0], drainSaveTimeout)
 	if err == nil || errors.Is(err, storage.ErrUnavailable) || ctx.Err() != nil {
-		in.attempts = 0
+		in.rejections = 0
 		return err
 	}
 	return in.retryOrReject(ctx, records[0], err)
@@ -289,12 +289,12 @@ func (in *Intake) retryOrReject(ctx context.Context, record []byte, cause error)
 	if in.store.Ping(ctx) != nil {
 		return cause
 	}
-	if sum := sha256.Sum256(record); sum != in.attemptedSum {
-		in.attemptedSum, in.attempts = sum, 0
+	if sum := sha256.Sum256(record); sum != in.rejectedSum {
+		in.rejectedSum, in.rejections = sum, 0
 	}
-	if in.attempts++; in.attempts < maxDrainAttempts {
+	if in.rejections++; in.rejections < maxRejections {
 		return cause
 	}
-	in.attempts = 0
+	in.rejections = 0
 	return fmt.Errorf("%w: %w", ErrUnstorable, cause)
 }

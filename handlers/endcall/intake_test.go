@@ -215,14 +215,14 @@ func TestIntakeSpoolsRejectedReport(t *testing.T) {
 		t.Errorf("spooling %t, log %s", intake.Spooling(), &log)
 	}
 	d.set(storage.ErrUnavailable, 0)
-	for range 3 * maxDrainAttempts {
+	for range 3 * maxRejections {
 		if err := intake.Drain(t.Context(), s.records); !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, ErrUnstorable) {
 			t.Fatal(err)
 		}
 	}
 	d.set(nil, 0)
-	for try := 1; try <= maxDrainAttempts; try++ {
-		if err := intake.Drain(t.Context(), s.records); err == nil || errors.Is(err, ErrUnstorable) != (try == maxDrainAttempts) {
+	for try := 1; try <= maxRejections; try++ {
+		if err := intake.Drain(t.Context(), s.records); err == nil || errors.Is(err, ErrUnstorable) != (try == maxRejections) {
 			t.Errorf("attempt %d: %v", try, err)
 		}
 	}

@@ -40,6 +40,11 @@ func (s *polledSource) polled(now time.Time, interval time.Duration, watching bo
 	return watching && !s.lastPoll.IsZero() || s.fresh(now, interval)
 }
 
+// untilPoll returns the time until the first poll for new listeners.
+func (s *polledSource) untilPoll(now time.Time, interval time.Duration) time.Duration {
+	return max(0, s.lastPoll.Add(interval).Sub(now))
+}
+
 // stale reports whether the last answer is too old to show.
 func (s *polledSource) stale(now time.Time) bool {
 	return s.State != SourceOK && now.Sub(s.lastOK) > staleAfter
@@ -68,9 +73,9 @@ func (s *polledSource) record(now time.Time, err error) {
 	s.Error, s.lastPoll = message, now
 }
 
-// nextPoll returns the time until the next poll, which grows with each consecutive
+// pause returns the time between this poll and the next, which grows with each consecutive
 // failure.
-func (s *polledSource) nextPoll(interval, maxInterval time.Duration) time.Duration {
+func (s *polledSource) pause(interval, maxInterval time.Duration) time.Duration {
 	if s.failures == 0 {
 		return interval
 	}
@@ -90,10 +95,10 @@ const (
 	fullScanInterval = time.Minute      // interval of reading the whole window
 )
 
-func (w *Wallboard) startedDue() time.Duration {
+func (w *Wallboard) untilStartedPoll() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return max(0, w.started.lastPoll.Add(startedInterval).Sub(w.now()))
+	return w.started.untilPoll(w.now(), startedInterval)
 }
 
 // pollStarted reads the calls that have started or ended. It reads known calls by ID,
@@ -128,7 +133,7 @@ func (w *Wallboard) pollStarted(ctx context.Context) time.Duration {
 	w.started.record(now, err)
 	if err != nil {
 		w.update(nil)
-		return w.started.nextPoll(startedInterval, maxStartedInterval)
+		return w.started.pause(startedInterval, maxStartedInterval)
 	}
 	if fullScan {
 		w.started.lastFullScan, w.started.truncated = now, next != ""
@@ -182,14 +187,13 @@ type contactCenterState struct {
 	calls  []agentCall
 }
 
-func (w *Wallboard) contactCenterDue(name string) time.Duration {
+func (w *Wallboard) untilContactCenterPoll(name string) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	state := w.contactCenters[name]
-	if state == nil || state.lastPoll.IsZero() {
-		return 0
+	if state := w.contactCenters[name]; state != nil {
+		return state.untilPoll(w.now(), w.pollInterval)
 	}
-	return max(0, state.lastPoll.Add(w.pollInterval).Sub(w.now()))
+	return 0
 }
 
 // pollContactCenter requests the agents of a contact center.
@@ -222,9 +226,9 @@ func (w *Wallboard) pollContactCenter(ctx context.Context, name string) time.Dur
 	w.update(nil)
 	var failure *ziwo.APIError
 	if errors.As(err, &failure) {
-		return max(state.nextPoll(w.pollInterval, maxContactCenterInterval), min(failure.RetryAfter, maxZiwoRetryAfter))
+		return max(state.pause(w.pollInterval, maxContactCenterInterval), min(failure.RetryAfter, maxZiwoRetryAfter))
 	}
-	return state.nextPoll(w.pollInterval, maxContactCenterInterval)
+	return state.pause(w.pollInterval, maxContactCenterInterval)
 }
 
 // liveAgents returns the agents of a contact center, sorted by login, and the calls on

@@ -198,7 +198,7 @@ func mergeCalls(started []Call, phones []agentCall, agents []Agent, ids map[stri
 			byCallID[k] = i
 		}
 		at[n] = i
-		calls[i] = mergeLeg(calls[i], p.Call)
+		calls[i] = mergePhone(calls[i], p.Call)
 	}
 	for i := range calls {
 		c := &calls[i]
@@ -224,18 +224,18 @@ const (
 
 // closestStart returns the index of the started call without a callID that best
 // matches a call on a phone.
-func closestStart(calls []Call, withoutCallID []int, leg Call) (int, bool) {
+func closestStart(calls []Call, withoutCallID []int, onPhone Call) (int, bool) {
 	best, found, bestApart := 0, false, time.Duration(0)
-	if leg.Direction == "outbound" {
+	if onPhone.Direction == "outbound" {
 		return 0, false
 	}
 	for _, i := range withoutCallID {
 		c := calls[i]
-		if c.CallID != "" || c.ContactCenter != leg.ContactCenter || c.DID == "" || c.DID != leg.DID { // a matched call has a callID by now
+		if c.CallID != "" || c.ContactCenter != onPhone.ContactCenter || c.DID == "" || c.DID != onPhone.DID { // a matched call has a callID by now
 			continue
 		}
-		apart := c.StartedAt.Sub(leg.StartedAt).Abs()
-		fits := c.Caller == leg.Caller && apart <= maxMatchGap || c.Caller == "" && apart <= maxMatchGapWithoutCaller
+		apart := c.StartedAt.Sub(onPhone.StartedAt).Abs()
+		fits := c.Caller == onPhone.Caller && apart <= maxMatchGap || c.Caller == "" && apart <= maxMatchGapWithoutCaller
 		if fits && (!found || apart < bestApart) {
 			best, found, bestApart = i, true, apart
 		}
@@ -243,17 +243,17 @@ func closestStart(calls []Call, withoutCallID []int, leg Call) (int, bool) {
 	return best, found
 }
 
-// mergeLeg completes a call with the data of an agent's phone. The first phone sets
+// mergePhone completes a call with the data of an agent's phone. The first phone sets
 // the agent, but an answered phone has priority over a ringing one.
-func mergeLeg(c, leg Call) Call {
-	c.ContactCenter, c.CallID = leg.ContactCenter, cmp.Or(c.CallID, leg.CallID)
-	c.Direction = cmp.Or(c.Direction, leg.Direction)
-	c.DID, c.Caller, c.CallerName = cmp.Or(c.DID, leg.DID), cmp.Or(c.Caller, leg.Caller), cmp.Or(c.CallerName, leg.CallerName)
+func mergePhone(c, onPhone Call) Call {
+	c.ContactCenter, c.CallID = onPhone.ContactCenter, cmp.Or(c.CallID, onPhone.CallID)
+	c.Direction = cmp.Or(c.Direction, onPhone.Direction)
+	c.DID, c.Caller, c.CallerName = cmp.Or(c.DID, onPhone.DID), cmp.Or(c.Caller, onPhone.Caller), cmp.Or(c.CallerName, onPhone.CallerName)
 	if c.StartedAt.IsZero() {
-		c.StartedAt = leg.StartedAt
+		c.StartedAt = onPhone.StartedAt
 	}
-	if c.Agent == "" || c.AnsweredAt.IsZero() && !leg.AnsweredAt.IsZero() {
-		c.Agent, c.State, c.AnsweredAt = leg.Agent, leg.State, leg.AnsweredAt
+	if c.Agent == "" || c.AnsweredAt.IsZero() && !onPhone.AnsweredAt.IsZero() {
+		c.Agent, c.State, c.AnsweredAt = onPhone.Agent, onPhone.State, onPhone.AnsweredAt
 	}
 	return c
 }

@@ -40,6 +40,7 @@ const (
 	maxStartedInterval       = 5 * time.Second
 	maxZiwoRetryAfter        = 5 * time.Minute // longest wait that Ziwo can request
 	staleAfter               = time.Minute     // age at which data of an unavailable source is hidden
+	endedCallHidden          = time.Minute     // time for which phones may still show an ended call
 	liveWindow               = time.Hour       // age at which a started call is assumed to have ended
 	snapshotTimeout          = contactCenterTimeout + time.Second
 )
@@ -78,8 +79,8 @@ type Wallboard struct {
 	started        startedCalls
 	contactCenters map[string]*contactCenterState
 	view           View
-	callIDs        map[string]string    // call IDs by decision ID
-	endedCallIDs   map[string]time.Time // end by callID; phones may show an ended call for a few seconds
+	idByDecision   map[string]string    // IDs of the calls in view, by decision ID
+	endedCallIDs   map[string]time.Time // end by callID; see endedCallHidden
 	lastEventID    uint64
 }
 
@@ -256,10 +257,10 @@ func (w *Wallboard) watch(ctx context.Context) {
 	}()
 	polling := map[string]context.CancelFunc{}
 	poll := func(name string) context.CancelFunc {
-		return w.pollRepeatedly(ctx, &polls, func(ctx context.Context) time.Duration { return w.pollContactCenter(ctx, name) }, w.contactCenterDue(name))
+		return w.pollRepeatedly(ctx, &polls, func(ctx context.Context) time.Duration { return w.pollContactCenter(ctx, name) }, w.untilContactCenterPoll(name))
 	}
 	w.syncContactCenters(polling, poll)
-	w.pollRepeatedly(ctx, &polls, w.pollStarted, w.startedDue())
+	w.pollRepeatedly(ctx, &polls, w.pollStarted, w.untilStartedPoll())
 	configTicker := time.NewTicker(startedInterval) // detects changes of the configured contact centers
 	defer configTicker.Stop()
 	for {
@@ -356,7 +357,7 @@ func (w *Wallboard) update(stored map[string]string) {
 			w.endedCallIDs[c.CallID] = now
 		}
 	}
-	maps.DeleteFunc(w.endedCallIDs, func(_ string, at time.Time) bool { return now.Sub(at) > staleAfter })
+	maps.DeleteFunc(w.endedCallIDs, func(_ string, at time.Time) bool { return now.Sub(at) > endedCallHidden })
 	w.view = w.merge()
 	found, full := diff(before, w.view, stored)
 	var events, snapshot []Event
@@ -436,11 +437,11 @@ func (w *Wallboard) merge() View {
 	if !w.started.stale(now) {
 		started = slices.Collect(maps.Values(w.started.open))
 	}
-	view.Calls = mergeCalls(started, phones, view.Agents, w.callIDs)
-	w.callIDs = make(map[string]string, len(started))
+	view.Calls = mergeCalls(started, phones, view.Agents, w.idByDecision)
+	w.idByDecision = make(map[string]string, len(started))
 	for _, c := range view.Calls {
 		if c.Decision != "" {
-			w.callIDs[c.Decision] = c.ID
+			w.idByDecision[c.Decision] = c.ID
 		}
 	}
 	return view

@@ -74,37 +74,36 @@ const maxNumberBytes = 64
 // SiteCredentials is the key or the token of a site that a browser presents.
 type SiteCredentials struct{ Key, Token string }
 
-// AuthorizedSite is a site together with the configuration snapshot that was active
-// when the request arrived.
-type AuthorizedSite struct {
+// Site is a site that has a pop-up, as it was configured when the request arrived.
+type Site struct {
 	name     string
 	snapshot *config.Snapshot
-	site     config.Site
+	settings config.Site
 }
 
 // Name returns the name of the site.
-func (s AuthorizedSite) Name() string { return s.name }
+func (s Site) Name() string { return s.name }
 
 // Site returns a site that has a pop-up. Errors: *UnknownSite.
-func (f *Finder) Site(name string) (AuthorizedSite, error) {
+func (f *Finder) Site(name string) (Site, error) {
 	if snapshot := f.config.Current(); snapshot != nil {
 		if site, ok := snapshot.Document.Sites[name]; ok && site.Popup != nil {
-			return AuthorizedSite{name: name, snapshot: snapshot, site: site}, nil
+			return Site{name: name, snapshot: snapshot, settings: site}, nil
 		}
 	}
-	return AuthorizedSite{}, &UnknownSite{Name: name}
+	return Site{}, &UnknownSite{Name: name}
 }
 
 // Authorize checks the credentials that a browser sent for a site. It returns the error
 // for a wrong key. Valid credentials are always accepted, even from an address that has
 // sent too many wrong ones.
-func (f *Finder) Authorize(site AuthorizedSite, credentials SiteCredentials, address string) error {
+func (f *Finder) Authorize(site Site, credentials SiteCredentials, address string) error {
 	if credentials.Token != "" && f.tokens.valid(site.name, credentials.Token) {
 		return nil
 	}
 	if credentials.Key != "" {
 		given, admitted := sha256.Sum256([]byte(credentials.Key)), 0
-		for _, key := range site.site.Keys {
+		for _, key := range site.settings.Keys {
 			if value := key.Reveal(); value != "" { // an empty key would accept everyone
 				want := sha256.Sum256([]byte(value))
 				admitted |= subtle.ConstantTimeCompare(given[:], want[:])
@@ -128,7 +127,7 @@ func (f *Finder) Token(site string, life time.Duration) (SiteToken, error) {
 
 // Find looks up a caller and returns the page to open, or "" for no page. It answers
 // within 1.5 s, even if a CRM does not. Errors: *problem.Invalid.
-func (f *Finder) Find(ctx context.Context, site AuthorizedSite, number string) (CallerPage, error) {
+func (f *Finder) Find(ctx context.Context, site Site, number string) (CallerPage, error) {
 	if strings.HasPrefix(number, " ") { // a plus sign that was not URL-encoded
 		number = "+" + number[1:]
 	}
@@ -139,20 +138,20 @@ func (f *Finder) Find(ctx context.Context, site AuthorizedSite, number string) (
 		return CallerPage{}, problem.Errorf("number", "is longer than %d bytes", maxNumberBytes)
 	}
 	parsed := f.numbers.Parse(number, site.region())
-	result := f.directory.Find(ctx, crm.Query{Number: parsed, Connections: site.site.Popup.Connections})
+	result := f.directory.Find(ctx, crm.Query{Number: parsed, Connections: site.settings.Popup.Connections})
 	out := CallerPage{Status: result.State, Number: cmp.Or(parsed.E164, parsed.Key()), Customers: make([]storage.Customer, len(result.Customers)), answers: result.Answers}
 	for i, c := range result.Customers {
 		out.Customers[i] = storage.Customer{Connection: c.Connection, ID: c.ID, Name: c.Name, URL: c.URL, MatchedBy: c.MatchedBy}
 	}
-	out.URL = out.pageToOpen(site.site.Popup)
+	out.URL = out.pageToOpen(site.settings.Popup)
 	return out, nil
 }
 
 // region returns the region for parsing the site's numbers: the region of its web
 // phone, or else the region of the trackers if they share one.
-func (s AuthorizedSite) region() string {
-	if s.site.Jorel != nil && s.site.Jorel.DefaultRegionCode != "" {
-		return strings.ToUpper(s.site.Jorel.DefaultRegionCode)
+func (s Site) region() string {
+	if s.settings.Jorel != nil && s.settings.Jorel.DefaultRegionCode != "" {
+		return strings.ToUpper(s.settings.Jorel.DefaultRegionCode)
 	}
 	if regions := s.snapshot.Set.Regions(); len(regions) == 1 {
 		return regions[0]
@@ -161,6 +160,6 @@ func (s AuthorizedSite) region() string {
 }
 
 // Allows reports whether pages of an origin may read responses.
-func (s AuthorizedSite) Allows(origin string) bool {
-	return origin != "" && slices.Contains(s.site.Origins, origin)
+func (s Site) Allows(origin string) bool {
+	return origin != "" && slices.Contains(s.settings.Origins, origin)
 }

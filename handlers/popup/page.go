@@ -41,13 +41,13 @@ func (p CallerPage) AppendJSON(dst []byte) []byte {
 // CRMPage is a page of a CRM connection.
 type CRMPage struct{ Connection, URL string }
 
-// Searches returns the pages that search the CRMs for the number.
-func (p CallerPage) Searches() []CRMPage {
+// SearchPages returns the pages that search the CRMs for the number.
+func (p CallerPage) SearchPages() []CRMPage {
 	return p.pages(func(a crm.Answer) string { return a.SearchURL })
 }
 
-// Creates returns the pages that create a customer with the number.
-func (p CallerPage) Creates() []CRMPage {
+// CreatePages returns the pages that create a customer with the number.
+func (p CallerPage) CreatePages() []CRMPage {
 	return p.pages(func(a crm.Answer) string { return a.CreateURL })
 }
 
@@ -78,7 +78,7 @@ func (p CallerPage) pageToOpen(popup *config.Popup) string {
 		}
 		choice = popup.Many
 	case crm.None:
-		if creates := p.Creates(); popup.None == "create" && len(creates) > 0 {
+		if creates := p.CreatePages(); popup.None == "create" && len(creates) > 0 {
 			return first(creates)
 		}
 		choice = popup.None
@@ -90,5 +90,5 @@ func (p CallerPage) pageToOpen(popup *config.Popup) string {
 	if choice == "nothing" {
 		return ""
 	}
-	return first(p.Searches())
+	return first(p.SearchPages())
 }

@@ -22,7 +22,7 @@ type comparison struct {
 	client        *ziwo.Client
 	trackers      []*config.ActiveTracker // of the contact center
 	from, to      time.Time
-	out           storage.Reconciliation
+	result        storage.Reconciliation
 	seen          map[string]bool // callIDs already compared
 }
 
@@ -46,7 +46,7 @@ func (c *comparison) compare(ctx context.Context) error {
 			trackers = append(trackers, id)
 		}
 	}
-	counts := &c.out.Counts
+	counts := &c.result.Counts
 	for at := c.from; at.Before(c.to); {
 		next := at.Add(sliceLength)
 		if next.After(c.to) || c.to.Sub(next) < time.Hour { // avoid a request for a short remainder
@@ -58,7 +58,7 @@ func (c *comparison) compare(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		at, c.out.Reached = next, next
+		at, c.result.Reached = next, next
 	}
 	open := func() (err error) {
 		counts.Unended, counts.Open, err = c.store.OpenDecisions(ctx, trackers, c.from, minTime(c.to, c.now().Add(-unendedAfter)), maxOpenShown)
@@ -67,7 +67,7 @@ func (c *comparison) compare(ctx context.Context) error {
 	if err := open(); err != nil {
 		return err
 	}
-	if len(trackers) == 0 || counts.Unended == 0 && c.out.Trigger == storage.TriggerSchedule {
+	if len(trackers) == 0 || counts.Unended == 0 && c.result.Trigger == storage.TriggerSchedule {
 		return nil
 	}
 	// Calls that are missing in the history may be in the tracker log.
@@ -75,7 +75,7 @@ func (c *comparison) compare(ctx context.Context) error {
 		if ctx.Err() != nil || errors.Is(err, storage.ErrUnavailable) {
 			return err
 		}
-		c.out.Notes = append(c.out.Notes, "the call tracker log was not read: "+ziwoclients.DelayReason(err))
+		c.result.Notes = append(c.result.Notes, "the call tracker log was not read: "+ziwoclients.DelayReason(err))
 	}
 	return open()
 }
@@ -92,7 +92,7 @@ func minTime(a, b time.Time) time.Time {
 func (c *comparison) compareLogs(ctx context.Context) error {
 	for start, pages := 0, 0; pages < maxLogPages; pages++ {
 		entries, total, err := c.client.TrackerLogs(ctx, ziwo.LogQuery{From: c.from, To: c.to.AddDate(0, 0, 1), Start: start, Size: logPageSize})
-		c.out.Counts.Requests++
+		c.result.Counts.Requests++
 		if err != nil {
 			return err
 		}
@@ -115,7 +115,7 @@ func (c *comparison) compareLogs(ctx context.Context) error {
 			return nil
 		}
 	}
-	c.out.Notes = append(c.out.Notes, fmt.Sprintf("only the first %d entries of the call tracker log were read", maxLogPages*logPageSize))
+	c.result.Notes = append(c.result.Notes, fmt.Sprintf("only the first %d entries of the call tracker log were read", maxLogPages*logPageSize))
 	return nil
 }
 
@@ -135,7 +135,7 @@ func (c *comparison) comparePage(ctx context.Context, records []ziwo.HistoryReco
 	for _, record := range records {
 		id := record.CDR.CallID
 		if id == "" {
-			c.out.Counts.Unreadable++
+			c.result.Counts.Unreadable++
 			continue
 		}
 		if c.seen[id] { // the record moved to the next page between requests
@@ -159,7 +159,7 @@ func (c *comparison) comparePage(ctx context.Context, records []ziwo.HistoryReco
 			storedByKey[call.Key] = call
 		}
 	}
-	c.out.Counts.Found += len(calls)
+	c.result.Counts.Found += len(calls)
 	var missing, improved []ziwoCall
 	for _, reported := range calls {
 		call, ok := storedByKey[reported.call.Key]
@@ -167,13 +167,13 @@ func (c *comparison) comparePage(ctx context.Context, records []ziwo.HistoryReco
 			missing = append(missing, reported)
 			continue
 		}
-		c.out.Counts.Present++
+		c.result.Counts.Present++
 		enriches, differs, changes := compareCalls(call, reported.call)
 		if differs {
-			c.out.Counts.Differing++
+			c.result.Counts.Differing++
 		}
 		if enriches {
-			c.out.Counts.Enriched++
+			c.result.Counts.Enriched++
 		}
 		if enriches || changes {
 			reported.from.ContactCenter = call.ContactCenter
@@ -181,11 +181,11 @@ func (c *comparison) comparePage(ctx context.Context, records []ziwo.HistoryReco
 		}
 	}
 	created, err := c.save(ctx, missing)
-	c.out.Counts.Backfilled += created
+	c.result.Counts.Backfilled += created
 	if err != nil {
 		return err
 	}
-	c.out.Counts.Present += len(missing) - created // stored by another request in the meantime
+	c.result.Counts.Present += len(missing) - created // stored by another request in the meantime
 	_, err = c.save(ctx, improved)
 	return err
 }

@@ -40,7 +40,8 @@ type callRecorder interface {
 	Backfill(ctx context.Context, from config.Origin, cdr []byte) (storage.SaveResult, error)
 }
 
-// Options holds the dependencies and settings of a Reconciler. All fields are required.
+// Options holds the dependencies and settings of a Reconciler. All fields are required
+// except Interval.
 type Options struct {
 	Clients  *ziwoclients.Clients
 	Config   *config.Controller
@@ -49,7 +50,7 @@ type Options struct {
 	Registry prometheus.Registerer
 	Now      func() time.Time
 	Logger   *slog.Logger
-	Interval time.Duration // interval of scheduled reconciliations; 0 if Task is not used
+	Interval time.Duration // interval of scheduled reconciliations; required for Task
 }
 
 // Reconciler compares the stored calls with Ziwo's call history, stores missing calls,
@@ -68,7 +69,7 @@ type Reconciler struct {
 	reconciled *prometheus.GaugeVec
 
 	startedAt time.Time
-	lastDeep  map[string]time.Time // time of the last deep reconciliation, by contact center; used only by Scheduled
+	lastDeep  map[string]time.Time // time of the last deep reconciliation, by contact center; used only by RunScheduled
 }
 
 // New returns a Reconciler and registers its metrics.
@@ -128,16 +129,16 @@ const (
 
 // Task returns the task that reconciles every contact center on schedule.
 func (r *Reconciler) Task() jobs.Task {
-	return jobs.Task{Name: "reconcile calls", Interval: r.interval, Timeout: taskTimeout, Run: r.Scheduled}
+	return jobs.Task{Name: "reconcile calls", Interval: r.interval, Timeout: taskTimeout, Run: r.RunScheduled}
 }
 
-// Scheduled reconciles every contact center, except those that are being reconciled or
+// RunScheduled reconciles every contact center, except those that are being reconciled or
 // have just been reconciled. It must not be called concurrently.
-func (r *Reconciler) Scheduled(ctx context.Context) error {
+func (r *Reconciler) RunScheduled(ctx context.Context) error {
 	var failures []error
 	retry := maxRetry
 	for _, name := range r.clients.Names() {
-		err := r.scheduled(ctx, name)
+		err := r.runIfDue(ctx, name)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -159,9 +160,9 @@ func (r *Reconciler) Scheduled(ctx context.Context) error {
 	return err
 }
 
-// scheduled reconciles a contact center, unless it is being reconciled or has just been
+// runIfDue reconciles a contact center, unless it is being reconciled or has just been
 // reconciled.
-func (r *Reconciler) scheduled(ctx context.Context, name string) error {
+func (r *Reconciler) runIfDue(ctx context.Context, name string) error {
 	lease := r.lease(name)
 	if held, err := lease.Acquire(ctx); err != nil || !held {
 		return err
@@ -184,9 +185,9 @@ func (r *Reconciler) scheduled(ctx context.Context, name string) error {
 	return err
 }
 
-// requested waits until no other reconciliation of a contact center is running, and then
+// runRequested waits until no other reconciliation of a contact center is running, and then
 // reconciles a span of it.
-func (r *Reconciler) requested(ctx context.Context, name string, from, to time.Time) (storage.Reconciliation, error) {
+func (r *Reconciler) runRequested(ctx context.Context, name string, from, to time.Time) (storage.Reconciliation, error) {
 	lease := r.lease(name)
 	retry := time.NewTicker(leaseRetry)
 	defer retry.Stop()
@@ -279,7 +280,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) (List, error) {
 	}
 	out := List{Runs: []View{}}
 	for _, name := range names {
-		run, err := r.requested(ctx, name, in.From.UTC(), in.To.UTC())
+		run, err := r.runRequested(ctx, name, in.From.UTC(), in.To.UTC())
 		if errors.Is(err, storage.ErrUnavailable) {
 			return List{}, err
 		}
@@ -296,31 +297,31 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) (List, error) {
 func (r *Reconciler) run(ctx context.Context, name string, from, to time.Time, trigger storage.Trigger) (storage.Reconciliation, error) {
 	c := comparison{
 		Reconciler: r, contactCenter: name, from: from, to: to, seen: map[string]bool{},
-		out: storage.Reconciliation{ID: storage.NewID(), ContactCenter: name, Trigger: trigger, From: from, To: to, StartedAt: r.now().UTC().Truncate(time.Microsecond)},
+		result: storage.Reconciliation{ID: storage.NewID(), ContactCenter: name, Trigger: trigger, From: from, To: to, StartedAt: r.now().UTC().Truncate(time.Microsecond)},
 	}
 	err := c.compare(ctx)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	c.out.State, c.out.EndedAt = storage.ReconciliationDone, r.now().UTC().Truncate(time.Microsecond)
+	c.result.State, c.result.EndedAt = storage.ReconciliationDone, r.now().UTC().Truncate(time.Microsecond)
 	if err != nil {
-		c.out.State, c.out.Error = storage.ReconciliationDelayed, ziwoclients.DelayReason(err)
+		c.result.State, c.result.Error = storage.ReconciliationDelayed, ziwoclients.DelayReason(err)
 	}
 	if errors.Is(ctx.Err(), context.Canceled) && trigger == storage.TriggerSchedule { // shutdown, or lease lost; the next run continues
-		return c.out, err
+		return c.result, err
 	}
-	r.count(c.out)
+	r.count(c.result)
 	level := slog.LevelDebug
-	if c.out.Counts.Backfilled > 0 || c.out.Counts.Enriched > 0 || trigger == storage.TriggerRequest {
+	if c.result.Counts.Backfilled > 0 || c.result.Counts.Enriched > 0 || trigger == storage.TriggerRequest {
 		level = slog.LevelInfo
 	}
-	r.logger.LogAttrs(ctx, level, "reconciled", slog.String("contact_center", name), slog.String("state", string(c.out.State)),
-		slog.Time("from", from), slog.Time("to", to), slog.Int("found", c.out.Counts.Found), slog.Int("backfilled", c.out.Counts.Backfilled),
-		slog.Int("enriched", c.out.Counts.Enriched), slog.Int("differing", c.out.Counts.Differing), slog.Int("unended", c.out.Counts.Unended))
+	r.logger.LogAttrs(ctx, level, "reconciled", slog.String("contact_center", name), slog.String("state", string(c.result.State)),
+		slog.Time("from", from), slog.Time("to", to), slog.Int("found", c.result.Counts.Found), slog.Int("backfilled", c.result.Counts.Backfilled),
+		slog.Int("enriched", c.result.Counts.Enriched), slog.Int("differing", c.result.Counts.Differing), slog.Int("unended", c.result.Counts.Unended))
 	recordCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
-	if recordErr := r.store.RecordReconciliation(recordCtx, c.out); recordErr != nil {
+	if recordErr := r.store.RecordReconciliation(recordCtx, c.result); recordErr != nil {
 		err = errors.Join(err, recordErr)
 	}
-	return c.out, err
+	return c.result, err
 }

@@ -54,9 +54,9 @@ func (l *Library) Jobs(c storage.Call) []storage.NewJob {
 	return []storage.NewJob{{Kind: copyKind, Priority: copyPriority, Again: true}}
 }
 
-// Kind returns the kind of copy jobs. Attempts do not count while Ziwo is unavailable
+// CopyKind returns the kind of copy jobs. Attempts do not count while Ziwo is unavailable
 // or has no recording yet. If there will never be a recording, the job is dead.
-func (l *Library) Kind() jobs.Kind {
+func (l *Library) CopyKind() jobs.Kind {
 	return jobs.Kind{Name: copyKind, Run: l.copyRecording, Timeout: copyTimeout, Backoff: jobs.Backoff{First: time.Minute}}
 }
 
@@ -69,7 +69,7 @@ func (l *Library) copyRecording(ctx context.Context, j storage.Job) error {
 		return jobs.Delay(time.Minute, err)
 	}
 	settings := l.settings(call.ContactCenter)
-	if settings.Keep == "" || call.At().Before(l.copiesSince(call.ContactCenter)) {
+	if settings.Keep == "" || call.At().Before(l.deletedBefore(call.ContactCenter)) {
 		return nil
 	}
 	if _, err := l.store.Recording(ctx, call.ID); !errors.Is(err, storage.ErrNotFound) {
@@ -78,7 +78,7 @@ func (l *Library) copyRecording(ctx context.Context, j storage.Job) error {
 		}
 		return nil
 	}
-	store, err := l.copyStore(settings)
+	copies, err := l.configuredStore(settings)
 	if err != nil {
 		return jobs.Permanent(err)
 	}
@@ -87,7 +87,7 @@ func (l *Library) copyRecording(ctx context.Context, j storage.Job) error {
 		return fetchJobError(err)
 	}
 	body := &readErrorRecorder{ReadCloser: recording.Body}
-	stored, size, digest, err := store.Put(ctx, call.ID+extension(recording.ContentType), recording.ContentType, body)
+	stored, size, digest, err := copies.Put(ctx, call.ID+extension(recording.ContentType), recording.ContentType, body)
 	err = errors.Join(err, body.Close())
 	switch {
 	case errors.Is(err, errTooLong):
@@ -99,7 +99,7 @@ func (l *Library) copyRecording(ctx context.Context, j storage.Job) error {
 	}
 	err = l.store.SaveRecording(ctx, storage.Recording{
 		Call: call.ID, ContactCenter: call.ContactCenter, At: call.At(),
-		Place: store.Name(), Name: stored, SHA256: digest, Bytes: size,
+		Place: copies.Name(), Name: stored, SHA256: digest, Bytes: size,
 		ContentType: recording.ContentType, CopiedAt: l.now().UTC().Truncate(time.Microsecond),
 	})
 	if err != nil {
@@ -151,9 +151,9 @@ func (l *Library) settings(contactCenter string) config.Recordings {
 	return snapshot.Document.ContactCenters[contactCenter].Recordings
 }
 
-// copiesSince returns the time before which copies are deleted; zero means never. A
+// deletedBefore returns the time before which copies are deleted; zero means never. A
 // recording is personal data, so the personal retention period applies too.
-func (l *Library) copiesSince(contactCenter string) time.Time {
+func (l *Library) deletedBefore(contactCenter string) time.Time {
 	since := daysBefore(l.now(), l.settings(contactCenter).Days)
 	if snapshot := l.config.Current(); snapshot != nil && snapshot.Document.Retention != nil {
 		if personal := daysBefore(l.now(), snapshot.Document.Retention.PersonalDays); personal.After(since) {
@@ -171,8 +171,9 @@ func daysBefore(now time.Time, days int) time.Time {
 	return now.UTC().AddDate(0, 0, -days)
 }
 
-// copyStore returns the configured store.
-func (l *Library) copyStore(settings config.Recordings) (CopyStore, error) {
+// configuredStore returns the store to which a contact center with these settings
+// copies its recordings.
+func (l *Library) configuredStore(settings config.Recordings) (CopyStore, error) {
 	if settings.Keep != config.KeepInS3 {
 		return l.local, nil
 	}
@@ -198,9 +199,9 @@ func (l *Library) copyStore(settings config.Recordings) (CopyStore, error) {
 	return store, nil
 }
 
-// copyStoreOf returns the store that has a copy. It fails if the copy is in another
+// storeOfCopy returns the store that has a copy. It fails if the copy is in another
 // server's data directory or in a bucket that is no longer configured.
-func (l *Library) copyStoreOf(r storage.Recording) (CopyStore, error) {
+func (l *Library) storeOfCopy(r storage.Recording) (CopyStore, error) {
 	if r.Place == l.local.Name() {
 		return l.local, nil
 	}
@@ -209,7 +210,7 @@ func (l *Library) copyStoreOf(r storage.Recording) (CopyStore, error) {
 			if center.Recordings.S3 == nil {
 				continue
 			}
-			store, err := l.copyStore(config.Recordings{Keep: config.KeepInS3, S3: center.Recordings.S3})
+			store, err := l.configuredStore(config.Recordings{Keep: config.KeepInS3, S3: center.Recordings.S3})
 			if err == nil && store.Name() == r.Place {
 				return store, nil
 			}
@@ -225,7 +226,7 @@ func (l *Library) openCopy(ctx context.Context, call storage.Call, part Part) (*
 	if err != nil {
 		return nil, err
 	}
-	store, err := l.copyStoreOf(copied)
+	copies, err := l.storeOfCopy(copied)
 	if err != nil {
 		return nil, err
 	}
@@ -240,7 +241,7 @@ func (l *Library) openCopy(ctx context.Context, call storage.Call, part Part) (*
 		}
 		out.ContentRange = contentRange(from, out.Size, copied.Bytes)
 	}
-	out.Body, err = store.Open(ctx, copied.Name, copied.Bytes, from, out.Size)
+	out.Body, err = copies.Open(ctx, copied.Name, copied.Bytes, from, out.Size)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %w", storage.ErrNotFound, err)
 	}
@@ -268,7 +269,7 @@ func (l *Library) Schedule(ctx context.Context) error {
 	now, deletes := l.now().UTC(), false
 	if snapshot := l.config.Current(); snapshot != nil {
 		for name, center := range snapshot.Document.ContactCenters {
-			deletes = deletes || center.Recordings.Keep != "" || !l.copiesSince(name).IsZero()
+			deletes = deletes || center.Recordings.Keep != "" || !l.deletedBefore(name).IsZero()
 		}
 	}
 	if !deletes {
@@ -293,7 +294,7 @@ func (l *Library) deleteOldCopies(ctx context.Context, _ storage.Job) error {
 	for name, center := range doc.ContactCenters {
 		old = append(old, storage.RecordingFilter{ContactCenter: name, Before: daysBefore(start, center.Recordings.Days)})
 	}
-	deleted, failure := 0, l.tidy(start)
+	deleted, lastErr := 0, l.tidy(start)
 	for _, f := range old {
 		f.Limit = deleteBatch
 		for more := !f.Before.IsZero(); more; {
@@ -303,7 +304,7 @@ func (l *Library) deleteOldCopies(ctx context.Context, _ storage.Job) error {
 			}
 			for _, r := range batch {
 				if err := l.deleteCopy(ctx, r); err != nil {
-					failure = err // delete the other copies anyway
+					lastErr = err // delete the other copies anyway
 					continue
 				}
 				deleted++
@@ -319,16 +320,16 @@ func (l *Library) deleteOldCopies(ctx context.Context, _ storage.Job) error {
 	if deleted > 0 {
 		l.logger.LogAttrs(ctx, slog.LevelInfo, "old recording copies deleted", slog.Int("recordings", deleted))
 	}
-	return failure
+	return lastErr
 }
 
 // deleteCopy deletes the copy before its record, so that no unrecorded copy remains.
 func (l *Library) deleteCopy(ctx context.Context, r storage.Recording) error {
-	store, err := l.copyStoreOf(r)
+	copies, err := l.storeOfCopy(r)
 	if err != nil {
 		return err
 	}
-	if err := store.Delete(ctx, r.Name); err != nil {
+	if err := copies.Delete(ctx, r.Name); err != nil {
 		return err
 	}
 	return l.store.DeleteRecording(ctx, r.Call)

@@ -24,7 +24,7 @@ type rotationCounter interface {
 
 // decisionQueue queues decisions to be recorded. Add never blocks.
 type decisionQueue interface {
-	Add(DecisionRecord)
+	Add(QueuedDecision)
 }
 
 // Options holds the dependencies of an Answerer. All fields are required.
@@ -52,9 +52,12 @@ func New(o Options) *Answerer {
 	if o.Customers == nil || o.Rotations == nil || o.Numbers == nil || o.Decisions == nil || o.Now == nil || o.Registry == nil {
 		panic("startcall.New: Customers, Rotations, Numbers, Decisions, Now, and Registry are required")
 	}
-	a := &Answerer{customers: o.Customers, rotations: o.Rotations, numbers: o.Numbers, decisions: o.Decisions, now: o.Now, count: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "calltracker_decisions_total", Help: "Start calls answered, by tracker and route.",
-	}, []string{"tracker", "route"})}
+	a := &Answerer{
+		customers: o.Customers, rotations: o.Rotations, numbers: o.Numbers, decisions: o.Decisions, now: o.Now,
+		count: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "calltracker_decisions_total", Help: "Start calls answered, by tracker and route.",
+		}, []string{"tracker", "route"}),
+	}
 	o.Registry.MustRegister(a.count)
 	return a
 }
@@ -82,7 +85,7 @@ func (a *Answerer) Answer(ctx context.Context, tracker *config.ActiveTracker, in
 		decision = decision.Turn(a.rotations.Next(router.ID() + "/" + decision.Route))
 	}
 	id := storage.NewID()
-	a.decisions.Add(DecisionRecord{id: id, tracker: tracker, facts: facts, rules: decision.Rules, notes: in.Notes})
+	a.decisions.Add(QueuedDecision{id: id, tracker: tracker, facts: facts, rules: decision.Rules, notes: in.Notes})
 	a.count.WithLabelValues(router.ID(), decision.Route).Inc()
 	return Answer{DIDCalled: in.DIDCalled, Decision: decision, ID: id}
 }

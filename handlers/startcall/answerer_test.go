@@ -60,9 +60,9 @@ func (f *fakeRotation) Next(string) uint64 {
 }
 
 // fakeQueue holds the queued decisions.
-type fakeQueue struct{ records []startcall.DecisionRecord }
+type fakeQueue struct{ records []startcall.QueuedDecision }
 
-func (f *fakeQueue) Add(r startcall.DecisionRecord) { f.records = append(f.records, r) }
+func (f *fakeQueue) Add(r startcall.QueuedDecision) { f.records = append(f.records, r) }
 
 // fakeStore holds the stored decisions.
 type fakeStore struct{ decisions []storage.Decision }

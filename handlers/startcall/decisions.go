@@ -13,8 +13,8 @@ import (
 	"calltracker/storage"
 )
 
-// DecisionRecord is a decision that is not stored yet.
-type DecisionRecord struct {
+// QueuedDecision is a decision that is not stored yet.
+type QueuedDecision struct {
 	id      string
 	tracker *config.ActiveTracker
 	facts   rules.Facts
@@ -43,8 +43,8 @@ func NewDecisionWriter(store decisionStore, numbers *phone.Cache) *DecisionWrite
 
 // Write stores a batch of decisions. It computes their traces here, and not while the
 // caller waits, because a decision depends only on its facts.
-func (w *DecisionWriter) Write(ctx context.Context, batch []DecisionRecord) error {
-	records := make([]storage.Decision, len(batch))
+func (w *DecisionWriter) Write(ctx context.Context, batch []QueuedDecision) error {
+	decisions := make([]storage.Decision, len(batch))
 	for i, d := range batch {
 		runtime.Gosched() // start calls have priority
 		router := d.tracker.Router
@@ -53,15 +53,15 @@ func (w *DecisionWriter) Write(ctx context.Context, batch []DecisionRecord) erro
 		if !router.ReadsCaller() { // not parsed yet
 			caller = w.numbers.Parse(caller.Raw, router.Region())
 		}
-		records[i] = storage.Decision{
+		decisions[i] = storage.Decision{
 			ID: d.id, Tracker: router.ID(), At: d.facts.At.UTC().Truncate(time.Microsecond),
 			DID: d.facts.DID.Key(), RawDID: d.facts.DID.Raw, Caller: caller.Key(), RawCaller: caller.Raw,
 			CallID: d.facts.CallID, Route: decision.Route, Voicemail: decision.Voicemail, Rules: d.rules,
 			Flags: slices.Concat(decision.Flags, d.notes), Trace: trace, ConfigVersion: d.tracker.Version,
 		}
 	}
-	if err := w.store.RecordDecisions(ctx, records); err != nil {
-		return fmt.Errorf("record %d decisions: %w", len(records), err)
+	if err := w.store.RecordDecisions(ctx, decisions); err != nil {
+		return fmt.Errorf("record %d decisions: %w", len(decisions), err)
 	}
 	return nil
 }

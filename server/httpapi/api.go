@@ -77,7 +77,7 @@ type Options struct {
 	Popup       *popup.Finder
 	Connections *connections.Accounts
 	Lookups     *lookup.Lookups
-	Jobs        *jobs.List
+	Jobs        *jobs.Admin
 
 	Database Database
 	Spool    Spool

@@ -17,7 +17,7 @@ import (
 //	@Param			kind	query		string	false	"Kind of the job"
 //	@Param			cursor	query		string	false	"Value of `next` of the previous page"
 //	@Param			limit	query		int		false	"Page size, from 1 to 1000 (default 50)"
-//	@Success		200		{object}	jobs.Page
+//	@Success		200		{object}	jobs.List
 //	@Failure		401		{object}	Problem
 //	@Failure		422		{object}	Problem
 //	@Failure		503		{object}	Problem
@@ -29,7 +29,7 @@ func (s *API) listJobs(c echo.Context) error {
 	if err := q.err(); err != nil {
 		return err
 	}
-	return respond(c)(s.Jobs.Page(c.Request().Context(), in, page))
+	return respond(c)(s.Jobs.List(c.Request().Context(), in, page))
 }
 
 // retryJob runs a background job again. Administrators may call it.

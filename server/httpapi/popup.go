@@ -82,7 +82,7 @@ func (s *API) crmPreflight(c echo.Context) error {
 
 // allowOrigin sets the CORS headers for a page of one of the site's origins. It
 // reports whether the origin is allowed.
-func allowOrigin(c echo.Context, site popup.AuthorizedSite) bool {
+func allowOrigin(c echo.Context, site popup.Site) bool {
 	header := c.Response().Header()
 	header.Add(echo.HeaderVary, echo.HeaderOrigin)
 	origin := c.Request().Header.Get(echo.HeaderOrigin)
@@ -95,7 +95,7 @@ func allowOrigin(c echo.Context, site popup.AuthorizedSite) bool {
 
 // lookUpCaller checks the credentials of a browser and looks up the customer with a
 // phone number.
-func (s *API) lookUpCaller(c echo.Context) (popup.CallerPage, popup.AuthorizedSite, error) {
+func (s *API) lookUpCaller(c echo.Context) (popup.CallerPage, popup.Site, error) {
 	header := c.Response().Header()
 	header[echo.HeaderCacheControl] = []string{"no-store"} // the answer has names of customers
 	header[echo.HeaderReferrerPolicy] = []string{"no-referrer"}
@@ -174,11 +174,11 @@ func choicePage(site string, found popup.CallerPage) web.CallersPage {
 			Name: cmp.Or(customer.Name, "Unnamed customer"), URL: customer.URL, About: customer.Connection + matchNote(customer.MatchedBy),
 		})
 	}
-	for _, search := range found.Searches() {
+	for _, search := range found.SearchPages() {
 		page.Links = append(page.Links, web.CallerLink{Name: "Search in " + search.Connection, URL: search.URL})
 	}
 	if found.Status == crm.None {
-		for _, create := range found.Creates() {
+		for _, create := range found.CreatePages() {
 			page.Links = append(page.Links, web.CallerLink{Name: "Add to " + create.Connection, URL: create.URL})
 		}
 	}

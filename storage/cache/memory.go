@@ -25,7 +25,7 @@ type Memory struct {
 }
 
 type window struct {
-	mutex         sync.Mutex
+	mu            sync.Mutex
 	opens, closes time.Time
 	count         int
 }
@@ -38,7 +38,7 @@ type value struct {
 // budget is a token bucket, stored as the instant at which it will be full again.
 // Each token that is taken delays that instant by the time to regain one token.
 type budget struct {
-	mutex  sync.Mutex
+	mu     sync.Mutex
 	fullAt time.Time
 }
 
@@ -81,8 +81,8 @@ func (m *Memory) CountInWindow(key string, length time.Duration) (count int, clo
 	if !ok {
 		w, _ = m.windows.SetIfAbsent(key, &window{})
 	}
-	w.mutex.Lock()
-	defer w.mutex.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	now := m.now()
 	if !now.Before(w.closes) || now.Before(w.opens) { // the window closed, or the clock was set back
 		w.opens, w.closes, w.count = now, now.Add(length), 0
@@ -117,8 +117,8 @@ func (m *Memory) Set(_ context.Context, key string, content []byte, ttl time.Dur
 // TakeToken leaves the last leave tokens to other callers.
 func (m *Memory) TakeToken(_ context.Context, key string, size int, every time.Duration, leave int) time.Duration {
 	b := m.budget(key)
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	now := m.now()
 	fullAt := later(b.fullAt, now).Add(every)
 	if wait := fullAt.Sub(now) - time.Duration(size-leave)*every; wait > 0 {
@@ -135,16 +135,16 @@ func (m *Memory) Drain(_ context.Context, key string, size int, every, wait time
 		return
 	}
 	b := m.budget(key)
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.fullAt = later(b.fullAt, m.now().Add(wait+time.Duration(size-1)*every))
 }
 
 // TokensLeft returns the number of tokens in the budget under key.
 func (m *Memory) TokensLeft(_ context.Context, key string, size int, every time.Duration) int {
 	b := m.budget(key)
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	return tokens(later(b.fullAt, m.now()).Sub(m.now()), size, every)
 }
 
@@ -165,8 +165,8 @@ func (m *Memory) budget(key string) *budget {
 // there while Redis is unavailable.
 func (m *Memory) copyBudget(key string, untilFull time.Duration) {
 	b := m.budget(key)
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.fullAt = m.now().Add(untilFull)
 }
 

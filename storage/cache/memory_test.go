@@ -15,19 +15,19 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // clock is a clock that tests set.
 type clock struct {
-	mutex sync.Mutex
-	at    time.Time
+	mu sync.Mutex
+	at time.Time
 }
 
 func (c *clock) now() time.Time {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return c.at
 }
 
 func (c *clock) advance(d time.Duration) {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.at = c.at.Add(d)
 }
 

@@ -113,19 +113,19 @@ func TestRedisPrefixesAreSeparate(t *testing.T) {
 
 // syncBuffer collects a log.
 type syncBuffer struct {
-	mutex sync.Mutex
+	mu    sync.Mutex
 	bytes bytes.Buffer
 }
 
 func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	return b.bytes.Write(p)
 }
 
 func (b *syncBuffer) lines() []string {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	return strings.Split(strings.TrimSpace(b.bytes.String()), "\n")
 }
 

@@ -47,13 +47,13 @@ func (s *Spool) append(ctx context.Context, payload []byte) error {
 	// The payload is copied because a caller whose ctx ended may reuse it while it
 	// is still being written.
 	p := &pendingAppend{payload: bytes.Clone(payload), at: s.now().UTC(), done: make(chan struct{})}
-	s.mutex.Lock()
+	s.mu.Lock()
 	if s.closed {
-		s.mutex.Unlock()
+		s.mu.Unlock()
 		return ErrClosed
 	}
 	s.pending = append(s.pending, p)
-	s.mutex.Unlock()
+	s.mu.Unlock()
 
 	// The caller that acquires the writer token writes for all pending appends.
 	select {
@@ -77,16 +77,16 @@ func (s *Spool) append(ctx context.Context, payload []byte) error {
 
 // withdraw removes an append from the queue unless its write has started.
 func (s *Spool) withdraw(p *pendingAppend) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.pending = slices.DeleteFunc(s.pending, func(other *pendingAppend) bool { return other == p })
 }
 
 // dequeue removes and returns the oldest pending appends, up to limit bytes of
 // payload. It returns at least one if any is pending.
 func (s *Spool) dequeue(limit int) []*pendingAppend {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	n := 0
 	for n < len(s.pending) && (n == 0 || limit >= len(s.pending[n].payload)) {
 		limit -= len(s.pending[n].payload)
@@ -124,12 +124,12 @@ func (s *Spool) writeBatch() {
 // for Stats. The caller holds the writer token.
 func (s *Spool) write(batch []*pendingAppend) error {
 	err := markFull(s.writeFrames(batch))
-	s.mutex.Lock()
+	s.mu.Lock()
 	s.appendError = ""
 	if err != nil {
 		s.appendError = err.Error()
 	}
-	s.mutex.Unlock()
+	s.mu.Unlock()
 	return err
 }
 
@@ -166,14 +166,14 @@ func (s *Spool) writeFrames(batch []*pendingAppend) error {
 	if err := s.sync(s.file); err != nil {
 		return errors.Join(err, s.file.Truncate(seg.size), s.abandon())
 	}
-	s.mutex.Lock()
+	s.mu.Lock()
 	if seg.records == 0 {
 		seg.oldest = batch[0].at
 	}
 	seg.size += length
 	seg.records += len(batch)
 	seg.bytes += length
-	s.mutex.Unlock()
+	s.mu.Unlock()
 	s.notify()
 	return nil
 }

@@ -37,22 +37,22 @@ const (
 func (s *Spool) Drain(ctx context.Context, save func(ctx context.Context, payloads [][]byte) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s.mutex.Lock()
+	s.mu.Lock()
 	switch {
 	case s.closed:
-		s.mutex.Unlock()
+		s.mu.Unlock()
 		return ErrClosed
 	case s.stopDrain != nil:
-		s.mutex.Unlock()
+		s.mu.Unlock()
 		return ErrDraining
 	}
 	stopped := make(chan struct{})
 	s.stopDrain, s.drainStopped = cancel, stopped
-	s.mutex.Unlock()
+	s.mu.Unlock()
 	defer func() {
-		s.mutex.Lock()
+		s.mu.Lock()
 		s.stopDrain = nil
-		s.mutex.Unlock()
+		s.mu.Unlock()
 		close(stopped)
 	}()
 
@@ -72,8 +72,8 @@ func (s *Spool) Drain(ctx context.Context, save func(ctx context.Context, payloa
 
 // first returns the oldest segment, or nil if there is none.
 func (s *Spool) first() *segment {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if len(s.segments) == 0 {
 		return nil
 	}
@@ -134,12 +134,12 @@ func (d *drainer) reader(seg *segment, file *os.File) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.mutex.Lock()
+	d.mu.Lock()
 	if seg.size == unknownSize {
 		seg.size = info.Size()
 	}
 	r := &reader{src: file, marker: seg.marker, offset: seg.offset, end: seg.size}
-	d.mutex.Unlock()
+	d.mu.Unlock()
 	if r.offset == 0 {
 		err = r.readHeader()
 	}
@@ -167,9 +167,9 @@ func (d *drainer) deliver(ctx context.Context, seg *segment, frames []chunk) {
 	if len(frames) == 0 {
 		return
 	}
-	d.mutex.Lock()
+	d.mu.Lock()
 	seg.oldest = frames[0].at
-	d.mutex.Unlock()
+	d.mu.Unlock()
 	if len(frames) > 1 && d.savePayloads(ctx, frames) == nil {
 		d.countSaved(ctx, seg, frames)
 		return
@@ -202,16 +202,16 @@ func (d *drainer) savePayloads(ctx context.Context, frames []chunk) error {
 
 // countSaved counts frames as drained and advances past them.
 func (d *drainer) countSaved(ctx context.Context, seg *segment, frames []chunk) {
-	d.mutex.Lock()
+	d.mu.Lock()
 	d.drained += int64(len(frames))
-	d.mutex.Unlock()
+	d.mu.Unlock()
 	d.advance(ctx, seg, frames)
 }
 
 // advance moves the segment's offset past chunks that are saved or in quarantine,
 // and ends a series of failures.
 func (d *drainer) advance(ctx context.Context, seg *segment, chunks []chunk) {
-	d.mutex.Lock()
+	d.mu.Lock()
 	for _, c := range chunks {
 		if !c.gap { // counts stop at 0: count misses frames of a file that it cannot read
 			seg.records = max(0, seg.records-1)
@@ -220,7 +220,7 @@ func (d *drainer) advance(ctx context.Context, seg *segment, chunks []chunk) {
 		seg.offset = c.to
 	}
 	d.drainError = ""
-	d.mutex.Unlock()
+	d.mu.Unlock()
 	if d.failures > 0 {
 		d.failures = 0
 		d.logger.LogAttrs(ctx, slog.LevelInfo, "spool draining resumed")
@@ -230,9 +230,9 @@ func (d *drainer) advance(ctx context.Context, seg *segment, chunks []chunk) {
 // pause waits after a failure, longer after each one in a row. It logs only the
 // first failure of an outage.
 func (d *drainer) pause(ctx context.Context, err error) {
-	d.mutex.Lock()
+	d.mu.Lock()
 	d.drainError = err.Error()
-	d.mutex.Unlock()
+	d.mu.Unlock()
 	d.failures++
 	if d.failures == 1 {
 		d.logger.LogAttrs(ctx, slog.LevelWarn, "spool draining failed; retrying", slog.Any("error", err))
@@ -260,9 +260,9 @@ func pauseAfter(failures int) time.Duration {
 // end. It returns true immediately if the segment has grown, and waits for frames if
 // the segment is active. A segment that cannot grow is removed.
 func (d *drainer) waitForMore(ctx context.Context, seg *segment, r *reader) bool {
-	d.mutex.Lock()
+	d.mu.Lock()
 	size, active := seg.size, seg == d.active
-	d.mutex.Unlock()
+	d.mu.Unlock()
 	switch {
 	case r.end < size:
 		r.end = size
@@ -298,11 +298,11 @@ func (d *drainer) sealIfDrained(ctx context.Context, seg *segment) {
 // readFailed moves a segment that cannot be read to quarantine: immediately if its
 // version is unknown, otherwise after maxReadFailures.
 func (d *drainer) readFailed(ctx context.Context, seg *segment, err error) {
-	d.mutex.Lock()
+	d.mu.Lock()
 	seg.readFailures++
 	giveUp := seg.readFailures >= maxReadFailures || errors.Is(err, errVersion)
 	seg.keepWhole = seg.keepWhole || giveUp
-	d.mutex.Unlock()
+	d.mu.Unlock()
 	if !giveUp {
 		d.pause(ctx, err)
 		return

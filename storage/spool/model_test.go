@@ -19,7 +19,7 @@ import (
 // simulatedDisk is a disk that only keeps what was flushed: the content of a file
 // when the file was flushed, and its name when its directory was flushed.
 type simulatedDisk struct {
-	mutex   sync.Mutex
+	mu      sync.Mutex
 	root    string
 	content map[string]string            // by fileID
 	dirs    map[string]map[string]string // by directory and name: the fileID
@@ -46,8 +46,8 @@ func (d *simulatedDisk) flush(f *os.File) error {
 			return err
 		}
 	}
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if !info.IsDir() {
 		content, err := os.ReadFile(f.Name())
 		d.content[fileID(info)] = string(content)
@@ -69,8 +69,8 @@ func (d *simulatedDisk) flush(f *os.File) error {
 // copyAfterPowerFailure writes what a power failure leaves to a new directory. The
 // fraction torn of the bytes that were not flushed remains at the end of a file.
 func (d *simulatedDisk) copyAfterPowerFailure(to string, torn float64) error {
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for dir, names := range d.dirs {
 		relative, err := filepath.Rel(d.root, dir)
 		if err != nil || strings.HasPrefix(relative, "..") {
@@ -139,7 +139,7 @@ type model struct {
 	dirCount int
 	disk     *simulatedDisk
 
-	mutex        sync.Mutex
+	mu           sync.Mutex
 	next         int
 	order        map[string]int // position of each record; equal for concurrent appends
 	acknowledged map[string]bool
@@ -253,9 +253,9 @@ func (m *model) payload(r record, order int) string {
 func (m *model) append(ctx context.Context, p string) error {
 	err := m.Append(ctx, []byte(p))
 	if err == nil {
-		m.mutex.Lock()
+		m.mu.Lock()
 		m.acknowledged[p] = true
-		m.mutex.Unlock()
+		m.mu.Unlock()
 	}
 	return err
 }
@@ -322,10 +322,10 @@ func (m *model) step(ctx context.Context, s step) error {
 
 func (m *model) appendAll(ctx context.Context, records []record) error {
 	for _, r := range records {
-		m.mutex.Lock()
+		m.mu.Lock()
 		p := m.payload(r, m.next+1)
 		m.acknowledged[p] = true // set first, because it may be delivered before Append returns
-		m.mutex.Unlock()
+		m.mu.Unlock()
 		if err := m.Append(ctx, []byte(p)); err != nil {
 			return err
 		}
@@ -338,8 +338,8 @@ func (m *model) drain(ctx context.Context, s step) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Hour)
 	defer cancel()
 	return m.Drain(ctx, func(_ context.Context, payloads [][]byte) error {
-		m.mutex.Lock()
-		defer m.mutex.Unlock()
+		m.mu.Lock()
+		defer m.mu.Unlock()
 		if s.calls--; s.calls < 0 {
 			cancel()
 			return context.Canceled

@@ -54,13 +54,13 @@ func quarantineFileName(seg *segment, offset int64, kind string) string {
 // lost: remove then moves the whole segment to quarantine, which takes no space.
 func (s *Spool) quarantine(ctx context.Context, seg *segment, name string, content io.Reader) bool {
 	err := s.writeQuarantineFile(name, content)
-	s.mutex.Lock()
+	s.mu.Lock()
 	if err != nil {
 		seg.keepWhole = true
 	} else {
 		s.quarantined++
 	}
-	s.mutex.Unlock()
+	s.mu.Unlock()
 	if err != nil {
 		s.logger.LogAttrs(ctx, slog.LevelError, "quarantine file not written; the whole spool file will be moved to quarantine",
 			slog.String("file", name), slog.Any("error", err))
@@ -95,9 +95,9 @@ func (s *Spool) quarantineSegment(seg *segment) error {
 	if err := os.Rename(s.path(seg), filepath.Join(dir, seg.name)); err != nil {
 		return err
 	}
-	s.mutex.Lock()
+	s.mu.Lock()
 	s.quarantined++
-	s.mutex.Unlock()
+	s.mu.Unlock()
 	return errors.Join(s.syncDir(dir), s.sync(s.dirFile))
 }
 

@@ -142,8 +142,8 @@ func (s *Spool) create() error {
 	seg.size, seg.offset = headerSize, headerSize
 	s.next++
 	s.file = file
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.segments = append(s.segments, seg)
 	s.active = seg
 	return nil
@@ -157,16 +157,16 @@ func (s *Spool) seal() {
 	}
 	s.file.Close() // every acknowledged frame has been flushed
 	s.file = nil
-	s.mutex.Lock()
+	s.mu.Lock()
 	s.active = nil
-	s.mutex.Unlock()
+	s.mu.Unlock()
 	s.notify()
 }
 
 // drainedSegments returns the sealed segments that have nothing left to drain.
 func (s *Spool) drainedSegments() []*segment {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var all []*segment
 	for _, seg := range s.segments {
 		if seg.offset == seg.size && seg != s.active {
@@ -180,10 +180,10 @@ func (s *Spool) drainedSegments() []*segment {
 // the file to quarantine. If the file cannot be deleted, the next Open finds it
 // and its records are delivered again.
 func (s *Spool) remove(seg *segment) error {
-	s.mutex.Lock()
+	s.mu.Lock()
 	s.segments = slices.DeleteFunc(s.segments, func(other *segment) bool { return other == seg })
 	keepWhole := seg.keepWhole
-	s.mutex.Unlock()
+	s.mu.Unlock()
 	if keepWhole {
 		return s.quarantineSegment(seg)
 	}

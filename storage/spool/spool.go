@@ -82,7 +82,7 @@ type Spool struct {
 
 	wake chan struct{} // holds a token if there may be something new to drain
 
-	mutex        sync.Mutex
+	mu           sync.Mutex
 	closed       bool
 	stopDrain    context.CancelFunc // nil if no Drain is running
 	drainStopped chan struct{}      // closed when the latest Drain has returned
@@ -185,8 +185,8 @@ func (s *Spool) syncDir(path string) error {
 
 // Stats returns the current statistics.
 func (s *Spool) Stats() Stats {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	st := Stats{Drained: s.drained, Quarantined: s.quarantined, LastError: s.appendError}
 	if st.LastError == "" {
 		st.LastError = s.drainError
@@ -209,9 +209,9 @@ const (
 // Check returns the error that an Append of an ordinary record would return now,
 // or nil. It writes a file of 64 KiB to the directory, flushes it, and removes it.
 func (s *Spool) Check() error {
-	s.mutex.Lock()
+	s.mu.Lock()
 	closed := s.closed
-	s.mutex.Unlock()
+	s.mu.Unlock()
 	if closed {
 		return ErrClosed
 	}
@@ -235,14 +235,14 @@ func (s *Spool) Check() error {
 // finish, fails the pending appends, and unlocks the directory. Records that wait
 // stay on disk. Calling Close again does nothing.
 func (s *Spool) Close() error {
-	s.mutex.Lock()
+	s.mu.Lock()
 	if s.closed {
-		s.mutex.Unlock()
+		s.mu.Unlock()
 		return nil
 	}
 	s.closed = true
 	stop, stopped := s.stopDrain, s.drainStopped
-	s.mutex.Unlock()
+	s.mu.Unlock()
 	if stop != nil {
 		stop()
 		<-stopped

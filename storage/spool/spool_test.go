@@ -335,7 +335,7 @@ func TestOpenRemovesTemporaryFiles(t *testing.T) {
 // flushCounter counts the flushes of files and directories. Its gate can delay or
 // fail them.
 type flushCounter struct {
-	mutex       sync.Mutex
+	mu          sync.Mutex
 	files, dirs int
 	gate        func(f *os.File, dir bool) error // called without the mutex
 }
@@ -345,14 +345,14 @@ func (c *flushCounter) flush(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	c.mutex.Lock()
+	c.mu.Lock()
 	if info.IsDir() {
 		c.dirs++
 	} else {
 		c.files++
 	}
 	gate := c.gate
-	c.mutex.Unlock()
+	c.mu.Unlock()
 	if gate != nil {
 		return gate(f, info.IsDir())
 	}

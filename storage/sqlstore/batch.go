@@ -9,8 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
-
 	"calltracker/storage"
 )
 
@@ -116,16 +114,13 @@ func (db *database) saveOnce(ctx context.Context, requests []*saveRequest) error
 		return err
 	}
 	defer func() { _ = conn.Close() }() // returns it to the pool
-	return db.batch.inTransaction(ctx, conn, func(tx *transaction) error { return db.saveAll(ctx, tx, requests) })
+	return db.batchWriter.inTransaction(ctx, conn, func(tx *transaction) error { return db.saveAll(ctx, tx, requests) })
 }
 
 // saveAll saves the CDRs of the requests within a transaction.
 func (db *database) saveAll(ctx context.Context, tx *transaction, requests []*saveRequest) error {
-	calls, err := groupByCall(requests)
-	if err != nil {
-		return err
-	}
-	if err := db.batch.load(ctx, tx, calls); err != nil {
+	calls := groupByCall(requests)
+	if err := db.batchWriter.load(ctx, tx, calls); err != nil {
 		return fmt.Errorf("find calls: %w", err)
 	}
 	// Round 0 merges the first CDR of every call, round 1 the second, and so on.
@@ -146,7 +141,7 @@ func (db *database) saveAll(ctx context.Context, tx *transaction, requests []*sa
 		if last {
 			break
 		}
-		if err := db.batch.link(ctx, tx, unlinked); err != nil {
+		if err := db.batchWriter.link(ctx, tx, unlinked); err != nil {
 			return err
 		}
 	}
@@ -155,26 +150,22 @@ func (db *database) saveAll(ctx context.Context, tx *transaction, requests []*sa
 
 // groupByCall groups requests by call, in the order of arrival. It gives each call
 // an ID in case the call is new.
-func groupByCall(requests []*saveRequest) ([]*batchCall, error) {
+func groupByCall(requests []*saveRequest) []*batchCall {
 	calls := make([]*batchCall, 0, len(requests))
 	byIdentity := make(map[callIdentity]*batchCall, len(requests))
 	for _, r := range requests {
 		call := &r.cdr.Call
 		c := byIdentity[callIdentity{call.Key, call.ContactCenter}]
 		if c == nil {
-			id, err := uuid.NewV7()
-			if err != nil {
-				return nil, fmt.Errorf("make id: %w", err)
-			}
 			c = &batchCall{call: *call, isNew: true, digests: map[digest]bool{}, storedAt: micros(call.At())}
-			c.call.ID, c.call.Decision, c.call.Route = id.String(), "", ""
+			c.call.ID, c.call.Decision, c.call.Route = storage.NewID(), "", ""
 			byIdentity[c.identity()] = c
 			calls = append(calls, c)
 		}
 		r.digest = sha256.Sum256(r.cdr.Raw)
 		c.requests = append(c.requests, r)
 	}
-	return calls, nil
+	return calls
 }
 
 // setStored replaces the state of a call with its stored state.
@@ -263,7 +254,7 @@ func (db *database) writeAll(ctx context.Context, tx *transaction, calls []*batc
 			jobs = append(jobs, inserts...)
 		}
 	}
-	return db.batch.insert(ctx, tx, newCalls, calls, jobs)
+	return db.batchWriter.insert(ctx, tx, newCalls, calls, jobs)
 }
 
 // values returns the values of a row of call_revisions.
@@ -274,10 +265,10 @@ func (r revision) values(callID string) []any {
 
 // body returns the body to store. It is never nil.
 func (r revision) body() []byte {
-	if r.digestOnly || r.request.cdr.Raw == nil {
+	if r.digestOnly {
 		return []byte{}
 	}
-	return r.request.cdr.Raw
+	return notNil(r.request.cdr.Raw)
 }
 
 // eachCall adapts use for query.each. Each row is a call and the number of its

@@ -65,14 +65,9 @@ func (s *Store) QueueLookups(ctx context.Context, since, now time.Time) (queued 
 		if err != nil {
 			return err
 		}
-		return db.transaction(ctx, func(tx *sql.Tx) error {
-			added, err := tx.ExecContext(ctx, db.dialect.sql(insertIntoJobs+lookupJob+unqueued+` ORDER BY c.id LIMIT ?`+unlessJobExists),
-				false, micros(now), micros(now), micros(now), first, maxQueued)
-			if err != nil {
-				return err
-			}
-			count, err := added.RowsAffected()
-			queued = int(count)
+		return db.transaction(ctx, func(tx *sql.Tx) (err error) {
+			queued, err = rowCount(tx.ExecContext(ctx, db.dialect.sql(insertIntoJobs+lookupJob+unqueued+` ORDER BY c.id LIMIT ?`+unlessJobExists),
+				false, micros(now), micros(now), micros(now), first, maxQueued))
 			return err
 		})
 	})

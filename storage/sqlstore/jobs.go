@@ -1,15 +1,14 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"gorm.io/gorm"
 
 	"calltracker/storage"
@@ -102,10 +101,6 @@ type jobInsert struct {
 func jobInserts(call string, now time.Time, jobs []storage.NewJob) ([]jobInsert, error) {
 	inserts := make([]jobInsert, 0, len(jobs))
 	for _, j := range jobs {
-		id, err := uuid.NewV7()
-		if err != nil {
-			return nil, fmt.Errorf("make id: %w", err)
-		}
 		key := indexText(j.Key)
 		if key == "" {
 			key = call
@@ -122,17 +117,18 @@ func jobInserts(call string, now time.Time, jobs []storage.NewJob) ([]jobInsert,
 			statement = insertJobAgainSQL
 		}
 		inserts = append(inserts, jobInsert{statement, []any{
-			id.String(), indexText(j.Kind), key, payload(j.Payload), j.Priority, micros(due), micros(now), micros(now),
+			storage.NewID(), indexText(j.Kind), key, notNil(j.Payload), j.Priority, micros(due), micros(now), micros(now),
 		}})
 	}
 	return inserts, nil
 }
 
-func payload(p []byte) []byte {
-	if p == nil {
+// notNil returns a value for a column that must not be NULL.
+func notNil(value []byte) []byte {
+	if value == nil {
 		return []byte{}
 	}
-	return p
+	return value
 }
 
 // ClaimJobs claims jobs that are due: those of the highest priority first, then those
@@ -141,17 +137,13 @@ func (s *Store) ClaimJobs(ctx context.Context, c storage.JobClaim) (jobs []stora
 	if len(c.Kinds) == 0 || c.Limit <= 0 {
 		return nil, nil
 	}
-	claim, err := uuid.NewRandom()
-	if err != nil {
-		return nil, fmt.Errorf("make claim: %w", err)
-	}
 	values := []any{micros(c.Now)}
 	for _, kind := range c.Kinds {
 		values = append(values, indexText(kind))
 	}
-	values = append(values, c.Limit, micros(c.Until), claim.String(), micros(c.Now))
+	values = append(values, c.Limit, micros(c.Until), storage.NewID(), micros(c.Now))
 	err = s.do("claim jobs", func(db *database) error {
-		if waiting, err := db.due(ctx, values[:1+len(c.Kinds)]); err != nil || !waiting {
+		if due, err := db.anyDue(ctx, values[:1+len(c.Kinds)]); err != nil || !due {
 			return err
 		}
 		return db.transaction(ctx, func(tx *sql.Tx) error {
@@ -167,20 +159,14 @@ func (s *Store) ClaimJobs(ctx context.Context, c storage.JobClaim) (jobs []stora
 		return nil, err
 	}
 	slices.SortFunc(jobs, func(a, b storage.Job) int { // databases return them in any order
-		if a.Priority != b.Priority {
-			return b.Priority - a.Priority
-		}
-		if c := a.RunAt.Compare(b.RunAt); c != 0 {
-			return c
-		}
-		return strings.Compare(a.ID, b.ID)
+		return cmp.Or(cmp.Compare(b.Priority, a.Priority), a.RunAt.Compare(b.RunAt), cmp.Compare(a.ID, b.ID))
 	})
 	return jobs, nil
 }
 
-// due reports whether any job is due. values are a time and the kinds. Usually none is,
+// anyDue reports whether any job is due. values are a time and the kinds. Usually none is,
 // so ClaimJobs does not have to wait for the write lock.
-func (db *database) due(ctx context.Context, values []any) (bool, error) {
+func (db *database) anyDue(ctx context.Context, values []any) (bool, error) {
 	var one int
 	err := db.read.QueryRowContext(ctx, db.dialect.sql(`SELECT 1 FROM jobs WHERE state = 'waiting' AND run_us <= ?
 		AND kind IN (`+placeholders(len(values)-1)+`) LIMIT 1`), values...).Scan(&one)
@@ -194,14 +180,14 @@ func scanJobs(rows *sql.Rows) (jobs []storage.Job, err error) {
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
 		var (
-			j                        storage.Job
-			due, leased, made, moved int64
+			j                               storage.Job
+			runAt, leaseEnds, at, changedAt int64
 		)
 		if err := rows.Scan(&j.ID, &j.Kind, &j.Key, &j.Payload, &j.State, &j.Priority, &j.Attempts,
-			&due, &leased, &j.Claim, &j.Error, &j.SkipCache, &made, &moved); err != nil {
+			&runAt, &leaseEnds, &j.Claim, &j.Error, &j.SkipCache, &at, &changedAt); err != nil {
 			return nil, err
 		}
-		j.RunAt, j.LeaseEnds, j.At, j.ChangedAt = instant(due), instant(leased), instant(made), instant(moved)
+		j.RunAt, j.LeaseEnds, j.At, j.ChangedAt = instant(runAt), instant(leaseEnds), instant(at), instant(changedAt)
 		jobs = append(jobs, j)
 	}
 	return jobs, rows.Err()
@@ -258,7 +244,7 @@ func (db *database) settleJob(ctx context.Context, tx *sql.Tx, settled storage.J
 	if due.IsZero() {
 		due = with.Now
 	}
-	err = tx.QueryRowContext(ctx, db.dialect.sql(settleJobSQL), string(with.State), uncounted, payload(next), with.State == storage.JobWaiting,
+	err = tx.QueryRowContext(ctx, db.dialect.sql(settleJobSQL), string(with.State), uncounted, notNil(next), with.State == storage.JobWaiting,
 		micros(due), cleanText(with.Error), micros(with.Now), cleanText(j.ID), cleanText(j.Claim)).Scan(&state)
 	return state, err
 }
@@ -275,14 +261,9 @@ func (s *Store) ReapJobs(ctx context.Context, now time.Time) (n int, err error) 
 		if err != nil {
 			return err
 		}
-		return db.transaction(ctx, func(tx *sql.Tx) error {
-			reaped, err := tx.ExecContext(ctx, db.dialect.sql(`UPDATE jobs SET state = 'waiting', again = false, lease_us = 0, claim = '',
-				run_us = ?, error = 'lease ended before the job finished', changed_us = ? WHERE state = 'running' AND lease_us <= ?`), micros(now), micros(now), micros(now))
-			if err != nil {
-				return err
-			}
-			count, err := reaped.RowsAffected()
-			n = int(count)
+		return db.transaction(ctx, func(tx *sql.Tx) (err error) {
+			n, err = rowCount(tx.ExecContext(ctx, db.dialect.sql(`UPDATE jobs SET state = 'waiting', again = false, lease_us = 0, claim = '',
+				run_us = ?, error = 'lease ended before the job finished', changed_us = ? WHERE state = 'running' AND lease_us <= ?`), micros(now), micros(now), micros(now)))
 			return err
 		})
 	})
@@ -293,14 +274,9 @@ func (s *Store) ReapJobs(ctx context.Context, now time.Time) (n int, err error) 
 // how many it deleted.
 func (s *Store) PruneJobs(ctx context.Context, before time.Time, limit int) (n int, err error) {
 	err = s.do("prune jobs", func(db *database) error {
-		return db.transaction(ctx, func(tx *sql.Tx) error {
-			pruned, err := tx.ExecContext(ctx, db.dialect.sql(`DELETE FROM jobs WHERE state = 'done' AND id IN
-				(SELECT id FROM jobs WHERE state = 'done' AND changed_us < ? ORDER BY changed_us LIMIT ?)`), micros(before), limit)
-			if err != nil {
-				return err
-			}
-			count, err := pruned.RowsAffected()
-			n = int(count)
+		return db.transaction(ctx, func(tx *sql.Tx) (err error) {
+			n, err = rowCount(tx.ExecContext(ctx, db.dialect.sql(`DELETE FROM jobs WHERE state = 'done' AND id IN
+				(SELECT id FROM jobs WHERE state = 'done' AND changed_us < ? ORDER BY changed_us LIMIT ?)`), micros(before), limit))
 			return err
 		})
 	})
@@ -404,29 +380,4 @@ func appendCounts(counts []storage.JobCount, rows *sql.Rows) ([]storage.JobCount
 		counts = append(counts, c)
 	}
 	return counts, rows.Err()
-}
-
-// Lease gives holder the named lease until a given time, and reports whether holder
-// has it. The holder may extend the lease; others get it once it has ended. The clocks
-// of the holders must differ by much less than the duration of a lease.
-func (s *Store) Lease(ctx context.Context, name, holder string, now, until time.Time) (held bool, err error) {
-	err = s.do("lease "+name, func(db *database) error {
-		return db.transaction(ctx, func(tx *sql.Tx) (err error) {
-			held, err = rowsChanged(tx.ExecContext(ctx, db.dialect.sql(`INSERT INTO leases (name, holder, until_us) VALUES (?, ?, ?)
-				ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_us = excluded.until_us
-				WHERE leases.holder = excluded.holder OR leases.until_us <= ?`), indexText(name), cleanText(holder), micros(until), micros(now)))
-			return err
-		})
-	})
-	return held, err
-}
-
-// Release ends a lease early if holder has it.
-func (s *Store) Release(ctx context.Context, name, holder string) error {
-	return s.do("release "+name, func(db *database) error {
-		return db.transaction(ctx, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, db.dialect.sql(`DELETE FROM leases WHERE name = ? AND holder = ?`), indexText(name), cleanText(holder))
-			return err
-		})
-	})
 }

@@ -116,7 +116,7 @@ func TestUpdateKeepsAConcurrentLink(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = db.batch.inTransaction(t.Context(), conn, func(tx *transaction) error { return db.writeAll(t.Context(), tx, []*batchCall{merged}) })
+	err = db.batchWriter.inTransaction(t.Context(), conn, func(tx *transaction) error { return db.writeAll(t.Context(), tx, []*batchCall{merged}) })
 	if err := errors.Join(err, conn.Close()); err != nil {
 		t.Fatal(err)
 	}

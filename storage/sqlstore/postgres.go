@@ -77,7 +77,7 @@ func openPostgres(ctx context.Context, config *pgxpool.Config, logger *slog.Logg
 	db := &database{dialect: &postgresDialect, pool: pool}
 	db.write = stdlib.OpenDBFromPool(pool)
 	db.read, db.relaxed = db.write, db.write
-	db.batch = postgresBatch{db}
+	db.batchWriter = postgresBatch{db}
 	if db.writeGorm, err = openGorm(postgres.New(postgres.Config{Conn: db.write})); err != nil {
 		return nil, errors.Join(err, db.close())
 	}

@@ -69,9 +69,15 @@ func (s *Store) SaveCall(ctx context.Context, cdr storage.ReceivedCDR) (result s
 
 // rowsChanged reports whether a statement changed any row.
 func rowsChanged(result sql.Result, err error) (bool, error) {
+	n, err := rowCount(result, err)
+	return n > 0, err
+}
+
+// rowCount returns how many rows a statement changed.
+func rowCount(result sql.Result, err error) (int, error) {
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	n, err := result.RowsAffected()
-	return n > 0, err
+	return int(n), err
 }

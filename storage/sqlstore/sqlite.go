@@ -72,7 +72,7 @@ func openSQLite(path string, logger *slog.Logger) (*database, error) {
 
 	db := &database{dialect: &sqliteDialect, write: write, relaxed: relaxedPool, read: read, writeLock: make(chan struct{}, 1)}
 	db.checkpoints = newCheckpointer(checkpointPool, db.writeLock, logger)
-	db.batch = sqliteBatch{db}
+	db.batchWriter = sqliteBatch{db}
 	if db.writeGorm, err = openGorm(dialector{write}); err == nil {
 		db.readGorm, err = openGorm(dialector{read})
 	}

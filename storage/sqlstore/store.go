@@ -71,7 +71,7 @@ type database struct {
 	schema              *goose.Provider
 	statements          statements
 	checkpoints         *checkpointer // nil on PostgreSQL
-	batch               batchWriter
+	batchWriter         batchWriter
 	committer           *committer
 }
 

@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -11,26 +10,26 @@ import (
 	"calltracker/storage"
 )
 
-// listStore is what List needs of a store.
-type listStore interface {
+// adminStore is what Admin needs of a store.
+type adminStore interface {
 	Jobs(ctx context.Context, f storage.JobFilter, p storage.Page) ([]storage.Job, string, error)
 	RetryJob(ctx context.Context, id string, now time.Time) (storage.Job, error)
 }
 
-// List lists jobs for administrators and retries them. It is safe for concurrent use.
-type List struct {
-	store listStore
+// Admin lists jobs for administrators and retries them. It is safe for concurrent use.
+type Admin struct {
+	store adminStore
 	wake  func()
 	now   func() time.Time
 }
 
-// NewList returns a List of the jobs in store. It calls wake, such as Runner.Wake, when
-// a job is due. It returns an error if a dependency is missing.
-func NewList(store listStore, wake func(), now func() time.Time) (*List, error) {
+// NewAdmin returns an Admin of the jobs in store. It calls wake, such as Runner.Wake,
+// when a job is due.
+func NewAdmin(store adminStore, wake func(), now func() time.Time) *Admin {
 	if store == nil || wake == nil || now == nil {
-		return nil, errors.New("job list has no store, wake function, or clock")
+		panic("jobs.NewAdmin: store, wake, and now are required")
 	}
-	return &List{store: store, wake: wake, now: now}, nil
+	return &Admin{store: store, wake: wake, now: now}
 }
 
 // View is a job as administrators see it.
@@ -47,8 +46,8 @@ type View struct {
 	ChangedAt time.Time `json:"changedAt" format:"date-time"`
 } // @name JobView
 
-// Page is a page of jobs, newest first.
-type Page struct {
+// List is a page of jobs, newest first.
+type List struct {
 	Jobs []View `json:"jobs"`
 	Next string `json:"next"`
 } // @name JobList
@@ -56,18 +55,18 @@ type Page struct {
 // Query narrows a list of jobs. Empty fields match all jobs.
 type Query struct{ State, Kind string }
 
-// Page returns a page of jobs, newest first. It returns a *problem.Invalid for an
+// List returns a page of jobs, newest first. It returns a *problem.Invalid for an
 // invalid state and storage.ErrBadCursor for an invalid cursor.
-func (l *List) Page(ctx context.Context, q Query, page storage.Page) (Page, error) {
+func (a *Admin) List(ctx context.Context, q Query, page storage.Page) (List, error) {
 	state := storage.JobState(q.State)
 	if q.State != "" && !slices.Contains(storage.JobStates(), state) {
-		return Page{}, problem.Errorf("state", "must be waiting, running, done, or dead")
+		return List{}, problem.Errorf("state", "must be waiting, running, done, or dead")
 	}
-	stored, next, err := l.store.Jobs(ctx, storage.JobFilter{State: state, Kind: q.Kind}, page)
+	stored, next, err := a.store.Jobs(ctx, storage.JobFilter{State: state, Kind: q.Kind}, page)
 	if err != nil {
-		return Page{}, fmt.Errorf("list jobs: %w", err)
+		return List{}, fmt.Errorf("list jobs: %w", err)
 	}
-	out := Page{Jobs: make([]View, len(stored)), Next: next}
+	out := List{Jobs: make([]View, len(stored)), Next: next}
 	for i, j := range stored {
 		out.Jobs[i] = viewOf(j)
 	}
@@ -76,12 +75,12 @@ func (l *List) Page(ctx context.Context, q Query, page storage.Page) (Page, erro
 
 // Retry makes a job due now and resets its attempts. It returns storage.ErrNotFound for
 // an unknown job, and storage.ErrConflict if the job is running.
-func (l *List) Retry(ctx context.Context, id string) (View, error) {
-	job, err := l.store.RetryJob(ctx, id, l.now().UTC())
+func (a *Admin) Retry(ctx context.Context, id string) (View, error) {
+	job, err := a.store.RetryJob(ctx, id, a.now().UTC())
 	if err != nil {
 		return View{}, fmt.Errorf("retry job %q: %w", problem.Clip(id), err)
 	}
-	l.wake()
+	a.wake()
 	return viewOf(job), nil
 }
 
