@@ -126,7 +126,7 @@ func (r *Router) decide(f *Facts, traced bool) (Decision, []Step) {
 }
 
 // requirements are what a call must fulfill to take a route. They are separate from
-// the route, so that passing over routes reads little memory.
+// the route, so that skipping routes reads little memory.
 type requirements struct {
 	during []int // indexes of the router's schedules, of which one must be open
 	when   []condition
