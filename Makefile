@@ -35,7 +35,7 @@ lint: .bin/golangci-lint ## check formatting, go vet, golangci-lint, the browser
 generate: ## regenerate openapi/openapi.json and the served scripts of web/
 	go generate ./...
 
-bench: ## measure start and end calls against plain handlers, lists of calls, and reconciliation
+bench: ## measure start and end calls against plain handlers, calls at a constant rate, lists, and reconciliation
 	go run ./tools/bench $(FLAGS)
 
 crash-test: ## break everything around the server, then look for every acknowledged CDR

@@ -77,33 +77,40 @@ func endRequests(trackers, n int) ([]request, error) {
 	out := make([]request, n)
 	for i, caller := range callers(n) {
 		t := d.intn(trackers)
-		talkTime := time.Duration(5+d.intn(300)) * time.Second
-		ringTime := time.Duration(2+d.intn(20)) * time.Second
-		started := now.Add(-talkTime - ringTime)
-		did := nationalDID(t, d.intn(didsPerTracker))
-		const flow = "0f6d7a3e-51c4-4c8e-9a50-6b0e3c1f5d27"
-		body, err := json.Marshal(cdr{
-			CallID: callIDPrefix + callIDDigits, AnsweredRawTime: started.Add(ringTime).Unix(), HangupBy: d.pick("originator", "originatee"),
-			AudioQuality: "100", Duration: int64((talkTime + ringTime).Seconds()), CreatedAt: now, CallerIDName: caller, RecordingFile: flow + ".mp3",
-			Direction: "inbound", UpdatedAt: now, CallerIDNumber: caller, EndRawTime: now.Unix(), EndDateTime: now, StartRawTime: started.Unix(),
-			CallLegSide: "unknown", HangupCause: "NORMAL_CLEARING", Disposition: "ANSWER", AgentCCLogin: fmt.Sprintf("%04d", d.intn(40)),
-			StartDateTime: started, AnsweredDateTime: started.Add(ringTime), DIDCalled: did, ChannelName: "sofia/internal/" + did + "@pbx.example.net",
-			Position: fmt.Sprintf("050%07d", d.intn(10_000_000)), Gateway: "external", Status: "active", ID: fmt.Sprintf("%d:%d", d.intn(100), d.intn(100_000)), Version: "3",
-			CallFlows: []callFlow{
-				{CallID: flow, ExtensionName: "general_incoming", ExtensionNumber: did, Step: 1},
-				{CallID: flow, Transfered: true, ExtensionName: "queue_sales", ExtensionNumber: did, Step: 2},
-				{CallID: flow, Transfered: true, ExtensionName: "agent", ExtensionNumber: did, Step: 3, Hangup: true},
-			},
-		})
-		if err != nil {
+		var err error
+		if out[i], err = endRequest(&d, trackerID(t), nationalDID(t, d.intn(didsPerTracker)), caller, now); err != nil {
 			return nil, err
 		}
-		wire := fmt.Appendf(nil, "POST /callTrackers/%s/endCall HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: %s\r\nContent-Length: %d\r\nContent-Type: application/json\r\n\r\n%s",
-			trackerID(t), startKey, len(body), body)
-		digits := bytes.Index(wire, []byte(callIDPrefix)) + len(callIDPrefix)
-		out[i] = request{wire: wire, callID: wire[digits : digits+len(callIDDigits)]}
 	}
 	return out, nil
+}
+
+// endRequest returns the end call of a call that ended now.
+func endRequest(d *generator, tracker, did, caller string, now time.Time) (request, error) {
+	talkTime := time.Duration(5+d.intn(300)) * time.Second
+	ringTime := time.Duration(2+d.intn(20)) * time.Second
+	started := now.Add(-talkTime - ringTime)
+	const flow = "0f6d7a3e-51c4-4c8e-9a50-6b0e3c1f5d27"
+	body, err := json.Marshal(cdr{
+		CallID: callIDPrefix + callIDDigits, AnsweredRawTime: started.Add(ringTime).Unix(), HangupBy: d.pick("originator", "originatee"),
+		AudioQuality: "100", Duration: int64((talkTime + ringTime).Seconds()), CreatedAt: now, CallerIDName: caller, RecordingFile: flow + ".mp3",
+		Direction: "inbound", UpdatedAt: now, CallerIDNumber: caller, EndRawTime: now.Unix(), EndDateTime: now, StartRawTime: started.Unix(),
+		CallLegSide: "unknown", HangupCause: "NORMAL_CLEARING", Disposition: "ANSWER", AgentCCLogin: fmt.Sprintf("%04d", d.intn(40)),
+		StartDateTime: started, AnsweredDateTime: started.Add(ringTime), DIDCalled: did, ChannelName: "sofia/internal/" + did + "@pbx.example.net",
+		Position: fmt.Sprintf("050%07d", d.intn(10_000_000)), Gateway: "external", Status: "active", ID: fmt.Sprintf("%d:%d", d.intn(100), d.intn(100_000)), Version: "3",
+		CallFlows: []callFlow{
+			{CallID: flow, ExtensionName: "general_incoming", ExtensionNumber: did, Step: 1},
+			{CallID: flow, Transfered: true, ExtensionName: "queue_sales", ExtensionNumber: did, Step: 2},
+			{CallID: flow, Transfered: true, ExtensionName: "agent", ExtensionNumber: did, Step: 3, Hangup: true},
+		},
+	})
+	if err != nil {
+		return request{}, err
+	}
+	wire := fmt.Appendf(nil, "POST /callTrackers/%s/endCall HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: %s\r\nContent-Length: %d\r\nContent-Type: application/json\r\n\r\n%s",
+		tracker, startKey, len(body), body)
+	digits := bytes.Index(wire, []byte(callIDPrefix)) + len(callIDPrefix)
+	return request{wire: wire, callID: wire[digits : digits+len(callIDDigits)]}, nil
 }
 
 // checkSaved returns an error unless a body says that the CDR was stored without a

@@ -41,7 +41,7 @@ const (
 	starts           = 7
 )
 
-// longestRun is the timeout of the whole run.
+// longestRun is the timeout of the whole run, without the turns of openLoop.
 const longestRun = 30 * time.Minute
 
 // bench is one run.
@@ -49,6 +49,8 @@ type bench struct {
 	rounds   int
 	turn     time.Duration // of one contender
 	trackers int
+	openRate int            // calls per second of openLoop
+	openTurn time.Duration  // of one contender in openLoop
 	calls    int            // in the database whose lists are measured
 	only     *regexp.Regexp // names of the measurements to run
 	dir      string         // temporary files of the run
@@ -67,6 +69,8 @@ func main() {
 	seconds := flag.Float64("seconds", 2, "length of a turn")
 	flag.IntVar(&b.trackers, "trackers", 1000, fmt.Sprintf("number of trackers with %d routes each, at most %d", routesPerTracker, mostTrackers))
 	flag.IntVar(&b.calls, "calls", 5_000_000, "number of calls in the database for the lists measurement")
+	flag.IntVar(&b.openRate, "rate", 300, "calls per second of the openLoop measurement")
+	flag.DurationVar(&b.openTurn, "duration", 20*time.Second, fmt.Sprintf("length of a turn of the openLoop measurement, which has at most %d rounds", openRounds))
 	only := flag.String("only", "", "run only the measurements whose names match this regular expression: "+b.names())
 	flag.Parse()
 	var err error
@@ -75,12 +79,12 @@ func main() {
 		os.Exit(2)
 	}
 	b.turn = time.Duration(*seconds * float64(time.Second))
-	if flag.NArg() > 0 || b.rounds < 1 || b.turn <= 0 || b.trackers < 1 || b.trackers > mostTrackers || b.calls < 1000 {
+	if flag.NArg() > 0 || b.rounds < 1 || b.turn <= 0 || b.trackers < 1 || b.trackers > mostTrackers || b.calls < 1000 || b.openRate < 1 || b.openTurn < time.Second {
 		flag.Usage()
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	ctx, cancel := context.WithTimeout(ctx, longestRun)
+	ctx, cancel := context.WithTimeout(ctx, longestRun+b.openLoopTime())
 	err = b.run(ctx)
 	cancel()
 	stop()
@@ -150,6 +154,7 @@ func (b *bench) measurements() []measurement {
 		{"start", b.start},
 		{"endCallPostgreSQL", b.endCallPostgres},
 		{"endCallSQLite", b.endCallSQLite},
+		{"openLoop", b.openLoop},
 		{"lists", b.lists},
 		{"simulate", b.simulate},
 		{"reconcilePostgreSQL", b.reconcilePostgres},
@@ -299,7 +304,7 @@ func (b *bench) printContenders(contenders []contender, results [][]result, reco
 }
 
 // medianOfRounds returns the median of a figure of each round.
-func medianOfRounds(rounds [][]result, figure func(round []result) float64) float64 {
+func medianOfRounds[R any](rounds [][]R, figure func(round []R) float64) float64 {
 	figures := make([]float64, len(rounds))
 	for i, r := range rounds {
 		figures[i] = figure(r)

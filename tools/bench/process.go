@@ -168,40 +168,56 @@ func (b *bench) baseline(ctx context.Context, name string, environment ...string
 	return launch(ctx, environment, self, baselineCommand, name)
 }
 
+// Counters of calltracker.
+const (
+	decisionsWritten = `calltracker_queue_written_total{queue="decisions"}`
+	decisionsDropped = `calltracker_queue_dropped_total{queue="decisions"}`
+	recordsSpooled   = "calltracker_spool_spooled_total"
+)
+
 // decisionCount has the numbers of decisions that a server recorded and dropped.
 type decisionCount struct{ written, dropped int64 }
 
 // decisions reads the counters of the decision queue from /metrics.
 func (p *process) decisions(ctx context.Context) (decisionCount, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+"/metrics", nil)
+	counts, err := p.counters(ctx, decisionsWritten, decisionsDropped)
 	if err != nil {
 		return decisionCount{}, err
+	}
+	return decisionCount{written: counts[0], dropped: counts[1]}, nil
+}
+
+// counters reads the named counters from /metrics and returns them in the same order.
+func (p *process) counters(ctx context.Context, names ...string) ([]int64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+"/metrics", nil)
+	if err != nil {
+		return nil, err
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return decisionCount{}, err
+		return nil, err
 	}
 	defer func() { _ = res.Body.Close() }()
-	var r decisionCount
-	wanted := map[string]*int64{
-		`calltracker_queue_written_total{queue="decisions"}`: &r.written,
-		`calltracker_queue_dropped_total{queue="decisions"}`: &r.dropped,
-	}
-	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
+	counts, found := make([]int64, len(names)), 0
+	lines := bufio.NewScanner(res.Body)
+	for lines.Scan() {
 		name, figure, _ := strings.Cut(lines.Text(), " ")
-		if into, ok := wanted[name]; ok {
+		if i := slices.Index(names, name); i >= 0 {
 			value, err := strconv.ParseFloat(figure, 64)
 			if err != nil {
-				return decisionCount{}, err
+				return nil, err
 			}
-			*into = int64(value)
-			delete(wanted, name)
+			counts[i] = int64(value)
+			found++
 		}
 	}
-	if len(wanted) > 0 {
-		return decisionCount{}, errors.New("/metrics lacks the counters of the decision queue")
+	if err := lines.Err(); err != nil {
+		return nil, err
 	}
-	return r, nil
+	if found < len(names) {
+		return nil, fmt.Errorf("/metrics has %d of the counters %s", found, strings.Join(names, ", "))
+	}
+	return counts, nil
 }
 
 // residentMemory returns the resident memory of a process in bytes, on Linux
