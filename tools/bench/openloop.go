@@ -287,7 +287,7 @@ func endLatencies(r openResult) *hdrhistogram.Histogram   { return r.ends }
 
 // printOpenLoop prints a table of the contenders.
 func (b *bench) printOpenLoop(title string, contenders []openContender, results [][]openResult) error {
-	fmt.Fprintf(b.out, "openLoop: %s for %v, %d rounds. Latencies count from the scheduled instant.\n", title, b.openTurn, len(results))
+	fmt.Fprintf(b.out, "openLoop: %s, turns of %v, rounds: %d. Latencies count from the scheduled instant.\n", title, b.openTurn, len(results))
 	t := tabwriter.NewWriter(b.out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "\tstart call p50\tp99\tend call p50\tp99\tp99.9\tmax\tCPU/call\tsent > %v late\tlatest\tfailed\tdecisions recorded\tcounted\tdropped\tspooled\t\n", lateAfter)
 	for i, c := range contenders {
