@@ -11,6 +11,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/jackc/pgx/v5"
 
+	"calltracker/storage/storetest/postgrestest"
 	"calltracker/storage/storetest/redistest"
 )
 
@@ -72,13 +73,29 @@ func (b *bench) openLoop(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = redis.Close() }()
+	// The scheduling goroutine sleeps in a system call, during which the others need a
+	// processor.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1))
+	for _, repeat := range []bool{false, true} {
+		s := callSchedule{rate: b.openRate, warmUp: openWarmUp * b.openRate, calls: int(b.openTurn.Seconds() * float64(b.openRate)), repeat: repeat}
+		if err := b.openLoopOn(ctx, database, redis.URL(), s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openLoopOn runs the rounds of a schedule with new servers and databases, so that
+// they have no backlog of another schedule.
+func (b *bench) openLoopOn(ctx context.Context, database *postgrestest.Server, redis string, s callSchedule) error {
 	var addresses [2]string
 	for i := range addresses {
+		var err error
 		if addresses[i], err = b.migrated(ctx, database); err != nil {
 			return err
 		}
 	}
-	server, err := b.startConfiguredWith(ctx, []string{"CALLTRACKER_DATABASE_URL=" + addresses[0], "CALLTRACKER_REDIS_URL=" + redis.URL()}, fewTrackers, routesForGrowth)
+	server, err := b.startConfiguredWith(ctx, []string{"CALLTRACKER_DATABASE_URL=" + addresses[0], "CALLTRACKER_REDIS_URL=" + redis}, fewTrackers, routesForGrowth)
 	if err != nil {
 		return err
 	}
@@ -88,10 +105,6 @@ func (b *bench) openLoop(ctx context.Context) error {
 		return err
 	}
 	defer plain.stop()
-	// The scheduling goroutine sleeps in a system call, during which the others need a
-	// processor.
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1))
-
 	contenders := []openContender{
 		{name: "calltracker with PostgreSQL and Redis", process: server, database: addresses[0]},
 		{name: "plain handler on PostgreSQL", process: plain, doubles: true},
@@ -101,29 +114,25 @@ func (b *bench) openLoop(ctx context.Context) error {
 			return err
 		}
 	}
-	next := 0 // number of the next call: callIDs are unique
-	for _, repeat := range []bool{false, true} {
-		s := callSchedule{rate: b.openRate, warmUp: openWarmUp * b.openRate, calls: int(b.openTurn.Seconds() * float64(b.openRate)), repeat: repeat}
-		results := make([][]openResult, b.openLoopRounds())
-		for i := range results {
-			for _, c := range contenders {
-				r, err := c.turn(ctx, s, next)
-				if err != nil {
-					return fmt.Errorf("%s: %w", c.name, err)
-				}
-				results[i] = append(results[i], r)
+	results := make([][]openResult, b.openLoopRounds())
+	for i := range results {
+		first := i * (s.warmUp + s.calls) // callIDs are unique
+		for _, c := range contenders {
+			r, err := c.turn(ctx, s, first)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
 			}
-			next += s.warmUp + s.calls
+			results[i] = append(results[i], r)
 		}
-		title := fmt.Sprintf("%d calls/s", b.openRate)
-		if repeat {
-			title += ", each end call twice"
-		}
-		if err := b.printOpenLoop(title, contenders, results); err != nil {
-			return err
-		}
-		b.addOpenLoop(title, results)
 	}
+	title := fmt.Sprintf("%d calls/s", s.rate)
+	if s.repeat {
+		title += ", each end call twice"
+	}
+	if err := b.printOpenLoop(title, contenders, results); err != nil {
+		return err
+	}
+	b.addOpenLoop(title, results)
 	return nil
 }
 
