@@ -300,7 +300,7 @@ func (d *decoder) expand(n *node, path string, secret bool) (value string, refer
 		case kind != "env" && kind != "secret" || name == "" || parts[3] == "":
 			d.report(n, path, "invalid reference %s: write ${env:NAME} or ${secret:NAME}", problem.Clip(ref))
 		case kind == "secret" && !secret:
-			d.report(n, path, "%s: secrets are allowed only in keys, credentials and settings", problem.Clip(ref))
+			d.report(n, path, "%s: secrets are allowed only in keys, credentials, and settings", problem.Clip(ref))
 		case kind == "env" && strings.HasPrefix(name, "CALLTRACKER_"):
 			// Otherwise the author of a document could read the server's own secrets.
 			d.report(n, path, "%s: references to the server's own settings are not allowed", problem.Clip(ref))

@@ -18,7 +18,7 @@ type Document struct {
 	Trackers       map[string]Tracker        `json:"trackers" jsonschema_description:"Call trackers, by the id in their URLs."`
 	Connections    map[string]Connection     `json:"connections" jsonschema_description:"CRM accounts, by name."`
 	ContactCenters map[string]ContactCenter  `json:"contact_centers" jsonschema_description:"Ziwo instances, by name: example is example.aswat.co."`
-	Sites          map[string]Site           `json:"sites" jsonschema_description:"Web pages that embed WebCallback, Jorel or the pop-up."`
+	Sites          map[string]Site           `json:"sites" jsonschema_description:"Web pages that embed WebCallback, Jorel, or the pop-up."`
 	Retention      *Retention                `json:"retention" jsonschema_description:"How long bodies and personal fields are kept; forever by default."`
 	Tests          []Test                    `json:"tests" jsonschema_description:"Calls with their expected answers."`
 
@@ -37,7 +37,7 @@ type Tracker struct {
 	ContactCenter string        `json:"contact_center" jsonschema_description:"Ziwo instance of the tracker; by default the only one of the document."`
 	Keys          Keys          `json:"keys"`
 	Region        string        `json:"region" jsonschema:"pattern=^[A-Z]{2}$" jsonschema_description:"Country of national numbers, such as AE."`
-	Timezone      string        `json:"timezone" jsonschema_description:"IANA name, for conditions on weekday, time and date; by default the one that all schedules share."`
+	Timezone      string        `json:"timezone" jsonschema_description:"IANA name, for conditions on weekday, time, and date; by default the one that all schedules share."`
 	Numbers       []rules.DID   `json:"numbers" jsonschema_description:"The DIDs of this tracker."`
 	CallerID      string        `json:"caller_id" jsonschema_description:"Number shown to destinations; a dial step may name another."`
 	Blocked       bool          `json:"blocked" jsonschema_description:"Reject start calls with 403."`
@@ -89,7 +89,7 @@ type ContactCenter struct {
 	Recordings  Recordings `json:"recordings" jsonschema_description:"How recordings and voicemails are fetched, and where copies are kept."`
 }
 
-// Recordings says how the recordings of a contact center are fetched from Ziwo,
+// Recordings specifies how the recordings of a contact center are fetched from Ziwo,
 // and where copies are kept.
 type Recordings struct {
 	Styles []RecordingStyle `json:"styles" jsonschema_description:"URL styles at Ziwo, in the order to try them; all four by default."`
@@ -186,14 +186,14 @@ type ClickToCall struct {
 	Text      bool     `json:"text" jsonschema_description:"Phone numbers anywhere in the page text."`
 }
 
-// Popup says when and how the caller's CRM page opens.
+// Popup specifies when and how the caller's CRM page opens.
 type Popup struct {
 	Connections []string `json:"connections" jsonschema:"required,minItems=1"`
 	On          []string `json:"on" jsonschema_description:"Call states that open it; ringing and early by default."`
-	Many        string   `json:"many" jsonschema:"enum=choose,enum=first,enum=nothing" jsonschema_description:"If several customers match: choose (default), first or nothing."`
-	None        string   `json:"none" jsonschema:"enum=search,enum=create,enum=nothing" jsonschema_description:"If no customer matches: search (default), create or nothing."`
+	Many        string   `json:"many" jsonschema:"enum=choose,enum=first,enum=nothing" jsonschema_description:"If several customers match: choose (default), first, or nothing."`
+	None        string   `json:"none" jsonschema:"enum=search,enum=create,enum=nothing" jsonschema_description:"If no customer matches: search (default), create, or nothing."`
 	Unavailable string   `json:"unavailable" jsonschema:"enum=search,enum=nothing" jsonschema_description:"If the CRM does not answer: search (default) or nothing."`
-	Open        string   `json:"open" jsonschema:"enum=window,enum=card,enum=event" jsonschema_description:"How the page opens: window (default), card (a link in the corner of the page) or event (the page handles it)."`
+	Open        string   `json:"open" jsonschema:"enum=window,enum=card,enum=event" jsonschema_description:"How the page opens: window (default), card (a link in the corner of the page), or event (the page handles it)."`
 
 	Texts map[string]Translation `json:"texts" jsonschema_description:"Texts of the card, for all languages, or under a language for that one."`
 }

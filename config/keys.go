@@ -34,7 +34,7 @@ func newKeyRing(keys []Secret) KeyRing {
 }
 
 // Admits reports whether key is one of the ring's. It takes the same time for
-// every wrong key of a length.
+// every invalid key of a length.
 func (r KeyRing) Admits(key string) bool {
 	if r.open {
 		return true

@@ -16,7 +16,7 @@ type Driver struct {
 // message does not quote the value.
 type SettingProblem struct{ Setting, Message string }
 
-// Load parses a document, compiles its routing and validates the rest. It
+// Load parses a document, compiles its routing, and validates the rest. It
 // returns all problems in the order of their lines. The set is nil if there are
 // errors; the document is never nil, but with errors it is incomplete. Without
 // drivers, the settings of connections are not checked.

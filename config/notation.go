@@ -193,7 +193,7 @@ func (d *decoder) value(n *node, to *rules.Value, path string) {
 	case kindNumber, kindBool:
 		to.Text, to.Unquoted = n.text, true
 	default:
-		d.report(n, path, "expected text, a number, true or false, found %s", n.found())
+		d.report(n, path, "expected text, a number, true, or false, found %s", n.found())
 	}
 }
 

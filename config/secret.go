@@ -28,6 +28,6 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue("***") }
 // MarshalJSON hides the value.
 func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"***"`), nil }
 
-// Setting is one setting of a connection: text, a number, true or false. It is
+// Setting is one setting of a connection: text, a number, true, or false. It is
 // treated as a secret, since it may be one.
 type Setting struct{ Secret }

@@ -170,7 +170,7 @@ func (v *validator) recordings(path string, center ContactCenter) {
 	case doc.Keep == "" && doc.Days > 0:
 		v.Warnf(path+".days", "days has no effect without keep: no copies are made")
 	case doc.Keep == KeepInS3 && doc.S3 == nil && !v.incomplete(path+".s3"):
-		v.Errorf(path+".keep", "keep: s3 needs a bucket: add s3 with endpoint, bucket, access_key and secret_key")
+		v.Errorf(path+".keep", "keep: s3 needs a bucket: add s3 with endpoint, bucket, access_key, and secret_key")
 	case doc.Keep != KeepInS3 && doc.S3 != nil:
 		v.Warnf(path+".s3", "this bucket is not used: set keep to s3")
 	}
@@ -189,10 +189,10 @@ func (v *validator) recordings(path string, center ContactCenter) {
 		v.Errorf(at, "invalid URL %q: write it as https://host", problem.Clip(doc.S3.Endpoint))
 	}
 	if at := path + ".bucket"; doc.S3.Bucket != "" && !bucketName.MatchString(doc.S3.Bucket) {
-		v.Errorf(at, "invalid bucket name %q: use 3 to 63 lower-case letters, digits, dots and hyphens", problem.Clip(doc.S3.Bucket))
+		v.Errorf(at, "invalid bucket name %q: use 3 to 63 lower-case letters, digits, dots, and hyphens", problem.Clip(doc.S3.Bucket))
 	}
 	if at := path + ".prefix"; len(doc.S3.Prefix) > 500 || !objectPrefix.MatchString(doc.S3.Prefix) {
-		v.Errorf(at, "invalid prefix %q: use letters, digits, dots, dashes, underscores and slashes, such as recordings/", problem.Clip(doc.S3.Prefix))
+		v.Errorf(at, "invalid prefix %q: use letters, digits, dots, dashes, underscores, and slashes, such as recordings/", problem.Clip(doc.S3.Prefix))
 	}
 	v.literal(path+".secret_key", doc.S3.SecretKey)
 }
@@ -293,7 +293,7 @@ func (v *validator) sites() {
 			}
 		}
 		if doc.WebCallback == nil && doc.Jorel == nil && doc.Popup == nil {
-			v.Warnf(path, "this site embeds nothing: add webcallback, jorel or popup")
+			v.Warnf(path, "this site embeds nothing: add webcallback, jorel, or popup")
 		}
 	}
 }
@@ -345,7 +345,7 @@ func (v *validator) translations(path string, doc map[string]Translation, known 
 			continue
 		}
 		if !language.MatchString(key) {
-			v.Errorf(at, "invalid language %q: use a language tag such as en, fr or ar", problem.Clip(key))
+			v.Errorf(at, "invalid language %q: use a language tag such as en, fr, or ar", problem.Clip(key))
 		}
 		for _, text := range sortedKeys(doc[key].Texts) {
 			check(at+"."+text, text)
@@ -359,7 +359,7 @@ func (v *validator) jorel(path string, doc *Jorel) {
 		return
 	}
 	if !calls.Links && !calls.Text && len(calls.Selectors) == 0 {
-		v.Warnf(path+".clickToCall", "clickToCall has no effect: set links, selectors or text")
+		v.Warnf(path+".clickToCall", "clickToCall has no effect: set links, selectors, or text")
 	}
 	for i, selector := range calls.Selectors {
 		if at := fmt.Sprintf("%s.clickToCall.selectors[%d]", path, i); strings.TrimSpace(selector) == "" && !v.incomplete(at) {
@@ -421,7 +421,7 @@ func (v *validator) tests() {
 			}
 		}
 		if doc.Expect == (Expectation{}) && !v.incomplete(path) {
-			v.Errorf(path+".expect", "the test expects nothing: add route, numbers or voicemail")
+			v.Errorf(path+".expect", "the test expects nothing: add route, numbers, or voicemail")
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"calltracker/problem"
 )
 
-// parseYAML uses the parser only for the grammar. Types, duplicates and aliases
+// parseYAML uses the parser only for the grammar. Types, duplicates, and aliases
 // are checked here, so that all problems are reported together.
 func parseYAML(text []byte) (root *node, problems problem.List) {
 	defer func() {

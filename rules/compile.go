@@ -446,7 +446,7 @@ func (t *trackerCompiler) setZone() {
 	if t.doc.Timezone != "" {
 		location = cmp.Or(t.zones[t.doc.Timezone], time.UTC) // an unknown zone has been reported
 	} else if !known {
-		t.Warnf(t.path, "conditions on weekday, time and date use UTC: set timezone")
+		t.Warnf(t.path, "conditions on weekday, time, and date use UTC: set timezone")
 	}
 	t.router.zone = location
 }

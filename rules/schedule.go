@@ -38,8 +38,10 @@ type closure struct {
 	name     string
 }
 
-// wallClock is the local date and time in a zone. Schedules depend on nothing
-// else, so hours that a clock change skips or repeats need no special case.
+// wallClock is the local date and time in a zone. Schedules depend on nothing else, so a
+// change to or from daylight saving time needs no special case. A schedule is open while
+// the local clock is within a window: minutes that the clock skips are never open, and
+// minutes that it repeats are open both times.
 type wallClock struct {
 	date    Date
 	weekday time.Weekday

@@ -100,11 +100,11 @@ type Condition struct {
 	Not    bool    `json:"not" jsonschema_description:"Invert the comparison. A fact that is absent still does not match."`
 }
 
-// Value is one word that a condition compares with: text, a number, true or
+// Value is one word that a condition compares with: text, a number, true, or
 // false, as written.
 type Value struct {
 	Text     string
-	Unquoted bool // written as a number, true or false, so leading zeros may be lost
+	Unquoted bool // written as a number, true, or false, so leading zeros may be lost
 }
 
 // Op is how a condition compares. The zero value is invalid.

@@ -1,5 +1,5 @@
-// Package access checks the keys that Ziwo sends to the endpoints of a tracker and to
-// the webhook, and limits how many wrong keys one address may send.
+// Package access checks API keys: those that Ziwo sends to the endpoints of a tracker and
+// to the webhook. It limits how many invalid keys one address may send.
 package access
 
 import (
@@ -14,7 +14,7 @@ import (
 // Errors of requests without access. A caller of Tracker returns ErrBlocked if it refuses
 // requests for a blocked tracker.
 var (
-	ErrUnauthorized = errors.New("missing or wrong key: send it in the X-API-Key header, or as the password of HTTP Basic")
+	ErrUnauthorized = errors.New("missing or invalid key: send it in the X-API-Key header, or as the password of HTTP Basic")
 	ErrBlocked      = errors.New("this tracker is blocked")
 )
 
@@ -25,11 +25,11 @@ func (e *UnknownTracker) Error() string {
 	return fmt.Sprintf("unknown tracker %q: check the URL in the Ziwo call tracker", problem.Clip(e.ID))
 }
 
-// TooManyWrongKeys reports a wrong key from an address that has sent too many of them.
+// TooManyWrongKeys reports an invalid key from an address that has sent too many of them.
 type TooManyWrongKeys struct{ RetryAfter time.Duration }
 
 func (e *TooManyWrongKeys) Error() string {
-	return fmt.Sprintf("too many wrong keys from this address; try again in %d s", int(e.RetryAfter.Seconds())+1)
+	return fmt.Sprintf("too many invalid keys from this address; try again in %d s", int(e.RetryAfter.Seconds())+1)
 }
 
 // Side is one of the two endpoints of a tracker. Each has its own keys.
@@ -41,7 +41,7 @@ const (
 	EndSide   Side = "end"
 )
 
-// Limit on wrong keys per address.
+// Limit on invalid keys per address.
 const (
 	maxWrongKeys   = 30
 	wrongKeyWindow = time.Minute
@@ -61,7 +61,7 @@ type Checker struct {
 	wrongKeys hitCounter // by address
 }
 
-// New returns a Checker that counts wrong keys in wrongKeys.
+// New returns a Checker that counts invalid keys in wrongKeys.
 func New(controller *config.Controller, wrongKeys hitCounter) *Checker {
 	if controller == nil || wrongKeys == nil {
 		panic("access.New: controller and wrongKeys are required")
@@ -70,7 +70,7 @@ func New(controller *config.Controller, wrongKeys hitCounter) *Checker {
 }
 
 // Tracker returns the tracker if key is one of its keys for side. A correct key is
-// always accepted, even from an address that has sent too many wrong ones. Errors:
+// always accepted, even from an address that has sent too many invalid ones. Errors:
 // *UnknownTracker, ErrUnauthorized, *TooManyWrongKeys.
 func (c *Checker) Tracker(id string, side Side, key, address string) (*config.ActiveTracker, error) {
 	snapshot := c.config.Current()
@@ -102,7 +102,7 @@ func (c *Checker) Webhook(key, address string) (config.Origin, error) {
 	return config.Origin{}, c.WrongKey(key, address)
 }
 
-// WrongKey counts a wrong key and returns the error for it: ErrUnauthorized or
+// WrongKey counts an invalid key and returns the error for it: ErrUnauthorized or
 // *TooManyWrongKeys. A missing key is not counted.
 func (c *Checker) WrongKey(key, address string) error {
 	if key == "" {

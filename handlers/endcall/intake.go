@@ -18,54 +18,53 @@ import (
 
 // Errors of an Intake.
 var (
-	// ErrNotStored means that a report is not stored. The sender must send it
-	// again.
-	ErrNotStored = errors.New("neither the database nor the spool could store the report")
-	// ErrUnstorable means that the database will never accept a spooled report.
-	ErrUnstorable = errors.New("the database rejects the report")
+	// ErrNotStored means that a CDR is not stored. The sender must send it again.
+	ErrNotStored = errors.New("neither the database nor the spool could store the CDR")
+	// ErrUnstorable means that the database will never accept a spooled record.
+	ErrUnstorable = errors.New("the database rejects the record")
 
 	errCircuitOpen = errors.New("circuit breaker open: the database timed out repeatedly")
 )
 
-// reportStore is the part of a store that Intake uses. Saving a report twice must
-// have the same effect as saving it once.
-type reportStore interface {
+// cdrStore is the part of a store that Intake uses. Saving a CDR twice must have the
+// same effect as saving it once.
+type cdrStore interface {
 	SaveCall(ctx context.Context, r storage.ReceivedCDR) (storage.SaveResult, error)
 	Ping(ctx context.Context) error
 }
 
-// reportSpool stores records on the local disk. When Append returns nil, the
+// recordSpool stores records on the local disk. When Append returns nil, the
 // record is flushed to disk.
-type reportSpool interface {
+type recordSpool interface {
 	Append(ctx context.Context, record []byte) error
 }
 
 // IntakeOptions holds the dependencies of an Intake. All fields are required.
 type IntakeOptions struct {
-	Store    reportStore
-	Spool    reportSpool
-	Wake     func() // called after a report that caused jobs is saved
+	Store    cdrStore
+	Spool    recordSpool
+	Wake     func() // called after a CDR that caused jobs is saved
 	Now      func() time.Time
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
 }
 
-// Intake stores reports of calls in the database, or in the spool while the database is
-// unavailable. A report is the body of a request that reports a call, usually a CDR, with
-// what the server read from it. Drain later moves spooled reports into the database.
-// Intake is safe for concurrent use.
+// Intake stores received CDRs in the database, or as records in the spool while the
+// database is unavailable. A received CDR is a request body with the call that the server
+// read from it; bodies that are not CDRs are stored in the same way. Drain later moves
+// spooled records into the database. Intake is safe for concurrent use.
 type Intake struct {
-	store   reportStore
-	spool   reportSpool
-	wake    func()
-	now     func() time.Time
-	logger  *slog.Logger
-	calls   *prometheus.CounterVec
-	reports *prometheus.CounterVec
+	store  cdrStore
+	spool  recordSpool
+	wake   func()
+	now    func() time.Time
+	logger *slog.Logger
+	calls  *prometheus.CounterVec
+	cdrs   *prometheus.CounterVec
 
 	breaker     circuitbreaker.CircuitBreaker[any] // keeps requests from waiting for a database that timed out repeatedly
 	spooled     atomic.Int64
-	spooling    atomic.Bool  // whether reports go to the spool
+	spooling    atomic.Bool  // whether CDRs go to the spool
 	lastFailure atomic.Int64 // Unix microseconds of the last failed Accept; 0 after a success
 
 	// State of Drain: the digest of the record that the database rejected last, and
@@ -85,24 +84,24 @@ func NewIntake(o IntakeOptions) *Intake {
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "calltracker_calls_stored_total", Help: "Calls stored for the first time, by result.",
 		}, []string{"result"}),
-		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "calltracker_call_reports_total", Help: "Call reports received, by kind: first, revision (with new data), or repeat (without).",
+		cdrs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "calltracker_call_reports_total", Help: "CDRs received, by kind: first, revision (with new data), or repeat (without).",
 		}, []string{"kind"}),
 	}
-	o.Registry.MustRegister(in.calls, in.reports)
+	o.Registry.MustRegister(in.calls, in.cdrs)
 	return in
 }
 
-// count counts a stored report.
+// count counts a stored CDR.
 func (in *Intake) count(result storage.Result, saved storage.SaveResult) {
 	switch {
 	case saved.Created:
 		in.calls.WithLabelValues(string(result)).Inc()
-		in.reports.WithLabelValues("first").Inc()
+		in.cdrs.WithLabelValues("first").Inc()
 	case saved.Revised:
-		in.reports.WithLabelValues("revision").Inc()
+		in.cdrs.WithLabelValues("revision").Inc()
 	default:
-		in.reports.WithLabelValues("repeat").Inc()
+		in.cdrs.WithLabelValues("repeat").Inc()
 	}
 }
 
@@ -110,7 +109,7 @@ func (in *Intake) count(result storage.Result, saved storage.SaveResult) {
 const (
 	saveTimeout      = 2 * time.Second  // for the database, while Ziwo waits
 	spoolTimeout     = 5 * time.Second  // for the disk, while Ziwo waits
-	drainSaveTimeout = 10 * time.Second // for the database while draining; longer, so that a slow database still receives every report
+	drainSaveTimeout = 10 * time.Second // for the database while draining; longer, so that a slow database still receives every CDR
 	pingTimeout      = 2 * time.Second
 )
 
@@ -122,7 +121,7 @@ const (
 	maxRejections = 5  // rejections after which a record is unstorable
 )
 
-// Accept stores a report and returns when it is in the database or in the spool;
+// Accept stores a CDR and returns when it is in the database or in the spool;
 // spooled is true for the spool. The error is ErrNotStored with its causes. A save
 // that timed out may still have been committed. Drain then repeats it, which is
 // harmless.
@@ -134,7 +133,7 @@ func (in *Intake) Accept(ctx context.Context, r storage.ReceivedCDR) (saved stor
 			return saved, false, nil
 		}
 	}
-	spoolErr := in.spoolReport(ctx, r, saveErr)
+	spoolErr := in.spoolCDR(ctx, r, saveErr)
 	if spoolErr == nil {
 		return storage.SaveResult{}, true, nil
 	}
@@ -176,13 +175,13 @@ func (in *Intake) save(ctx context.Context, r storage.ReceivedCDR, timeout time.
 	}
 	if took < saveTimeout {
 		if in.spooling.CompareAndSwap(true, false) {
-			in.logger.LogAttrs(ctx, slog.LevelInfo, "database accepts reports again")
+			in.logger.LogAttrs(ctx, slog.LevelInfo, "database accepts CDRs again")
 		}
 	}
 	return saved, nil
 }
 
-func (in *Intake) spoolReport(ctx context.Context, r storage.ReceivedCDR, cause error) error {
+func (in *Intake) spoolCDR(ctx context.Context, r storage.ReceivedCDR, cause error) error {
 	record, err := encodeSpooled(r)
 	if err != nil {
 		return err
@@ -196,26 +195,26 @@ func (in *Intake) spoolReport(ctx context.Context, r storage.ReceivedCDR, cause 
 	in.lastFailure.Store(0)
 	switch {
 	case !errors.Is(cause, storage.ErrUnavailable) && !errors.Is(cause, errCircuitOpen):
-		in.logger.LogAttrs(ctx, slog.LevelError, "database rejected a report; report spooled", slog.Any("error", cause))
+		in.logger.LogAttrs(ctx, slog.LevelError, "database rejected a CDR; CDR spooled", slog.Any("error", cause))
 	case in.spooling.CompareAndSwap(false, true): // log an outage once
-		in.logger.LogAttrs(ctx, slog.LevelWarn, "database unavailable; spooling reports", slog.Any("error", cause))
+		in.logger.LogAttrs(ctx, slog.LevelWarn, "database unavailable; spooling CDRs", slog.Any("error", cause))
 	}
 	return nil
 }
 
-// Spooled returns the number of reports spooled since the start.
+// Spooled returns the number of CDRs spooled since the start.
 func (in *Intake) Spooled() int64 { return in.spooled.Load() }
 
-// Spooling reports whether the database is unavailable and reports go to the
-// spool. Drain retries the spooled reports, so the state ends when the database
+// Spooling reports whether the database is unavailable and CDRs go to the
+// spool. Drain retries the spooled records, so the state ends when the database
 // is available again.
 func (in *Intake) Spooling() bool { return in.spooling.Load() }
 
 // failureWindow is how long Failing reports true after a failure. The state must
-// expire, because clients that see it may send no further reports.
+// expire, because clients that see it may send no further CDRs.
 const failureWindow = 10 * time.Second
 
-// Failing reports whether a report could not be stored within the last failureWindow.
+// Failing reports whether a CDR could not be stored within the last failureWindow.
 func (in *Intake) Failing() bool {
 	at := in.lastFailure.Load()
 	return at != 0 && in.now().Sub(time.UnixMicro(at)) < failureWindow
@@ -226,17 +225,17 @@ func (in *Intake) Failing() bool {
 // means that the single record passed will never be accepted. Drain must not be
 // called concurrently.
 func (in *Intake) Drain(ctx context.Context, records [][]byte) error {
-	reports := make([]storage.ReceivedCDR, len(records))
+	cdrs := make([]storage.ReceivedCDR, len(records))
 	for i, record := range records {
 		var err error
-		if reports[i], err = decodeSpooled(record); err != nil {
+		if cdrs[i], err = decodeSpooled(record); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnstorable, err)
 		}
 	}
 	if len(records) > 1 {
-		return in.drainBatch(ctx, reports)
+		return in.drainBatch(ctx, cdrs)
 	}
-	_, err := in.save(ctx, reports[0], drainSaveTimeout)
+	_, err := in.save(ctx, cdrs[0], drainSaveTimeout)
 	if err == nil || errors.Is(err, storage.ErrUnavailable) || ctx.Err() != nil {
 		in.rejections = 0
 		return err
@@ -244,13 +243,13 @@ func (in *Intake) Drain(ctx context.Context, records [][]byte) error {
 	return in.retryOrReject(ctx, records[0], err)
 }
 
-// drainBatch saves the reports of different calls concurrently, because the store
+// drainBatch saves the CDRs of different calls concurrently, because the store
 // commits concurrent saves in one transaction.
-func (in *Intake) drainBatch(ctx context.Context, reports []storage.ReceivedCDR) error {
+func (in *Intake) drainBatch(ctx context.Context, cdrs []storage.ReceivedCDR) error {
 	type call struct{ contactCenter, key string }
 	var order []call
 	calls := map[call][]storage.ReceivedCDR{}
-	for _, r := range reports {
+	for _, r := range cdrs {
 		c := call{r.Call.ContactCenter, r.Call.Key}
 		if calls[c] == nil {
 			order = append(order, c)

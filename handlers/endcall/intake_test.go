@@ -21,7 +21,7 @@ import (
 	"calltracker/storage"
 )
 
-// fakeDatabase is a store that can fail, be slow, and reject a report.
+// fakeDatabase is a store that can fail, be slow, and reject a CDR.
 type fakeDatabase struct {
 	mu        sync.Mutex
 	err       error         // error of every save
@@ -48,7 +48,7 @@ func (d *fakeDatabase) SaveCall(ctx context.Context, r storage.ReceivedCDR) (sto
 		return storage.SaveResult{}, failure
 	}
 	if strings.HasPrefix(r.Call.Key, "poison") {
-		return storage.SaveResult{}, errors.New("report rejected")
+		return storage.SaveResult{}, errors.New("CDR rejected")
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -95,7 +95,7 @@ func newIntake(log io.Writer) (*Intake, *fakeDatabase, *fakeSpool) {
 	}), d, s
 }
 
-func reportOf(key string) storage.ReceivedCDR {
+func cdrOf(key string) storage.ReceivedCDR {
 	return storage.ReceivedCDR{Call: storage.Call{Key: key, CallID: key, Result: storage.Missed}, Source: storage.FromEndCall, Raw: []byte("!")}
 }
 
@@ -106,7 +106,7 @@ func TestIntakeSpoolsDuringOutage(t *testing.T) {
 		accept := func(key string, spooled bool, want time.Duration) {
 			t.Helper()
 			start := time.Now()
-			saved, got, err := intake.Accept(t.Context(), reportOf(key))
+			saved, got, err := intake.Accept(t.Context(), cdrOf(key))
 			if err != nil || got != spooled || (saved.ID == "") != spooled {
 				t.Errorf("%s: %+v, spooled %t, %v", key, saved, got, err)
 			}
@@ -120,7 +120,7 @@ func TestIntakeSpoolsDuringOutage(t *testing.T) {
 			accept("2", true, 0)
 		}
 		if !intake.Spooling() || intake.Spooled() != 10 || d.saveCount != 11 {
-			t.Errorf("spooling %t, spooled %d, saves %d; want every report to try the database", intake.Spooling(), intake.Spooled(), d.saveCount)
+			t.Errorf("spooling %t, spooled %d, saves %d; want every CDR to try the database", intake.Spooling(), intake.Spooled(), d.saveCount)
 		}
 		if n := strings.Count(log.String(), "\n"); n != 1 {
 			t.Errorf("the outage was logged %d times: %s", n, &log)
@@ -156,7 +156,7 @@ func TestDrainClosesCircuit(t *testing.T) {
 		intake, d, s := newIntake(io.Discard)
 		d.set(nil, time.Hour)
 		for range timeoutsToOpen + 1 {
-			if _, spooled, err := intake.Accept(t.Context(), reportOf("a")); err != nil || !spooled {
+			if _, spooled, err := intake.Accept(t.Context(), cdrOf("a")); err != nil || !spooled {
 				t.Fatal(spooled, err)
 			}
 		}
@@ -171,7 +171,7 @@ func TestDrainClosesCircuit(t *testing.T) {
 		if err := intake.Drain(t.Context(), s.records[1:]); err != nil {
 			t.Error(err)
 		}
-		if _, spooled, err := intake.Accept(t.Context(), reportOf("b")); err != nil || spooled || intake.Spooling() {
+		if _, spooled, err := intake.Accept(t.Context(), cdrOf("b")); err != nil || spooled || intake.Spooling() {
 			t.Error("circuit still open", spooled, err)
 		}
 	})
@@ -183,7 +183,7 @@ func TestIntakeFailsWithoutDatabaseAndSpool(t *testing.T) {
 		s.err = errors.New("disk full")
 		d.set(fmt.Errorf("%w: hangs", storage.ErrUnavailable), time.Hour)
 		for range timeoutsToOpen + 2 {
-			if _, _, err := intake.Accept(t.Context(), reportOf("a")); !errors.Is(err, ErrNotStored) || !errors.Is(err, s.err) {
+			if _, _, err := intake.Accept(t.Context(), cdrOf("a")); !errors.Is(err, ErrNotStored) || !errors.Is(err, s.err) {
 				t.Error(err)
 			}
 		}
@@ -191,11 +191,11 @@ func TestIntakeFailsWithoutDatabaseAndSpool(t *testing.T) {
 			t.Error("Failing reports false after a failure")
 		}
 		d.set(nil, 0) // the circuit is open and the spool is full
-		if _, spooled, err := intake.Accept(t.Context(), reportOf("b")); err != nil || spooled || intake.Failing() {
+		if _, spooled, err := intake.Accept(t.Context(), cdrOf("b")); err != nil || spooled || intake.Failing() {
 			t.Error(spooled, err, intake.Failing())
 		}
 		d.set(storage.ErrUnavailable, 0)
-		if _, _, err := intake.Accept(t.Context(), reportOf("c")); !errors.Is(err, ErrNotStored) {
+		if _, _, err := intake.Accept(t.Context(), cdrOf("c")); !errors.Is(err, ErrNotStored) {
 			t.Error(err)
 		}
 		<-time.After(failureWindow)
@@ -205,13 +205,13 @@ func TestIntakeFailsWithoutDatabaseAndSpool(t *testing.T) {
 	})
 }
 
-func TestIntakeSpoolsRejectedReport(t *testing.T) {
+func TestIntakeSpoolsRejectedCDR(t *testing.T) {
 	var log bytes.Buffer
 	intake, d, s := newIntake(&log)
-	if _, spooled, err := intake.Accept(t.Context(), reportOf("poison")); err != nil || !spooled {
+	if _, spooled, err := intake.Accept(t.Context(), cdrOf("poison")); err != nil || !spooled {
 		t.Fatal(spooled, err)
 	}
-	if intake.Spooling() || !strings.Contains(log.String(), "report rejected") {
+	if intake.Spooling() || !strings.Contains(log.String(), "CDR rejected") {
 		t.Errorf("spooling %t, log %s", intake.Spooling(), &log)
 	}
 	d.set(storage.ErrUnavailable, 0)
@@ -236,7 +236,7 @@ func TestDrainPreservesOrderPerCall(t *testing.T) {
 	var records [][]byte
 	want := map[string][]string{}
 	for i := range 60 {
-		r := reportOf(fmt.Sprint("call-", i%7, "-"))
+		r := cdrOf(fmt.Sprint("call-", i%7, "-"))
 		r.Raw = fmt.Append(nil, i)
 		record, err := encodeSpooled(r)
 		if err != nil {
@@ -300,8 +300,8 @@ func fillWithValues(v reflect.Value) {
 	}
 }
 
-// TestSpooledRecordPreservesEveryField fails if a field of a report does not survive the
-// spool.
+// TestSpooledRecordPreservesEveryField fails if a field of a received CDR does not survive
+// the spool.
 func TestSpooledRecordPreservesEveryField(t *testing.T) {
 	var r storage.ReceivedCDR
 	fillWithValues(reflect.ValueOf(&r).Elem())
@@ -374,7 +374,7 @@ func FuzzDecodeSpooled(f *testing.F) {
 	})
 }
 
-// Workers are woken only for reports that caused jobs.
+// Workers are woken only for CDRs that caused jobs.
 func TestIntakeWakesWorkersForNewJobs(t *testing.T) {
 	intake, d, _ := newIntake(io.Discard)
 	woken := 0
@@ -391,26 +391,26 @@ func TestIntakeWakesWorkersForNewJobs(t *testing.T) {
 		{"revision with a job", storage.SaveResult{ID: "1", Revised: true}, job, nil, 1},
 		{"repeat", storage.SaveResult{ID: "1"}, job, nil, 0},
 		{"new call without a job", storage.SaveResult{ID: "1", Created: true}, nil, nil, 0},
-		{"spooled report", storage.SaveResult{}, job, storage.ErrUnavailable, 0},
+		{"spooled CDR", storage.SaveResult{}, job, storage.ErrUnavailable, 0},
 	} {
 		woken = 0
 		d.set(tt.away, 0)
 		d.answer = &tt.saved
-		report := reportOf("c")
-		report.Jobs = tt.jobs
-		if _, _, err := intake.Accept(t.Context(), report); err != nil {
+		cdr := cdrOf("c")
+		cdr.Jobs = tt.jobs
+		if _, _, err := intake.Accept(t.Context(), cdr); err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 		if woken != tt.want {
 			t.Errorf("%s: woken %d times, want %d", tt.name, woken, tt.want)
 		}
 	}
-	// A spooled report wakes the workers when it is drained.
+	// A spooled CDR wakes the workers when it is drained.
 	woken, d.answer = 0, nil
 	d.set(nil, 0)
-	report := reportOf("late")
-	report.Jobs = job
-	record, err := encodeSpooled(report)
+	cdr := cdrOf("late")
+	cdr.Jobs = job
+	record, err := encodeSpooled(cdr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,7 +84,7 @@ func (r *Recorder) record(ctx context.Context, in Request, source storage.Source
 	var receipt Receipt
 	call := r.Call(cdr, from)
 	if err != nil {
-		receipt.Warnings = []string{fmt.Sprintf("the body was stored, but it is not a CDR: %v", err)}
+		receipt.Warnings = []string{fmt.Sprintf("the body was stored, but cannot be used: %v", err)}
 		call = storage.Call{Tracker: from.Tracker, ContactCenter: from.ContactCenter, Result: storage.Unreadable}
 	}
 	if call.CallID == "" {

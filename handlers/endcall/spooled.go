@@ -9,8 +9,9 @@ import (
 	"calltracker/storage"
 )
 
-// A spooled record is a line of JSON followed by the body as received. An operator
-// can read it, and can cut out the body and send it again.
+// spooledVersion is the version of spooled records. A record is a line of JSON followed by
+// the body as received. An operator can read it, and can cut out the body and send it
+// again.
 //
 // Version 1 encodes storage.ReceivedCDR by field name. Changing the meaning of a field,
 // or removing a field, requires a new version.

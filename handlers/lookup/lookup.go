@@ -64,7 +64,7 @@ func New(store store, directory directory, now func() time.Time) *Lookups {
 const (
 	maxLookups        = 16               // at the same time
 	lookupTimeout     = 40 * time.Second // mostly spent waiting for the request budgets
-	lookupAttempts    = 1000             // rejected lookups are dead after the first, but requests add up
+	lookupAttempts    = 1000             // delays do not count, but each requested lookup does
 	partialRetryDelay = time.Minute      // for CRMs that did not answer when others did
 
 	// How far back Queue looks for calls without a lookup: at first, for those that
@@ -189,7 +189,7 @@ func (h *Lookups) lookUp(ctx context.Context, j storage.Job) (*storage.LookupRes
 }
 
 // Enrich requests another lookup of a call's customers, bypassing caches, and
-// returns the state until it runs. Errors: storage.ErrNotFound, *Invalid if no
+// returns the state until it runs. Errors: storage.ErrNotFound, *problem.Invalid if no
 // connection is configured.
 func (h *Lookups) Enrich(ctx context.Context, id string) (storage.Enrichment, error) {
 	state, err := h.store.RequestLookup(ctx, id, h.now().UTC())

@@ -74,7 +74,7 @@ func (c fakeCRMClient) FindCustomers(ctx context.Context, n phone.Number) ([]crm
 
 func (fakeCRMClient) SearchURL(phone.Number) string { return "" }
 
-// startWorker returns a store with calls and starts a LookupWorker for it. It must be
+// startWorker returns a store with calls and starts a worker for it. It must be
 // called in a synctest bubble.
 func startWorker(t *testing.T, calls int, c *fakeCRM) *sqlstore.Store {
 	t.Helper()

@@ -25,9 +25,9 @@ type customerDirectory interface {
 	Find(ctx context.Context, q crm.Query) crm.Result
 }
 
-// wrongKeyCounter counts wrong keys.
+// wrongKeyCounter counts invalid keys.
 type wrongKeyCounter interface {
-	// WrongKey counts a wrong key from an address and returns the error for it.
+	// WrongKey counts an invalid key from an address and returns the error for it.
 	WrongKey(key, address string) error
 }
 
@@ -35,7 +35,7 @@ type wrongKeyCounter interface {
 type Options struct {
 	Config    *config.Controller
 	Directory customerDirectory
-	WrongKeys wrongKeyCounter // counts wrong keys and tokens
+	WrongKeys wrongKeyCounter // counts invalid keys and tokens
 	Numbers   *phone.Cache
 	Tokens    *Tokens
 }
@@ -95,8 +95,8 @@ func (f *Finder) Site(name string) (Site, error) {
 }
 
 // Authorize checks the credentials that a browser sent for a site. It returns the error
-// for a wrong key. Valid credentials are always accepted, even from an address that has
-// sent too many wrong ones.
+// for an invalid key. Valid credentials are always accepted, even from an address that has
+// sent too many invalid ones.
 func (f *Finder) Authorize(site Site, credentials SiteCredentials, address string) error {
 	if credentials.Token != "" && f.tokens.valid(site.name, credentials.Token) {
 		return nil
