@@ -14,6 +14,7 @@ import (
 
 	"calltracker/config"
 	"calltracker/rules"
+	"calltracker/rules/rulestest"
 )
 
 func TestParseReadsEveryKey(t *testing.T) {
@@ -95,7 +96,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 			Expect:   config.Expectation{Route: &route, Numbers: &numbers, Voicemail: &no},
 		}},
 	}
-	asYAML := readFile(t, "testdata/whole.yaml")
+	asYAML := rulestest.ReadFile(t, "testdata/whole.yaml")
 	asJSON, err := config.Convert(asYAML, config.YAML, config.JSON)
 	if err != nil {
 		t.Fatal(err)

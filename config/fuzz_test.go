@@ -19,7 +19,7 @@ func seeds(f *testing.F, format config.Format) {
 		f.Fatalf("no golden documents: %v", err)
 	}
 	for _, file := range append(documents, problemFiles(f)...) {
-		text := readFile(f, file)
+		text := rulestest.ReadFile(f, file)
 		if formatOf(file) != format {
 			if text, err = config.Convert(text, formatOf(file), format); err != nil {
 				continue

@@ -14,6 +14,7 @@ import (
 
 	"calltracker/config"
 	"calltracker/problem"
+	"calltracker/rules/rulestest"
 )
 
 // resolve returns the values of the references in testdata.
@@ -52,7 +53,7 @@ func problemFiles(t testing.TB) []string {
 func TestProblems(t *testing.T) {
 	for _, file := range problemFiles(t) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			_, set, problems := config.Load(readFile(t, file), formatOf(file), resolve)
+			_, set, problems := config.Load(rulestest.ReadFile(t, file), formatOf(file), resolve)
 			if (set == nil) != (len(problems.Errors()) > 0) {
 				t.Errorf("there must be a set if and only if there are no errors: %v", problems.Errors())
 			}
@@ -60,7 +61,7 @@ func TestProblems(t *testing.T) {
 			for _, p := range problems {
 				out.WriteString(p.String() + "\n")
 			}
-			golden(t, file+".golden", out.String())
+			rulestest.Golden(t, file+".golden", out.String())
 		})
 	}
 }
@@ -79,7 +80,7 @@ func TestNotationsAgreeOnProblems(t *testing.T) {
 		return out
 	}
 	for _, file := range problemFiles(t) {
-		text, from := readFile(t, file), formatOf(file)
+		text, from := rulestest.ReadFile(t, file), formatOf(file)
 		to := config.YAML
 		if from == config.YAML {
 			to = config.JSON
@@ -245,9 +246,9 @@ func TestTooLargeDocument(t *testing.T) {
 // Each load of a document reports the same problems in the same order.
 func TestProblemsAreDeterministic(t *testing.T) {
 	for _, file := range problemFiles(t) {
-		_, _, want := config.Load(readFile(t, file), formatOf(file), resolve)
+		_, _, want := config.Load(rulestest.ReadFile(t, file), formatOf(file), resolve)
 		for range 3 {
-			_, _, got := config.Load(readFile(t, file), formatOf(file), resolve)
+			_, _, got := config.Load(rulestest.ReadFile(t, file), formatOf(file), resolve)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%s: the problems differ between two loads:\n%s", file, diff)
 			}

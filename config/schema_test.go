@@ -12,6 +12,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"calltracker/config"
+	"calltracker/rules/rulestest"
 )
 
 func schema(t *testing.T) *jsonschema.Schema {
@@ -61,8 +62,8 @@ func TestSchemaAcceptsValidDocuments(t *testing.T) {
 	s := schema(t)
 	for _, file := range files {
 		t.Run(file, func(t *testing.T) {
-			mustLoad(t, string(readFile(t, file)))
-			if err := validate(t, s, readFile(t, file)); err != nil {
+			mustLoad(t, string(rulestest.ReadFile(t, file)))
+			if err := validate(t, s, rulestest.ReadFile(t, file)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -72,7 +73,7 @@ func TestSchemaAcceptsValidDocuments(t *testing.T) {
 // The schema rejects what Load rejects, as far as a schema can tell. Each mistake is
 // the only one of its document.
 func TestSchemaRejectsInvalidDocuments(t *testing.T) {
-	whole := string(readFile(t, "testdata/whole.yaml"))
+	whole := string(rulestest.ReadFile(t, "testdata/whole.yaml"))
 	tests := map[string][2]string{ // the text to replace, and its replacement
 		"unknown key":             {"label: Sales line", "lable: Sales line"},
 		"unknown key in a list":   {"timeout: 1m30s", "timout: 1m30s"},
@@ -146,7 +147,7 @@ func TestSchemaKnowsEveryKey(t *testing.T) {
 	sameKeys(t, root, root, reflect.TypeFor[config.Document](), "document", seen)
 
 	// testdata/whole.yaml uses every key.
-	converted, err := config.Convert(readFile(t, "testdata/whole.yaml"), config.YAML, config.JSON)
+	converted, err := config.Convert(rulestest.ReadFile(t, "testdata/whole.yaml"), config.YAML, config.JSON)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"calltracker/config"
 	"calltracker/phone"
 	"calltracker/rules"
+	"calltracker/rules/rulestest"
 )
 
 // condition returns a condition, of a different kind for each i, that does not hold
@@ -65,7 +66,7 @@ func benchmarkCall() rules.Facts {
 func TestDecideDoesNotAllocate(t *testing.T) {
 	set := mustLoad(t, manyRoutes(1, 1000), config.YAML)
 	many, _ := set.Router("tracker-0")
-	spread := mustLoad(t, string(readFile(t, "testdata/golden/spread/document.yaml")), config.YAML)
+	spread := mustLoad(t, string(rulestest.ReadFile(t, "testdata/golden/spread/document.yaml")), config.YAML)
 	splits, _ := spread.Router("line")
 	split := benchmarkCall()
 	split.DID = phone.Parse("042001000", "AE")

@@ -1,9 +1,7 @@
 package rules_test
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,35 +15,6 @@ import (
 	"calltracker/rules"
 	"calltracker/rules/rulestest"
 )
-
-var update = flag.Bool("update", false, "write the golden files instead of comparing them")
-
-// golden compares got with a golden file, or writes the file with -update.
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got; -update rewrites it):\n%s", file, diff)
-	}
-}
-
-func readFile(t testing.TB, file string) []byte {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
 
 // mustLoad loads a document without errors. The value of each reference is its
 // name.
@@ -102,9 +71,9 @@ func TestGolden(t *testing.T) {
 	for _, document := range documents {
 		dir := filepath.Dir(document)
 		t.Run(filepath.Base(dir), func(t *testing.T) {
-			set := mustLoad(t, string(readFile(t, document)), config.YAML)
+			set := mustLoad(t, string(rulestest.ReadFile(t, document)), config.YAML)
 			var calls []call
-			decoder := yaml.NewDecoder(strings.NewReader(string(readFile(t, filepath.Join(dir, "cases.yaml")))))
+			decoder := yaml.NewDecoder(strings.NewReader(string(rulestest.ReadFile(t, filepath.Join(dir, "cases.yaml")))))
 			decoder.KnownFields(true)
 			if err := decoder.Decode(&calls); err != nil {
 				t.Fatal(err)
@@ -120,7 +89,7 @@ func TestGolden(t *testing.T) {
 				}
 				fmt.Fprintf(&out, "== %s\n%s\n", c.Name, decide(t, router, c))
 			}
-			golden(t, filepath.Join(dir, "trace.golden"), out.String())
+			rulestest.Golden(t, filepath.Join(dir, "trace.golden"), out.String())
 		})
 	}
 }

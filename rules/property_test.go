@@ -229,7 +229,7 @@ func TestManyRequestFields(t *testing.T) {
 }
 
 func TestConcurrentDecisions(t *testing.T) {
-	set := mustLoad(t, string(readFile(t, "testdata/golden/spread/document.yaml")), config.YAML)
+	set := mustLoad(t, string(rulestest.ReadFile(t, "testdata/golden/spread/document.yaml")), config.YAML)
 	router, _ := set.Router("line")
 	facts := func(i int) rules.Facts {
 		return rules.Facts{CallID: fmt.Sprint(i), DID: phone.Parse("042001002", "AE")}

@@ -1,4 +1,5 @@
-// Package rulestest checks what must hold for the decisions of every configuration.
+// Package rulestest provides what the tests of packages rules and config share: the
+// checks of every decision, and golden files.
 package rulestest
 
 import (
